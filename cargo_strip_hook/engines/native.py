@@ -1,0 +1,106 @@
+"""The native engine: our own relocatable prelinker, with nothing installed but Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
+from cargo_strip_hook.errors import InputError, LinkError, ObjectError
+from cargo_strip_hook.job import PrelinkRequest, PrelinkResult
+from cargo_strip_hook.objects import format_for
+from cargo_strip_hook.objects.model import Format
+from cargo_strip_hook.objects.sniff import elf_machine, sniff
+from cargo_strip_hook.prelink import Input, prelink
+
+_HELP_BITCODE = (
+    "build without linker-plugin LTO (no `-C linker-plugin-lto`), "
+    "or set `lto = true` in the profile so that rustc makes machine code"
+)
+
+
+class NativeEngine:
+    """`Engine` over `prelink`."""
+
+    name = "native"
+
+    def prelink(self, request: PrelinkRequest) -> PrelinkResult:
+        if not request.exports:
+            raise LinkError(
+                "there is nothing to export: every symbol of the library would be dropped",
+                help="name the public symbols with `--header`, `--export` or `--cdylib`",
+            )
+        with open_archive(request.archive) as archive:
+            members = loadable(archive)
+            format = format_for(request.target.object_format)
+            index = archive.symbols()
+            if index is None:
+                index = _read_index(members, format)
+            image = prelink(members, index, format, request)
+            member = NewMember(
+                f"{request.archive.stem.removeprefix('lib')}.o",
+                image.size,
+                image.chunks,
+                image.defined,
+            )
+            with request.output.open("wb") as file:
+                write_archive(file, request.target.archive_dialect, [member])
+            total = len(archive.members)
+        return PrelinkResult(
+            tuple(n.decode() for n in image.defined),
+            tuple(n.decode() for n in image.undefined),
+            replace(image.statistics, members_total=total),
+            image.warnings,
+            image.placement,
+        )
+
+
+def loadable(archive: Archive) -> dict[int, Input]:
+    """The members that may be loaded: objects of one format and machine.
+
+    The C library's own objects, which Rust's musl targets bundle, are left out: a private copy of
+    them inside of a C program would be a second C library. Raises `ObjectError` for members that
+    no linker could take, and for a mixture.
+    """
+    found: dict[int, Input] = {}
+    seen: dict[object, str] = {}
+    for member in archive.members:
+        data = archive.data(member)
+        head = bytes(data[:20])
+        contents = sniff(head)
+        if contents == "bitcode":
+            raise ObjectError(
+                "this member is LLVM bitcode, which only LLVM's linker can read",
+                path=archive.path.name,
+                member=member.name,
+                help=_HELP_BITCODE,
+            )
+        if contents not in ("elf", "macho", "coff"):
+            continue
+        kind = (contents, elf_machine(head)) if contents == "elf" else (contents, None)
+        seen.setdefault(kind, member.name)
+        if len(seen) > 1:
+            first, second = list(seen.values())[:2]
+            raise InputError(
+                f"the archive mixes objects of different kinds: {first} and {second}",
+                path=archive.path.name,
+                member=member.name,
+                help="make one library for each architecture",
+            )
+        if not member.name.endswith(".lo"):
+            found[member.index] = Input(member.index, member.name, data)
+    if not found:
+        raise InputError("the archive holds no object files", path=archive.path.name)
+    return found
+
+
+def _read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int]:
+    """The symbol index of an archive that has none."""
+    index: dict[bytes, int] = {}
+    for number, member in members.items():
+        unit = format.read(number, member.name, member.data)
+        atoms = unit.symbols["atom"][unit.first_global :].tolist()
+        for name, atom in zip(unit.names, atoms, strict=True):
+            if atom not in (-1, -4):
+                index.setdefault(name, number)
+    return index

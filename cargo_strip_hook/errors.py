@@ -1,0 +1,109 @@
+"""Every way the tool fails, one class each.
+
+The library never prints: `cargo_strip_hook.cli` alone turns these into an
+``error:`` line (`what`), ``help:`` lines (`help`) and an exit code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class StripHookError(Exception):
+    """A failure the user can act on: what happened, and what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, help: str | Sequence[str] = ()) -> None:
+        super().__init__(what)
+        self.what = what
+        self.help: tuple[str, ...] = (help,) if isinstance(help, str) else tuple(help)
+
+
+class UsageError(StripHookError):
+    """The command line or a configuration file asks for something that has no meaning."""
+
+    exit_code = 2
+
+
+class DiscoveryError(StripHookError):
+    """No library, or several, or one that must not be touched, where one was expected."""
+
+
+class HeaderError(StripHookError):
+    """A C or C++ header could not be understood."""
+
+
+class ExportsError(StripHookError):
+    """The public symbols cannot be decided, or the archive does not define them all."""
+
+
+class InputError(StripHookError):
+    """Damaged or unsupported input; names the file, the member and the offset.
+
+    `offset` is in bytes from the start of `member`, or of the file where `member` is None.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        path: str | None = None,
+        member: str | None = None,
+        offset: int | None = None,
+        help: str | Sequence[str] = (),
+    ) -> None:
+        where = ""
+        if path is not None:
+            where = path
+        if member is not None:
+            where += f"({member})"
+        if offset is not None:
+            where += f" at offset {offset:#x}"
+        super().__init__(f"{where}: {what}" if where else what, help=help)
+        self.path, self.member, self.offset = path, member, offset
+
+
+class ArchiveError(InputError):
+    """An `ar` archive is truncated, malformed or of a kind that is not supported."""
+
+
+class ObjectError(InputError):
+    """An object file is truncated, malformed or of a kind that is not supported."""
+
+
+class LinkError(StripHookError):
+    """Symbols do not resolve as a linker would have it (for example two strong definitions)."""
+
+
+class VerifyError(StripHookError):
+    """The result is not what was asked for; the library was left as it was."""
+
+    def __init__(
+        self, what: str, findings: Sequence[str], *, help: str | Sequence[str] = ()
+    ) -> None:
+        super().__init__(what, help=help)
+        self.findings = tuple(findings)
+
+
+class ReplaceError(StripHookError):
+    """The result could not be put in the place of the original, which is unchanged."""
+
+
+@dataclass(frozen=True)
+class ToolFailure:
+    """How an external program ended. `exit_code` is None where it did not start or timed out."""
+
+    argv: tuple[str, ...]
+    exit_code: int | None
+    stdout: str
+    stderr: str
+
+
+class ToolError(StripHookError):
+    """An external program failed or is not there; carries everything it said."""
+
+    def __init__(self, what: str, failure: ToolFailure, *, help: str | Sequence[str] = ()) -> None:
+        super().__init__(what, help=help)
+        self.failure = failure

@@ -1,0 +1,22 @@
+"""Object files of every format, read to and written from one common model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cargo_strip_hook.errors import UsageError
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.objects.model import Format
+
+
+def format_for(name: str) -> Format:
+    """The room of a format: "elf". Raises `UsageError` for those that are not supported yet."""
+    if name == "elf":
+        from cargo_strip_hook.objects.elf import ElfFormat
+
+        return ElfFormat()
+    raise UsageError(
+        f"libraries of the object format {name} are not supported yet",
+        help="supported are ELF targets (Linux, Android, BSD)",
+    )

@@ -1,0 +1,89 @@
+"""The ELF room: how relocatable objects of ELF map to the common model, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from cargo_strip_hook.job import PrelinkRequest
+from cargo_strip_hook.objects.elf import buckets, layouts, reader, writer
+from cargo_strip_hook.objects.model import (
+    EDGE,
+    RELOCATION,
+    Array,
+    Bool,
+    Bucket,
+    ElementSet,
+    Image,
+    Int32,
+    Layout,
+    Program,
+    Unit,
+)
+
+
+class ElfFormat:
+    """`Format` for ELF; remembers the first file read, after whose kind the output is made."""
+
+    def __init__(self) -> None:
+        self._first: reader.ElfUnit | None = None
+
+    def read(self, index: int, name: str, data: memoryview) -> Unit:
+        unit = reader.read(index, name, data)
+        if self._first is None:
+            self._first = unit.native
+        return unit
+
+    def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
+        return {
+            layouts.STT_OBJECT: "data",
+            layouts.STT_FUNC: "function",
+            layouts.STT_COMMON: "common",
+            layouts.STT_TLS: "tls",
+            layouts.STT_GNU_IFUNC: "function",
+        }
+
+    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+        return buckets.find_sets(units, undefined)
+
+    def synthetic(self, atoms: Array, symbols: Array, names: Sequence[bytes]) -> Unit:
+        assert self._first is not None
+        symbols["kind"][1:] = layouts.STT_OBJECT
+        native = reader.ElfUnit(
+            self._first.records,
+            self._first.machine,
+            0,
+            0,
+            np.zeros(0, self._first.records.section),
+            np.zeros(0, "S16"),
+            memoryview(b""),
+            memoryview(b"\0" * 64),
+            np.zeros(0, np.int32),
+            np.zeros(len(symbols), np.int32),
+            (),
+            [],
+        )
+        return Unit(
+            -1,
+            "",
+            memoryview(b""),
+            atoms,
+            symbols,
+            1,
+            names,
+            np.zeros(0, RELOCATION),
+            np.zeros(0, EDGE),
+            (),
+            native,
+        )
+
+    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+        return buckets.assign(program, live)
+
+    def section_limit(self, program: Program) -> int:
+        return program.units[0].native.machine.branch_limit or 1 << 62
+
+    def write(self, program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+        return writer.write(program, live, layout, request)

@@ -1,0 +1,208 @@
+"""Which sections may become one, and what linkers read out of a section's name.
+
+Sources: gABI "Special Sections"; the default linker scripts of GNU ld (text prefixes, init arrays).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.reader import ElfUnit, section_name
+from cargo_strip_hook.objects.model import Array, Bucket, ElementSet, Int32, Program, Unit
+
+# Longest first: the part of a name that tells a linker where a section belongs.
+_PREFIXES = (
+    b".text.unlikely",
+    b".text.startup",
+    b".text.hot",
+    b".text.exit",
+    b".text",
+    b".rodata",
+    b".data.rel.ro",
+    b".data",
+    b".bss",
+    b".tdata",
+    b".tbss",
+    b".gcc_except_table",
+    b".ltext",
+    b".lrodata",
+    b".ldata",
+    b".lbss",
+)
+_INITIALISERS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
+
+# Flags of the input that mean nothing in the output: groups are gone, links are written anew.
+_CLEARED = elf.SHF_GROUP | elf.SHF_INFO_LINK
+
+
+@dataclass(frozen=True, slots=True)
+class SectionKind:
+    """Name, type, flags and entry size of an output section; `link` is the atom it is linked to."""
+
+    name: bytes
+    type: int
+    flags: int
+    entsize: int
+    link: int = -1
+
+
+def kind_of_name(name: bytes) -> bytes:
+    """What of a section's name is kept: `.text.foo` is `.text`, `.init_array.5` stays."""
+    for prefix in _PREFIXES:
+        if name == prefix or name.startswith(prefix + b"."):
+            return prefix
+    return name
+
+
+def is_initialiser(name: bytes) -> bool:
+    return name.startswith(_INITIALISERS)
+
+
+def is_c_identifier(name: bytes) -> bool:
+    """Whether a linker would define `__start_` and `__stop_` symbols for the section."""
+    text = name.decode("latin-1")
+    return text.isidentifier() and text.isascii()
+
+
+def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+    """The sections behind undefined `__start_X`/`__stop_X`, in the order of the input."""
+    wanted = sorted(
+        {n.split(b"_", 3)[3] for n in undefined if n.startswith((b"__start_", b"__stop_"))}
+    )
+    if not wanted:
+        return []
+    elements: dict[bytes, list[int]] = {name: [] for name in wanted}
+    align: dict[bytes, int] = dict.fromkeys(wanted, 1)
+    base = 0
+    for unit in units:
+        native: ElfUnit = unit.native
+        for section in np.flatnonzero(native.section_atom >= 0).tolist():
+            head = bytes(native.names16[section])
+            if not head or head.startswith(b".") or not any(n.startswith(head) for n in wanted):
+                continue
+            name = section_name(native, section)
+            if name in elements:
+                atom = int(native.section_atom[section])
+                elements[name].append(base + atom)
+                align[name] = max(align[name], int(unit.atoms["align"][atom]))
+        base += len(unit.atoms)
+    return [
+        ElementSet(
+            name,
+            b"__start_" + name,
+            b"__stop_" + name,
+            np.array(elements[name], np.int32),
+            align[name],
+        )
+        for name in wanted
+        if elements[name] and is_c_identifier(name)
+    ]
+
+
+def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+    """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
+    order: dict[tuple[object, ...], int] = {}
+    buckets: list[Bucket] = []
+    out = np.zeros(len(live), np.int32)
+    units = program.unit_of(live)
+    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]] if len(live) else [])
+    of_set = _sets_of_atoms(program)
+    for first, end in zip(borders.tolist(), [*borders[1:].tolist(), len(live)], strict=True):
+        unit = program.units[int(units[first])]
+        native: ElfUnit = unit.native
+        sections = program.atoms["section"][live[first:end]]
+        if unit.index < 0:
+            keys = _synthetic_keys(live[first:end].tolist(), of_set)
+        else:
+            keys = _keys(program, native, sections, live[first:end].tolist(), of_set)
+        for i, key in enumerate(keys, start=first):
+            number = order.get(key)
+            if number is None:
+                number = order[key] = len(buckets)
+                buckets.append(_bucket(program, key))
+            out[i] = number
+    return out, tuple(buckets)
+
+
+def _sets_of_atoms(program: Program) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for number, element_set in enumerate(program.sets):
+        for atom in (
+            *element_set.elements.tolist(),
+            element_set.start_atom,
+            element_set.stop_atom,
+        ):
+            found[atom] = number
+    return found
+
+
+def _synthetic_keys(atoms: list[int], of_set: dict[int, int]) -> list[tuple[object, ...]]:
+    bss = (b".bss", elf.SHT_NOBITS, elf.SHF_WRITE | elf.SHF_ALLOC, 0)
+    return [("set", of_set[a]) if a in of_set else bss for a in atoms]
+
+
+def _keys(
+    program: Program,
+    native: ElfUnit,
+    sections: Array,
+    atoms: list[int],
+    of_set: dict[int, int],
+) -> list[tuple[object, ...]]:
+    headers = native.sections[sections]
+    flags = (headers["flags"].astype(np.int64) & ~_CLEARED).tolist()
+    types, entsizes = headers["type"].tolist(), headers["entsize"].tolist()
+    keys: list[tuple[object, ...]] = []
+    known: dict[bytes, bytes] = {}
+    for i, head in enumerate(native.names16[sections].tolist()):
+        if of_set and atoms[i] in of_set:
+            keys.append(("set", of_set[atoms[i]]))
+            continue
+        name = known.get(head)
+        if name is None:
+            full = section_name(native, int(sections[i]))
+            name = kind_of_name(full)
+            # the first 16 bytes decide for every prefix but the longest, `.gcc_except_table`
+            if name is not full and len(name) < 16:
+                known[head] = name
+        flag = flags[i]
+        if flag & elf.SHF_LINK_ORDER:
+            link = int(native.section_atom[int(headers["link"][i])])
+            keys.append((name, types[i], flag, entsizes[i], link + _base(program, atoms[i])))
+        else:
+            keys.append((name, types[i], flag, entsizes[i] if flag & elf.SHF_MERGE else 0))
+    return keys
+
+
+def _base(program: Program, atom: int) -> int:
+    return int(program.atom_base[int(program.unit_of(np.array([atom]))[0])])
+
+
+def _bucket(program: Program, key: tuple[object, ...]) -> Bucket:
+    if key[0] == "set":
+        assert isinstance(key[1], int)
+        return Bucket(_set_kind(program, program.sets[key[1]]), whole=True)
+    kind = SectionKind(*key)  # type: ignore[arg-type]
+    if kind.flags & elf.SHF_LINK_ORDER:
+        return Bucket(kind, single=True)
+    return Bucket(kind, whole=is_initialiser(kind.name))
+
+
+def _set_kind(program: Program, element_set: ElementSet) -> SectionKind:
+    """One section for a set, under a name for which no linker defines symbols."""
+    kind = SectionKind(element_set.name + b".private", elf.SHT_NOBITS, elf.SHF_ALLOC, 0)
+    for atom in element_set.elements.tolist():
+        unit = program.units[int(program.unit_of(np.array([atom]))[0])]
+        header = unit.native.sections[int(program.atoms["section"][atom])]
+        flags = int(header["flags"]) & (elf.SHF_WRITE | elf.SHF_EXECINSTR | elf.SHF_GNU_RETAIN)
+        kind = replace(
+            kind,
+            flags=kind.flags | flags,
+            type=elf.SHT_NOBITS
+            if kind.type == int(header["type"]) == elf.SHT_NOBITS
+            else elf.SHT_PROGBITS,
+        )
+    return kind

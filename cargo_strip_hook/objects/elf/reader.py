@@ -1,0 +1,418 @@
+"""Reads one ELF relocatable object into the common model.
+
+An atom is an allocated section; `.eh_frame` is taken apart into its records (CIEs and FDEs), each
+an atom that lives with its function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.machine import MACHINES, Machine
+from cargo_strip_hook.objects.elf.unwind import split_eh_frame
+from cargo_strip_hook.objects.model import (
+    ATOM,
+    EDGE,
+    RELOCATION,
+    SYMBOL,
+    Array,
+    AtomFlag,
+    Binding,
+    Bool,
+    Group,
+    Int32,
+    Place,
+    Unit,
+)
+
+# Sections that hold relocation-like tables of symbols for the linker, never contents of a program.
+_DROPPED_TYPES = (elf.SHT_GROUP, elf.SHT_LLVM_ADDRSIG)
+
+_BINDINGS = np.full(16, Binding.GLOBAL, np.uint8)
+_BINDINGS[elf.STB_LOCAL] = Binding.LOCAL
+_BINDINGS[elf.STB_WEAK] = Binding.WEAK
+_BINDINGS[elf.STB_GNU_UNIQUE] = Binding.UNIQUE
+
+
+@dataclass(frozen=True, slots=True)
+class ElfUnit:
+    """What only the ELF room knows of an object file."""
+
+    records: elf.Records
+    machine: Machine
+    osabi: int
+    flags: int  # e_flags
+    sections: Array  # the section header table
+    names16: Array  # first 16 bytes of each section's name, "S16"
+    strings: memoryview  # .shstrtab
+    symbol_strings: memoryview
+    section_atom: Int32  # section -> atom, -1
+    shndx: Int32  # section of each symbol, SHN_XINDEX resolved; reserved values stay
+    debug: tuple[int, ...]  # non-allocated sections that may be kept
+    section_list: list[tuple[int, int]]  # (type, file offset) of each section
+
+
+def section_name(unit: ElfUnit, section: int) -> bytes:
+    """The whole name of a section."""
+    start = int(unit.sections["name"][section])
+    return _string(unit.strings, start)
+
+
+def _string(table: memoryview, start: int) -> bytes:
+    text = bytes(table[start : start + 256])
+    end = text.find(b"\0")
+    if end < 0:
+        text = bytes(table[start:])
+        end = text.find(b"\0")
+    return text[:end]
+
+
+class _Reader:
+    """Holds one file while it is read; `fail` knows the member and the offset."""
+
+    def __init__(self, name: str, data: memoryview) -> None:
+        self.name = name
+        self.data = data
+        if len(data) < 52:
+            raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
+        ident = bytes(data[:16])
+        if ident[:4] != b"\x7fELF":
+            raise ObjectError("this is no ELF file", member=name, offset=0)
+        if ident[4] not in (1, 2) or ident[5] not in (1, 2):
+            raise ObjectError("the ELF class or byte order is unknown", member=name, offset=4)
+        self.r = elf.records(32 * ident[4], "<" if ident[5] == 1 else ">")
+        if len(data) < self.r.header.size:
+            raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
+        fields = self.r.header.unpack_from(data)
+        self.osabi = ident[7]
+        kind, number = fields[1], fields[2]
+        if kind != elf.ET_REL:
+            raise ObjectError("this ELF file is no relocatable object", member=name, offset=16)
+        machine = MACHINES.get(number)
+        if machine is None or self.r.bits != 64 or self.r.order != "<":
+            raise ObjectError(
+                f"objects for ELF machine {number} ({self.r.bits}-bit) are not supported yet",
+                member=name,
+                offset=18,
+                help="supported are " + ", ".join(m.name for m in MACHINES.values()),
+            )
+        self.machine = machine
+        self.flags = fields[7]
+        self._read_sections(fields[6], fields[11], fields[12], fields[13])
+
+    def fail(self, what: str, offset: int) -> ObjectError:
+        return ObjectError(what, member=self.name, offset=offset)
+
+    def table(self, dtype: np.dtype[np.void], offset: int, count: int, what: str) -> Array:
+        """`count` records of `dtype` at `offset` of the file, without a copy."""
+        if count < 0 or offset < 0 or offset + count * dtype.itemsize > len(self.data):
+            raise self.fail(f"{what} reaches beyond the end of the file", offset)
+        return np.frombuffer(self.data, dtype, count, offset)
+
+    def _read_sections(self, shoff: int, entsize: int, count: int, shstrndx: int) -> None:
+        if shoff == 0:
+            raise self.fail("the file has no section header table", 40)
+        if entsize != self.r.section.itemsize:
+            raise self.fail(f"section headers of {entsize} bytes are unknown", 58)
+        if count == 0:  # gABI: the number is in the first header's sh_size
+            count = int(self.table(self.r.section, shoff, 1, "the section table")["size"][0])
+        sections = self.table(self.r.section, shoff, count, "the section table")
+        if shstrndx == elf.SHN_XINDEX:
+            shstrndx = int(sections["link"][0])
+        if not 0 < shstrndx < count:
+            raise self.fail("the index of the section names is out of range", 62)
+        sizes = sections["size"].astype(np.uint64)
+        ends = sections["offset"].astype(np.uint64) + sizes
+        present = (sections["type"] != elf.SHT_NOBITS) & (sections["type"] != elf.SHT_NULL)
+        bad = present & ((ends > len(self.data)) | (ends < sizes))
+        if bad.any():
+            i = int(bad.argmax())
+            raise self.fail(f"section {i} reaches beyond the end of the file", shoff)
+        self.shoff = shoff
+        self.sections = sections
+        self.types = sections["type"]
+        self.section_flags = sections["flags"].astype(np.int64)
+        self.strings = self.contents(shstrndx)
+        if len(self.strings) == 0 or self.strings[-1] != 0:
+            raise self.fail("the section names do not end with a zero byte", shoff)
+        if (sections["name"] >= len(self.strings)).any():
+            raise self.fail("a section's name lies outside of the section names", shoff)
+        padded = np.zeros(len(self.strings) + 16, np.uint8)
+        padded[: len(self.strings)] = self.strings
+        rows = sections["name"][:, None] + np.arange(16, dtype=np.uint32)
+        self.names16 = padded[rows].view("S16").reshape(-1)
+
+    def contents(self, section: int) -> memoryview:
+        header = self.sections[section]
+        if header["type"] == elf.SHT_NOBITS:
+            raise self.fail(f"section {section} has no contents", self.shoff)
+        start = int(header["offset"])
+        return self.data[start : start + int(header["size"])]
+
+    def one(self, kind: int) -> int:
+        """The section of a type that occurs at most once, 0 where there is none."""
+        found = np.flatnonzero(self.types == kind)
+        if len(found) > 1:
+            raise self.fail("the file has several symbol tables", self.shoff)
+        return int(found[0]) if len(found) else 0
+
+    # ---- symbols
+
+    def symbols(self) -> tuple[Array, Int32, int, list[bytes], memoryview]:
+        """(symbol table, section of each symbol, first global, global names, string table)."""
+        index = self.one(elf.SHT_SYMTAB)
+        if index == 0:
+            empty = np.zeros(1, self.r.symbol)
+            return empty, np.zeros(1, np.int32), 1, [], memoryview(b"\0")
+        header = self.sections[index]
+        offset = int(header["offset"])
+        if header["entsize"] != self.r.symbol.itemsize:
+            raise self.fail("the symbol table has entries of an unknown size", offset)
+        count = int(header["size"]) // self.r.symbol.itemsize
+        table = self.table(self.r.symbol, offset, count, "the symbol table")
+        first = int(header["info"])
+        link = int(header["link"])
+        if not 0 < first <= count:
+            raise self.fail("the number of local symbols is out of range", offset)
+        if not 0 < link < len(self.sections) or self.types[link] != elf.SHT_STRTAB:
+            raise self.fail("the symbol table has no string table", offset)
+        strings = self.contents(link)
+        if len(strings) == 0 or strings[-1] != 0:
+            raise self.fail("the symbol names do not end with a zero byte", offset)
+        if (table["name"] >= len(strings)).any():
+            raise self.fail("a symbol's name lies outside of the string table", offset)
+        shndx = table["shndx"].astype(np.int32)
+        extended = self.one(elf.SHT_SYMTAB_SHNDX)
+        if extended:
+            wide = self.table(
+                np.dtype(f"{self.r.order}u4"),
+                int(self.sections["offset"][extended]),
+                int(self.sections["size"][extended]) // 4,
+                "the extended section indices",
+            )
+            if len(wide) < count:
+                raise self.fail("the extended section indices are too few", offset)
+            escaped = shndx == elf.SHN_XINDEX
+            shndx[escaped] = wide[:count][escaped]
+            # reserved values keep their meaning; real indices may pass them from here on
+            self.reserved = ~escaped & (shndx >= elf.SHN_LORESERVE)
+        else:
+            self.reserved = shndx >= elf.SHN_LORESERVE
+        if (~self.reserved & (shndx >= len(self.sections))).any():
+            raise self.fail("a symbol's section is out of range", offset)
+        raw = bytes(strings)
+        find = raw.find
+        names = [raw[s : find(b"\0", s)] for s in table["name"][first:].tolist()]
+        return table, shndx, first, names, strings
+
+    # ---- relocations
+
+    def relocations(self, wanted: Array, symbol_count: int) -> Array:
+        """All entries of the RELA sections `wanted`; `atom` holds the section they apply to."""
+        for i in wanted[self.types[wanted] == elf.SHT_REL].tolist():
+            raise self.fail(
+                "relocations without addends are not supported for this architecture",
+                int(self.sections["offset"][i]),
+            )
+        sizes = self.sections["size"][wanted].astype(np.int64)
+        starts = self.sections["offset"][wanted].astype(np.int64)
+        entry = self.r.rela.itemsize
+        counts = sizes // entry
+        out = np.zeros(int(counts.sum()), RELOCATION)
+        if not len(out):
+            return out
+        aligned = starts - starts[0]
+        if (sizes % entry).any() or (self.sections["entsize"][wanted] != entry).any():
+            raise self.fail("a relocation section has entries of an unknown size", int(starts[0]))
+        if (aligned % 8).any():
+            rows = np.concatenate(
+                [
+                    np.frombuffer(self.data, self.r.rela, int(c), int(s))
+                    for s, c in zip(starts, counts, strict=True)
+                ]
+            )
+            where, info, addend = rows["offset"], rows["info"], rows["addend"]
+        else:
+            base = int(starts[0] % 8)
+            words = np.frombuffer(
+                self.data, f"{self.r.order}i8", (len(self.data) - base) // 8, base
+            )
+            first = (starts - base) // 8 - 3 * (np.cumsum(counts) - counts)
+            index = np.repeat(first, counts) + 3 * np.arange(len(out))
+            where, info, addend = words[index], words[index + 1], words[index + 2]
+        targets = self.sections["info"][wanted].astype(np.int32)
+        out["atom"] = np.repeat(targets, counts)
+        out["offset"] = where
+        out["symbol"] = (info >> self.r.symbol_shift) & 0xFFFFFFFF
+        out["type"] = info & self.r.type_mask
+        out["addend"] = addend
+        if (out["symbol"].view(np.uint32) >= symbol_count).any():
+            raise self.fail("a relocation's symbol is out of range", int(starts[0]))
+        limits = self.sections["size"][out["atom"]].astype(np.int64)
+        if ((out["offset"] < 0) | (out["offset"] > limits)).any():
+            raise self.fail("a relocation lies outside of its section", int(starts[0]))
+        return out
+
+
+def read(index: int, name: str, data: memoryview) -> Unit:
+    """Read an ELF object. Raises `ObjectError` naming the member and the offset."""
+    f = _Reader(name, data)
+    sections, types, flags, names16 = f.sections, f.types, f.section_flags, f.names16
+    allocated = (flags & elf.SHF_ALLOC != 0) & ~np.isin(types, _DROPPED_TYPES)
+    allocated &= names16 != b".note.gnu.proper"
+    eh_frame = allocated & (names16 == b".eh_frame") & (types != elf.SHT_NOBITS)
+    is_atom = allocated & ~eh_frame
+    atom_sections = np.flatnonzero(is_atom)
+    section_atom = np.full(len(sections), -1, np.int32)
+    section_atom[atom_sections] = np.arange(len(atom_sections))
+
+    atoms = np.zeros(len(atom_sections), ATOM)
+    atoms["section"] = atom_sections
+    atoms["size"] = sections["size"][atom_sections]
+    align = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
+    if (align & (align - 1)).any() or (atoms["size"] < 0).any():
+        raise f.fail("a section's alignment is no power of two", f.shoff)
+    atoms["align"] = align
+    atoms["flags"] = _atom_flags(types, flags, names16)[atom_sections]
+
+    table, shndx, first, names, symbol_strings = f.symbols()
+    symbols = _symbols(
+        table, shndx, f.reserved if len(table) > 1 else np.zeros(1, bool), section_atom
+    )
+
+    is_rel = (types == elf.SHT_RELA) | (types == elf.SHT_REL)
+    info = sections["info"]
+    if (is_rel & (info >= len(sections))).any():
+        raise f.fail("a relocation section applies to no section", f.shoff)
+    wanted = np.flatnonzero(is_rel & allocated[np.where(is_rel, info, 0)])
+    relocations = f.relocations(wanted, len(symbols))
+
+    edges = [_link_order(f, section_atom)]
+    of_section = relocations["atom"].copy()
+    relocations["atom"] = section_atom[of_section]
+    for eh in np.flatnonzero(eh_frame).tolist():
+        inside = of_section == eh
+        split = split_eh_frame(f.contents(eh), f.r.order, relocations[inside], len(atoms), f.fail)
+        relocations[inside] = split.relocations
+        records = np.zeros(len(split.offsets), ATOM)
+        records["section"] = eh
+        records["offset"], records["size"] = split.offsets, split.sizes
+        records["align"] = 4
+        records["flags"] = AtomFlag.SEPARATE
+        atoms = np.concatenate([atoms, records])
+        edges.append(split.edges)
+
+    debug = np.flatnonzero(
+        (flags & elf.SHF_ALLOC == 0)
+        & np.isin(types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
+        & np.array([n.startswith((b".debug_", b".gdb_index")) for n in names16.tolist()], np.bool_)
+    )
+    native = ElfUnit(
+        f.r,
+        f.machine,
+        f.osabi,
+        f.flags,
+        sections,
+        names16,
+        f.strings,
+        symbol_strings,
+        section_atom,
+        shndx,
+        tuple(debug.tolist()),
+        list(zip(types.tolist(), sections["offset"].tolist(), strict=True)),
+    )
+    return Unit(
+        index,
+        name,
+        data,
+        atoms,
+        symbols,
+        first,
+        names,
+        relocations,
+        np.concatenate(edges),
+        _groups(f, table, shndx, native),
+        native,
+    )
+
+
+def _atom_flags(types: Array, flags: Array, names16: Array) -> Array:
+    """AtomFlag of every section: what lives of itself, and what linkers merge."""
+    root = (flags & elf.SHF_GNU_RETAIN != 0) | (types == elf.SHT_NOTE)
+    root |= np.isin(types, (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY))
+    # the same as sections of plain contents, as older compilers and assembly write them
+    dotted = names16.astype("S6")
+    root |= np.isin(dotted, (b".ctors", b".dtors")) | np.isin(
+        names16, (b".init", b".fini", b".jcr", b".init_array", b".fini_array", b".preinit_array")
+    )
+    prefix = names16.astype("S12")
+    root |= np.isin(prefix, (b".init_array.", b".fini_array."))
+    out = np.where(root, AtomFlag.ROOT, 0).astype(np.uint32)
+    out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
+    return out
+
+
+def _symbols(table: Array, shndx: Int32, reserved: Bool, section_atom: Int32) -> Array:
+    symbols = np.zeros(len(table), SYMBOL)
+    inside = ~reserved & (shndx > 0)
+    atom = np.full(len(table), Place.UNDEFINED, np.int32)
+    atom[inside] = section_atom[shndx[inside]]
+    atom[inside & (atom == -1)] = Place.ELSEWHERE
+    atom[reserved & (shndx == elf.SHN_ABS)] = Place.ABSOLUTE
+    atom[reserved & (shndx == elf.SHN_COMMON)] = Place.COMMON
+    symbols["atom"] = atom
+    symbols["kind"] = table["info"] & 0xF
+    symbols["binding"] = _BINDINGS[table["info"] >> 4]
+    symbols["visibility"] = table["other"] & 3
+    symbols["native"] = table["other"]
+    symbols["value"] = table["value"]
+    symbols["size"] = table["size"]
+    symbols["name"] = table["name"]
+    return symbols
+
+
+def _link_order(f: _Reader, section_atom: Int32) -> Array:
+    """A section with SHF_LINK_ORDER lives if the section that it describes does."""
+    ordered = np.flatnonzero((f.section_flags & elf.SHF_LINK_ORDER != 0) & (section_atom >= 0))
+    if not len(ordered):
+        return np.zeros(0, EDGE)
+    linked = f.sections["link"][ordered].astype(np.int64)
+    if (linked >= len(f.sections)).any():
+        raise f.fail("a section is linked to no section", f.shoff)
+    edges = np.zeros(len(ordered), EDGE)
+    edges["source"], edges["target"] = section_atom[linked], section_atom[ordered]
+    return edges[edges["source"] >= 0]
+
+
+def _groups(f: _Reader, table: Array, shndx: Int32, native: ElfUnit) -> tuple[Group, ...]:
+    """COMDAT and plain groups; old `.gnu.linkonce.` sections are groups of one.
+
+    Source: gABI, "Section Groups".
+    """
+    groups: list[Group] = []
+    for i in np.flatnonzero(f.types == elf.SHT_GROUP).tolist():
+        offset = int(f.sections["offset"][i])
+        words = np.frombuffer(f.contents(i), f"{f.r.order}u4", int(f.sections["size"][i]) // 4)
+        symbol = int(f.sections["info"][i])
+        if len(words) == 0 or symbol >= len(table) or (words[1:] >= len(f.sections)).any():
+            raise f.fail("a section group is damaged", offset)
+        if table["info"][symbol] & 0xF == elf.STT_SECTION:
+            signature = section_name(native, int(shndx[symbol]))
+        else:
+            signature = _string(native.symbol_strings, int(table["name"][symbol]))
+        members = native.section_atom[words[1:]]
+        members = members[members >= 0]
+        groups.append(Group(signature, tuple(members.tolist()), bool(words[0] & elf.GRP_COMDAT)))
+    for i in np.flatnonzero(f.names16.astype("S13") == b".gnu.linkonce").tolist():
+        if native.section_atom[i] >= 0:
+            groups.append(
+                Group(section_name(native, i), (int(native.section_atom[i]),), comdat=True)
+            )
+    return tuple(groups)
+
+
+__all__ = ["ElfUnit", "read", "section_name"]

@@ -1,0 +1,244 @@
+"""The symbol table of the new object: exports and undefined symbols global, all else local."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.job import Strip
+from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.machine import Machine
+from cargo_strip_hook.objects.elf.relocate import Placed
+from cargo_strip_hook.objects.model import Array, Binding, Bool, Int32, Int64, Place, Program
+
+_BINDING_BITS = np.zeros(4, np.uint8)
+_BINDING_BITS[Binding.GLOBAL] = elf.STB_GLOBAL
+_BINDING_BITS[Binding.WEAK] = elf.STB_WEAK
+_BINDING_BITS[Binding.UNIQUE] = elf.STB_GNU_UNIQUE
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolTable:
+    """The table to be written and how to find entries in it.
+
+    `rows`: the format's records; `shndx`: the section header index of each (may pass 65,279).
+    `of_symbol[s]` is the entry of program symbol `s`, `of_section[n]` that of output section `n`;
+    -1 where there is none.
+    """
+
+    rows: Array
+    shndx: Int64
+    strings: bytes
+    first_global: int
+    of_symbol: Int32
+    of_section: Int32
+    defined: tuple[bytes, ...]
+    undefined: tuple[bytes, ...]
+
+
+class StringTable:
+    """Names behind one another, equal ones once. Offset 0 is the empty name."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = [b"\0"]
+        self.size = 1
+        self.known: dict[bytes, int] = {b"": 0}
+
+    def add(self, name: bytes) -> int:
+        at = self.known.get(name)
+        if at is None:
+            at = self.known[name] = self.size
+            self.parts.append(name + b"\0")
+            self.size += len(name) + 1
+        return at
+
+    def bytes(self) -> bytes:
+        return b"".join(self.parts)
+
+
+def symbol_name(program: Program, symbol: int) -> bytes:
+    """The name of a program-wide symbol."""
+    number = int(np.searchsorted(program.symbol_base, symbol, side="right")) - 1
+    unit = program.units[number]
+    local = symbol - int(program.symbol_base[number])
+    if local >= unit.first_global:
+        return unit.names[local - unit.first_global]
+    start = int(unit.symbols["name"][local])
+    table = unit.native.symbol_strings
+    end = start + 64
+    while True:
+        text = bytes(table[start:end])
+        stop = text.find(b"\0")
+        if stop >= 0:
+            return text[:stop]
+        end += 256
+
+
+def build(
+    program: Program,
+    machine: Machine,
+    live: Bool,
+    placed: Placed,
+    header_index: Int64,
+    used: Array,
+    strip: Strip,
+) -> SymbolTable:
+    """Make the table.
+
+    `used`: the targets of all relocations as in `Settled`, unique; `header_index`: the index
+    in the section header table of each output section. Names of live functions stay below
+    `Strip.SYMBOLS`.
+    """
+    symbols = program.symbols
+    used_sections = np.sort(~used[used < 0])
+    used_rows = used[used >= 0].astype(np.int64)
+    place = symbols["atom"]
+    at = np.where(place >= 0, place, 0)
+    here = (place >= 0) & live[at] & (placed.section[at] >= 0)
+    wins = program.definition == np.arange(len(symbols))
+
+    is_global = placed.kept & here & wins
+    needed = np.zeros(len(symbols), np.bool_)
+    needed[used_rows] = True
+    undefined = needed & (place == Place.UNDEFINED)
+    named = _for_people(program, here & wins, placed, strip)
+    mapping, mapping_names = _mapping_symbols(program, machine, here, placed)
+    local = (needed & ~is_global & ~undefined) | named
+    local_rows = np.flatnonzero(local | mapping)
+    if machine.mapping_symbols and len(local_rows):
+        local_rows = _without_repeats(symbols, placed, local_rows, mapping, mapping_names)
+    strings = StringTable()
+    local_names: list[bytes] = []
+    keep_name = named[local_rows] | (needed[local_rows] & (strip is not Strip.SYMBOLS))
+    is_mapping = mapping[local_rows]
+    for row, keep, code in zip(
+        local_rows.tolist(), keep_name.tolist(), is_mapping.tolist(), strict=True
+    ):
+        if code:
+            local_names.append(mapping_names[row])
+        else:
+            name = symbol_name(program, row) if keep else b""
+            local_names.append(b"" if name.startswith(b".L") else name)
+
+    globals_ = sorted((symbol_name(program, r), r) for r in np.flatnonzero(is_global).tolist())
+    outside = sorted((symbol_name(program, r), r) for r in np.flatnonzero(undefined).tolist())
+    rows_ = np.array(
+        [*local_rows.tolist(), *(r for _, r in globals_), *(r for _, r in outside)], np.int64
+    )
+    first = 1 + len(used_sections)
+    first_global = first + len(local_rows)
+    count = first + len(rows_)
+    records = program.units[0].native.records
+    table = np.zeros(count, records.symbol)
+    shndx = np.zeros(count, np.int64)
+    table["info"][1:first] = elf.STT_SECTION
+    shndx[1:first] = header_index[used_sections]
+
+    chosen = symbols[rows_]
+    body = table[first:]
+    atoms = np.where(chosen["atom"] >= 0, chosen["atom"], 0)
+    defined = chosen["atom"] >= 0
+    kind = chosen["kind"].copy()
+    # a section symbol that needs an entry of its own is a plain local label now
+    kind[(kind == elf.STT_SECTION) | (kind == elf.STT_COMMON)] = elf.STT_NOTYPE
+    binding = _BINDING_BITS[chosen["binding"]]
+    binding[: len(local_rows)] = elf.STB_LOCAL
+    weak = _weak_references(program, rows_[len(local_rows) + len(globals_) :])
+    binding[len(local_rows) + len(globals_) :] = np.where(weak, elf.STB_WEAK, elf.STB_GLOBAL)
+    body["info"] = (binding << 4) | kind
+    body["other"] = chosen["native"]
+    body["value"] = np.where(defined, placed.offset[atoms] + chosen["value"], chosen["value"])
+    body["value"][chosen["atom"] == Place.UNDEFINED] = 0
+    body["size"] = np.where(chosen["atom"] == Place.UNDEFINED, 0, chosen["size"])
+    names = [*local_names, *(n for n, _ in globals_), *(n for n, _ in outside)]
+    body["name"] = [strings.add(n) for n in names]
+    sections = np.where(defined, header_index[placed.section[atoms]], elf.SHN_UNDEF)
+    sections[chosen["atom"] == Place.ABSOLUTE] = -elf.SHN_ABS  # told apart from real indices
+    shndx[first:] = sections
+
+    of_symbol = np.full(len(symbols), -1, np.int32)
+    of_symbol[rows_] = np.arange(first, count, dtype=np.int32)
+    of_section = np.full(len(header_index), -1, np.int32)
+    of_section[used_sections] = np.arange(1, first, dtype=np.int32)
+    return SymbolTable(
+        table,
+        shndx,
+        strings.bytes(),
+        first_global,
+        of_symbol,
+        of_section,
+        tuple(n for n, _ in globals_),
+        tuple(n for n, _ in outside),
+    )
+
+
+def _for_people(program: Program, here: Bool, placed: Placed, strip: Strip) -> Bool:
+    """The local names that stay: of functions, and of data beside debug information."""
+    symbols = program.symbols
+    if strip is Strip.SYMBOLS:
+        return np.zeros(len(symbols), np.bool_)
+    kind = symbols["kind"]
+    code = np.zeros(len(symbols), np.bool_)
+    atoms = symbols["atom"]
+    code[here] = placed.executable[placed.section[atoms[here]]]
+    functions = (kind == elf.STT_FUNC) | (kind == elf.STT_GNU_IFUNC)
+    # labels of hand-written assembly are functions without a type
+    functions |= (kind == elf.STT_NOTYPE) & (symbols["binding"] != Binding.LOCAL) & code
+    if strip is Strip.NONE:
+        functions |= (kind == elf.STT_OBJECT) | (kind == elf.STT_TLS)
+    found: Bool = functions & here & ~placed.kept & (symbols["name"] + symbols["size"] != 0)
+    return found
+
+
+def _mapping_symbols(
+    program: Program, machine: Machine, here: Bool, placed: Placed
+) -> tuple[Bool, dict[int, bytes]]:
+    """The `$x` and `$d` symbols of live code. Source: AAELF64, "Mapping symbols"."""
+    found = np.zeros(len(program.symbols), np.bool_)
+    names: dict[int, bytes] = {}
+    if not machine.mapping_symbols:
+        return found, names
+    symbols = program.symbols
+    candidates = here & (symbols["kind"] == elf.STT_NOTYPE) & (symbols["size"] == 0)
+    candidates &= symbols["binding"] == Binding.LOCAL
+    for number, unit in enumerate(program.units):
+        base = int(program.symbol_base[number])
+        rows = np.flatnonzero(candidates[base : base + unit.first_global])
+        table = unit.native.symbol_strings
+        for local, start in zip(rows.tolist(), unit.symbols["name"][rows].tolist(), strict=True):
+            head = bytes(table[start : start + 3])
+            if head[:2] in (b"$x", b"$d") and head[2:3] in (b"\0", b"."):
+                row = base + local
+                if placed.executable[placed.section[symbols["atom"][row]]]:
+                    found[row] = True
+                    names[row] = head[:2]
+    return found, names
+
+
+def _without_repeats(
+    symbols: Array, placed: Placed, rows: Array, mapping: Bool, names: dict[int, bytes]
+) -> Array:
+    """Drop a mapping symbol that says what the one before it in its section said already."""
+    mine = rows[mapping[rows]]
+    atoms = symbols["atom"][mine]
+    section = placed.section[atoms]
+    where = placed.offset[atoms] + symbols["value"][mine]
+    code = np.array([names[r] == b"$x" for r in mine.tolist()], np.bool_)
+    order = np.lexsort((mine, where, section))
+    section, code = section[order], code[order]
+    repeat = np.zeros(len(mine), np.bool_)
+    repeat[1:] = (section[1:] == section[:-1]) & (code[1:] == code[:-1])
+    return np.setdiff1d(rows, mine[order[repeat]])
+
+
+def _weak_references(program: Program, rows: Array) -> Bool:
+    """Whether all references to each undefined symbol of `rows` are weak."""
+    if not len(rows):
+        return np.zeros(0, np.bool_)
+    strong = np.zeros(len(program.symbols), np.bool_)
+    mask = (program.symbols["binding"] == Binding.GLOBAL) & (
+        program.symbols["atom"] == Place.UNDEFINED
+    )
+    strong[program.definition[mask]] = True
+    return ~strong[rows]

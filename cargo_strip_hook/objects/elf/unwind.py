@@ -1,0 +1,198 @@
+"""Takes `.eh_frame` apart into its records and puts the live ones together again.
+
+Source: Linux Standard Base 5.0, section 10.6.1 (the .eh_frame section).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.objects.model import (
+    EDGE,
+    Array,
+    AtomFlag,
+    Bool,
+    Int32,
+    Int64,
+    Program,
+    Reach,
+)
+
+# Where pc_begin stands in a record: after the length and the CIE pointer.
+PC_BEGIN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFrame:
+    """The records of one `.eh_frame`; offsets and sizes in bytes.
+
+    `relocations` are those of the section, with `atom` and `offset` those of the record.
+    `edges` lead from each FDE to its CIE.
+    """
+
+    offsets: Int64
+    sizes: Int64
+    relocations: Array
+    edges: Array
+    fdes: int
+
+
+def split_eh_frame(
+    contents: memoryview,
+    order: str,
+    relocations: Array,
+    first_atom: int,
+    fail: Callable[[str, int], ObjectError],
+) -> SplitFrame:
+    """Find the records. `first_atom` is the number that the first record's atom will have.
+
+    Raises what `fail` makes (`ObjectError`) for records that do not fit or are in the 64-bit form.
+    """
+    words = np.frombuffer(contents, f"{order}u4", len(contents) // 4)
+    lengths = words.tolist()
+    total = len(lengths)
+    starts: list[int] = []
+    at = 0
+    while at < total:
+        length = lengths[at]
+        if length == 0:  # a terminator: whoever writes the final table adds its own
+            at += 1
+            continue
+        if length == 0xFFFFFFFF:
+            raise fail(".eh_frame records in the 64-bit form are not supported", at * 4)
+        following = at + 1 + (length >> 2)
+        if length & 3 or length < 8 or following > total:
+            raise fail(".eh_frame is damaged: a record does not fit", at * 4)
+        starts.append(at)
+        at = following
+    start = np.array(starts, np.int64)
+    offsets = start * 4
+    sizes = (words[start].astype(np.int64) + 4) if len(start) else start
+    pointers = words[start + 1].astype(np.int64) if len(start) else start
+    is_fde = pointers != 0
+
+    out = relocations.copy()
+    record = np.searchsorted(offsets, relocations["offset"], side="right") - 1
+    if len(record) and (record < 0).any():
+        raise fail(".eh_frame is damaged: a relocation is in no record", 0)
+    if len(record):
+        within = relocations["offset"] - offsets[record]
+        if (within >= sizes[record]).any():
+            raise fail(".eh_frame is damaged: a relocation is in no record", 0)
+        out["atom"] = record + first_atom
+        out["offset"] = within
+        out["reach"][is_fde[record] & (within == PC_BEGIN)] = Reach.REVERSE
+
+    fdes = np.flatnonzero(is_fde)
+    edges = np.zeros(len(fdes), EDGE)
+    if len(fdes):
+        wanted = offsets[fdes] + 4 - pointers[fdes]
+        cie = np.searchsorted(offsets, wanted)
+        found = cie < len(offsets)
+        found[found] = offsets[cie[found]] == wanted[found]
+        if not found.all() or is_fde[cie].any():
+            raise fail(".eh_frame is damaged: an FDE has no CIE", 0)
+        edges["source"], edges["target"] = fdes + first_atom, cie + first_atom
+    return SplitFrame(offsets, sizes, out, edges, len(fdes))
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedFrame:
+    """The new `.eh_frame`: its contents, and where each live record went.
+
+    `offset[i]` belongs to `records[i]`, a program-wide atom number; equal CIEs share an offset.
+    `shared` are the CIEs that another one stands for: their relocations are not written.
+    """
+
+    contents: Array  # uint8
+    records: Int32
+    offset: Int64
+    shared: Int32
+
+
+def join_eh_frame(program: Program, live: Bool, order: str) -> JoinedFrame:
+    """Put the live records of all units behind one another, equal CIEs only once."""
+    separate = program.atoms["flags"] & AtomFlag.SEPARATE != 0
+    records = np.flatnonzero(live & separate).astype(np.int32)
+    if not len(records):
+        empty = np.zeros(0, np.int32)
+        return JoinedFrame(np.zeros(0, np.uint8), empty, np.zeros(0, np.int64), empty)
+    position = np.full(len(program.atoms), -1, np.int64)
+    position[records] = np.arange(len(records))
+    inner = separate[program.edges["source"]] & separate[program.edges["target"]]
+    links = program.edges[inner]
+    links = links[live[links["source"]]]
+    is_fde = np.zeros(len(records), np.bool_)
+    is_fde[position[links["source"]]] = True
+
+    units = program.unit_of(records)
+    twins = _equal_cies(program, records[~is_fde], units[~is_fde])
+    stands_for = np.arange(len(records))
+    for cie, first in twins.items():
+        stands_for[position[cie]] = position[first]
+    written = stands_for == np.arange(len(records))
+    sizes = program.atoms["size"][records]
+    offset = np.cumsum(np.where(written, sizes, 0)) - np.where(written, sizes, 0)
+    offset = offset[stands_for]
+
+    words = np.zeros(int(sizes[written].sum()) // 4, f"{order}u4")
+    starts = program.atoms["offset"][records] // 4
+    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist()
+    for first, end in zip(borders, [*borders[1:], len(records)], strict=True):
+        unit = program.units[int(units[first])]
+        mine = slice(first, end)
+        # an object has one .eh_frame as compilers write it, but nothing forbids several
+        for section in np.unique(program.atoms["section"][records[mine]]).tolist():
+            chosen = np.flatnonzero(
+                written[mine] & (program.atoms["section"][records[mine]] == section)
+            )
+            chosen += first
+            if not len(chosen):
+                continue
+            header = unit.native.sections[section]
+            source = np.frombuffer(
+                unit.data, f"{order}u4", int(header["size"]) // 4, int(header["offset"])
+            )
+            counts = sizes[chosen] // 4
+            ramp = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+            words[np.repeat(offset[chosen] // 4, counts) + ramp] = source[
+                np.repeat(starts[chosen], counts) + ramp
+            ]
+    fde = position[links["source"]]
+    cie = position[links["target"]]
+    words[offset[fde] // 4 + 1] = offset[fde] + 4 - offset[cie]
+    return JoinedFrame(words.view(np.uint8), records, offset, records[~written].astype(np.int32))
+
+
+def _equal_cies(program: Program, cies: Array, units: Array) -> dict[int, int]:
+    """For each CIE that equals an earlier one, that one. Contents and relocations must agree."""
+    relocations = program.relocations
+    wanted = np.zeros(len(program.atoms), np.bool_)
+    wanted[cies] = True
+    of_cie: dict[int, list[tuple[int, int, int, int]]] = {}
+    rows = relocations[wanted[relocations["atom"]]]
+    definition = program.definition[rows["symbol"]]
+    for row, symbol in zip(rows.tolist(), definition.tolist(), strict=True):
+        atom, _, kind, _, offset, addend = row
+        found = program.symbols[symbol]
+        place = int(found["atom"])
+        # a local symbol is known by its place, others by themselves
+        target = (place, int(found["value"]) + addend) if place >= 0 else (-1 - symbol, addend)
+        of_cie.setdefault(atom, []).append((offset, kind, *target))
+    first: dict[tuple[bytes, tuple[tuple[int, int, int, int], ...]], int] = {}
+    twins: dict[int, int] = {}
+    for cie, number in zip(cies.tolist(), units.tolist(), strict=True):
+        unit = program.units[number]
+        atom = program.atoms[cie]
+        start = int(unit.native.sections["offset"][atom["section"]]) + int(atom["offset"])
+        contents = bytes(unit.data[start : start + int(atom["size"])])
+        key = (contents, tuple(of_cie.get(cie, ())))
+        if key in first:
+            twins[cie] = first[key]
+        else:
+            first[key] = cie
+    return twins

@@ -1,0 +1,462 @@
+"""Writes one ELF relocatable object: contents, relocations, symbols, headers, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.job import PrelinkRequest, Statistics, Strip
+from cargo_strip_hook.objects.elf import debug as dbg
+from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf import notes, symtab
+from cargo_strip_hook.objects.elf.buckets import SectionKind
+from cargo_strip_hook.objects.elf.machine import Machine
+from cargo_strip_hook.objects.elf.relocate import Placed, Settled, settle
+from cargo_strip_hook.objects.elf.unwind import JoinedFrame, join_eh_frame
+from cargo_strip_hook.objects.model import (
+    PLACEMENT,
+    Array,
+    AtomFlag,
+    Binding,
+    Bool,
+    Image,
+    Int64,
+    Layout,
+    Program,
+)
+from cargo_strip_hook.objects.pages import release
+
+MARKER_SECTION = b".cargo-strip-hook"
+
+Chunk = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """One section of the output; `chunks` yields its contents, None for NOBITS."""
+
+    name: bytes
+    type: int
+    flags: int
+    size: int
+    align: int
+    entsize: int = 0
+    link: int = 0
+    info: int = 0
+    chunks: Callable[[], Iterable[Chunk]] | None = None
+
+
+def octets(array: Array) -> memoryview:
+    """The bytes of an array, without a copy."""
+    return memoryview(array.view(np.uint8).data) if len(array) else memoryview(b"")
+
+
+def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+    """Make the object. Raises `LinkError` for a reference that cannot be kept."""
+    first = program.units[0].native
+    machine: Machine = first.machine
+    frame = join_eh_frame(program, live, first.records.order)
+    placed = _place(program, machine, layout, frame, request)
+    skip = np.zeros(len(program.atoms), np.bool_)
+    skip[frame.shared] = True
+    settled = settle(program, machine, live, placed, skip)
+    debug: list[dbg.DebugSection] = []
+    code_sections = len(placed.start)
+    if request.strip is Strip.NONE:
+        debug = dbg.collect(
+            program, machine, live, placed.section, placed.offset, placed.kept, code_sections
+        )
+    count = code_sections + len(debug)
+    header_index = np.arange(1, count + 1)
+    used = np.unique(
+        np.concatenate([np.unique(settled.target), *(d.used_targets() for d in debug)])
+    )
+    table = symtab.build(program, machine, live, placed, header_index, used, request.strip)
+
+    live_units = np.unique(program.unit_of(np.flatnonzero(live)))
+    real = [program.units[i] for i in live_units.tolist() if program.units[i].index >= 0]
+    merged = notes.merge(real, machine)
+    sections = _code(program, layout, placed, frame, header_index)
+    sections += [_debug_section(program, d) for d in debug]
+    relas = _relas(first.records, settled, debug, table, count)
+    sections += _notes(merged, request.marker)
+    symtab_index = len(sections) + len(relas) + 1
+    sections += [
+        _Section(
+            b".rela" + sections[number].name,
+            elf.SHT_RELA,
+            elf.SHF_INFO_LINK,
+            sum(r.nbytes for r in rows),
+            8,
+            first.records.rela.itemsize,
+            symtab_index,
+            number + 1,
+            lambda rows=rows: map(octets, rows),  # type: ignore[misc]
+        )
+        for number, rows in relas
+    ]
+    sections += _tables(first.records, table, symtab_index)
+    warnings = _warnings(program, placed, live, merged)
+    size, chunks = _file(sections, program)
+    return Image(
+        size,
+        chunks,
+        table.defined,
+        table.undefined,
+        _placement(program, live, placed),
+        _statistics(program, live, table),
+        warnings,
+    )
+
+
+def _place(
+    program: Program,
+    machine: Machine,
+    layout: Layout,
+    frame: JoinedFrame,
+    request: PrelinkRequest,
+) -> Placed:
+    """Copy the contents of every live atom to where it goes."""
+    count = len(layout.sections) + (1 if len(frame.records) else 0)
+    start = np.zeros(count, np.int64)
+    executable = np.zeros(count, np.bool_)
+    at = 0
+    for number, out in enumerate(layout.sections):
+        kind: SectionKind = layout.buckets[out.bucket].descriptor
+        start[number] = at
+        executable[number] = bool(kind.flags & elf.SHF_EXECINSTR)
+        if kind.type != elf.SHT_NOBITS:
+            at += -(-out.size // 8) * 8
+    section, offset = layout.section.copy(), layout.offset.copy()
+    if len(frame.records):
+        start[-1] = at
+        at += len(frame.contents)
+        section[frame.records] = count - 1
+        offset[frame.records] = frame.offset
+    blob = np.zeros(at, np.uint8)
+    if len(frame.records):
+        blob[int(start[-1]) :] = frame.contents
+    target = octets(blob)
+    for number, out in enumerate(layout.sections):
+        kind = layout.buckets[out.bucket].descriptor
+        if kind.type == elf.SHT_NOBITS:
+            continue
+        base = int(start[number])
+        if executable[number]:
+            blob[base : base + out.size] = machine.padding[0]
+        _copy(program, out.atoms, base + offset[out.atoms], target)
+    kept = np.zeros(len(program.symbols), np.bool_)
+    kept[[program.globals[name.encode()] for name in request.exports]] = True
+    return Placed(section, offset, start, blob, executable, kept)
+
+
+def _copy(program: Program, atoms: Array, where: Int64, target: memoryview) -> None:
+    units = program.unit_of(atoms)
+    rows = program.atoms[atoms]
+    for unit_number, section, size, to in zip(
+        units.tolist(), rows["section"].tolist(), rows["size"].tolist(), where.tolist(), strict=True
+    ):
+        unit = program.units[unit_number]
+        if section < 0 or not size:
+            continue
+        header = unit.native.section_list[section]
+        if header[0] != elf.SHT_NOBITS:
+            target[to : to + size] = unit.data[header[1] : header[1] + size]
+
+
+def _code(
+    program: Program, layout: Layout, placed: Placed, frame: JoinedFrame, header_index: Int64
+) -> list[_Section]:
+    blob = octets(placed.blob)
+    sections: list[_Section] = []
+    for number, out in enumerate(layout.sections):
+        kind: SectionKind = layout.buckets[out.bucket].descriptor
+        base = int(placed.start[number])
+        flags, link = kind.flags, 0
+        if kind.flags & elf.SHF_LINK_ORDER:
+            linked = int(placed.section[kind.link]) if kind.link >= 0 else -1
+            if linked >= 0:
+                link = int(header_index[linked])
+            else:
+                flags &= ~elf.SHF_LINK_ORDER
+        view = blob[base : base + out.size]
+        sections.append(
+            _Section(
+                kind.name,
+                kind.type,
+                flags,
+                out.size,
+                out.align,
+                kind.entsize,
+                link,
+                0,
+                None if kind.type == elf.SHT_NOBITS else lambda view=view: [view],  # type: ignore[misc]
+            )
+        )
+    if len(frame.records):
+        view = blob[int(placed.start[-1]) :]
+        kind_of = program.units[int(program.unit_of(frame.records[:1])[0])].native
+        kind_number = int(kind_of.sections["type"][int(program.atoms["section"][frame.records[0]])])
+        sections.append(
+            _Section(b".eh_frame", kind_number, elf.SHF_ALLOC, len(view), 8, chunks=lambda: [view])
+        )
+    return sections
+
+
+def _debug_section(program: Program, section: dbg.DebugSection) -> _Section:
+    return _Section(
+        section.name,
+        section.type,
+        section.flags,
+        section.size,
+        section.align,
+        section.entsize,
+        chunks=lambda: dbg.stream(program, section),
+    )
+
+
+def _relas(
+    records: elf.Records,
+    settled: Settled,
+    debug: list[dbg.DebugSection],
+    table: symtab.SymbolTable,
+    count: int,
+) -> list[tuple[int, list[Array]]]:
+    """(output section number, RELA rows in pieces) of every section that has relocations."""
+
+    def entries(targets: Array) -> Array:
+        symbol = np.where(
+            targets >= 0,
+            table.of_symbol[np.where(targets >= 0, targets, 0)],
+            table.of_section[np.where(targets < 0, ~targets, 0)],
+        )
+        info: Array = symbol.astype(np.uint64) << np.uint64(records.symbol_shift)
+        return info
+
+    found: list[tuple[int, list[Array]]] = []
+    rows = np.zeros(len(settled.section), records.rela)
+    rows["offset"], rows["addend"] = settled.offset, settled.addend
+    rows["info"] = entries(settled.target) | settled.type.astype(np.uint64)
+    code = count - len(debug)
+    borders = np.searchsorted(settled.section, np.arange(code + 1))
+    for number in range(code):
+        mine = rows[borders[number] : borders[number + 1]]
+        if len(mine):
+            found.append((number, [mine]))
+    for number, section in enumerate(debug, start=code):
+        for rela, target in section.relocations:
+            rela["info"] |= entries(target)
+        if section.relocations:
+            found.append((number, [rela for rela, _ in section.relocations]))
+    return found
+
+
+def _notes(merged: notes.Notes, marker: bytes) -> list[_Section]:
+    sections = []
+    if merged.properties:
+        sections.append(
+            _Section(
+                b".note.gnu.property",
+                elf.SHT_NOTE,
+                elf.SHF_ALLOC,
+                len(merged.properties),
+                8,
+                chunks=lambda: [merged.properties],
+            )
+        )
+    if merged.stack is not None:
+        sections.append(
+            _Section(b".note.GNU-stack", elf.SHT_PROGBITS, merged.stack, 0, 1, chunks=list)
+        )
+    if marker:
+        sections.append(
+            _Section(MARKER_SECTION, elf.SHT_PROGBITS, 0, len(marker), 1, chunks=lambda: [marker])
+        )
+    return sections
+
+
+def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) -> list[_Section]:
+    special = table.shndx == -elf.SHN_ABS
+    wide = (table.shndx >= elf.SHN_LORESERVE).any()
+    short = np.where(table.shndx >= elf.SHN_LORESERVE, elf.SHN_XINDEX, table.shndx)
+    short[special] = elf.SHN_ABS
+    table.rows["shndx"] = short
+    rows = table.rows
+    sections = [
+        _Section(
+            b".symtab",
+            elf.SHT_SYMTAB,
+            0,
+            rows.nbytes,
+            8,
+            records.symbol.itemsize,
+            symtab_index + (2 if wide else 1),
+            table.first_global,
+            lambda: [octets(rows)],
+        )
+    ]
+    if wide:
+        extended = np.where(table.shndx >= elf.SHN_LORESERVE, table.shndx, 0)
+        raw = extended.astype(f"{records.order}u4").tobytes()
+        sections.append(
+            _Section(
+                b".symtab_shndx",
+                elf.SHT_SYMTAB_SHNDX,
+                0,
+                len(raw),
+                4,
+                4,
+                symtab_index,
+                chunks=lambda: [raw],
+            )
+        )
+    sections.append(
+        _Section(
+            b".strtab",
+            elf.SHT_STRTAB,
+            0,
+            len(table.strings),
+            1,
+            chunks=lambda: [table.strings],
+        )
+    )
+    return sections
+
+
+def _file(sections: list[_Section], program: Program) -> tuple[int, Iterator[Chunk]]:
+    """Sizes, headers and the stream of the whole file. Source: gABI, "Object Files"."""
+    native = program.units[0].native
+    records: elf.Records = native.records
+    names = symtab.StringTable()
+    # `.rela.text` also holds `.text`
+    tails = {s.name[5:]: s.name for s in sections if s.type == elf.SHT_RELA}
+    starts = {name: names.add(whole) + 5 for name, whole in tails.items()}
+    name_offsets = [starts[s.name] if s.name in starts else names.add(s.name) for s in sections]
+    shstrtab_name = names.add(b".shstrtab")
+    raw_names = names.bytes()
+    sections = [
+        *sections,
+        _Section(b".shstrtab", elf.SHT_STRTAB, 0, len(raw_names), 1, chunks=lambda: [raw_names]),
+    ]
+    name_offsets.append(shstrtab_name)
+    headers = np.zeros(len(sections) + 1, records.section)
+    at = records.header.size
+    for i, section in enumerate(sections, start=1):
+        if section.type != elf.SHT_NOBITS:
+            at = -(-at // section.align) * section.align
+        headers[i] = (
+            name_offsets[i - 1],
+            section.type,
+            section.flags,
+            0,
+            at,
+            section.size,
+            section.link,
+            section.info,
+            section.align,
+            section.entsize,
+        )
+        if section.type != elf.SHT_NOBITS:
+            at += section.size
+    shoff = -(-at // 8) * 8
+    count = len(headers)
+    shstrndx = count - 1
+    if count >= elf.SHN_LORESERVE:
+        headers["size"][0] = count
+    if shstrndx >= elf.SHN_LORESERVE:
+        headers["link"][0] = shstrndx
+    ident = bytes([0x7F, 0x45, 0x4C, 0x46, records.bits // 32, 1 if records.order == "<" else 2, 1])
+    ident += bytes([max(u.native.osabi for u in program.units)]) + bytes(8)
+    header = records.header.pack(
+        ident,
+        elf.ET_REL,
+        native.machine.number,
+        1,
+        0,
+        0,
+        shoff,
+        native.flags,
+        records.header.size,
+        0,
+        0,
+        records.section.itemsize,
+        count if count < elf.SHN_LORESERVE else 0,
+        shstrndx if shstrndx < elf.SHN_LORESERVE else elf.SHN_XINDEX,
+    )
+
+    def stream() -> Iterator[Chunk]:
+        yield header
+        position = len(header)
+        for number, section in enumerate(sections, start=1):
+            if section.chunks is None:
+                continue
+            offset = int(headers["offset"][number])
+            if offset > position:
+                yield bytes(offset - position)
+            for chunk in section.chunks():
+                yield chunk
+                release(chunk)
+            position = offset + section.size
+        yield bytes(shoff - position)
+        yield headers.tobytes()
+
+    return shoff + headers.nbytes, stream()
+
+
+def _placement(program: Program, live: Bool, placed: Placed) -> Array:
+    atoms = np.flatnonzero(
+        live & (program.atoms["flags"] & AtomFlag.SEPARATE == 0) & (program.atoms["section"] >= 0)
+    )
+    members = np.array([u.index for u in program.units], np.int32)
+    out = np.zeros(len(atoms), PLACEMENT)
+    out["member"] = members[program.unit_of(atoms)]
+    out["section"] = program.atoms["section"][atoms]
+    out["offset"] = program.atoms["offset"][atoms]
+    out["size"] = program.atoms["size"][atoms]
+    out["out_section"] = placed.section[atoms] + 1
+    out["out_offset"] = placed.offset[atoms]
+    return out
+
+
+def _statistics(program: Program, live: Bool, table: symtab.SymbolTable) -> Statistics:
+    defined = (program.symbols["binding"] != Binding.LOCAL) & (program.symbols["atom"] >= 0)
+    section = program.atoms["flags"] & AtomFlag.SEPARATE == 0
+    return Statistics(
+        members_used=sum(1 for u in program.units if u.index >= 0),
+        sections_total=int(section.sum()),
+        sections_live=int((section & live).sum()),
+        symbols_hidden=int(defined.sum()) - len(table.defined),
+    )
+
+
+# Itanium C++ ABI, section 5.1.4: type information, its names, guard variables, local statics
+_CXX_IDENTITY = (b"_ZTI", b"_ZTS", b"_ZGV", b"_ZZ")
+
+
+def _warnings(program: Program, placed: Placed, live: Bool, merged: notes.Notes) -> tuple[str, ...]:
+    warnings = []
+    if merged.without_stack:
+        names = ", ".join(merged.without_stack[:3])
+        warnings.append(
+            f"{names} has no `.note.GNU-stack` section: a linker takes that as a wish for an "
+            "executable stack, from the original and from the result"
+        )
+    symbols = program.symbols
+    weak = (symbols["binding"] == Binding.WEAK) | (symbols["binding"] == Binding.UNIQUE)
+    weak &= (symbols["atom"] >= 0) & ~placed.kept
+    weak &= live[np.where(symbols["atom"] >= 0, symbols["atom"], 0)]
+    names_found = []
+    for row in np.flatnonzero(weak & (program.definition == np.arange(len(symbols)))).tolist():
+        name = symtab.symbol_name(program, row)
+        if name.startswith(_CXX_IDENTITY):
+            names_found.append(name.decode(errors="replace"))
+    if names_found:
+        shown = ", ".join(sorted(names_found)[:3])
+        warnings.append(
+            f"{len(names_found)} C++ symbols with an identity across libraries become local "
+            f"({shown}{', …' if len(names_found) > 3 else ''}): exceptions and inline statics are "
+            "not shared with other libraries; `--keep '_ZTI*' --keep '_ZTS*'` keeps such symbols"
+        )
+    return tuple(warnings)

@@ -1,0 +1,282 @@
+"""The common model: what the general phases know of an object file, whatever its format.
+
+An *atom* is the smallest piece of a file that lives or dies: an ELF or COFF section, a Mach-O
+subsection, one record of unwind information. Symbols name places in atoms; relocations and
+explicit edges say which atom needs which. Everything else of a format stays in `Unit.native`, which
+only the format's own room reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cargo_strip_hook.job import Granularity, PrelinkRequest, Statistics
+
+Array = npt.NDArray[Any]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+ATOM = np.dtype(
+    [
+        ("section", "<i4"),  # index of the section in its file, -1 for a synthetic atom
+        ("flags", "<u4"),  # AtomFlag
+        ("offset", "<i8"),  # where the atom begins in its section, bytes
+        ("size", "<i8"),  # bytes
+        ("align", "<i8"),  # bytes, a power of two
+    ]
+)
+
+SYMBOL = np.dtype(
+    [
+        ("atom", "<i4"),  # atom that holds the definition, or one of Place
+        ("kind", "<u1"),  # the format's own symbol type
+        ("binding", "<u1"),  # Binding
+        ("visibility", "<u1"),  # the format's own visibility, 0 is the default
+        ("native", "<u1"),  # the format's own remaining bits (ELF st_other)
+        ("value", "<i8"),  # offset in the atom; value of an absolute; alignment of a common
+        ("size", "<i8"),  # bytes, 0 where unknown
+        ("name", "<i8"),  # offset of the name in the file's string table
+    ]
+)
+
+RELOCATION = np.dtype(
+    [
+        ("atom", "<i4"),  # the atom whose contents are relocated
+        ("symbol", "<i4"),  # index of the symbol referred to
+        ("type", "<u4"),  # the format's and machine's own relocation type
+        ("reach", "<u4"),  # Reach
+        ("offset", "<i8"),  # in the atom, bytes
+        ("addend", "<i8"),
+    ]
+)
+
+EDGE = np.dtype([("source", "<i4"), ("target", "<i4")])
+
+
+PLACEMENT = np.dtype(
+    [
+        ("member", "<i4"),  # the piece of input: member of the archive, section, bytes
+        ("section", "<i4"),
+        ("offset", "<i8"),
+        ("size", "<i8"),
+        ("out_section", "<i4"),  # where it went: section header index and bytes
+        ("out_offset", "<i8"),
+    ]
+)
+
+
+class AtomFlag(IntFlag):
+    """What the general phases must know of an atom."""
+
+    ROOT = 1  # lives whenever its file is loaded: initialisers, retained sections
+    SEPARATE = 2  # laid out by the format's writer (unwind records), not by the layout phase
+    MERGEABLE = 4  # a linker merges equal elements: never addressed as section + addend by us
+
+
+class Binding(IntEnum):
+    """How a symbol competes with others of its name."""
+
+    LOCAL = 0
+    GLOBAL = 1
+    WEAK = 2
+    UNIQUE = 3  # one per process (STB_GNU_UNIQUE); resolves like WEAK
+
+
+class Place(IntEnum):
+    """Values of `SYMBOL.atom` for a symbol that is in no atom."""
+
+    UNDEFINED = -1
+    ABSOLUTE = -2
+    COMMON = -3
+    ELSEWHERE = -4  # in a section that is no atom (debug information, metadata)
+
+
+class Reach(IntEnum):
+    """What a relocation means for liveness."""
+
+    FORWARD = 0  # the atom needs its target
+    REVERSE = 1  # the atom lives if its target does (an FDE and its function)
+    NONE = 2  # says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Atoms that come together; the first group of a signature wins where `comdat` is set."""
+
+    signature: bytes
+    atoms: tuple[int, ...]
+    comdat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One object file, read. Atom and symbol numbers are local to it.
+
+    `symbols[first_global:]` are those that take part in resolution, named by `names`.
+    """
+
+    index: int  # of the member in its archive, -1 for the synthetic unit
+    name: str
+    data: memoryview
+    atoms: Array  # ATOM
+    symbols: Array  # SYMBOL
+    first_global: int
+    names: Sequence[bytes]
+    relocations: Array  # RELOCATION
+    edges: Array  # EDGE: the target lives if the source does
+    groups: tuple[Group, ...]
+    native: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ElementSet:
+    """Elements between a start and a stop symbol that a linker would define (`__start_X`).
+
+    `elements` are program-wide atom numbers; `start` and `stop` are the symbols' names.
+    """
+
+    name: bytes
+    start: bytes
+    stop: bytes
+    elements: Int32
+    align: int  # bytes
+    start_atom: int = -1  # synthetic atoms of no size at the ends, once they are made
+    stop_atom: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """All loaded units with program-wide numbering.
+
+    `atoms`, `symbols`, `relocations` are the units' tables one behind the other, numbers made
+    program-wide. `definition[s]` is the symbol that symbol `s` resolves to (itself, if it is the
+    definition or stays undefined). `discarded` marks atoms of losing COMDAT groups.
+    """
+
+    units: tuple[Unit, ...]
+    atom_base: Int64  # first atom of each unit, and the total
+    symbol_base: Int64
+    atoms: Array
+    symbols: Array
+    relocations: Array
+    edges: Array
+    definition: Int32
+    discarded: Bool
+    globals: dict[bytes, int]  # name -> resolved symbol
+    sets: tuple[ElementSet, ...] = ()
+
+    def unit_of(self, atoms: Array) -> Array:
+        """The unit number of each atom."""
+        return np.searchsorted(self.atom_base, atoms, side="right") - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Atoms that may be laid out in one output section, and what that section is like.
+
+    `descriptor` belongs to the format. `single` atoms are never merged; `whole` ones always are,
+    whatever their class (element sets, initialisers in their order).
+    """
+
+    descriptor: Any
+    single: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSection:
+    """One section to be written: its bucket and the atoms in it, in order."""
+
+    bucket: int
+    atoms: Int32
+    size: int
+    align: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where every live atom goes. Arrays are indexed by atom; -1 is nowhere."""
+
+    buckets: tuple[Bucket, ...]
+    sections: tuple[OutputSection, ...]
+    section: Int32
+    offset: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A relocatable object ready to be written, and what the engine reports of it."""
+
+    size: int
+    chunks: Any  # iterable of bytes-like objects whose lengths add up to `size`
+    defined: tuple[bytes, ...]  # names for the archive's symbol index
+    undefined: tuple[bytes, ...]
+    placement: Array
+    statistics: Statistics
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Format(Protocol):
+    """What a format's room offers to the general phases."""
+
+    def read(self, index: int, name: str, data: memoryview) -> Unit:
+        """Read one object file. Raises `ObjectError`."""
+        ...
+
+    def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
+        """What the values of `SYMBOL.kind` mean."""
+        ...
+
+    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+        """The element sets whose start or stop symbols are among `undefined`."""
+        ...
+
+    def synthetic(self, atoms: Array, symbols: Array, names: Sequence[bytes]) -> Unit:
+        """A unit for what no file holds: commons and the ends of element sets."""
+        ...
+
+    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+        """The bucket of each atom in `live` (same shape), -1 for atoms the writer lays out."""
+        ...
+
+    def section_limit(self, program: Program) -> int:
+        """The size in bytes that an output section should not pass."""
+        ...
+
+    def write(self, program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+        """Make the object. Raises `LinkError` where it cannot say what was asked."""
+        ...
+
+
+__all__ = [
+    "ATOM",
+    "EDGE",
+    "PLACEMENT",
+    "RELOCATION",
+    "SYMBOL",
+    "Array",
+    "AtomFlag",
+    "Binding",
+    "Bool",
+    "Bucket",
+    "ElementSet",
+    "Format",
+    "Granularity",
+    "Group",
+    "Image",
+    "Int32",
+    "Int64",
+    "Layout",
+    "OutputSection",
+    "Place",
+    "Program",
+    "Reach",
+    "Unit",
+]

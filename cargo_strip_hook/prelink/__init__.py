@@ -1,0 +1,39 @@
+"""Prelink: many objects into one, whatever their format. Phases are functions, value to value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cargo_strip_hook.job import Granularity, PrelinkRequest
+from cargo_strip_hook.objects.model import Format, Image
+from cargo_strip_hook.prelink.layout import lay_out
+from cargo_strip_hook.prelink.reach import always_live, build_graph, classes, mark
+from cargo_strip_hook.prelink.resolve import Input, resolve
+
+
+def prelink(
+    members: Mapping[int, Input],
+    index: Mapping[bytes, int],
+    format: Format,
+    request: PrelinkRequest,
+) -> Image:
+    """resolve -> reach -> lay out -> write. Raises `LinkError` and `ObjectError`."""
+    roots = [name.encode() for name in request.exports]
+    program = resolve(members, index, roots, format)
+    graph = build_graph(program)
+    symbols = np.array([program.globals[r] for r in roots], np.int64)
+    exported = program.symbols["atom"][symbols]
+    exported = exported[exported >= 0]
+    always = always_live(program)
+    live = mark(graph, np.concatenate([exported, always]), len(program.atoms))
+    if request.granularity is Granularity.CLASS:
+        numbers = classes(program, graph, live, exported, always)
+    else:
+        numbers = np.zeros(len(live), np.int32)
+    layout = lay_out(program, format, live, numbers, request.granularity)
+    return format.write(program, live, layout, request)
+
+
+__all__ = ["Input", "prelink"]

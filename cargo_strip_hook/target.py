@@ -1,0 +1,78 @@
+"""What the target triple decides: object format, names of files and symbols, archive dialect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cargo_strip_hook.errors import UsageError
+
+ObjectFormat = Literal["elf", "macho", "coff"]
+ArchiveDialect = Literal["gnu", "darwin", "coff"]
+
+_DARWIN_SYSTEMS = frozenset({"darwin", "macos", "ios", "tvos", "watchos", "visionos"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A Rust target triple taken apart; `environment` is "" where the triple has none."""
+
+    triple: str
+    arch: str
+    vendor: str
+    system: str
+    environment: str
+
+    @classmethod
+    def parse(cls, triple: str) -> Target:
+        """Take a triple apart as rustc spells it. Raises `UsageError` for what is no triple."""
+        parts = triple.split("-")
+        if len(parts) < 2 or not all(parts):
+            raise UsageError(
+                f"`{triple}` is not a target triple",
+                help="write it as rustc does, for example x86_64-unknown-linux-gnu",
+            )
+        arch, rest = parts[0], parts[1:]
+        # aarch64-linux-android and armv7-linux-androideabi have no vendor
+        if rest[0] in {"linux", "none", "wasi"}:
+            rest = ["unknown", *rest]
+        vendor = rest[0]
+        system = rest[1] if len(rest) > 1 else "none"
+        return cls(triple, arch, vendor, system, "-".join(rest[2:]))
+
+    @property
+    def object_format(self) -> ObjectFormat:
+        if self.system in _DARWIN_SYSTEMS:
+            return "macho"
+        if self.system in {"windows", "uefi", "cygwin"}:
+            return "coff"
+        return "elf"
+
+    @property
+    def is_msvc(self) -> bool:
+        return self.system == "windows" and self.environment.startswith("msvc")
+
+    @property
+    def archive_dialect(self) -> ArchiveDialect:
+        if self.object_format == "macho":
+            return "darwin"
+        return "coff" if self.is_msvc else "gnu"
+
+    @property
+    def symbol_prefix(self) -> str:
+        """What the C compiler puts before a C name (i686 Windows decorations come on top)."""
+        if self.object_format == "macho":
+            return "_"
+        if self.object_format == "coff" and self.arch in {"i586", "i686"}:
+            return "_"
+        return ""
+
+    def static_library(self, name: str) -> str:
+        """The file name of a static library called `name`."""
+        return f"{name}.lib" if self.is_msvc else f"lib{name}.a"
+
+    def shared_library(self, name: str) -> str:
+        """The file name of a cdylib called `name`, as Cargo writes it."""
+        if self.object_format == "macho":
+            return f"lib{name}.dylib"
+        return f"{name}.dll" if self.system == "windows" else f"lib{name}.so"
