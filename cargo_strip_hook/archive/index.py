@@ -1,0 +1,139 @@
+"""Reading the symbol index of an archive, in the five forms there are."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from cargo_strip_hook.archive.model import Member
+from cargo_strip_hook.errors import ArchiveError
+
+IndexKind = Literal["gnu", "gnu64", "bsd", "bsd64", "coff"]
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolIndex:
+    """Where an index lies in the archive: its header, and its data with the size in bytes."""
+
+    kind: IndexKind
+    header_offset: int
+    offset: int
+    size: int
+
+
+_MEMBER_NAMES: dict[IndexKind, str] = {
+    "gnu": "/",
+    "gnu64": "/SYM64/",
+    "bsd": "__.SYMDEF",
+    "bsd64": "__.SYMDEF_64",
+    "coff": "/",
+}
+
+
+def parse_index(
+    archive: memoryview, index: SymbolIndex, members: tuple[Member, ...], path: Path
+) -> dict[bytes, int]:
+    """Symbol name to position in `members`, the first definition where there are several.
+
+    Raises `ArchiveError` where the index is cut short or names a place where no member begins.
+    """
+    data = bytes(archive[index.offset : index.offset + index.size])
+    reader = _Reader(data, index, path)
+    if index.kind == "coff":
+        names, places = reader.coff()
+    elif index.kind in ("bsd", "bsd64"):
+        names, places = reader.bsd(8 if index.kind == "bsd64" else 4)
+    else:
+        names, places = reader.gnu(8 if index.kind == "gnu64" else 4)
+    by_offset = {member.header_offset: member.index for member in members}
+    try:
+        positions = [by_offset[place] for place in places]
+    except KeyError as e:
+        reader.fail(f"no member begins at offset {e.args[0]:#x}, where the index has one")
+    # in the order of the index, and the first of several definitions wins
+    found: dict[bytes, int] = dict.fromkeys(names, 0)
+    found.update(zip(reversed(names), reversed(positions), strict=True))
+    return found
+
+
+class _Reader:
+    def __init__(self, data: bytes, index: SymbolIndex, path: Path) -> None:
+        self.data, self.index, self.path = data, index, path
+
+    def fail(self, what: str, at: int = 0) -> NoReturn:
+        raise ArchiveError(
+            what,
+            path=str(self.path),
+            member=_MEMBER_NAMES[self.index.kind],
+            offset=self.index.offset + at,
+            help="make a new index with `ranlib`",
+        )
+
+    def integers(self, order: str, width: int, at: int, count: int) -> tuple[int, ...]:
+        if at + width * count > len(self.data):
+            self.fail("the symbol index is cut short", at)
+        code = {2: "H", 4: "I", 8: "Q"}[width]
+        return struct.unpack_from(f"{order}{count}{code}", self.data, at)
+
+    def strings(self, at: int, count: int) -> list[bytes]:
+        # a shorter list means that an entry has no name
+        names = self.data[at:].split(b"\0", count)[:-1]
+        if len(names) < count:
+            self.fail(f"the symbol index has {count} entries and {len(names)} names", at)
+        return names
+
+    def gnu(self, width: int) -> tuple[list[bytes], tuple[int, ...]]:
+        """Big-endian count and header offsets, then the names in the same order (System V ABI)."""
+        (count,) = self.integers(">", width, 0, 1)
+        places = self.integers(">", width, width, count)
+        return self.strings(width * (1 + count), count), places
+
+    def coff(self) -> tuple[list[bytes], tuple[int, ...]]:
+        """The second linker member: offsets of all members, and sorted names with 1-based indexes.
+
+        PE/COFF specification, "Second Linker Member".
+        """
+        (member_count,) = self.integers("<", 4, 0, 1)
+        places = self.integers("<", 4, 4, member_count)
+        at = 4 + 4 * member_count
+        (count,) = self.integers("<", 4, at, 1)
+        which = self.integers("<", 2, at + 4, count)
+        if count and not 1 <= min(which) <= max(which) <= member_count:
+            self.fail(f"an index entry is not among its {member_count} members", at + 4)
+        return self.strings(at + 4 + 2 * count, count), tuple(places[i - 1] for i in which)
+
+    def bsd(self, width: int) -> tuple[list[bytes], tuple[int, ...]]:
+        """`ranlib` structures (name offset, header offset) with their size in bytes before them.
+
+        Then the size of the names, then these; little-endian (`<mach-o/ranlib.h>`).
+        """
+        (table,) = self.integers("<", width, 0, 1)
+        if table % (2 * width):
+            self.fail(f"the symbol index has {table} bytes, not a multiple of {2 * width}")
+        entries = self.integers("<", width, width, table // width)
+        at = width + table
+        (size,) = self.integers("<", width, at, 1)
+        at += width
+        if at + size > len(self.data):
+            self.fail("the names of the symbol index are cut short", at)
+        texts = self.data[at : at + size]
+        return self.names_at(texts, entries[0::2], at), entries[1::2]
+
+    def names_at(self, texts: bytes, starts: tuple[int, ...], at: int) -> list[bytes]:
+        # nearly always each name begins where the last one ended
+        in_order = texts.split(b"\0", len(starts))[:-1]
+        position, expected = 0, []
+        for name in in_order:
+            expected.append(position)
+            position += len(name) + 1
+        if tuple(expected) == starts:
+            return in_order
+        names = []
+        for start in starts:
+            stop = texts.find(b"\0", start) if start < len(texts) else -1
+            if stop < 0:
+                self.fail(f"a name at {start} of {len(texts)} bytes of names has no end", at)
+            names.append(texts[start:stop])
+        return names

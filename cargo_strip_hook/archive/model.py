@@ -1,0 +1,56 @@
+"""The values of this package, and the constants of the format that reader and writer share.
+
+Sources: ar(5) of FreeBSD (member header, BSD names and `__.SYMDEF`); System V ABI, chapter 7,
+"Archive File" (`/`, `//`); Microsoft PE/COFF specification, "Archive (Library) File Format" (the
+two linker members); LLVM's `lib/Object/Archive.cpp` and `ArchiveWriter.cpp` (what tools accept).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Dialect = Literal["gnu", "bsd", "darwin", "coff"]
+Chunk: TypeAlias = "bytes | bytearray | memoryview | npt.NDArray[Any]"
+
+MAGIC = b"!<arch>\n"
+THIN_MAGIC = b"!<thin>\n"
+HEADER_SIZE = 60
+HEADER_END = b"`\n"
+SYMDEF = b"__.SYMDEF"
+
+# names are bytes without an encoding: this round-trips all of them
+NAME_ENCODING = ("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file in an archive; repeated names are told apart by `index`.
+
+    `header_offset` is where its header starts in the archive. `offset` and `size` (bytes) say where
+    its data lies: in the archive, or for a thin archive in the file of its own. A Darwin archive
+    counts up to seven bytes of padding as data.
+    """
+
+    name: str
+    index: int
+    header_offset: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewMember:
+    """A file to put into an archive: `chunks` are written one after another and have `size` bytes.
+
+    `symbols` are the names that the index lists for it, as bytes of the object's string table.
+    """
+
+    name: str
+    size: int
+    chunks: Iterable[Chunk]
+    symbols: Sequence[bytes] = ()

@@ -1,0 +1,358 @@
+"""Reading archives of all dialects without copying a byte of member data."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
+
+from cargo_strip_hook.archive.index import IndexKind, SymbolIndex, parse_index
+from cargo_strip_hook.archive.model import (
+    HEADER_END,
+    HEADER_SIZE,
+    MAGIC,
+    NAME_ENCODING,
+    SYMDEF,
+    THIN_MAGIC,
+    Dialect,
+    Member,
+)
+from cargo_strip_hook.archive.sniff import is_macho, what_instead
+from cargo_strip_hook.errors import ArchiveError
+
+# maps of Microsoft's tools that describe members and hold none
+_COFF_MAPS = frozenset({b"/<XFGHASHMAP>/", b"/<HYBRIDMAP>/"})
+_INDEX_NAMES: dict[bytes, IndexKind] = {
+    SYMDEF: "bsd",
+    SYMDEF + b" SORTED": "bsd",
+    SYMDEF + b"_64": "bsd64",
+    SYMDEF + b"_64 SORTED": "bsd64",
+}
+
+
+class _Mapping:
+    """A file in memory, read-only. The file may be closed, replaced or removed meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            empty = file.tell() == 0  # which cannot be mapped
+            self.map = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.buffer: bytes | mmap.mmap = self.map or b""
+        self.view = memoryview(self.buffer)
+
+    def close(self) -> None:
+        try:
+            self.view.release()
+            if self.map is not None:
+                self.map.close()
+        except BufferError:
+            pass  # views of it are still in use: the last one to go unmaps it
+
+
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """An open archive; `members` has the real ones, no symbol or name tables, in file order.
+
+    Data stays mapped until `close` and as long as a view of it is in use.
+    """
+
+    path: Path
+    dialect: Dialect
+    thin: bool
+    members: tuple[Member, ...]
+    _mapping: _Mapping = field(repr=False)
+    _index: SymbolIndex | None = field(repr=False)
+    _outside: tuple[tuple[Path, bool], ...] = field(repr=False)
+    _files: dict[Path, _Mapping] = field(repr=False, default_factory=dict)
+
+    def data(self, member: Member) -> memoryview:
+        """The bytes of a member, read-only and not copied.
+
+        Raises `ArchiveError` where the file of a thin archive's member is missing or has changed
+        its size.
+        """
+        start, end = member.offset, member.offset + member.size
+        if not self.thin:
+            return self._mapping.view[start:end]
+        path, whole = self._outside[member.index]
+        mapping = self._files.get(path)
+        if mapping is None:
+            try:
+                mapping = self._files[path] = _Mapping(path)
+            except (OSError, ValueError) as e:
+                raise ArchiveError(
+                    f"the thin archive's member cannot be read: {e}",
+                    path=str(self.path),
+                    member=member.name,
+                    help="a thin archive needs the files it was made of; build it again",
+                ) from e
+        size = len(mapping.view)
+        if size < end or (whole and size != end):
+            raise ArchiveError(
+                f"`{path}` has {size} bytes, the thin archive says {end}",
+                path=str(self.path),
+                member=member.name,
+                offset=member.header_offset,
+                help="the file has changed since the thin archive was made; build it again",
+            )
+        return mapping.view[start:end]
+
+    def symbols(self) -> dict[bytes, int] | None:
+        """The archive's index: symbol name to position in `members` of its first definition.
+
+        None where the archive has no index. Raises `ArchiveError` for a damaged one.
+        """
+        if self._index is None:
+            return None
+        return parse_index(self._mapping.view, self._index, self.members, self.path)
+
+    def close(self) -> None:
+        """Give the memory back, as far as no view of it is in use."""
+        for mapping in (self._mapping, *self._files.values()):
+            mapping.close()
+        self._files.clear()
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_archive(path: Path) -> Archive:
+    """Map an archive and read its member headers; the symbol index is read when asked for.
+
+    Understands GNU (System V), BSD, Darwin and COFF archives and GNU's thin ones. Raises
+    `ArchiveError`, which names the member and the offset, for everything else.
+    """
+    return _open(path, ())
+
+
+def _open(path: Path, outer: tuple[str, ...]) -> Archive:
+    """`outer` are the thin archives that led here, which may not come again."""
+    try:
+        mapping = _Mapping(path)
+    except (OSError, ValueError) as e:
+        raise ArchiveError(f"cannot be read: {e}", path=str(path)) from e
+    try:
+        return _Scan(path, mapping, outer).run()
+    except BaseException:
+        mapping.close()
+        raise
+
+
+class _Scan:
+    """One pass over the member headers."""
+
+    def __init__(self, path: Path, mapping: _Mapping, outer: tuple[str, ...]) -> None:
+        self.path, self.mapping, self.outer = path, mapping, outer
+        self.buffer = mapping.buffer
+        self.end = len(self.buffer)
+        self.thin = False
+        self.dialect: Dialect | None = None
+        self.index: SymbolIndex | None = None
+        self.special: list[bytes] = []
+        self.names: tuple[int, int] | None = None  # start and end of the `//` member
+        self.members: list[Member] = []
+        self.outside: list[tuple[Path, bool]] = []
+        self.nested: dict[Path, Archive] = {}
+
+    def fail(
+        self, what: str, offset: int, member: str | None = None, help: str | tuple[str, ...] = ()
+    ) -> NoReturn:
+        raise ArchiveError(what, path=str(self.path), member=member, offset=offset, help=help)
+
+    def run(self) -> Archive:
+        magic = self.buffer[: len(MAGIC)]
+        if magic not in (MAGIC, THIN_MAGIC):
+            what, help = what_instead(self.buffer[:64])
+            raise ArchiveError(what, path=str(self.path), help=help)
+        self.thin = magic == THIN_MAGIC
+        try:
+            for at, raw, size in self.headers():
+                self.member(at, raw, size)
+        finally:
+            for archive in self.nested.values():
+                archive.close()
+        return Archive(
+            path=self.path,
+            dialect=self.decide_dialect(),
+            thin=self.thin,
+            members=tuple(self.members),
+            _mapping=self.mapping,
+            _index=self.index,
+            _outside=tuple(self.outside),
+        )
+
+    def headers(self) -> Iterator[tuple[int, bytes, int]]:
+        """Offset, raw name and size of each member; data follows where the archive holds it."""
+        buffer, end = self.buffer, self.end
+        at = len(MAGIC)
+        while at < end:
+            header = buffer[at : at + HEADER_SIZE]
+            if len(header) < HEADER_SIZE:
+                self.fail(f"truncated: {len(header)} bytes are no member header", at)
+            raw = header[:16].rstrip(b" ")
+            if header[58:] != HEADER_END:
+                self.fail("the member header does not end as one", at, _show(raw))
+            digits = header[48:58].rstrip(b" ")
+            if not digits.isdigit():
+                self.fail(f"the member's size `{_show(digits)}` is no number", at, _show(raw))
+            size = int(digits)
+            inline = not self.thin or raw in (b"/", b"//", b"/SYM64/")
+            after = at + HEADER_SIZE + (size if inline else 0)
+            if after > end:
+                self.fail(
+                    f"truncated: the member has {size} bytes and the archive "
+                    f"{end - at - HEADER_SIZE} more",
+                    at,
+                    _show(raw),
+                )
+            yield at, raw, size
+            at = after + (after & 1)  # a missing last padding byte is common
+
+    def member(self, at: int, raw: bytes, size: int) -> None:
+        data = at + HEADER_SIZE
+        if raw.startswith(b"/") and not (raw[1:2].isdigit()):
+            self.table(at, raw, size)
+            return
+        if raw.startswith(b"#1/"):
+            self.dialect = self.dialect or "bsd"
+            length = self.number(raw[3:], "length of the name", at, raw)
+            if self.thin or length > size:
+                self.fail(f"the name of {length} bytes does not fit the member", at, _show(raw))
+            name = self.buffer[data : data + length].rstrip(b"\0")
+            data, size = data + length, size - length
+        elif raw.startswith(b"/"):
+            self.dialect = self.dialect or "gnu"
+            where, colon, origin = raw[1:].partition(b":")
+            name = self.long_name(self.number(where, "position of the name", at, raw), at, raw)
+            if colon:
+                self.proxy(name, self.number(origin, "position in the archive", at, raw), at)
+                return
+        elif raw.endswith(b"/"):
+            self.dialect = self.dialect or "gnu"
+            name = raw[:-1]
+        else:
+            self.dialect = self.dialect or "bsd"
+            name = raw
+        kind = _INDEX_NAMES.get(name)
+        if kind is not None and not raw.endswith(b"/"):
+            if self.members or self.special:
+                self.fail("a symbol table that is not the first member", at, _show(name))
+            self.special.append(name)
+            self.index = SymbolIndex(kind, at, data, size)
+            if kind == "bsd64" or name.endswith(b"SORTED"):
+                self.dialect = "darwin"
+            return
+        if not name:
+            self.fail("a member without a name", at)
+        self.add(name, at, data, size)
+
+    def add(self, name: bytes, at: int, data: int, size: int) -> None:
+        text = name.decode(*NAME_ENCODING)
+        if self.thin:
+            if "\0" in text:
+                self.fail("no file can have this name", at, _show(name))
+            self.outside.append((self.path.parent / text, True))
+            data = 0
+        self.members.append(Member(text, len(self.members), at, data, size))
+
+    def table(self, at: int, raw: bytes, size: int) -> None:
+        """One of the members whose name is only a slash and a word: they are no files."""
+        data = at + HEADER_SIZE
+        if raw == b"/<ECSYMBOLS>/":
+            self.fail(
+                "an ARM64EC library (it has a map of EC symbols)",
+                at,
+                _show(raw),
+                help="ARM64EC is not supported; build for aarch64-pc-windows-msvc or x86_64",
+            )
+        if self.members and raw not in _COFF_MAPS:
+            self.fail("a table that does not stand before the members", at, _show(raw))
+        if raw == b"/" and not self.special:
+            self.index = SymbolIndex("gnu", at, data, size)
+        elif raw == b"/SYM64/" and not self.special:
+            self.index = SymbolIndex("gnu64", at, data, size)
+        elif raw == b"/" and self.special == [b"/"] and not self.thin:
+            self.index = SymbolIndex("coff", at, data, size)
+            self.dialect = "coff"
+        elif raw == b"//" and self.names is None:
+            self.names = (data, data + size)
+        elif raw not in _COFF_MAPS or self.thin:
+            self.fail("a special member that is not known, or not at this place", at, _show(raw))
+        self.dialect = self.dialect or "gnu"
+        self.special.append(raw)
+
+    def number(self, digits: bytes, what: str, at: int, raw: bytes) -> int:
+        if not digits.isdigit():
+            self.fail(f"the {what}, `{_show(digits)}`, is no number", at, _show(raw))
+        return int(digits)
+
+    def long_name(self, where: int, at: int, raw: bytes) -> bytes:
+        """The name at a position of the `//` member.
+
+        GNU ends it with slash and newline, Microsoft with a zero byte.
+        """
+        if self.names is None:
+            self.fail("a long name without a table of long names", at, _show(raw))
+        start, end = self.names[0] + where, self.names[1]
+        if start >= end:
+            self.fail(
+                f"the name is at {where} of {end - self.names[0]} bytes of long names",
+                at,
+                _show(raw),
+            )
+        zero = self.buffer.find(b"\0", start, end)
+        newline = -1 if self.dialect == "coff" else self.buffer.find(b"\n", start, end)
+        stops = [stop for stop in (zero, newline) if stop >= 0]
+        if not stops:
+            self.fail(f"the long name at {where} has no end", at, _show(raw))
+        name = self.buffer[start : min(stops)]
+        return name[:-1] if min(stops) == newline and name.endswith(b"/") else name
+
+    def proxy(self, name: bytes, origin: int, at: int) -> None:
+        """A member of another archive, as GNU's thin archives list them (`/NAME:OFFSET`)."""
+        text = name.decode(*NAME_ENCODING)
+        if not self.thin or not name or b"\0" in name:
+            self.fail("only a thin archive can list members of other archives", at, text)
+        path = self.path.parent / text
+        archive = self.nested.get(path)
+        if archive is None:
+            outer = (*self.outer, os.path.realpath(self.path))
+            if os.path.realpath(path) in outer:
+                self.fail("thin archives that list each other", at, text)
+            try:
+                archive = self.nested[path] = _open(path, outer)
+            except ArchiveError as e:
+                self.fail(f"an archive it lists cannot be used: {e.what}", at, text, e.help)
+        for found in archive.members:
+            if found.header_offset == origin:
+                break
+        else:
+            self.fail(f"no member begins at offset {origin:#x} of `{path}`", at, text)
+        self.outside.append(archive._outside[found.index] if archive.thin else (path, False))
+        self.members.append(Member(found.name, len(self.members), at, found.offset, found.size))
+
+    def decide_dialect(self) -> Dialect:
+        """BSD and Darwin archives differ in alignment only, so look what is in them."""
+        if self.dialect == "bsd":
+            for member in self.members:
+                if is_macho(self.buffer[member.offset : member.offset + 4]):
+                    return "darwin"
+        return self.dialect or "gnu"
+
+
+def _show(raw: bytes) -> str:
+    """Bytes from a damaged file, fit for a message."""
+    return raw.decode("ascii", "backslashreplace").encode("unicode_escape").decode("ascii")
