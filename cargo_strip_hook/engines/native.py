@@ -12,6 +12,7 @@ from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.model import Format
 from cargo_strip_hook.objects.sniff import elf_machine, sniff
 from cargo_strip_hook.prelink import Input, prelink
+from cargo_strip_hook.target import Target
 
 _HELP_BITCODE = (
     "build without linker-plugin LTO (no `-C linker-plugin-lto`), "
@@ -31,7 +32,7 @@ class NativeEngine:
                 help="name the public symbols with `--header`, `--export` or `--cdylib`",
             )
         with open_archive(request.archive) as archive:
-            members = loadable(archive)
+            members = loadable(archive, request.target)
             format = format_for(request.target.object_format)
             index = archive.symbols()
             if index is None:
@@ -55,12 +56,12 @@ class NativeEngine:
         )
 
 
-def loadable(archive: Archive) -> dict[int, Input]:
+def loadable(archive: Archive, target: Target) -> dict[int, Input]:
     """The members that may be loaded: objects of one format and machine.
 
     The C library's own objects, which Rust's musl targets bundle, are left out: a private copy of
     them inside of a C program would be a second C library. Raises `ObjectError` for members that
-    no linker could take, and for a mixture.
+    no linker could take, `InputError` for a mixture and for objects that are not the target's.
     """
     found: dict[int, Input] = {}
     seen: dict[object, str] = {}
@@ -78,6 +79,13 @@ def loadable(archive: Archive) -> dict[int, Input]:
         if contents not in ("elf", "macho", "coff"):
             continue
         kind = (contents, elf_machine(head)) if contents == "elf" else (contents, None)
+        if contents != target.object_format:
+            raise InputError(
+                f"this is a {contents} object, but the target is {target.triple}",
+                path=archive.path.name,
+                member=member.name,
+                help="name the library's own target with `--target`",
+            )
         seen.setdefault(kind, member.name)
         if len(seen) > 1:
             first, second = list(seen.values())[:2]

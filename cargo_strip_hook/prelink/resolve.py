@@ -159,13 +159,15 @@ def resolve(
         )
     undefined = [n for n, s in loader.strength.items() if s == _UNDEFINED]
     sets = format.find_sets(loader.units, undefined)
-    sets = _add_synthetic(loader, sets)
+    sets = _add_synthetic(loader, sets, frozenset(roots))
     return _program(loader, sets)
 
 
-def _add_synthetic(loader: _Loader, sets: Sequence[ElementSet]) -> list[ElementSet]:
-    """Give commons a place, and element sets their ends."""
-    commons = sorted(n for n, s in loader.strength.items() if s == _COMMON)
+def _add_synthetic(
+    loader: _Loader, sets: Sequence[ElementSet], exported: frozenset[bytes]
+) -> list[ElementSet]:
+    """Give commons a place, and element sets their ends. An exported common stays one."""
+    commons = sorted(n for n, s in loader.strength.items() if s == _COMMON and n not in exported)
     if not commons and not sets:
         return []
     atoms = np.zeros(len(commons) + 2 * len(sets), ATOM)

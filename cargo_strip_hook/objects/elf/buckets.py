@@ -24,6 +24,7 @@ _PREFIXES = (
     b".rodata",
     b".data.rel.ro",
     b".data",
+    b".bss.rel.ro",
     b".bss",
     b".tdata",
     b".tbss",

@@ -30,7 +30,8 @@ class Placed:
 
     `section` and `offset` are indexed by atom (output section number and bytes; -1 is nowhere).
     `start` is where each output section begins in `blob`, the contents of all of them.
-    `executable` tells the sections with code. `kept` marks the symbols that stay global.
+    `executable`, `tls` and `large` (far away, x86-64 medium model) tell what the sections are.
+    `kept` marks the symbols that stay global.
     """
 
     section: Int32
@@ -38,6 +39,8 @@ class Placed:
     start: Int64
     blob: Array  # uint8
     executable: Bool
+    tls: Bool
+    large: Bool
     kept: Bool
 
 
@@ -89,7 +92,16 @@ def settle(program: Program, machine: Machine, live: Bool, placed: Placed, skip:
     mergeable = program.atoms["flags"][target_place] & AtomFlag.MERGEABLE != 0
 
     code = placed.executable[section]
-    kind, offset = _relax(machine, placed, kind, offset, section, addend, rows, plain & code)
+    kind, offset = _relax(
+        machine,
+        placed,
+        kind,
+        offset,
+        section,
+        addend,
+        rows,
+        plain & code & ~placed.large[target_section],
+    )
 
     small = np.minimum(kind, 4095)
     field = np.where(kind < 4096, machine.field_types[small], Field.NONE)

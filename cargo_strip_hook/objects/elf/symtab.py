@@ -22,7 +22,8 @@ _BINDING_BITS[Binding.UNIQUE] = elf.STB_GNU_UNIQUE
 class SymbolTable:
     """The table to be written and how to find entries in it.
 
-    `rows`: the format's records; `shndx`: the section header index of each (may pass 65,279).
+    `rows`: the format's records; `shndx`: the section header index of each (may pass 65,279;
+    reserved values are negated).
     `of_symbol[s]` is the entry of program symbol `s`, `of_section[n]` that of output section `n`;
     -1 where there is none.
     """
@@ -98,9 +99,11 @@ def build(
     here = (place >= 0) & live[at] & (placed.section[at] >= 0)
     wins = program.definition == np.arange(len(symbols))
 
-    is_global = placed.kept & here & wins
+    is_global = placed.kept & (here | (place == Place.COMMON)) & wins
     needed = np.zeros(len(symbols), np.bool_)
     needed[used_rows] = True
+    null = program.symbol_base[:-1]  # the first symbol of each file stands for "no symbol"
+    needed[null] = False
     undefined = needed & (place == Place.UNDEFINED)
     named = _for_people(program, here & wins, placed, strip)
     mapping, mapping_names = _mapping_symbols(program, machine, here, placed)
@@ -141,7 +144,9 @@ def build(
     defined = chosen["atom"] >= 0
     kind = chosen["kind"].copy()
     # a section symbol that needs an entry of its own is a plain local label now
-    kind[(kind == elf.STT_SECTION) | (kind == elf.STT_COMMON)] = elf.STT_NOTYPE
+    kind[kind == elf.STT_SECTION] = np.where(
+        placed.tls[placed.section[atoms]], elf.STT_TLS, elf.STT_NOTYPE
+    )[kind == elf.STT_SECTION]
     binding = _BINDING_BITS[chosen["binding"]]
     binding[: len(local_rows)] = elf.STB_LOCAL
     weak = _weak_references(program, rows_[len(local_rows) + len(globals_) :])
@@ -154,11 +159,14 @@ def build(
     names = [*local_names, *(n for n, _ in globals_), *(n for n, _ in outside)]
     body["name"] = [strings.add(n) for n in names]
     sections = np.where(defined, header_index[placed.section[atoms]], elf.SHN_UNDEF)
-    sections[chosen["atom"] == Place.ABSOLUTE] = -elf.SHN_ABS  # told apart from real indices
+    # reserved indices are negative here, to be told apart from real ones
+    sections[chosen["atom"] == Place.ABSOLUTE] = -elf.SHN_ABS
+    sections[chosen["atom"] == Place.COMMON] = -elf.SHN_COMMON
     shndx[first:] = sections
 
     of_symbol = np.full(len(symbols), -1, np.int32)
     of_symbol[rows_] = np.arange(first, count, dtype=np.int32)
+    of_symbol[null] = 0
     of_section = np.full(len(header_index), -1, np.int32)
     of_section[used_sections] = np.arange(1, first, dtype=np.int32)
     return SymbolTable(
@@ -187,7 +195,7 @@ def _for_people(program: Program, here: Bool, placed: Placed, strip: Strip) -> B
     functions |= (kind == elf.STT_NOTYPE) & (symbols["binding"] != Binding.LOCAL) & code
     if strip is Strip.NONE:
         functions |= (kind == elf.STT_OBJECT) | (kind == elf.STT_TLS)
-    found: Bool = functions & here & ~placed.kept & (symbols["name"] + symbols["size"] != 0)
+    found: Bool = functions & here & ~placed.kept
     return found
 
 

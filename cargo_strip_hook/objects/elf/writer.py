@@ -121,12 +121,12 @@ def _place(
     """Copy the contents of every live atom to where it goes."""
     count = len(layout.sections) + (1 if len(frame.records) else 0)
     start = np.zeros(count, np.int64)
-    executable = np.zeros(count, np.bool_)
+    flags = np.zeros(count, np.int64)
     at = 0
     for number, out in enumerate(layout.sections):
         kind: SectionKind = layout.buckets[out.bucket].descriptor
         start[number] = at
-        executable[number] = bool(kind.flags & elf.SHF_EXECINSTR)
+        flags[number] = kind.flags
         if kind.type != elf.SHT_NOBITS:
             at += -(-out.size // 8) * 8
     section, offset = layout.section.copy(), layout.offset.copy()
@@ -144,12 +144,21 @@ def _place(
         if kind.type == elf.SHT_NOBITS:
             continue
         base = int(start[number])
-        if executable[number]:
+        if kind.flags & elf.SHF_EXECINSTR:
             blob[base : base + out.size] = machine.padding[0]
         _copy(program, out.atoms, base + offset[out.atoms], target)
     kept = np.zeros(len(program.symbols), np.bool_)
     kept[[program.globals[name.encode()] for name in request.exports]] = True
-    return Placed(section, offset, start, blob, executable, kept)
+    return Placed(
+        section,
+        offset,
+        start,
+        blob,
+        flags & elf.SHF_EXECINSTR != 0,
+        flags & elf.SHF_TLS != 0,
+        flags & elf.SHF_X86_64_LARGE != 0,
+        kept,
+    )
 
 
 def _copy(program: Program, atoms: Array, where: Int64, target: memoryview) -> None:
@@ -278,10 +287,9 @@ def _notes(merged: notes.Notes, marker: bytes) -> list[_Section]:
 
 
 def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) -> list[_Section]:
-    special = table.shndx == -elf.SHN_ABS
     wide = (table.shndx >= elf.SHN_LORESERVE).any()
     short = np.where(table.shndx >= elf.SHN_LORESERVE, elf.SHN_XINDEX, table.shndx)
-    short[special] = elf.SHN_ABS
+    short = np.abs(short)
     table.rows["shndx"] = short
     rows = table.rows
     sections = [
