@@ -144,7 +144,9 @@ class _Reader:
         padded = np.zeros(len(self.strings) + 16, np.uint8)
         padded[: len(self.strings)] = self.strings
         rows = sections["name"][:, None] + np.arange(16, dtype=np.uint32)
-        self.names16 = padded[rows].view("S16").reshape(-1)
+        heads = padded[rows]
+        heads *= np.logical_and.accumulate(heads != 0, axis=1)  # nothing after the first zero
+        self.names16 = heads.view("S16").reshape(-1)
 
     def contents(self, section: int) -> memoryview:
         header = self.sections[section]
