@@ -1,0 +1,297 @@
+"""Where cargo-c and cargo put a library and what belongs to it.
+
+Source of the rules: cargo-c 0.10.24, `src/build.rs` (`cbuild`: the folder is always
+``<target dir>/<triple>/<profile>``), `src/build_targets.rs` (`FileNames`), `src/install.rs`
+(`InstallPaths`, `UnixLibNames`) and `src/target.rs` (`default_libdir` and the like).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cargo_strip_hook.cargo.capi import Capi, shipped_headers
+from cargo_strip_hook.cargo.cfg import target_arch, target_os
+from cargo_strip_hook.cargo.metadata import Package, Workspace
+from cargo_strip_hook.cargo.profile import profile_folder
+from cargo_strip_hook.cargo.selection import Selection
+from cargo_strip_hook.errors import ToolError
+from cargo_strip_hook.run import run
+from cargo_strip_hook.target import Target
+
+_HEADER_SUFFIXES = frozenset({".h", ".hh", ".hpp", ".hxx", ".h++"})
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryNames:
+    """File names of one library. `import_library` is what a DLL's would be called (else None);
+    the `installed_` names differ from those in the target directory only on Windows."""
+
+    static: str
+    shared: str
+    import_library: str | None
+    installed_static: str
+    installed_shared: str
+
+
+def library_names(target: Target, name: str, *, meson_paths: bool = False) -> LibraryNames:
+    """cargo-c's file names for a library called `name` (`src/build_targets.rs`, `FileNames`).
+
+    `--meson-paths` changes what import libraries are called, and the installed names; the static
+    library in the target directory keeps its own, so that on MSVC both are ``<name>.lib``.
+    """
+    system = target_os(target)
+    if system not in {"windows", "cygwin"}:
+        shared = target.shared_library(name)
+        return LibraryNames(f"lib{name}.a", shared, None, f"lib{name}.a", shared)
+    shared = f"{name}.dll"
+    if target.is_msvc:
+        static = f"{name}.lib"
+        import_library = static if meson_paths else f"{name}.dll.lib"
+    else:
+        static = f"lib{name}.a"
+        lib_prefix = "lib" if meson_paths or system == "cygwin" else ""
+        import_library = f"{lib_prefix}{name}.dll.a"
+    installed_shared = shared
+    if system == "cygwin":
+        installed_shared = f"cyg{name}.dll"
+    elif meson_paths and target.environment.startswith("gnu"):
+        installed_shared = f"lib{name}.dll"
+    installed_static = f"lib{name}.a" if meson_paths else static
+    return LibraryNames(static, shared, import_library, installed_static, installed_shared)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTree:
+    """The folders of one build. `triple` is the target's; `explicit` says that `--target` or the
+    configuration asked for it; `host` is rustc's own triple."""
+
+    target_dir: Path
+    build_dir: Path
+    triple: str
+    host: str
+    explicit: bool
+    profile: str
+
+    @property
+    def output(self) -> Path:
+        """Where cargo-c puts its files: always with the triple, also for the host's."""
+        return self.target_dir / self.triple / profile_folder(self.profile)
+
+    @property
+    def plain_outputs(self) -> tuple[Path, ...]:
+        """Where plain cargo puts them: with a triple only where one was asked for."""
+        if self.explicit:
+            return (self.output,)
+        return (self.target_dir / profile_folder(self.profile), self.output)
+
+    @property
+    def header_outputs(self) -> tuple[Path, ...]:
+        """Where cargo-c puts the header. It overlooks `build.target` in configuration files and
+        CARGO_BUILD_TARGET there, and takes the host's folder (`src/build.rs`, `cbuild`)."""
+        by_host = self.target_dir / self.host / profile_folder(self.profile)
+        return (self.output,) if by_host == self.output else (self.output, by_host)
+
+    @property
+    def deps(self) -> Path:
+        """cargo's own folder, whose copy of the library is a hard link to the one in `output`."""
+        return self.build_dir / self.triple / profile_folder(self.profile) / "deps"
+
+    @property
+    def scripts(self) -> tuple[Path, ...]:
+        """The folders that hold the OUT_DIRs of build scripts."""
+        folder = profile_folder(self.profile)
+        return (
+            self.build_dir / self.triple / folder / "build",
+            self.build_dir / folder / "build",
+        )
+
+
+def build_tree(
+    workspace: Workspace, selection: Selection, triple: str, host: str, *, explicit: bool
+) -> BuildTree:
+    """The folders of the build that `selection` means."""
+    return BuildTree(
+        workspace.target_dir,
+        workspace.build_dir,
+        triple,
+        host,
+        explicit,
+        selection.profile_name,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class InstallTree:
+    """The folders `cargo cinstall` installs to, destdir included."""
+
+    libdir: Path
+    includedir: Path
+    bindir: Path
+
+
+def install_tree(
+    selection: Selection,
+    target: Target,
+    host: Target,
+    *,
+    environ: Mapping[str, str] | None = None,
+    root: Path = Path("/"),
+) -> InstallTree:
+    """Where the files of `selection` are installed (`src/install.rs`, `InstallPaths`).
+
+    cargo-c knows `--destdir` but no DESTDIR variable. `root` is where `/etc` and `/usr` are looked
+    at to choose the default libdir.
+    """
+    environ = os.environ if environ is None else environ
+    prefix = selection.prefix or default_prefix(target)
+    libdir = selection.libdir or default_libdir(
+        target, host, overridden=selection.target is not None, environ=environ, root=root
+    )
+    includedir = selection.includedir or default_includedir(target)
+    bindir = selection.bindir or Path("bin")
+    return InstallTree(
+        under_destdir(selection.destdir, prefix / libdir),
+        under_destdir(selection.destdir, prefix / includedir),
+        under_destdir(selection.destdir, prefix / bindir),
+    )
+
+
+def under_destdir(destdir: Path | None, path: Path) -> Path:
+    """`path` without its root below `destdir` (`src/install.rs`, `append_to_destdir`)."""
+    if destdir is None:
+        return path.absolute()
+    # `c:/` is a plain folder name for a cargo-c that runs elsewhere than on Windows
+    return (destdir / path.relative_to(path.anchor)).absolute()
+
+
+def default_prefix(target: Target) -> Path:
+    """cargo-c's default `--prefix`."""
+    system = target_os(target)
+    if system == "windows":
+        return Path("c:/")
+    return Path("/boot/system/non-packaged" if system == "haiku" else "/usr/local")
+
+
+def default_includedir(target: Target) -> Path:
+    """cargo-c's default `--includedir`, relative to the prefix."""
+    return Path("develop/headers" if target_os(target) == "haiku" else "include")
+
+
+def default_libdir(
+    target: Target,
+    host: Target,
+    *,
+    overridden: bool,
+    environ: Mapping[str, str],
+    root: Path = Path("/"),
+) -> Path:
+    """cargo-c's default `--libdir`, relative to the prefix (`src/target.rs`, `default_libdir`).
+
+    On Debian ``lib/<multiarch>`` by dpkg-architecture, with `--target` only where it is the one
+    that DEB_HOST_RUST_TYPE names; elsewhere ``lib64`` for the host where `/usr/lib64` is a folder.
+    """
+    if target_os(target) == "freebsd":
+        return Path("lib")
+    if (root / "etc/debian_version").exists():
+        if overridden and environ.get("DEB_HOST_RUST_TYPE") != target.triple:
+            return Path("lib")
+        try:
+            done = run(["dpkg-architecture", "-qDEB_HOST_MULTIARCH"])
+        except ToolError:
+            pass
+        else:
+            return Path("lib") / done.stdout.strip()
+    if overridden:
+        return Path("lib")
+    native = (target_arch(target), target_os(target)) == (target_arch(host), target_os(host))
+    lib64 = root / "usr/lib64"
+    if native and lib64.exists() and not lib64.is_symlink():
+        return Path("lib64")
+    return Path("lib")
+
+
+def shared_version(capi: Capi) -> str:
+    """``major.minor.patch``, the end of an installed shared library's full name."""
+    return capi.library_version.partition("+")[0].partition("-")[0]
+
+
+def installed_shared(tree: InstallTree, capi: Capi, target: Target, names: LibraryNames) -> Path:
+    """The shared library `cargo cinstall` installed (`src/install.rs`, `UnixLibNames`).
+
+    The unversioned name, a link, where it is there; else the one with the full version.
+    """
+    folder = tree.libdir / capi.install_subdir if capi.install_subdir else tree.libdir
+    if names.import_library is not None:
+        # a subdirectory means a plugin, which stays with the libraries
+        return (folder if capi.install_subdir else tree.bindir) / names.installed_shared
+    plain = folder / names.installed_shared
+    if plain.exists() or not capi.versioning or target_os(target) == "android":
+        return plain
+    name, version = capi.library_name, shared_version(capi)
+    if target.object_format == "macho":
+        return folder / f"lib{name}.{version}.dylib"
+    return folder / f"{names.shared}.{version}"
+
+
+def header_places(
+    capi: Capi, package: Package, tree: BuildTree, *, generated: bool = True
+) -> list[tuple[Path, Path]]:
+    """Every header of the package: where it comes from and its place below an include directory.
+
+    The one that cbindgen writes first, whether it is there or not (none without `generated`, as in
+    a build by plain cargo); then those that patterns find (`src/build_targets.rs`,
+    `extra_targets`). Empty where `header.enabled` is false.
+    """
+    if not capi.header_enabled:
+        return []
+    places: dict[Path, Path] = {}
+    if generated and capi.header_generation:
+        outputs = [folder / capi.header_file for folder in tree.header_outputs]
+        source = next((p for p in outputs if p.exists()), outputs[0])
+        places[Path(capi.header_subdirectory) / capi.header_file] = source
+    for files in capi.include:
+        roots = _out_dirs(package, tree) if files.generated else [package.root]
+        for root in roots:
+            for source, to in shipped_headers(files, root):
+                if source.suffix.lower() in _HEADER_SUFFIXES:
+                    places.setdefault(Path(to), source)
+    return [(source, to) for to, source in places.items()]
+
+
+def _out_dirs(package: Package, tree: BuildTree) -> list[Path]:
+    """The newest OUT_DIR of the package's build script, which cargo calls ``<name>-<hash>/out``."""
+    found = [
+        out
+        for scripts in tree.scripts
+        for out in scripts.glob(f"{package.name}-*/out")
+        # another package's name may begin with ours and a dash
+        if len(out.parent.name) == len(package.name) + 17
+    ]
+    return sorted(found, key=lambda out: out.stat().st_mtime, reverse=True)[:1]
+
+
+def built_headers(
+    capi: Capi, package: Package, tree: BuildTree, *, by_cargo_c: bool
+) -> tuple[Path, ...]:
+    """The headers of a build: cargo-c's copies under ``include``, else where they came from."""
+    found: list[Path] = []
+    for source, to in header_places(capi, package, tree, generated=by_cargo_c):
+        copies = [folder / "include" / to for folder in tree.header_outputs] if by_cargo_c else []
+        # a copy older than its source is one of an earlier build
+        since = source.stat().st_mtime_ns if source.exists() else 0
+        fresh = (p for p in copies if p.is_file() and p.stat().st_mtime_ns >= since)
+        header = next(fresh, source)
+        if header.is_file():
+            found.append(header)
+    return tuple(found)
+
+
+def installed_headers(
+    capi: Capi, package: Package, tree: BuildTree, installed: InstallTree
+) -> tuple[Path, ...]:
+    """The headers that were installed."""
+    places = [installed.includedir / to for _, to in header_places(capi, package, tree)]
+    return tuple(p for p in places if p.is_file())

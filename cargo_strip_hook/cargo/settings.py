@@ -1,0 +1,185 @@
+"""The project's own configuration: ``[package.metadata.strip-hook]`` and the workspace's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cargo_strip_hook.cargo.cfg import CfgSet, holds, parse_platform
+from cargo_strip_hook.cargo.suggest import did_you_mean
+from cargo_strip_hook.cargo.tomlfile import type_name
+from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.target import Target
+
+ENGINES = ("native", "system")
+PRESETS = ("gst", "jni", "uniffi")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What Cargo.toml says about the result; None is what it does not say. Paths are absolute."""
+
+    export: tuple[str, ...] | None = None
+    exports_file: tuple[Path, ...] | None = None
+    header: tuple[Path, ...] | None = None
+    strip: Strip | None = None
+    engine: str | None = None
+    preset: tuple[str, ...] | None = None
+    keep: tuple[str, ...] | None = None
+    allow_missing: bool | None = None
+    granularity: Granularity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsTable:
+    """One `strip-hook` table: its contents, its key (``package.metadata.strip-hook``), its file."""
+
+    table: object
+    key: str
+    manifest: Path
+
+
+def load_settings(
+    package: SettingsTable,
+    workspace: SettingsTable,
+    target: Target,
+    cfg: Callable[[], CfgSet],
+) -> Settings:
+    """The settings in force: the package's over the workspace's, key by key.
+
+    Within one of the two, a `targets` table that names the triple goes over those whose
+    ``cfg(...)`` holds, and those over the plain keys. A value replaces, lists are not joined.
+    `cfg` is called only where a ``cfg(...)`` has to be decided. A table is None where there is
+    none. Raises `UsageError` that names the key and the file for unknown keys (with a suggestion),
+    wrong types and two ``cfg(...)`` tables that disagree.
+    """
+    values = {**_resolve(workspace, target, cfg), **_resolve(package, target, cfg)}
+    return Settings(**values)
+
+
+def _resolve(source: SettingsTable, target: Target, cfg: Callable[[], CfgSet]) -> dict[str, Any]:
+    if source.table is None:
+        return {}
+    table = _table(source.table, source.key, source.manifest)
+    targets = table.pop("targets", {})
+    values = _values(table, source.key, source.manifest, {"targets"})
+    by_cfg: dict[str, tuple[Any, str]] = {}
+    by_name: dict[str, Any] = {}
+    key = f"{source.key}.targets"
+    for platform, override in _table(targets, key, source.manifest).items():
+        where = f"{key}.'{platform}'"
+        # every table is checked, also those for other targets
+        try:
+            expression = parse_platform(platform)
+        except UsageError as e:
+            raise UsageError(f"`{key}` in {source.manifest}: {e.what}", help=e.help) from e
+        chosen = _values(_table(override, where, source.manifest), where, source.manifest, set())
+        if isinstance(expression, str):
+            if expression == target.triple:
+                by_name = chosen
+        elif holds(expression, cfg()):
+            for name, value in chosen.items():
+                other = by_cfg.setdefault(name, (value, where))
+                if other[0] != value:
+                    shown = name.replace("_", "-")
+                    raise UsageError(
+                        f"{source.manifest}: `{other[1]}.{shown}` and `{where}.{shown}` both apply "
+                        f"to {target.triple} and differ",
+                        help=f"settle it under targets.{target.triple}",
+                    )
+    return {**values, **{name: value for name, (value, _) in by_cfg.items()}, **by_name}
+
+
+def _table(value: object, key: str, manifest: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(value, "a table", key, manifest)
+    return dict(value)
+
+
+def _wrong(value: object, wanted: str, key: str, manifest: Path) -> UsageError:
+    return UsageError(f"`{key}` in {manifest} must be {wanted}, not {type_name(value)}")
+
+
+def _strings(value: object, key: str, manifest: Path) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise _wrong(value, "a string or an array of strings", key, manifest)
+    for item in value:
+        if not isinstance(item, str):
+            raise UsageError(f"`{key}` in {manifest} must hold strings only, not {type_name(item)}")
+    return tuple(value)
+
+
+def _paths(value: object, key: str, manifest: Path) -> tuple[Path, ...]:
+    return tuple(manifest.parent / text for text in _strings(value, key, manifest))
+
+
+def _choice(value: object, allowed: tuple[str, ...], key: str, manifest: Path) -> str:
+    if not isinstance(value, str):
+        raise _wrong(value, "one of " + ", ".join(allowed), key, manifest)
+    if value not in allowed:
+        raise UsageError(
+            f"`{key}` in {manifest} cannot be `{value}`",
+            help=did_you_mean(value, allowed, "it is one of " + ", ".join(allowed)),
+        )
+    return value
+
+
+def _strip(value: object, key: str, manifest: Path) -> Strip:
+    # booleans as in a Cargo profile
+    if isinstance(value, bool):
+        return Strip.SYMBOLS if value else Strip.NONE
+    return Strip(_choice(value, tuple(s.value for s in Strip), key, manifest))
+
+
+def _engine(value: object, key: str, manifest: Path) -> str:
+    return _choice(value, ENGINES, key, manifest)
+
+
+def _presets(value: object, key: str, manifest: Path) -> tuple[str, ...]:
+    names = _strings(value, key, manifest)
+    return tuple(_choice(name, PRESETS, key, manifest) for name in names)
+
+
+def _granularity(value: object, key: str, manifest: Path) -> Granularity:
+    return Granularity(_choice(value, tuple(g.value for g in Granularity), key, manifest))
+
+
+def _boolean(value: object, key: str, manifest: Path) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(value, "a boolean", key, manifest)
+    return value
+
+
+_READERS: Mapping[str, Callable[[object, str, Path], Any]] = {
+    "export": _strings,
+    "exports-file": _paths,
+    "header": _paths,
+    "strip": _strip,
+    "engine": _engine,
+    "preset": _presets,
+    "keep": _strings,
+    "allow-missing": _boolean,
+    "granularity": _granularity,
+}
+assert {name.replace("-", "_") for name in _READERS} == {f.name for f in fields(Settings)}
+
+
+def _values(table: dict[str, Any], key: str, manifest: Path, also: set[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        reader = _READERS.get(name)
+        if reader is None:
+            known = (*_READERS, *also)
+            raise UsageError(
+                f"unknown key `{key}.{name}` in {manifest}",
+                help=did_you_mean(
+                    name.replace("_", "-").lower(), known, "known keys: " + ", ".join(sorted(known))
+                ),
+            )
+        values[name.replace("-", "_")] = reader(value, f"{key}.{name}", manifest)
+    return values

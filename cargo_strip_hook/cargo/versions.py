@@ -1,0 +1,69 @@
+"""Which versions of cargo-c and rustc are known to work."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.version import InvalidVersion, Version
+
+from cargo_strip_hook.cargo.rustc import Rustc
+from cargo_strip_hook.errors import ToolError
+from cargo_strip_hook.run import run
+
+# from the first of these to before the second
+CARGO_C = ("0.9", "0.11")
+RUSTC = ("1.63", "2")
+
+
+def check_version(program: str, text: str, supported: tuple[str, str]) -> str | None:
+    """What to say about version `text` of `program`: None where it is a supported one.
+
+    A pre-release (``1.97.0-nightly``) counts as the release it leads to.
+    """
+    first, end = supported
+    known = f"versions known to work: {first} or newer, before {end}"
+    try:
+        version = Version(re.split(r"[-+]", text, maxsplit=1)[0])
+    except InvalidVersion:
+        return f"{program} says its version is `{text}`, which is no version number ({known})"
+    if version < Version(first):
+        return f"{program} {text} is too old ({known})"
+    if version >= Version(end):
+        return f"{program} {text} is too new ({known})"
+    return None
+
+
+def parse_cargo_c_version(stdout: str) -> str:
+    """The version in ``cargo-c 0.10.24+cargo-0.98.0``, "" where there is none.
+
+    What follows the plus is the version of the cargo inside.
+    """
+    found = re.search(r"^cargo-c v?(\d\S*)", stdout, re.MULTILINE)
+    return found[1].partition("+")[0] if found else ""
+
+
+def cargo_c_version() -> str | None:
+    """The version of the installed cargo-c; None where there is none.
+
+    Not for every run: cargo-c asks rustc and dpkg before it prints its version (0.1 s and more).
+    """
+    from cargo_strip_hook.cargo.wrap import wrap_argv
+
+    try:
+        done = run(wrap_argv("cbuild", ["--version"]), timeout=60)
+    except ToolError:
+        return None
+    return parse_cargo_c_version(done.stdout)
+
+
+def rustc_warnings(rustc: Rustc) -> tuple[str, ...]:
+    """A sentence where rustc is too old or too new to be known."""
+    said = check_version("rustc", rustc.release, RUSTC)
+    return (said,) if said else ()
+
+
+def cargo_c_warnings() -> tuple[str, ...]:
+    """A sentence where cargo-c is too old or too new to be known; none where it is not there."""
+    version = cargo_c_version()
+    said = None if version is None else check_version("cargo-c", version, CARGO_C)
+    return (said,) if said else ()
