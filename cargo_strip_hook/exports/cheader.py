@@ -1,0 +1,208 @@
+"""The external symbols of a preprocessed C header, by pycparser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token, spell
+from cargo_strip_hook.exports.declarations import Declaration, Declared, read_declaration
+from cargo_strip_hook.exports.words import words
+
+_QUALIFIERS = words("auto const extern inline register static typedef volatile")
+_BASIC = words("char double float int long short signed unsigned void _Bool")
+_TAGS = words("enum struct union")
+_A_TYPE = "$"  # stands for every type name; no header has it, and it is as short as any
+_CXX_STARTS = frozenset({"namespace", "template", "class", "using"})
+
+
+class NotC(Exception):
+    """The header has C++ in it although it was preprocessed as C."""
+
+
+def c_symbols(tokens: Sequence[Token]) -> list[Declared]:
+    """Every function and variable with external linkage that the public headers declare.
+
+    Definitions (with a body or an initialiser), ``static`` and ``inline`` declarations are the
+    consumer's own and left out. Raises `HeaderError` with file, line and text for a declaration
+    that cannot be understood: a symbol is never lost in silence. Raises `NotC` for C++.
+    """
+    parser = _Parser()
+    at = 0
+    while at < len(tokens):
+        token = tokens[at]
+        if token.text == ";":
+            at += 1
+            continue
+        _refuse_cxx(tokens, at)
+        if token.text == "}":
+            raise HeaderError(f"{token.where}: `}}` is not expected here", help=HELP_EXPORT)
+        declaration, at = read_declaration(tokens, at)
+        # One word alone declares nothing: `int;`, or an unknown macro at the end of the file.
+        if token.source.public and len(declaration.tokens) > 1:
+            parser.declaration(declaration)
+    return parser.found
+
+
+def _refuse_cxx(tokens: Sequence[Token], at: int) -> None:
+    text = tokens[at].text
+    following = tokens[at + 1] if at + 1 < len(tokens) else None
+    if following is None:
+        return
+    if (
+        (text in _CXX_STARTS and (following.kind == "i" or following.text in {"<", "{"}))
+        or (text == "extern" and following.kind == "s")
+        or (text == "inline" and following.text == "namespace")
+        or (text == "enum" and following.text in {"class", "struct"})
+    ):
+        raise NotC(tokens[at].where)
+
+
+class _Parser:
+    def __init__(self) -> None:
+        from pycparser.c_parser import CParser
+
+        self.parser = CParser()
+        self.function_types: set[str] = set()
+        self.found: list[Declared] = []
+
+    def declaration(self, declaration: Declaration) -> None:
+        tokens = declaration.tokens
+        texts = [t.text for t in tokens]
+        typedef = "typedef" in texts
+        if not typedef and (declaration.body or _is_private(tokens)):
+            return
+        if len(texts) == 2 and texts[0] in {"struct", "union", "enum"}:
+            return
+        if typedef and "(" not in texts and "," not in texts:
+            name = next(t.text for t in reversed(tokens) if t.kind == "i")
+            if "*" not in texts and "[" not in texts and texts[-2] in self.function_types:
+                self.function_types.add(name)
+            return
+        types = type_positions(tokens)
+        nodes = self.parse(declaration, types)
+        # What a declarator without parentheses has the type of, if that is one name.
+        base = tokens[types[0]].text if types else ""
+        for index, node in enumerate(nodes):
+            if node.name is None:
+                continue
+            kind = type(node.type).__name__
+            function = kind == "FuncDecl" or (
+                kind == "TypeDecl"
+                and getattr(node.type.type, "names", None) == [_A_TYPE]
+                and base in self.function_types
+            )
+            if typedef:
+                if function:
+                    self.function_types.add(node.name)
+            elif index not in declaration.initialised:
+                self.add(declaration, index, node, function)
+
+    def add(self, declaration: Declaration, index: int, node: Any, function: bool) -> None:
+        name: str = node.name
+        coordinate = node.coord
+        column = coordinate.column if coordinate and coordinate.column else 1
+        starts = _columns(declaration.tokens)
+        place = next(
+            (
+                t.where
+                for t, start in zip(declaration.tokens, starts, strict=True)
+                if start >= column and t.text == name
+            ),
+            declaration.tokens[0].where,
+        )
+        label = declaration.labels.get(index)
+        self.found.append(
+            Declared(
+                label or name,
+                "function" if function else "variable",
+                place,
+                declaration.convention if function else "cdecl",
+                label is not None,
+            )
+        )
+
+    def parse(self, declaration: Declaration, types: Sequence[int]) -> list[Any]:
+        """The declarators of one declaration; every named type is one that pycparser knows."""
+        from pycparser.c_parser import ParseError
+
+        texts = [t.text for t in declaration.tokens]
+        for index in types:
+            # Of the same length, so that columns stay what they are.
+            texts[index] = _A_TYPE.ljust(len(texts[index]))
+        try:
+            tree = self.parser.parse(f"typedef int {_A_TYPE};\n{' '.join(texts)};\n")
+        except ParseError as e:
+            raise self.failure(declaration, str(e)) from None
+        return list(tree.ext[1:])
+
+    def failure(self, declaration: Declaration, message: str) -> HeaderError:
+        where = declaration.tokens[0].where
+        text = spell(declaration.original)
+        text = text if len(text) <= 200 else text[:197] + "..."
+        return HeaderError(
+            f"{where}: this declaration is not understood: {text}",
+            help=(
+                "a macro that the header expects is given with -D NAME[=VALUE]",
+                f"or {HELP_EXPORT}",
+                f"the parser said: {message.rpartition(': ')[2]}",
+            ),
+        )
+
+
+def type_positions(tokens: Sequence[Token]) -> list[int]:
+    """Where the identifiers of a declaration are that stand where C wants a type (6.7, 6.7.6.3).
+
+    So the types of headers that are not there need not be known by name.
+    """
+    found: list[int] = []
+    parameters: list[bool] = []  # for each open parenthesis: does it hold parameters?
+    typed = False  # the specifiers at hand have their type
+    before = ""  # what the last token was: a type, the name, a closing bracket
+    for index, token in enumerate(tokens):
+        text = token.text
+        if text == "(":
+            holds = before in {"name", "closed"}
+            parameters.append(holds)
+            typed, before = not holds, ""
+        elif text in {")", "]"}:
+            if text == ")" and parameters:
+                parameters.pop()
+            typed, before = True, "closed"
+        elif text == ",":
+            typed, before = not (parameters and parameters[-1]), ""
+        elif token.kind != "i" or text in _QUALIFIERS:
+            continue
+        elif text in _BASIC or text in _TAGS:
+            typed, before = True, "type"
+        elif index and tokens[index - 1].text in _TAGS:
+            before = "type"
+        elif typed:
+            before = "name"
+        else:
+            found.append(index)
+            typed, before = True, "type"
+    return found
+
+
+def _is_private(tokens: Sequence[Token]) -> bool:
+    depth = 0
+    for token in tokens:
+        if token.text == "(":
+            depth += 1
+        elif token.text == ")":
+            depth -= 1
+        elif depth == 0 and token.text in {"static", "inline", "constexpr"}:
+            return True
+    return False
+
+
+def _columns(tokens: Sequence[Token]) -> list[int]:
+    """The columns, from 1, that the tokens have when they are joined by single spaces."""
+    columns = []
+    at = 1
+    for token in tokens:
+        columns.append(at)
+        at += len(token.text) + 1
+    return columns

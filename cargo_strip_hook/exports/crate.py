@@ -1,0 +1,67 @@
+"""The public symbols of a crate that has neither a header nor a shared library.
+
+rustc names a code-generation unit ``CRATE[-HASH].….rcgu.o`` (``CRATE`` with underscores; the hash
+is ``-C extra-filename``, which cargo-c's library has not), read off rustc 1.95 and 1.96.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from cargo_strip_hook.errors import ExportsError
+from cargo_strip_hook.job import DefinedSymbol
+
+_HASH = re.compile(r"-[0-9a-f]{16}$")
+# Legacy mangling and C++ (_Z), v0 mangling (RFC 2603: _R, a version, an upper-case path tag),
+# and what rustc and LLVM make themselves.
+_INTERNAL = re.compile(
+    r"_Z|_R[0-9]*[A-Z]|__rust|__rdl_|__rg_|rust_eh_personality$|rust_begin_unwind$|rust_panic$"
+    r"|rust_metadata_|alloc_[0-9a-f]{32}|__start_|__stop_|__imp_|\?"
+)
+
+
+def crate_of(member: str) -> str | None:
+    """The crate that a member belongs to, None for an object that rustc did not make."""
+    name = member.rpartition("/")[2]
+    if not name.endswith(".rcgu.o"):
+        return None
+    return _HASH.sub("", name.partition(".")[0])
+
+
+def crate_symbols(
+    defined: Iterable[DefinedSymbol], crate_name: str | None, prefix: str
+) -> tuple[str, list[DefinedSymbol]]:
+    """The crate's name and its unmangled global definitions.
+
+    Without a `crate_name` it is that of the first member which rustc made: rustc puts the crate's
+    own units first. Raises `ExportsError` where no member belongs to the crate.
+    """
+    wanted = crate_name.replace("-", "_") if crate_name else None
+    own: list[DefinedSymbol] = []
+    crates: dict[str, None] = {}
+    for symbol in defined:
+        crate = crate_of(symbol.member)
+        if crate is None:
+            continue
+        crates[crate] = None
+        if wanted is None:
+            wanted = crate
+        if crate == wanted:
+            own.append(symbol)
+    if wanted is None or wanted not in crates:
+        found = ", ".join(list(crates)[:8]) or "none"
+        what = f"the crate `{wanted}`" if wanted else "any Rust crate"
+        raise ExportsError(
+            f"the archive has no code-generation unit of {what} (found: {found})",
+            help="name the public symbols with --export PATTERN, --header FILE or --cdylib FILE",
+        )
+    return wanted, [s for s in own if not s.hidden and is_public_name(s.name, prefix)]
+
+
+def is_public_name(name: str, prefix: str) -> bool:
+    """Whether a definition has a name that a person gave it: neither mangled nor rustc's own."""
+    if prefix and name.startswith(prefix):
+        name = name[len(prefix) :]
+    # A dot: DW.ref.…, anon.…, switch.table.…, str.0, f.llvm.123
+    return "." not in name and _INTERNAL.match(name) is None

@@ -1,0 +1,111 @@
+"""Taking C and C++ text apart into preprocessing tokens that know their file and line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from cargo_strip_hook.errors import HeaderError
+
+# i identifier, n number, s string, q character, p punctuator
+Kind = Literal["i", "n", "s", "q", "p"]
+
+HELP_EXPORT = "name the public symbols yourself with --export PATTERN or --exports-file FILE"
+
+_SCAN = re.compile(
+    r"""(?P<w>[ \t\f\v\r]+)|(?P<l>\n)|(?P<c>//[^\n]*|/\*(?s:.*?)\*/)
+    |(?P<s>(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*")|(?P<q>(?:u8|[uUL])?'(?:[^'\\\n]|\\.)*')
+    |(?P<i>[^\W\d][\w$]*|\$[\w$]*)|(?P<n>\.?\d(?:[eEpP][+-]|[\w.]|'\w)*)
+    |(?P<p>\#\#|\.\.\.|<<=|>>=|->|::|[-+*/%&|^=!<>]=|\+\+|--|&&|\|\||<<|>>|[^\s\w])""",
+    re.VERBOSE,
+)
+_SPLICE = re.compile(r"\\[ \t]*\r?\n")
+
+
+class Source:
+    """One header file: how it is called in messages, and whether what it declares is public."""
+
+    __slots__ = ("name", "public")
+
+    def __init__(self, name: str, public: bool) -> None:
+        self.name = name
+        self.public = public
+
+
+class Token(NamedTuple):
+    """A preprocessing token. `hide` holds the macros that must not expand it again."""
+
+    kind: Kind
+    text: str
+    source: Source
+    line: int
+    space: bool = False
+    hide: frozenset[str] = frozenset()
+
+    @property
+    def where(self) -> str:
+        """``file:line``."""
+        return f"{self.source.name}:{self.line}"
+
+
+def tokenize(text: str, source: Source) -> list[list[Token]]:
+    """The tokens of each logical line; comments are gone and spliced lines are one.
+
+    C11 5.1.1.2, phases 2 and 3 (no trigraphs). Raises `HeaderError` for an unterminated comment.
+    """
+    removed: list[int] = []  # offsets in the spliced text where a line ended in a backslash
+    if "\\" in text:
+        text = _without_splices(text, removed)
+    removed.append(len(text) + 1)
+    lines: list[list[Token]] = []
+    current: list[Token] = []
+    line, space, splice = 1, False, 0
+    for m in _SCAN.finditer(text):
+        kind = m.lastgroup
+        while removed[splice] <= m.start():
+            splice += 1
+            line += 1
+        if kind == "w":
+            space = True
+        elif kind == "l":
+            line += 1
+            space = False
+            if current:
+                lines.append(current)
+                current = []
+        elif kind == "c":
+            line += m[0].count("\n")
+            space = True
+        else:
+            value = m[0]
+            if value == "/" and text.startswith("/*", m.start()):
+                raise HeaderError(f"{source.name}:{line}: the comment has no end")
+            current.append(Token(kind, value, source, line, space))  # type: ignore[arg-type]
+            space = False
+    if current:
+        lines.append(current)
+    return lines
+
+
+def _without_splices(text: str, removed: list[int]) -> str:
+    """`text` with its backslash-newlines taken out; their offsets go to `removed`."""
+    parts: list[str] = []
+    at = length = 0
+    for m in _SPLICE.finditer(text):
+        parts.append(text[at : m.start()])
+        length += m.start() - at
+        removed.append(length)
+        at = m.end()
+    parts.append(text[at:])
+    return "".join(parts)
+
+
+def spell(tokens: Iterable[Token]) -> str:
+    """The tokens as text again, on one line."""
+    words: list[str] = []
+    for token in tokens:
+        if words and token.space:
+            words.append(" ")
+        words.append(token.text)
+    return "".join(words)

@@ -1,0 +1,280 @@
+"""The C symbols of a preprocessed C++ header: a scanner for declarations, not a C++ parser.
+
+It knows what cbindgen writes (namespaces, ``extern "C"``, templates, ``enum class``, ``constexpr``,
+``using``) and skips what has no C linkage. Rules: ISO C++17 [dcl.link], [basic.link].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token, spell
+from cargo_strip_hook.exports.declarations import (
+    Declaration,
+    Declared,
+    closing,
+    closing_angle,
+    read_declaration,
+)
+from cargo_strip_hook.exports.words import words
+
+_TYPE_WORDS = words(
+    """auto bool char char8_t char16_t char32_t const double enum extern float int long short
+    signed struct class union unsigned void wchar_t"""
+)
+_POINTERS = frozenset({"*", "&", "&&"})
+_OWN = frozenset({"static", "inline", "constexpr", "consteval", "constinit", "friend"})
+_STATEMENTS = frozenset({"using", "typedef", "static_assert", "_Static_assert", "concept", "asm"})
+
+
+def cxx_symbols(tokens: Sequence[Token]) -> tuple[list[Declared], list[str]]:
+    """The functions and variables with C linkage, and warnings about those with C++ linkage.
+
+    Raises `HeaderError` with file and line for a declaration with C linkage that it does not
+    understand.
+    """
+    scanner = _Scanner(tokens)
+    scanner.scope(c_linkage=False)
+    if scanner.at < len(tokens):
+        where = tokens[scanner.at].where
+        raise HeaderError(f"{where}: `}}` is not expected here", help=HELP_EXPORT)
+    warnings = []
+    if scanner.foreign:
+        names = ", ".join(f"{d.name} ({d.where})" for d in scanner.foreign)
+        warnings.append(f'not extern "C", so no exports of a Rust library: {names}')
+    return scanner.found, warnings
+
+
+class _Scanner:
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.tokens = tokens
+        self.at = 0
+        self.found: list[Declared] = []
+        self.foreign: list[Declared] = []
+
+    def text(self, distance: int = 0) -> str:
+        index = self.at + distance
+        return self.tokens[index].text if index < len(self.tokens) else ""
+
+    def scope(self, c_linkage: bool) -> None:
+        """Everything up to the ``}`` that ends the scope at hand."""
+        while self.at < len(self.tokens) and self.text() != "}":
+            self.one(c_linkage)
+
+    def block(self, c_linkage: bool) -> None:
+        """A ``{ … }`` of declarations."""
+        end = closing(self.tokens, self.at)
+        self.at += 1
+        self.scope(c_linkage)
+        if self.at != end:
+            where = self.tokens[self.at].where
+            raise HeaderError(f"{where}: `}}` is not expected here", help=HELP_EXPORT)
+        self.at = end + 1
+
+    def one(self, c_linkage: bool) -> None:
+        text = self.text()
+        following = self.tokens[self.at + 1] if self.at + 1 < len(self.tokens) else None
+        if text == ";":
+            self.at += 1
+        elif text == "namespace" or (text == "inline" and self.text(1) == "namespace"):
+            self.namespace(c_linkage)
+        elif text == "extern" and following is not None and following.kind == "s":
+            linkage = following.text == '"C"'
+            self.at += 2
+            if self.text() == "{":
+                self.block(linkage)
+            else:
+                self.declaration(linkage, extern=True)
+        elif text == "template" or (text == "extern" and self.text(1) == "template"):
+            self.template()
+        elif text in _STATEMENTS:
+            self.statement()
+        else:
+            self.declaration(c_linkage, extern=False)
+
+    def namespace(self, c_linkage: bool) -> None:
+        while self.at < len(self.tokens) and self.text() not in {"{", ";"}:
+            self.at += 1
+        if self.text() == "{":
+            self.block(c_linkage)
+        else:  # namespace a = b;
+            self.at += 1
+
+    def template(self) -> None:
+        while self.text() in {"extern", "template"}:
+            self.at += 1
+        if self.text() == "<":
+            self.at = closing_angle(self.tokens, self.at) + 1
+        if self.text() == "template":
+            self.template()
+        elif self.text() in _STATEMENTS:
+            self.statement()
+        else:
+            _, self.at = read_declaration(self.tokens, self.at, cxx=True)
+
+    def statement(self) -> None:
+        """Skip to the ``;``."""
+        while self.at < len(self.tokens) and self.text() != ";":
+            if self.text() in {"(", "{", "["}:
+                self.at = closing(self.tokens, self.at)
+            self.at += 1
+        self.at += 1
+
+    def declaration(self, c_linkage: bool, *, extern: bool) -> None:
+        declaration, self.at = read_declaration(self.tokens, self.at, cxx=True)
+        tokens = declaration.tokens
+        if not tokens or not tokens[0].source.public:
+            return
+        outer = _outer(tokens)
+        texts = {t.text for t in outer}
+        if texts & {*_OWN, "typedef"} or declaration.body:
+            return
+        # `struct S { … };`, `enum E : int;`
+        if len(tokens) <= 2 and tokens[0].text in {"struct", "union", "enum", "class"}:
+            return
+        extern = extern or "extern" in texts
+        for index, part in enumerate(_declarators(tokens)):
+            found = _named(part, first=index == 0)
+            if found is None:
+                if c_linkage:
+                    raise _failure(declaration)
+                continue
+            name, function, constant = found
+            if index and not function:
+                constant = constant or (_specifier_const(tokens) and not _has_pointer(part))
+            if name.text == "operator" or index in declaration.initialised:
+                continue
+            if not function and constant and not extern:
+                continue  # a namespace-scope constant has internal linkage [basic.link]
+            label = declaration.labels.get(index)
+            symbol = Declared(
+                label or name.text,
+                "function" if function else "variable",
+                name.where,
+                declaration.convention if function else "cdecl",
+                label is not None,
+            )
+            (self.found if c_linkage or label else self.foreign).append(symbol)
+
+
+def _failure(declaration: Declaration) -> HeaderError:
+    text = spell(declaration.original)
+    text = text if len(text) <= 200 else text[:197] + "..."
+    return HeaderError(
+        f"{declaration.original[0].where}: this declaration is not understood: {text}",
+        help=("a macro that the header expects is given with -D NAME[=VALUE]", HELP_EXPORT),
+    )
+
+
+def _outer(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens outside of every bracket."""
+    out: list[Token] = []
+    index = 0
+    while index < len(tokens):
+        if tokens[index].text in {"(", "["}:
+            index = closing(tokens, index)
+        else:
+            out.append(tokens[index])
+        index += 1
+    return out
+
+
+def _declarators(tokens: Sequence[Token]) -> list[Sequence[Token]]:
+    """The declaration cut at its outer commas; the first part has the specifiers too."""
+    parts: list[Sequence[Token]] = []
+    start = index = 0
+    while index < len(tokens):
+        if tokens[index].text in {"(", "["}:
+            index = closing(tokens, index)
+        elif tokens[index].text == ",":
+            parts.append(tokens[start:index])
+            start = index + 1
+        index += 1
+    parts.append(tokens[start:])
+    return parts
+
+
+def _specifier_const(tokens: Sequence[Token]) -> bool:
+    for token in tokens:
+        if token.text in _POINTERS or token.text == "(":
+            return False
+        if token.text == "const":
+            return True
+    return False
+
+
+def _has_pointer(part: Sequence[Token]) -> bool:
+    return any(t.text in _POINTERS for t in part)
+
+
+def _named(part: Sequence[Token], *, first: bool) -> tuple[Token, bool, bool] | None:
+    """The name a declarator declares, whether it is a function, and whether it is const.
+
+    `first` says that the specifiers come before it. None where there is no name.
+    """
+    last: Token | None = None  # the latest identifier that may be the name
+    seen = 0  # identifiers and type words so far
+    constant = False
+    index = 0
+    while index < len(part):
+        token = part[index]
+        text = token.text
+        if text == "operator":
+            return token, True, False
+        if text == "(":
+            end = closing(part, index)
+            inner = part[index + 1 : end]
+            after = part[end + 1].text if end + 1 < len(part) else ""
+            if _is_nested(inner, after, has_name=last is not None and (seen > 1 or not first)):
+                return _nested(inner, part[end + 1 :], constant)
+            if last is None or (first and seen < 2):
+                return None
+            return last, True, False
+        if text in {"[", "->"}:
+            break
+        if text in _POINTERS:
+            constant = False
+            last = None
+        elif text == "const":
+            constant = True
+        elif text == "::":
+            last = None
+            seen -= 1 if index and part[index - 1].kind == "i" else 0
+        elif token.kind == "i":
+            if text not in _TYPE_WORDS:
+                last = token
+            if text not in {"const", "extern"}:
+                seen += 1
+        index += 1
+    if last is None or (first and seen < 2):
+        return None
+    return last, False, constant
+
+
+def _is_nested(inner: Sequence[Token], after: str, *, has_name: bool) -> bool:
+    """Whether a parenthesis holds a declarator and not parameters."""
+    if not inner:
+        return False
+    if inner[0].text in _POINTERS:
+        return True
+    if has_name:
+        return False
+    # `int (name)(void)`, `int ((*name))(void)`
+    return inner[0].text == "(" or (
+        after in {"(", "[", ""} and inner[0].kind == "i" and inner[0].text not in _TYPE_WORDS
+    )
+
+
+def _nested(
+    inner: Sequence[Token], suffix: Sequence[Token], constant: bool
+) -> tuple[Token, bool, bool] | None:
+    found = _named(inner, first=False)
+    if found is None:
+        return None
+    name, function, inner_constant = found
+    if function:
+        return name, True, False
+    if _has_pointer(inner):
+        return name, False, inner_constant
+    return name, bool(suffix) and suffix[0].text == "(", constant

@@ -1,0 +1,58 @@
+"""From a header file to the symbols it makes public, whether it is C or C++."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.exports.cheader import NotC, c_symbols
+from cargo_strip_hook.exports.ctokens import HELP_EXPORT
+from cargo_strip_hook.exports.declarations import Declared
+from cargo_strip_hook.exports.preprocess import preprocess
+from cargo_strip_hook.target import Target
+
+_CXX_SUFFIXES = frozenset({".hpp", ".hh", ".hxx", ".h++", ".H"})
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderSymbols:
+    """What a header declares with C linkage, in the header's order."""
+
+    symbols: tuple[Declared, ...]
+    warnings: tuple[str, ...]
+    language: str  # "C" or "C++"
+
+
+def read_header(
+    header: Path,
+    *,
+    target: Target,
+    include_dirs: Sequence[Path] = (),
+    defines: Sequence[str] = (),
+) -> HeaderSymbols:
+    """The functions and variables that `header` declares for consumers on `target`.
+
+    Read as C unless its name or its text says C++. Raises `HeaderError` with file and line.
+    """
+    try:
+        return _read(header, target, include_dirs, defines)
+    except RecursionError:
+        raise HeaderError(f"{header}: its brackets nest too deeply", help=HELP_EXPORT) from None
+
+
+def _read(
+    header: Path, target: Target, include_dirs: Sequence[Path], defines: Sequence[str]
+) -> HeaderSymbols:
+    if header.suffix not in _CXX_SUFFIXES:
+        seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines)
+        try:
+            return HeaderSymbols(tuple(c_symbols(seen.tokens)), seen.warnings, "C")
+        except NotC:
+            pass
+    from cargo_strip_hook.exports.cxxheader import cxx_symbols
+
+    seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines, cxx=True)
+    symbols, warnings = cxx_symbols(seen.tokens)
+    return HeaderSymbols(tuple(symbols), (*seen.warnings, *warnings), "C++")

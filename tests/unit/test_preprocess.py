@@ -1,0 +1,164 @@
+"""The preprocessor's errors, defines and queries; its agreement with clang is in tests/formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cargo_strip_hook.errors import HeaderError, UsageError
+from cargo_strip_hook.exports.ctokens import Source, spell, tokenize
+from cargo_strip_hook.exports.preprocess import preprocess
+from cargo_strip_hook.target import Target
+
+
+def run(
+    tmp_path: Path, text: str, triple: str = "x86_64-unknown-linux-gnu", **options: object
+) -> str:
+    path = tmp_path / "demo.h"
+    path.write_text(text)
+    seen = preprocess(path, target=Target.parse(triple), **options)  # type: ignore[arg-type]
+    return " ".join(t.text for t in seen.tokens)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("\n#error no such platform\n", 2, "#error no such platform"),
+        ("#if 1\n#else\n#error dead\n#endif\n#if 0\n#elif 2\n#error live\n#endif", 7, "live"),
+        ("#if\n#endif", 1, "expression"),
+        ("#if 1 +\n#endif", 1, "missing"),
+        ("#if (1\n#endif", 1, "`)`"),
+        ("#if 1 2\n#endif", 1, "`2`"),
+        ("#if 1/0\n#endif", 1, "division by zero"),
+        ("#if 1.5\n#endif", 1, "1.5"),
+        ("#if CALLED(3)\n#endif", 1, "CALLED"),
+        ('#if "s"\n#endif', 1, "not expected"),
+        ("x\n#if 1\n", 2, "#endif"),
+        ("#endif", 1, "without"),
+        ("#else", 1, "without"),
+        ("#if 0\n#else\n#else\n#endif", 3, "after `#else`"),
+        ("#ifdef\n#endif", 1, "name"),
+        ("#define", 1, "name"),
+        ("#define 3 4", 1, "name"),
+        ("#define f(x y", 1, "`)`"),
+        ("#define f(+) y", 1, "malformed"),
+        ("#define f(x) y\nf(1, 2)", 2, "1 arguments"),
+        ("#define f(x) y\n\nf(1", 3, "`)`"),
+        ("#bogus", 1, "bogus"),
+        ("#include", 1, "names no file"),
+        ("a\n/* open", 2, "comment"),
+        ("#if defined()\n#endif", 1, "name"),
+    ],
+)
+def test_errors_name_the_place(tmp_path: Path, text: str, line: int, said: str) -> None:
+    with pytest.raises(HeaderError) as caught:
+        run(tmp_path, text)
+    assert f"demo.h:{line}: " in caught.value.what or said == "name"
+    assert said in caught.value.what
+
+
+def test_a_header_that_includes_itself(tmp_path: Path) -> None:
+    with pytest.raises(HeaderError, match="includes itself"):
+        run(tmp_path, '#include "demo.h"\n')
+
+
+def test_a_header_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(HeaderError, match=r"nowhere\.h"):
+        preprocess(tmp_path / "nowhere.h", target=Target.parse("x86_64-unknown-linux-gnu"))
+
+
+@pytest.mark.parametrize(
+    ("define", "expected"),
+    [
+        ("X", "1 Y NONE"),
+        ("X=", "Y NONE"),
+        ("X=a b", "a b Y NONE"),
+        ("Y=2", "X 2 NONE"),
+        ("NONE(a)=", "X Y NONE"),
+        ("X(a)=<a>", "X Y NONE"),
+    ],
+)
+def test_defines(tmp_path: Path, define: str, expected: str) -> None:
+    assert run(tmp_path, "X Y NONE", defines=[define]) == expected
+
+
+def test_a_define_may_replace_a_predefined_macro(tmp_path: Path) -> None:
+    assert run(tmp_path, "__linux__", defines=["__linux__=7"]) == "7"
+
+
+@pytest.mark.parametrize("define", ["", "=3", "3=4", "a\nb"])
+def test_bad_defines(tmp_path: Path, define: str) -> None:
+    with pytest.raises(UsageError):
+        run(tmp_path, "X", defines=[define])
+
+
+@pytest.mark.parametrize(
+    ("triple", "expected"),
+    [
+        ("x86_64-unknown-linux-gnu", "lin x64 p64"),
+        ("i686-pc-windows-msvc", "windows msvc p32"),
+        ("x86_64-pc-windows-gnu", "windows mingw x64 p64"),
+        ("aarch64-apple-ios-sim", "apple ios sim p64"),
+        ("armv7-linux-androideabi", "lin android p32"),
+    ],
+)
+def test_targets(tmp_path: Path, triple: str, expected: str) -> None:
+    text = ""
+    for condition, word in [
+        ("defined(__linux__)", "lin"),
+        ("defined(__ANDROID__)", "android"),
+        ("defined(_WIN32)", "windows"),
+        ("defined(_MSC_VER) && !defined(__GNUC__)", "msvc"),
+        ("defined(__MINGW32__)", "mingw"),
+        ("defined(__APPLE__)", "apple"),
+        ("TARGET_OS_IOS", "ios"),
+        ("TARGET_OS_SIMULATOR", "sim"),
+        ("defined(__x86_64__) || defined(_M_X64)", "x64"),
+        ("__SIZEOF_POINTER__ == 8", "p64"),
+        ("__SIZEOF_POINTER__ == 4", "p32"),
+    ]:
+        text += f"#if {condition}\n{word}\n#endif\n"
+    assert run(tmp_path, text, triple) == expected
+
+
+def test_queries(tmp_path: Path) -> None:
+    text = (
+        "#ifdef __has_attribute\nknown\n#endif\n"
+        "#if defined(__has_include) && __has_include(<stdint.h>)\nstdint\n#endif\n"
+        '#if __has_include("demo.h")\nself\n#endif\n#if __has_include("other.h")\nother\n#endif\n'
+        "#if __has_attribute(deprecated) || __has_feature(nullability)\nattribute\n#endif\n"
+    )
+    assert run(tmp_path, text) == "known stdint self"
+
+
+def test_limits_come_with_the_first_system_header(tmp_path: Path) -> None:
+    text = "#ifdef UINT32_MAX\nbefore\n#endif\n#include <stdint.h>\n"
+    text += "#if UINT32_MAX == 0xffffffff\nafter\n#endif"
+    assert run(tmp_path, text) == "after"
+
+
+def test_cxx_mode(tmp_path: Path) -> None:
+    text = "#ifdef __cplusplus\ncxx\n#endif\n#if true and not false\nwords\n#endif\n"
+    assert run(tmp_path, text, cxx=True) == "cxx words"
+
+
+def test_lines_of_spliced_text() -> None:
+    lines = tokenize('a \\\n b\n/* \\\n */ c "x\\\ny" d\ne', Source("f", True))
+    assert [[(t.text, t.line) for t in line] for line in lines] == [
+        [("a", 1), ("b", 2)],
+        [("c", 4), ('"xy"', 4), ("d", 5)],
+        [("e", 6)],
+    ]
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b1", "+", "+=", "<<=", "(", '"s\\""', "'c'", "1.5e+3", "->"]))
+)
+def test_spelling_and_lexing_are_inverse(tokens: list[str]) -> None:
+    lines = tokenize(" ".join(tokens), Source("f", True))
+    flat = [t for line in lines for t in line]
+    assert [t.text for t in flat] == tokens
+    assert spell(flat) == " ".join(tokens)
