@@ -20,6 +20,19 @@ class StripHookError(Exception):
         self.what = what
         self.help: tuple[str, ...] = (help,) if isinstance(help, str) else tuple(help)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # the default calls the class with `args` alone, which not every subclass accepts
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(
+    kind: type[StripHookError], args: tuple[object, ...], state: dict[str, object]
+) -> StripHookError:
+    """The error as another process raised it."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class UsageError(StripHookError):
     """The command line or a configuration file asks for something that has no meaning."""

@@ -1,0 +1,98 @@
+"""The file operations that change something, in one place: tests make each of them fail."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+# what a file system answers that cannot synchronise, as against one that failed to
+_CANNOT = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+
+
+def create(path: Path) -> None:
+    """Make an empty file that only its owner may read. Fails where anything is there already."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
+    os.close(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600))
+
+
+def open_output(path: Path) -> BinaryIO:
+    """Open a file that `create` made, to write it from its beginning."""
+    flags = os.O_WRONLY | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "wb")
+
+
+def sync(path: Path) -> None:
+    """Wait until the contents are on the medium."""
+    flags = os.O_RDONLY if os.name == "posix" else os.O_RDWR
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    except OSError as e:
+        if e.errno not in _CANNOT:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the medium, where the system knows such a thing."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(descriptor)
+    except OSError as e:
+        if e.errno not in _CANNOT:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Put one file in the place of another, at once."""
+    tries = 20 if sys.platform == "win32" else 1
+    for left in reversed(range(tries)):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            # virus scanners and indexers hold new files open for a moment
+            if not left:
+                raise
+            time.sleep(0.05)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def copy_attributes(source: Path, target: Path) -> None:
+    """Give `target` the owner, access control lists and mode of `source`.
+
+    The mode must be right; for the others this process may lack the right, or the file system
+    the notion.
+    """
+    facts = source.stat()
+    if hasattr(os, "chown"):
+        mine = target.stat()
+        if (mine.st_uid, mine.st_gid) != (facts.st_uid, facts.st_gid):
+            try:
+                os.chown(target, facts.st_uid, facts.st_gid)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.chown(target, -1, facts.st_gid)
+    if sys.platform == "linux":
+        names: list[str] = []
+        with contextlib.suppress(OSError):
+            names = os.listxattr(source)
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.setxattr(target, name, os.getxattr(source, name))
+    target.chmod(facts.st_mode & 0o7777)

@@ -1,0 +1,53 @@
+"""Reads a result again and compares it with the original; shares no code with the engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cargo_strip_hook.errors import VerifyError
+from cargo_strip_hook.verify.claim import Claim, Findings, Verified
+
+__all__ = ["Claim", "Verified", "verify"]
+
+
+def verify(original: Path, candidate: Path, claim: Claim) -> Verified:
+    """Check that `candidate` is `original` with only the exports visible, and nothing else changed.
+
+    Raises `VerifyError` with all findings, `ArchiveError` or `ObjectError` for a damaged original.
+    """
+    import mmap
+
+    from cargo_strip_hook.archive import open_archive
+    from cargo_strip_hook.verify.index import read_listing
+
+    findings = Findings()
+    done = Verified((), ())
+    with candidate.open("rb") as file:
+        data: bytes | mmap.mmap = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        listing = read_listing(data)
+    except ValueError as e:
+        raise _error(candidate, (f"damaged: {e}",)) from e
+    if len(listing.members) != 1:
+        raise _error(candidate, (f"the archive has {len(listing.members)} members, not one",))
+    if not listing.anonymous:
+        findings.add("the archive", "tells a time or an owner: it would not be the same twice")
+    start = listing.members[0][1]
+    if data[start : start + 4] == b"\x7fELF":
+        from cargo_strip_hook.verify.elf.check import check_elf
+
+        with open_archive(original) as archive:
+            done = check_elf(archive, listing, data, claim, findings)
+    else:
+        findings.add("damaged", "its member is of a format that cannot be verified")
+    if findings:
+        raise _error(candidate, findings.texts())
+    return done
+
+
+def _error(candidate: Path, findings: tuple[str, ...]) -> VerifyError:
+    return VerifyError(
+        f"{candidate.name}: the result is not what it should be",
+        findings,
+        help="this is a defect of the engine; the library was not changed, please report it",
+    )

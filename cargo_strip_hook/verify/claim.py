@@ -1,0 +1,82 @@
+"""What is claimed of a result, and what the checker found to be true of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cargo_strip_hook.job import Strip
+    from cargo_strip_hook.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an engine says it did.
+
+    `exports` are the names that must be global, and no other may be. `placement` is an array of
+    `PLACEMENT` (see `placement`), one row for each live allocated piece of input; where it is None
+    the pieces are found by symbol names and only those are compared. `allowed_extra` are names
+    that may stay undefined although a member of the original defines them (those of a C library
+    that is in the archive).
+    """
+
+    target: Target
+    exports: tuple[str, ...]
+    strip: Strip
+    placement: npt.NDArray[np.void] | None
+    marker: bytes
+    allowed_extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was compared: counts, sizes in bytes, and the names that the consumer supplies."""
+
+    exports: tuple[str, ...]
+    undefined: tuple[str, ...]
+    pieces: int = 0
+    piece_bytes: int = 0
+    relocations: int = 0
+    resolved: int = 0  # relocations whose value was written into the contents
+    functions: int = 0  # unwind records
+
+
+MAX_SHOWN = 8  # findings of one kind that are told in full
+
+
+class Findings:
+    """Collects what is wrong; of each kind the first few in full and the number of the rest."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, list[str]] = {}
+        self._more: dict[str, int] = {}
+
+    def add(self, kind: str, what: str) -> None:
+        """One finding; `kind` is a few words that begin its text."""
+        shown = self._kinds.setdefault(kind, [])
+        if len(shown) < MAX_SHOWN:
+            shown.append(what)
+        else:
+            self.more(kind, 1)
+
+    def more(self, kind: str, count: int) -> None:
+        """Findings that are only counted."""
+        if count > 0:
+            self._kinds.setdefault(kind, [])
+            self._more[kind] = self._more.get(kind, 0) + count
+
+    def __bool__(self) -> bool:
+        return bool(self._kinds)
+
+    def texts(self) -> tuple[str, ...]:
+        """All findings, one line each."""
+        lines = []
+        for kind, shown in self._kinds.items():
+            lines += [f"{kind}: {text}" for text in shown]
+            if kind in self._more:
+                lines.append(f"{kind}: and {self._more[kind]} more")
+        return tuple(lines)

@@ -1,0 +1,1 @@
+"""Checks of an ELF result; shares no code with the engine."""

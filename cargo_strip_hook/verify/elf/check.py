@@ -1,0 +1,238 @@
+"""The order of the checks of an ELF result."""
+
+from __future__ import annotations
+
+import mmap
+
+import numpy as np
+
+from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.verify.claim import Claim, Findings, Verified
+from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
+from cargo_strip_hook.verify.elf.infer import infer_placement
+from cargo_strip_hook.verify.elf.machine import machine
+from cargo_strip_hook.verify.elf.mapping import STEP, Pair, resolve
+from cargo_strip_hook.verify.elf.read import (
+    SHF_ALLOC,
+    STB_LOCAL,
+    Damaged,
+    Objects,
+    read_objects,
+)
+from cargo_strip_hook.verify.index import Listing
+
+_X86_FEATURE_1_AND, _AARCH64_FEATURE_1_AND = 0xC0000002, 0xC0000000
+
+
+def check_elf(
+    original: Archive,
+    listing: Listing,
+    candidate: bytes | mmap.mmap,
+    claim: Claim,
+    findings: Findings,
+) -> Verified:
+    """Compare the only object of `candidate` with the members of `original` it was made of.
+
+    What is wrong goes to `findings`. Raises `ObjectError` for a damaged original.
+    """
+    nothing = Verified((), ())
+    _, offset, size = listing.members[0]
+    try:
+        after = read_objects(candidate, [offset], [size])
+        if not len(after.symbols):
+            raise Damaged(0, "there is no symbol table")
+        structure.check_structure(after, claim, findings)
+    except (Damaged, IndexError) as e:
+        findings.add("damaged", str(e))
+        return nothing
+    image = memoryview(candidate)[offset : offset + size]
+    properties = structure.second_reading(after, image, findings)
+    if findings:  # what follows relies on a sound object
+        return nothing
+    pair = _pair(original, after, claim, findings)
+    if pair is None:
+        return nothing
+    if pair.complete:
+        structure.check_against_members(pair.before, after, findings)
+        structure.check_stack_note(pair.before, after, findings)
+        _check_properties(pair, properties)
+    return _compare(pair, listing)
+
+
+def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -> Pair | None:
+    """Read the members that are used, and index the placement by their sections."""
+    if claim.placement is None:
+        used = [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
+    else:
+        used = np.unique(claim.placement["member"]).tolist()
+        if used and not 0 <= used[0] <= used[-1] < len(original.members):
+            findings.add("placement", "names a member that the original has not")
+            return None
+    if not used:
+        findings.add("placement", "nothing of the original is in the result")
+        return None
+    before = _read_members(original, used)
+    if before.machine != after.machine or before.layouts != after.layouts:
+        findings.add("damaged", "made for another processor than the original")
+        return None
+    if claim.placement is None:
+        rows, section = infer_placement(before, after, findings)
+    else:
+        rows = claim.placement
+        position = np.searchsorted(np.array(used), rows["member"])
+        count = np.diff(before.section_base)[position]
+        bad = (rows["section"] <= 0) | (rows["section"] >= count)
+        bad |= (rows["out_section"] <= 0) | (rows["out_section"] >= len(after.sections))
+        if bad.any():
+            findings.add("placement", f"row {int(np.flatnonzero(bad)[0])} names no section")
+            return None
+        section = before.section_base[position] + rows["section"]
+    whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
+    for i in np.flatnonzero(~whole)[:3].tolist():
+        findings.add("placement", f"row {i} is not a whole section")
+    if len(np.unique(section)) != len(section):
+        findings.add("placement", "a section is placed twice")
+    row = np.full(len(before.sections), -1, np.int64)
+    row[section] = np.arange(len(rows))
+    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    if findings:
+        return None
+    return Pair(
+        claim,
+        findings,
+        before,
+        after,
+        tuple(original.members[i].name for i in used),
+        rows,
+        row,
+        place,
+        claim.placement is not None,
+        machine(after.machine),
+        _defined(original, symbols_of(after)),
+    )
+
+
+def symbols_of(after: Objects) -> frozenset[bytes]:
+    """The names of the result's undefined symbols."""
+    s = after.symbols
+    undefined = np.flatnonzero(s["undefined"] & (s["binding"] != STB_LOCAL))
+    return frozenset(after.string(int(at)) for at in s["name"][undefined].tolist())
+
+
+def _read_members(original: Archive, used: list[int]) -> Objects:
+    members = [original.members[i] for i in used]
+    if original.thin:
+        # the members are files of their own: put the used ones side by side
+        parts = [bytes(original.data(m)) for m in members]
+        sizes = [len(p) for p in parts]
+        base = np.concatenate(([0], np.cumsum(sizes)))[:-1].tolist()
+        buffer: bytes | mmap.mmap = b"".join(parts)
+    else:
+        base, sizes = [m.offset for m in members], [m.size for m in members]
+        with original.path.open("rb") as file:
+            buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        return read_objects(buffer, base, sizes)
+    except Damaged as e:
+        path, member = str(original.path), members[e.index].name
+        raise ObjectError(e.what, path=path, member=member) from e
+    except IndexError as e:
+        raise ObjectError(str(e), path=str(original.path)) from e
+
+
+def _defined(original: Archive, names: frozenset[bytes]) -> frozenset[bytes]:
+    """Which of the names a member of the original defines: from its index, or from all members."""
+    if not names:
+        return names
+    index = original.symbols()
+    if index is not None:
+        return names & index.keys()
+    elf = [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
+    objects = _read_members(original, elf)
+    s = objects.symbols
+    defining = np.flatnonzero((s["binding"] != STB_LOCAL) & ~s["undefined"])
+    return names & {objects.string(int(at)) for at in s["name"][defining].tolist()}
+
+
+def _compare(pair: Pair, listing: Listing) -> Verified:
+    findings = pair.findings
+    pieces.check_layout(pair)
+    if findings:
+        return Verified((), ())
+    sides = relocations.collect(pair)
+    frames = unwind.read(pair)
+    referenced = np.zeros(len(pair.before.symbols), np.bool_)
+    if (sides.before["symbol"] < 0).any():
+        findings.add("damaged", "the original has a relocation with a symbol that is not there")
+        return Verified((), ())
+    referenced[sides.before["symbol"]] = True
+    if frames is not None:
+        referenced |= frames.referenced
+    resolution = resolve(pair, referenced)
+    changed = relocations.check(pair, resolution, sides)
+    functions = unwind.check(pair, frames, resolution) if frames is not None else 0
+    compared = pieces.check_bytes(pair, changed)
+    definitions = symbols.global_definitions(pair)
+    undefined = symbols.undefined_names(pair)
+    symbols.check_exports(pair, definitions, resolution)
+    symbols.check_undefined(pair, undefined, resolution)
+    symbols.check_locals(pair, resolution)
+    check_index(listing, set(definitions), findings)
+    return Verified(
+        tuple(sorted(n.decode("utf-8", "replace") for n in definitions)),
+        tuple(sorted(n.decode("utf-8", "replace") for n in undefined)),
+        len(pair.placement),
+        compared,
+        len(sides.before),
+        changed.resolved,
+        functions,
+    )
+
+
+def check_index(listing: Listing, definitions: set[bytes], findings: Findings) -> None:
+    """The archive's index has each global definition once, and points at the object."""
+    if listing.index is None:
+        findings.add("the archive's index", "is missing")
+        return
+    listed = [name for name, _ in listing.index]
+    for name in sorted(definitions - set(listed))[:8]:
+        findings.add("the archive's index", f"lacks {symbols.shown(name)}")
+    for name in sorted(set(listed) - definitions)[:8]:
+        findings.add("the archive's index", f"has {symbols.shown(name)}, which is not defined")
+    if len(set(listed)) != len(listed):
+        findings.add("the archive's index", "has a name twice")
+    header = listing.members[0][0]
+    wrong = [name for name, place in listing.index if place != header]
+    for name in wrong[:8]:
+        findings.add("the archive's index", f"points {symbols.shown(name)} at no member")
+
+
+def _check_properties(pair: Pair, properties: dict[int, int]) -> None:
+    """`.note.gnu.property`: a feature is promised only where all used members promise it."""
+    for kind in (_X86_FEATURE_1_AND, _AARCH64_FEATURE_1_AND):
+        promised = properties.get(kind, 0)
+        if not isinstance(promised, int) or not promised:
+            continue
+        common = _common_feature(pair.before, kind)
+        if promised & ~common:
+            pair.findings.add(
+                ".note.gnu.property", f"promises {promised:#x}, the members only {common:#x}"
+            )
+
+
+def _common_feature(before: Objects, kind: int) -> int:
+    """The AND of a property over all objects; linux-abi gABI extensions, "GNU property"."""
+    values = np.zeros(len(before.base), np.int64)
+    order, step = before.layouts.order, before.layouts.bits // 8
+    notes = np.flatnonzero(
+        before.names_begin(b".note.gnu.property\0") & (before.sections["flags"] & SHF_ALLOC != 0)
+    )
+    for number in notes.tolist():
+        words = np.frombuffer(before.contents(number)[16:], f"{order}u4").tolist()
+        at = 0
+        while at + 1 < len(words):
+            if words[at] == kind and at + 2 < len(words):
+                values[before.sections["object"][number]] = words[at + 2]
+            at += 2 + -(-words[at + 1] // step) * step // 4
+    return int(np.bitwise_and.reduce(values))

@@ -1,0 +1,270 @@
+"""What the symbols of the original and of the result stand for, in terms both sides share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.elf.machine import Machine
+from cargo_strip_hook.verify.elf.read import (
+    IN_ABS,
+    IN_COMMON,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STT_SECTION,
+    Array,
+    Objects,
+)
+
+# A place in the result is one number: section and offset. Offsets stay far below the step, so
+# distances within a section can be computed on these numbers.
+STEP = 40
+
+
+class Kind(IntEnum):
+    """What a symbol stands for; `base` is a place, a value or the number of a name."""
+
+    NOWHERE = 0  # a section that is not in the placement
+    PLACE = 1
+    VALUE = 2
+    NAME = 3  # an export, or a name that the consumer supplies
+    COMMON = 4  # a place that the result chose; base is the number of the name
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The original's used objects and the result's one, and where pieces went.
+
+    `row[s]` is the placement row of section `s` of the original, -1 for none; `place[r]` the place
+    of row `r`. `complete`: every live piece is in the placement, so that what is not there is dead.
+    """
+
+    claim: Claim
+    findings: Findings
+    before: Objects
+    after: Objects
+    members: tuple[str, ...]  # the name of each object of `before`
+    placement: Array
+    row: Array
+    place: Array
+    complete: bool
+    machine: Machine
+    defined_elsewhere: frozenset[bytes]  # names in the original's archive index
+
+    def where_before(self, section: int, offset: int) -> str:
+        """A place of the original, for a finding."""
+        member = self.members[int(self.before.sections["object"][section])]
+        return f"{member}({self.before.section_name(section)}+{offset:#x})"
+
+    def where_after(self, place: int) -> str:
+        """A place of the result, for a finding."""
+        section = place >> STEP
+        if not 0 < section < len(self.after.sections):
+            return f"place {place:#x}"
+        name = self.after.section_name(section)
+        return f"{name}[{section}]+{place - (section << STEP):#x}"
+
+    def frames(self, objects: Objects) -> Array:
+        """Numbers of the `.eh_frame` sections with contents."""
+        named = objects.names_begin(b".eh_frame\0") & (objects.sections["type"] != 8)
+        return np.flatnonzero(named & (objects.sections["size"] > 0))
+
+
+@dataclass
+class Symbols:
+    """`kind`, `base` for each symbol of one side; names numbered alike on both sides."""
+
+    kind: Array
+    base: Array
+    in_section: Array  # whether it is a section's own symbol
+
+
+@dataclass
+class Names:
+    """Numbers for names, shared by both sides."""
+
+    number: dict[bytes, int] = field(default_factory=dict)
+    text: list[bytes] = field(default_factory=list)
+
+    def of(self, name: bytes) -> int:
+        """The number of a name, a new one the first time."""
+        found = self.number.get(name)
+        if found is None:
+            found = self.number[name] = len(self.text)
+            self.text.append(name)
+        return found
+
+
+@dataclass
+class Resolution:
+    """How the names of the original resolve.
+
+    `own` is what symbols of the original stand for without regard to other objects, `before` what
+    references to them do. `definitions`: candidates for each name, those whose section is placed.
+    `strong_use`: numbers of names that a reference needs not only weakly, `used_names` of all that
+    the consumer supplies. `visibility`: the st_other of all references to a name by its number.
+    `export_place`: the place of a definition by the number of its name. `alternatives`: for a
+    reference, the places of all definitions of its name if all are weak. `set_ends`: places of
+    `__start_X` and `__stop_X`.
+    """
+
+    names: Names
+    own: Symbols
+    before: Symbols
+    after: Symbols
+    definitions: dict[bytes, list[int]]
+    strong_use: set[int]
+    used_names: set[int]
+    visibility: dict[int, set[int]]
+    export_place: dict[int, int]
+    alternatives: dict[int, tuple[int, ...]]
+    set_ends: set[int]
+
+
+def result_symbols(after: Objects, names: Names) -> Symbols:
+    """What each symbol of the result stands for: global ones by name, local ones by place."""
+    s = after.symbols
+    kind = np.full(len(s), Kind.NOWHERE, np.uint8)
+    base = np.zeros(len(s), np.int64)
+    inside = s["section"] > 0
+    kind[inside] = Kind.PLACE
+    base[inside] = (s["section"][inside] << STEP) + s["value"][inside]
+    valued = (s["section"] == IN_ABS) | (s["undefined"] & (s["binding"] == STB_LOCAL))
+    kind[valued] = Kind.VALUE
+    base[valued] = s["value"][valued]
+    string = after.string
+    for i in np.flatnonzero(s["binding"] != STB_LOCAL).tolist():
+        kind[i] = Kind.NAME
+        base[i] = names.of(string(int(s["name"][i])))
+    return Symbols(kind, base, s["kind"] == STT_SECTION)
+
+
+def resolve(pair: Pair, referenced: Array) -> Resolution:
+    """Resolve the symbols of the original that are `referenced` (bool), as a linker would."""
+    s = pair.before.symbols
+    names = Names()
+    section = s["section"]
+    row = np.where(section > 0, pair.row[np.maximum(section, 0)], -1)
+    placed = row >= 0
+    kind = np.full(len(s), Kind.NOWHERE, np.uint8)
+    base = np.zeros(len(s), np.int64)
+    kind[placed] = Kind.PLACE
+    base[placed] = pair.place[row[placed]] + s["value"][placed]
+    is_global = s["binding"] != STB_LOCAL
+    valued = (section == IN_ABS) | (s["undefined"] & ~is_global)
+    kind[valued] = Kind.VALUE
+    base[valued] = s["value"][valued]
+
+    exports = {name.encode() for name in pair.claim.exports}
+    string, name_at = pair.before.string, s["name"]
+    definitions: dict[bytes, list[int]] = {}
+    defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))
+    for i in np.flatnonzero(defining).tolist():
+        definitions.setdefault(string(int(name_at[i])), []).append(i)
+
+    resolution = Resolution(
+        names,
+        Symbols(kind.copy(), base.copy(), s["kind"] == STT_SECTION),
+        Symbols(kind, base, s["kind"] == STT_SECTION),
+        result_symbols(pair.after, names),
+        definitions,
+        set(),
+        set(),
+        {},
+        {},
+        {},
+        set(),
+    )
+    chosen = {name: _choose(pair, found) for name, found in definitions.items()}
+    for name in exports & chosen.keys():
+        if kind[chosen[name]] == Kind.PLACE:
+            resolution.export_place[names.of(name)] = int(base[chosen[name]])
+    binding = s["binding"].tolist()
+    places = {name: (kind[i], base[i]) for name, i in chosen.items()}
+    # without a complete placement a definition may be in the result although it was not found
+    unfound: set[bytes] = set()
+    if not pair.complete:
+        hidden = is_global & ~defining & ~s["undefined"]
+        unfound = {string(at) for at in name_at[hidden].tolist()} - chosen.keys() - exports
+    for i in np.flatnonzero(is_global & referenced).tolist():
+        name = string(int(name_at[i]))
+        if name in unfound:
+            kind[i] = Kind.NOWHERE
+            continue
+        if name in exports or name not in chosen:
+            number = names.of(name)
+            resolution.used_names.add(number)
+            resolution.visibility.setdefault(number, set()).add(int(s["other"][i]))
+            if binding[i] == STB_GLOBAL:
+                resolution.strong_use.add(number)
+            ends = None if name in exports else _set_end(pair, name)
+            if ends is not None:
+                kind[i], base[i] = Kind.PLACE, ends
+                resolution.set_ends.add(ends)
+                resolution.used_names.discard(number)
+            else:
+                kind[i], base[i] = Kind.NAME, number
+            continue
+        if section[chosen[name]] == IN_COMMON:
+            kind[i], base[i] = Kind.COMMON, names.of(name)
+            continue
+        kind[i], base[i] = places[name]
+        if len(definitions[name]) > 1 and binding[chosen[name]] != STB_GLOBAL:
+            own = resolution.own
+            resolution.alternatives[i] = tuple(
+                int(own.base[k]) for k in definitions[name] if own.kind[k] == Kind.PLACE
+            )
+    return resolution
+
+
+def _choose(pair: Pair, found: list[int]) -> int:
+    """The definition that a linker takes: a strong one, then a common one, then the first."""
+    if len(found) == 1:
+        return found[0]
+    s = pair.before.symbols
+    strong = [i for i in found if s["binding"][i] == STB_GLOBAL and s["section"][i] != IN_COMMON]
+    common = [i for i in found if s["section"][i] == IN_COMMON]
+    if len(strong) > 1:
+        name = pair.before.string(int(s["name"][strong[0]])).decode("utf-8", "replace")
+        where = ", ".join(pair.members[int(s["object"][i])] for i in strong)
+        pair.findings.add("two strong definitions", f"`{name}` in {where}")
+    if common and not strong:
+        return max(common, key=lambda i: int(s["size"][i]))
+    return (strong or found)[0]
+
+
+def _set_end(pair: Pair, name: bytes) -> int | None:
+    """The place of `__start_X` or `__stop_X`: the ends of the placed sections called X.
+
+    Source: GNU ld manual, "Input Section Example" (C identifiers as section names).
+    """
+    for prefix in (b"__start_", b"__stop_"):
+        if name.startswith(prefix):
+            break
+    else:
+        return None
+    called = name[len(prefix) :]
+    if not called.decode("latin-1").isidentifier():
+        return None
+    if not pair.complete:
+        return None
+    members = np.flatnonzero(pair.before.names_begin(called + b"\0"))
+    members = members[pair.before.sections["flags"][members] & 2 != 0]
+    if not len(members):
+        return None
+    rows = pair.row[members]
+    lost = members[rows < 0]
+    if len(lost):
+        where = pair.where_before(int(lost[0]), 0)
+        pair.findings.add("an element of a linker-made set is missing", where)
+    rows = rows[rows >= 0]
+    if not len(rows):
+        return None
+    starts = pair.place[rows]
+    ends = starts + pair.placement["size"][rows]
+    if len(np.unique(starts >> STEP)) > 1:
+        pair.findings.add("a linker-made set is in several sections", called.decode("latin-1"))
+    return int(starts.min() if prefix == b"__start_" else ends.max())

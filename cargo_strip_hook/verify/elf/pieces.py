@@ -1,0 +1,268 @@
+"""The pieces themselves: where they went, what kind of section they are in, and their bytes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cargo_strip_hook.verify.elf.mapping import STEP, Pair
+from cargo_strip_hook.verify.elf.read import (
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_GNU_RETAIN,
+    SHF_GROUP,
+    SHF_INFO_LINK,
+    SHF_LINK_ORDER,
+    SHF_MERGE,
+    SHF_STRINGS,
+    SHF_TLS,
+    SHF_WRITE,
+    SHT_NOBITS,
+    SHT_PROGBITS,
+    Array,
+    spread,
+)
+from cargo_strip_hook.verify.elf.relocations import Changed
+
+_KIND = SHF_WRITE | SHF_ALLOC | SHF_EXECINSTR | SHF_TLS
+_CONTENTS = (SHT_PROGBITS, SHT_NOBITS)
+# flags that are checked by themselves, or that say nothing about contents
+_FREE_FLAGS = SHF_MERGE | SHF_STRINGS | SHF_GROUP | SHF_INFO_LINK | SHF_LINK_ORDER | SHF_GNU_RETAIN
+# what linker scripts sort or place by name: GNU ld's default script
+_PREFIXES = (
+    b".text.unlikely",
+    b".text.hot",
+    b".text.startup",
+    b".text.exit",
+    b".data.rel.ro",
+    b".text",
+    b".rodata",
+    b".data",
+    b".bss",
+    b".tdata",
+    b".tbss",
+)
+_CONSTRUCTORS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
+
+
+def check_layout(pair: Pair) -> None:
+    """Placement, alignment, kind of section, and that nothing overlaps or comes from nowhere."""
+    before, after, rows = pair.before.sections, pair.after.sections, pair.placement
+    add = pair.findings.add
+    old_number = np.flatnonzero(pair.row >= 0)
+    order = pair.row[old_number]
+    old = np.empty(len(rows), before.dtype)
+    old[order] = before[old_number]
+    number = np.empty(len(rows), np.int64)
+    number[order] = old_number
+    new = after[rows["out_section"]]
+    end = rows["out_offset"] + rows["size"]
+
+    def each(bad: Array, kind: str) -> None:
+        found = np.flatnonzero(bad)
+        for i in found[:8].tolist():
+            add(
+                kind,
+                f"{pair.where_before(int(number[i]), 0)}, "
+                f"now {pair.where_after(int(pair.place[i]))}",
+            )
+        pair.findings.more(kind, len(found) - 8)
+
+    each((rows["out_offset"] < 0) | (end > new["size"]), "a piece lies outside its section")
+    align = np.maximum(old["align"], 1)
+    each(
+        ((rows["out_offset"] % align != 0) | (np.maximum(new["align"], 1) < align))
+        & (rows["size"] > 0),
+        "a piece lost its alignment",
+    )
+    each(
+        (old["flags"] & _KIND) != (new["flags"] & _KIND), "a piece is in a section of another kind"
+    )
+    each(
+        (new["type"] == SHT_NOBITS) & (old["type"] != SHT_NOBITS) & (rows["size"] > 0),
+        "contents became zeros",
+    )
+    merge = SHF_MERGE | SHF_STRINGS
+    each(
+        (new["flags"] & SHF_MERGE != 0)
+        & (((old["flags"] & merge) != (new["flags"] & merge)) | (old["entsize"] != new["entsize"])),
+        "a piece is in a section that linkers merge in another way",
+    )
+    retained = old["flags"] & SHF_GNU_RETAIN != 0
+    each(retained & (new["flags"] & SHF_GNU_RETAIN == 0), "a retained piece may be dropped")
+    # contents may be given as zeros and zeros as contents; the bytes are compared
+    same_type = (old["type"] == new["type"]) | (
+        np.isin(old["type"], _CONTENTS) & np.isin(new["type"], _CONTENTS)
+    )
+    each(~same_type, "a piece is in a section of another type")
+    each(
+        (old["flags"] ^ new["flags"]) & ~_FREE_FLAGS != 0, "a piece is in a section of other flags"
+    )
+    # GNU ld gives arrays of pointers an entry size that compilers leave out
+    unmerged = (new["flags"] & SHF_MERGE == 0) & np.isin(new["type"], _CONTENTS)
+    each(
+        unmerged & (new["entsize"] != 0) & (old["entsize"] != new["entsize"]),
+        "a piece is in a section of another entry size",
+    )
+    _check_names(pair, number)
+    linked = old["flags"] & SHF_LINK_ORDER != 0
+    if linked.any():
+        first = pair.before.section_base[old["object"]]
+        target = pair.row[np.where(linked, first + old["link"], 0)]
+        follows = (target >= 0) & (rows["out_section"][target] == new["link"])
+        each(
+            linked & ((new["flags"] & SHF_LINK_ORDER == 0) | ~follows),
+            "a piece is linked to another section",
+        )
+    _check_constructors(pair)
+    _check_retained(pair)
+    _check_gaps(pair)
+
+
+def _check_names(pair: Pair, number: Array) -> None:
+    """A section may lose the end of its name, not the part that tells a linker its place."""
+    rows = pair.placement
+    kind = np.full(len(pair.before.sections), -1, np.int64)
+    for i, prefix in reversed(tuple(enumerate(_PREFIXES))):
+        for end in (b"\0", b"."):
+            kind[pair.before.names_begin(prefix + end)] = i
+    order = np.argsort(rows["out_section"], kind="stable")
+    borders = np.flatnonzero(np.diff(rows["out_section"][order], prepend=-1)).tolist()
+    for first, end in zip(borders, [*borders[1:], len(rows)], strict=True):
+        chosen = number[order[first:end]]
+        name = pair.after.section_name(int(rows["out_section"][order[first]])).encode()
+        if not name.startswith(b".") and not pair.complete:
+            continue
+        kinds = np.unique(kind[chosen]).tolist()
+        if kinds == [-1]:
+            # not known to linkers: keeps its name, but sets are renamed
+            olds = {pair.before.section_name(int(i)) for i in chosen}
+            new = name.decode()
+            good = all(
+                old == new or old.isidentifier() or (new and old.startswith(f"{new}."))
+                for old in olds
+            )
+        else:
+            good = len(kinds) == 1 and _kind_of(name) == kinds[0]
+        if not good:
+            where = pair.where_before(int(chosen[0]), 0)
+            pair.findings.add("a piece is in a section of another name", f"{where}, now {name!r}")
+
+
+def _kind_of(name: bytes) -> int:
+    for i, prefix in enumerate(_PREFIXES):
+        if name == prefix or name.startswith(prefix + b"."):
+            return i
+    return -1
+
+
+def _check_constructors(pair: Pair) -> None:
+    """Each initialiser of a used member is there, in a section of the same name (priority)."""
+    if not pair.complete:
+        return
+    for prefix in _CONSTRUCTORS:
+        for section in np.flatnonzero(pair.before.names_begin(prefix)).tolist():
+            facts = pair.before.sections[section]
+            if not facts["flags"] & SHF_ALLOC or facts["size"] == 0:
+                continue
+            row = int(pair.row[section])
+            name = pair.before.section_name(section)
+            if row < 0:
+                pair.findings.add("a constructor is missing", pair.where_before(section, 0))
+            elif pair.after.section_name(int(pair.placement["out_section"][row])) != name:
+                now = pair.where_after(int(pair.place[row]))
+                pair.findings.add(
+                    "a constructor has another priority",
+                    f"{pair.where_before(section, 0)}, now {now}",
+                )
+
+
+def _check_retained(pair: Pair) -> None:
+    if not pair.complete:
+        return
+    s = pair.before.sections
+    lost = (s["flags"] & SHF_GNU_RETAIN != 0) & (s["flags"] & SHF_ALLOC != 0) & (pair.row < 0)
+    for section in np.flatnonzero(lost & (s["size"] > 0)).tolist():
+        pair.findings.add("a retained piece is missing", pair.where_before(section, 0))
+
+
+def _check_gaps(pair: Pair) -> None:
+    """Pieces do not overlap, and what lies between them is no more than alignment asks for."""
+    rows, after = pair.placement, pair.after.sections
+    order = np.lexsort((rows["size"], pair.place))
+    start = pair.place[order]
+    end = start + rows["size"][order]
+    furthest = np.maximum.accumulate(end)
+    overlap = np.flatnonzero((start[1:] < furthest[:-1]) & (rows["size"][order][1:] > 0))
+    for i in overlap[:8].tolist():
+        pair.findings.add("pieces overlap", pair.where_after(int(start[i + 1])))
+    if not pair.complete:
+        return
+    # bytes that no input explains could be anything
+    covered = np.bincount(rows["out_section"], weights=rows["size"], minlength=len(after)).astype(
+        np.int64
+    )
+    held = (after["flags"] & SHF_ALLOC != 0) & (after["type"] != SHT_NOBITS)
+    held &= ~pair.after.names_begin(b".note.gnu.property\0")
+    held[pair.frames(pair.after)] = False
+    pieces = np.bincount(rows["out_section"], minlength=len(after))
+    slack = after["size"] - covered
+    allowed = (pieces + 1) * np.maximum(after["align"], 1)
+    for section in np.flatnonzero(held & (slack > 0) & (slack >= allowed)).tolist():
+        pair.findings.add(
+            "bytes that no input explains",
+            f"{slack[section]} in {pair.where_after(section << STEP)}",
+        )
+
+
+def check_bytes(pair: Pair, changed: Changed) -> int:
+    """All bytes of all pieces; returns how many were compared."""
+    rows = pair.placement
+    object_of = np.zeros(len(rows), np.int64)
+    number = np.flatnonzero(pair.row >= 0)
+    object_of[pair.row[number]] = number
+    old = pair.before.sections[object_of]
+    new = pair.after.sections[rows["out_section"]]
+    held = np.flatnonzero((new["type"] != SHT_NOBITS) & (rows["size"] > 0))
+    held = held[np.argsort(pair.place[held], kind="stable")]
+    inside = rows["out_offset"][held] + rows["size"][held] <= new["size"][held]
+    held = held[inside & (rows["out_offset"][held] >= 0)]
+    size = rows["size"][held]
+    total = int(size.sum())
+    if not total:
+        return 0
+    at = np.cumsum(size) - size
+    expected, found = bytearray(total), bytearray(total)
+    source, result = memoryview(pair.before.buffer), memoryview(pair.after.buffer)
+    from_zero = (old["type"][held] == SHT_NOBITS).tolist()
+    result_at = new["offset"][held] + rows["out_offset"][held]
+    for here, length, there, mine, zero in zip(
+        at.tolist(),
+        size.tolist(),
+        result_at.tolist(),
+        old["offset"][held].tolist(),
+        from_zero,
+        strict=True,
+    ):
+        found[here : here + length] = result[there : there + length]
+        if not zero:
+            expected[here : here + length] = source[mine : mine + length]
+    if found == expected:
+        return total
+    bad = np.flatnonzero(np.frombuffer(found, np.uint8) != np.frombuffer(expected, np.uint8))
+    which = np.searchsorted(at, bad, side="right") - 1
+    places = pair.place[held[which]] + (bad - at[which])
+    allowed = np.sort(spread(changed.place, changed.width, 1))
+    if len(allowed):
+        near = np.minimum(np.searchsorted(allowed, places), len(allowed) - 1)
+        good = allowed[near] == places
+        places, bad, which = places[~good], bad[~good], which[~good]
+    for i in range(min(len(bad), 8)):
+        section = int(object_of[held[which[i]]])
+        now, was = found[bad[i]], expected[bad[i]]
+        pair.findings.add(
+            "other bytes",
+            f"{pair.where_after(int(places[i]))} is {now:#04x}, was {was:#04x} in "
+            f"{pair.where_before(section, int(bad[i] - at[which[i]]))}",
+        )
+    pair.findings.more("other bytes", len(bad) - 8)
+    return total

@@ -1,0 +1,374 @@
+"""Every relocation of placed pieces: still there and of the same meaning, or settled correctly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.verify.elf.machine import TYPES, VALUE_WIDTH, Use, Value
+from cargo_strip_hook.verify.elf.mapping import STEP, Kind, Pair, Resolution
+from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS, Array, gather
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Relocations of both sides: `before` in placed pieces with `place` where it went."""
+
+    before: Array
+    place: Array
+    after: Array
+    after_place: Array
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Places whose bytes may differ from the original, and how many bytes from there."""
+
+    place: Array
+    width: Array
+    resolved: int
+
+
+def collect(pair: Pair) -> Sides:
+    """The relocations of placed pieces, and those of the result's allocated sections."""
+    before, after = pair.before, pair.after
+    tables = np.flatnonzero(before.targets >= 0)
+    tables = tables[pair.row[before.targets[tables]] >= 0]
+    old = before.relocations(tables)
+    old = old[old["type"] != 0]
+    place = pair.place[pair.row[old["section"]]] + old["offset"]
+
+    frames = pair.frames(after)
+    tables = np.flatnonzero(after.targets >= 0)
+    targets = after.targets[tables]
+    allocated = after.sections["flags"][targets] & SHF_ALLOC != 0
+    tables = tables[allocated & ~np.isin(targets, frames)]
+    new = after.relocations(tables)
+    new = new[new["type"] != 0]
+    return Sides(old, place, new, (new["section"] << STEP) + new["offset"])
+
+
+def same_target(
+    pair: Pair,
+    resolution: Resolution,
+    old_symbol: Array,
+    old_addend: Array,
+    new_symbol: Array,
+    new_addend: Array,
+    by_place: Array,
+) -> Array:
+    """bool for each pair of references: whether they mean the same.
+
+    `by_place` where only symbol + addend counts. A symbol number of -1 means none on that side.
+    """
+    b, a = resolution.before, resolution.after
+    old, new = np.maximum(old_symbol, 0), np.maximum(new_symbol, 0)
+    kind, base = b.kind[old], b.base[old]
+    new_kind, new_base = a.kind[new], a.base[new]
+    merged = (new_kind == Kind.PLACE) & _in_merge_section(pair, new_base)
+    # the linker moves elements of a mergeable section: section + addend names the element, another
+    # symbol + addend a place beside the symbol's
+    sums = by_place & (~merged | (b.in_section[old] & a.in_section[new]))
+    equal = np.where(
+        sums,
+        base + old_addend == new_base + new_addend,
+        (base == new_base) & (old_addend == new_addend),
+    )
+    located = (kind == Kind.PLACE) | (kind == Kind.VALUE)
+    equal = np.where(located, equal, (base == new_base) & (old_addend == new_addend))
+    good = (kind == new_kind) & equal & (kind != Kind.NOWHERE)
+    if not pair.complete:
+        lost = np.flatnonzero((kind == Kind.NOWHERE) & (old_symbol >= 0) & (new_symbol >= 0))
+        good[lost] = _same_names(pair, old_symbol[lost], new_symbol[lost])
+    good &= (old_symbol >= 0) & (new_symbol >= 0)
+    good |= (old_symbol < 0) & (new_symbol < 0)
+    doubtful = np.flatnonzero(~good & (old_symbol >= 0) & (new_symbol >= 0))
+    for i in doubtful.tolist():
+        o, n = int(old_symbol[i]), int(new_symbol[i])
+        good[i] = _second_look(
+            pair, resolution, o, n, int(old_addend[i]), int(new_addend[i]), bool(sums[i])
+        )
+    return np.asarray(good)
+
+
+def _same_names(pair: Pair, old: Array, new: Array) -> Array:
+    """Whether symbols may be the same as far as names tell: those that both sides have agree."""
+    pairs, which = np.unique(np.stack([old, new], axis=1), axis=0, return_inverse=True)
+    before, after = pair.before, pair.after
+    good = []
+    for o, n in pairs.tolist():
+        one = before.string(int(before.symbols["name"][o]))
+        two = after.string(int(after.symbols["name"][n]))
+        good.append(not one or not two or one == two)
+    return np.array(good, np.bool_)[which.reshape(-1)]
+
+
+def _in_merge_section(pair: Pair, place: Array) -> Array:
+    section = np.clip(place >> STEP, 0, len(pair.after.sections) - 1)
+    return np.asarray(pair.after.sections["flags"][section] & SHF_MERGE != 0)
+
+
+def _second_look(
+    pair: Pair, r: Resolution, old: int, new: int, old_addend: int, new_addend: int, sums: bool
+) -> bool:
+    """The rarer ways to say the same: commons, hidden exports, one of several weak definitions."""
+    kind, base = int(r.before.kind[old]), int(r.before.base[old])
+    new_kind, new_base = int(r.after.kind[new]), int(r.after.base[new])
+
+    def at(place: int) -> bool:
+        if sums:
+            return place + old_addend == new_base + new_addend
+        return place == new_base and old_addend == new_addend
+
+    if new_kind != Kind.PLACE:
+        return False
+    if kind == Kind.COMMON:
+        place = new_base + (new_addend - old_addend if sums else 0)
+        return r.export_place.setdefault(base, place) == place and _is_hole(pair, place)
+    if kind == Kind.NAME:
+        # only a name that cannot be interposed may be addressed directly
+        hidden = pair.before.symbols["other"][old] & 3 != 0
+        defined = r.export_place.get(base)
+        return bool(hidden) and defined is not None and at(defined)
+    if kind == Kind.PLACE and old in r.alternatives:
+        number = r.names.of(pair.before.string(int(pair.before.symbols["name"][old])))
+        for place in r.alternatives[old]:
+            if at(place):
+                return r.export_place.setdefault(number, place) == place
+    return False
+
+
+def _is_hole(pair: Pair, place: int) -> bool:
+    """Whether a place is in a zero-filled section and belongs to no piece."""
+    section = place >> STEP
+    if not 0 < section < len(pair.after.sections):
+        return False
+    if pair.after.sections["type"][section] != SHT_NOBITS:
+        return False
+    ends = pair.place + pair.placement["size"]
+    return not bool(((pair.place <= place) & (place < ends)).any())
+
+
+def _keys(place: Array) -> Array:
+    """Distinct sortable keys: records at one place are told apart by their order."""
+    order = np.argsort(place, kind="stable")
+    ordered = place[order]
+    first = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(place) else ordered
+    start = np.maximum.accumulate(np.where(first, np.arange(len(place)), 0))
+    keys = np.empty(len(place), np.int64)
+    keys[order] = ordered * 8 + np.minimum(np.arange(len(place)) - start, 7)
+    return keys
+
+
+def _match(old: Array, new: Array) -> Array:
+    """For each old key the position of the equal new one, -1 where there is none."""
+    if not len(new):
+        return np.full(len(old), -1, np.int64)
+    order = np.argsort(new, kind="stable")
+    found = np.minimum(np.searchsorted(new[order], old), len(new) - 1)
+    found = order[found]
+    return np.where(new[found] == old, found, -1)
+
+
+def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
+    """Compare all relocations; returns where contents may differ."""
+    m, old, new = pair.machine, sides.before, sides.after
+    match = _match(_keys(sides.place), _keys(sides.after_place))
+    type_ = np.minimum(old["type"].astype(np.int64), TYPES - 1)
+    got = m.got[type_]
+    shift = np.zeros(len(old), np.int64)
+    if got.any():
+        # `jmp *f@GOTPCREL(%rip)` is a byte longer than `jmp f`: the field moves to the front
+        lone = np.flatnonzero(got & (match < 0))
+        earlier = _match((sides.place[lone] - 1) * 8, _keys(sides.after_place))
+        moved = (earlier >= 0) & (new["type"][earlier] == m.pc32)
+        match[lone[moved]] = earlier[moved]
+        shift[lone[moved]] = -1
+    here = np.flatnonzero(match >= 0)
+    with_new = new[match[here]]
+    new_type = with_new["type"].astype(np.int64)
+    relaxed = got[here] & (new_type == m.pc32)
+    no_plt = (type_[here] == m.branch) & (new_type == m.pc32)
+    other = (old["type"][here] != with_new["type"]) & ~relaxed & ~no_plt
+    _report(
+        pair,
+        sides,
+        here[other],
+        match,
+        "a relocation has another type",
+    )
+    by_place = (m.use[type_[here]] != Use.SYMBOL) | relaxed
+    good = same_target(
+        pair,
+        resolution,
+        old["symbol"][here],
+        old["addend"][here],
+        with_new["symbol"],
+        with_new["addend"],
+        by_place,
+    )
+    if m.use.any():
+        direct = relaxed | no_plt
+        by_name = resolution.before.kind[np.maximum(old["symbol"][here], 0)] == Kind.NAME
+        good &= ~(direct & by_name & (resolution.after.kind[with_new["symbol"]] == Kind.NAME))
+    _report(pair, sides, here[~good], match, "a relocation has another target")
+    _extra(pair, sides, match)
+
+    gone = np.flatnonzero(match < 0)
+    inside, width, moved = _settled(pair, resolution, sides, gone, type_[gone])
+    shift[gone] = moved
+    direct, done = here[relaxed], gone[got[gone] & inside]
+    _instructions(pair, sides, np.concatenate([direct, done]), shift)
+    # all of these bytes were just looked at: opcodes, settled fields, and the nop behind a branch
+    branches = direct[shift[direct] == -1]
+    spots = (
+        (sides.place[gone[inside]], width[inside]),
+        (sides.place[done] - 2, np.full(len(done), 6)),
+        (sides.place[direct] - 2, np.full(len(direct), 2)),
+        (sides.place[branches] + 3, np.full(len(branches), 1)),
+    )
+    places = np.concatenate([place for place, _ in spots])
+    widths = np.concatenate([size for _, size in spots])
+    return Changed(places, widths, int(inside.sum()))
+
+
+def _extra(pair: Pair, sides: Sides, match: Array) -> None:
+    """Relocations that the original has not."""
+    known = np.zeros(len(sides.after), np.bool_)
+    known[match[match >= 0]] = True
+    extra = np.flatnonzero(~known)
+    if not pair.complete:
+        order = np.argsort(pair.place)
+        starts, ends = pair.place[order], (pair.place + pair.placement["size"])[order]
+        i = np.searchsorted(starts, sides.after_place[extra], side="right") - 1
+        covered = (i >= 0) & (sides.after_place[extra] < ends[np.maximum(i, 0)])
+        extra = extra[covered]
+    for place in sides.after_place[extra[:8]].tolist():
+        pair.findings.add("a relocation that the original has not", pair.where_after(place))
+    pair.findings.more("a relocation that the original has not", len(extra) - 8)
+
+
+def _settled(
+    pair: Pair, resolution: Resolution, sides: Sides, gone: Array, type_: Array
+) -> tuple[Array, Array, Array]:
+    """Relocations that are no more: the value must be in the contents, and be the right one.
+
+    Returns which of them are, the width of each field, and how far it moved.
+    """
+    m, old = pair.machine, sides.before[gone]
+    symbol = np.maximum(old["symbol"], 0)
+    kind, base = resolution.before.kind[symbol], resolution.before.base[symbol]
+    got = m.got[type_]
+    how = np.where(got, Value.REL32, m.value[type_])
+    place = sides.place[gone]
+    target = base + old["addend"]
+    may = (how != Value.NEVER) & (kind == Kind.PLACE) & (base >> STEP == place >> STEP)
+    if not pair.complete:
+        may &= kind != Kind.NOWHERE
+    may &= ~_in_merge_section(pair, base)
+    width = np.zeros(len(gone), np.int64)
+    moved = np.zeros(len(gone), np.int64)
+    good = np.zeros(len(gone), np.bool_)
+    for value in np.unique(how[may]).tolist():
+        which = np.flatnonzero(may & (how == value))
+        width[which] = VALUE_WIDTH[Value(value)]
+        good[which] = _stored(pair, Value(value), place[which], target[which], old[which])
+        if value == Value.REL32:
+            again = which[~good[which] & got[which]]
+            good[again] = _stored(pair, Value.REL32, place[again] - 1, target[again], old[again])
+            moved[again[good[again]]] = -1
+    lost = np.flatnonzero(~may) if pair.complete else np.flatnonzero(~may & (kind != Kind.NOWHERE))
+    _report(pair, sides, gone[lost], None, "a relocation is missing")
+    _report(pair, sides, gone[may & ~good], None, "a settled relocation has a wrong value")
+    return may, width, moved
+
+
+def _stored(pair: Pair, how: Value, place: Array, target: Array, old: Array) -> Array:
+    """Whether the contents at `place` say `target`; other bits as in the original."""
+    sections = pair.after.sections
+    section = place >> STEP
+    at = sections["offset"][section] + (place - (section << STEP))
+    order, data = pair.after.layouts.order, pair.after.data
+    distance = target - place
+    width = VALUE_WIDTH[how]
+    if len(at) and (at.min() < 0 or at.max() + width > len(data)):
+        return np.zeros(len(at), np.bool_)
+    if how in (Value.REL8, Value.REL16, Value.REL32, Value.REL64):
+        return np.asarray(gather(data, at, np.dtype(f"{order}i{width}")) == distance)
+    word = gather(data, at, np.dtype(f"{order}u4")).astype(np.int64)
+    mine = pair.before.sections["offset"][old["section"]] + old["offset"]
+    original = gather(pair.before.data, mine, np.dtype(f"{order}u4")).astype(np.int64)
+    if how == Value.ADR21:
+        mask = 0x60FFFFE0
+        value = (word >> 29 & 3) | (word >> 3 & 0x1FFFFC)
+        bits, scale = 21, 1
+    else:
+        bits = {Value.BRANCH26: 26, Value.BRANCH19: 19, Value.BRANCH14: 14}[how]
+        low = 0 if how == Value.BRANCH26 else 5
+        mask, scale = ((1 << bits) - 1) << low, 4
+        value = (word & mask) >> low
+    signed = value - ((value >> (bits - 1)) << bits)
+    return np.asarray((signed * scale == distance) & (word & ~mask == original & ~mask))
+
+
+def _instructions(pair: Pair, sides: Sides, which: Array, shift: Array) -> None:
+    """The instructions of loads through the GOT that became direct (x86-64 psABI, B.2)."""
+    if not len(which):
+        return
+    old = sides.before[which]
+    mine = pair.before.sections["offset"][old["section"]] + old["offset"]
+    place = sides.place[which]
+    section = place >> STEP
+    at = pair.after.sections["offset"][section] + (place - (section << STEP))
+    before = gather(pair.before.data, mine - 2, np.dtype("V2")).view(np.uint8).reshape(-1, 2)
+    after = gather(pair.after.data, at - 2, np.dtype("V6")).view(np.uint8).reshape(-1, 6)
+    op, modrm, moved = before[:, 0], before[:, 1], shift[which] == -1
+    load = (op == 0x8B) & (modrm & 0xC7 == 5) & (after[:, 0] == 0x8D) & (after[:, 1] == modrm)
+    prefixed = (after[:, 0] == 0x67) | (after[:, 0] == 0x90)
+    call = (op == 0xFF) & (modrm == 0x15)
+    jump = (op == 0xFF) & (modrm == 0x25)
+    padded = after[:, 5] == 0x90
+    good = ~moved & (
+        load | (call & prefixed & (after[:, 1] == 0xE8)) | (jump & prefixed & (after[:, 1] == 0xE9))
+    )
+    good |= moved & padded & ((call & (after[:, 0] == 0xE8)) | (jump & (after[:, 0] == 0xE9)))
+    good &= old["offset"] >= 2
+    # what follows a rip-relative field would shift the address, so the addend tells the end
+    good &= old["addend"] == -4
+    _report(pair, sides, which[~good], None, "an instruction was changed in a wrong way")
+
+
+def _report(pair: Pair, sides: Sides, which: Array, match: Array | None, kind: str) -> None:
+    for i in which[:8].tolist():
+        old = sides.before[i]
+        symbol = int(old["symbol"])
+        name = _symbol_text(pair, symbol)
+        text = (
+            f"{pair.where_before(int(old['section']), int(old['offset']))} type {int(old['type'])} "
+            f"to {name}{int(old['addend']):+#x}, now {pair.where_after(int(sides.place[i]))}"
+        )
+        if match is not None and match[i] >= 0:
+            new = sides.after[match[i]]
+            text += f" type {int(new['type'])} to {_result_text(pair, int(new['symbol']))}"
+            text += f"{int(new['addend']):+#x}"
+        pair.findings.add(kind, text)
+    pair.findings.more(kind, len(which) - 8)
+
+
+def _symbol_text(pair: Pair, number: int) -> str:
+    symbol = pair.before.symbols[number]
+    name = pair.before.string(int(symbol["name"])).decode("utf-8", "replace")
+    if name:
+        return f"`{name}`"
+    section = int(symbol["section"])
+    return pair.where_before(section, int(symbol["value"])) if section > 0 else "nothing"
+
+
+def _result_text(pair: Pair, number: int) -> str:
+    symbol = pair.after.symbols[number]
+    name = pair.after.string(int(symbol["name"])).decode("utf-8", "replace")
+    section = int(symbol["section"])
+    if name or section <= 0:
+        return f"`{name}`"
+    return pair.where_after((section << STEP) + int(symbol["value"]))

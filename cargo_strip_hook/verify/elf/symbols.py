@@ -1,0 +1,171 @@
+"""The names that the result shows: exactly the exports, and no more undefined than before."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cargo_strip_hook.job import Strip
+from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
+from cargo_strip_hook.verify.elf.read import (
+    IN_COMMON,
+    STB_LOCAL,
+    STB_WEAK,
+    STT_COMMON,
+    STT_FUNC,
+    STT_OBJECT,
+    STT_TLS,
+    Array,
+)
+
+
+def shown(name: bytes) -> str:
+    """A symbol's name in a message."""
+    return "`" + name.decode("utf-8", "replace") + "`"
+
+
+def global_definitions(pair: Pair) -> dict[bytes, int]:
+    """Name and symbol number of each global definition of the result."""
+    s = pair.after.symbols
+    numbers = np.flatnonzero((s["binding"] != STB_LOCAL) & ~s["undefined"])
+    found: dict[bytes, int] = {}
+    for i in numbers.tolist():
+        name = pair.after.string(int(s["name"][i]))
+        if name in found:
+            pair.findings.add("defined twice", shown(name))
+        found[name] = i
+    return found
+
+
+def undefined_names(pair: Pair) -> dict[bytes, int]:
+    """Name and symbol number of each undefined symbol of the result."""
+    s = pair.after.symbols
+    numbers = np.flatnonzero((s["binding"] != STB_LOCAL) & s["undefined"])
+    return {pair.after.string(int(s["name"][i])): i for i in numbers.tolist()}
+
+
+def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolution) -> None:
+    """The global definitions are the exports, with type, size, binding and visibility unchanged."""
+    asked = {name.encode() for name in pair.claim.exports}
+    for name in sorted(definitions.keys() - asked):
+        pair.findings.add("a global symbol that is no export", shown(name))
+    for name in sorted(asked - definitions.keys()):
+        pair.findings.add("an export is missing", shown(name))
+    before, after = pair.before.symbols, pair.after.symbols
+    names = resolution.names
+    for name in sorted(asked & definitions.keys()):
+        candidates = resolution.definitions.get(name, [])
+        if not candidates:
+            if pair.complete:
+                pair.findings.add("an export that no used member defines", shown(name))
+            continue
+        new = after[definitions[name]]
+        if not any(_same_symbol(before[i], new) for i in candidates):
+            old = before[candidates[0]]
+            facts = [
+                f"{field} {int(old[field])}, now {int(new[field])}"
+                for field in ("kind", "binding", "size", "other")
+                if old[field] != new[field]
+            ]
+            pair.findings.add("an export changed", f"{shown(name)}: {', '.join(facts)}")
+        places = {
+            int(resolution.own.base[i])
+            for i in candidates
+            if resolution.own.kind[i] in (Kind.PLACE, Kind.VALUE)
+        }
+        number = names.of(name)
+        place = int(after["section"][definitions[name]] << 40) + int(new["value"])
+        if new["section"] < 0:
+            place = int(new["value"])
+        wanted = resolution.export_place.get(number)
+        if places and (place not in places or (wanted is not None and place != wanted)):
+            pair.findings.add(
+                "an export is at another place", f"{shown(name)} at {pair.where_after(place)}"
+            )
+
+
+def _same_symbol(old: Array, new: Array) -> bool:
+    kind = int(old["kind"])
+    if old["section"] == IN_COMMON:
+        # a common that got its place is plain data
+        return int(new["kind"]) in (kind, STT_OBJECT, STT_COMMON) and old["size"] == new["size"]
+    return bool(
+        kind == new["kind"]
+        and old["binding"] == new["binding"]
+        and old["size"] == new["size"]
+        and old["other"] == new["other"]
+    )
+
+
+def check_undefined(pair: Pair, undefined: dict[bytes, int], resolution: Resolution) -> None:
+    """What is undefined was undefined before, and is weak only if it was."""
+    allowed = {name.encode() for name in pair.claim.allowed_extra}
+    names, after = resolution.names, pair.after.symbols
+    unused = set()
+    for name, number in sorted(undefined.items()):
+        weak = after["binding"][number] == STB_WEAK
+        if name in pair.defined_elsewhere and name not in allowed and not weak:
+            pair.findings.add("undefined, although the original defines it", shown(name))
+        known = names.number.get(name, -1)
+        if known not in resolution.used_names:
+            unused.add(name)
+        elif int(after["other"][number]) not in resolution.visibility[known]:
+            pair.findings.add("an undefined symbol changed its visibility", shown(name))
+        elif weak and known in resolution.strong_use and pair.complete:
+            pair.findings.add("became weak", shown(name))
+        elif not weak and known not in resolution.strong_use and pair.complete:
+            pair.findings.add("no longer weak", shown(name))
+    if unused:
+        s = pair.before.symbols
+        string = pair.before.string
+        earlier = {string(int(at)) for at in s["name"][s["undefined"]].tolist()}
+        for name in sorted(unused - earlier):
+            pair.findings.add("undefined, and it was not before", shown(name))
+        # the assembler adds this name to every object that uses the GOT, and no relocation to it
+        idle = unused & earlier - {b"_GLOBAL_OFFSET_TABLE_"}
+        for name in sorted(idle) if pair.complete else ():
+            pair.findings.add("undefined, and nothing needs it", shown(name))
+
+
+def check_locals(pair: Pair, resolution: Resolution) -> None:
+    """Functions and data that kept a local symbol: name, type and size as in the original."""
+    old, new = pair.before.symbols, pair.after.symbols
+    kinds = (STT_OBJECT, STT_FUNC, STT_TLS)
+    mine = np.flatnonzero(
+        (new["binding"] == STB_LOCAL) & np.isin(new["kind"], kinds) & (new["section"] > 0)
+    )
+    placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
+    placed = placed[np.isin(resolution.own.base[placed], resolution.after.base[mine])]
+    fields = ("kind", "size", "other")
+    known: dict[tuple[int, ...], list[int]] = {}
+    columns = [old[f][placed].tolist() for f in fields]
+    for i, *facts in zip(
+        placed.tolist(), resolution.own.base[placed].tolist(), *columns, strict=True
+    ):
+        known.setdefault(tuple(facts), []).append(int(old["name"][i]))
+    # neither a common symbol nor the end of a set has a place in the original
+    pools = old["name"][(old["section"] == IN_COMMON) & (old["binding"] != STB_LOCAL)]
+    commons = {pair.before.string(at) for at in pools.tolist()}
+    numbers = [resolution.names.number.get(name, -1) for name in commons]
+    free = {resolution.export_place[n] for n in numbers if n in resolution.export_place}
+    free |= resolution.set_ends
+    columns = [new[f][mine].tolist() for f in fields]
+    for i, *facts in zip(
+        mine.tolist(), resolution.after.base[mine].tolist(), *columns, strict=True
+    ):
+        name = pair.after.string(int(new["name"][i]))
+        candidates = known.get(tuple(facts), ())
+        if (
+            name in commons
+            or facts[0] in free
+            or any(_kept_name(pair, pair.before.string(at), name) for at in candidates)
+        ):
+            continue
+        if pair.complete or candidates:
+            pair.findings.add("a local symbol that the original has not", shown(name))
+
+
+def _kept_name(pair: Pair, old: bytes, new: bytes) -> bool:
+    """Whether a local name is still there; an assembler's own (`.L…`) tell people nothing."""
+    if new:
+        return new == old
+    return pair.claim.strip is Strip.SYMBOLS or not old or old.startswith(b".L")

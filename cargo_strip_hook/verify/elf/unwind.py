@@ -1,0 +1,388 @@
+"""Unwind tables: each placed function has the same description as in the original, no other has.
+
+Source: Linux Standard Base 5.0 Core, section 10.6 ("Exception Frames").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from cargo_strip_hook.verify.elf.mapping import STEP, Pair, Resolution
+from cargo_strip_hook.verify.elf.read import Array, Objects, gather
+from cargo_strip_hook.verify.elf.relocations import same_target
+
+_POINTER_SIZES = {0x0: 0, 0x2: 2, 0x3: 4, 0x4: 8, 0xA: 2, 0xB: 4, 0xC: 8}
+
+
+@dataclass(frozen=True)
+class CommonEntry:
+    """A CIE: what it says and where its personality pointer is."""
+
+    content: bytes
+    personality_at: int  # offset in the record, -1
+    pointer: int  # bytes of pc_begin and pc_range
+    augmented: bool
+    lsda: int  # bytes of the LSDA pointer, 0 for none
+
+
+FRAME = np.dtype(
+    [
+        ("at", "<i8"),  # in `Objects.data`
+        ("section", "<i8"),
+        ("offset", "<i8"),  # in the section
+        ("size", "<i8"),  # with the length field
+        ("cie", "<i8"),  # position in the list of CIEs
+        ("symbol", "<i8"),  # of the relocation of pc_begin, -1
+        ("addend", "<i8"),
+        ("type", "<i8"),
+        ("lsda_symbol", "<i8"),
+        ("lsda_addend", "<i8"),
+        ("lsda_type", "<i8"),
+        ("lsda_at", "<i8"),  # offset in the record, 0 for none
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """All FDEs of some objects, and their CIEs with the relocation of the personality.
+
+    `unknown` are places of relocations that are at none of the three pointers that can have one.
+    """
+
+    fdes: Array  # FRAME
+    cies: list[CommonEntry]
+    cie_symbol: Array
+    cie_addend: Array
+    cie_type: Array
+    unknown: Array
+
+
+class BadFrames(Exception):
+    """Unwind tables that do not follow the format."""
+
+
+def read_frames(objects: Objects, sections: Array) -> Frames:
+    """Take the `.eh_frame` sections with these numbers apart. Raises `BadFrames`."""
+    tables = np.flatnonzero(np.isin(objects.targets, sections) & (objects.targets > 0))
+    relocations = objects.relocations(tables)
+    relocations = relocations[relocations["type"] != 0]
+    at, section = _records(objects, sections)
+    data, order = objects.data, objects.layouts.order
+    word = np.dtype(f"{order}u4")
+    size = gather(data, at, word).astype(np.int64) + 4
+    pointer = gather(data, at + 4, word).astype(np.int64)
+    offset = at - objects.sections["offset"][section]
+
+    key = (relocations["section"] << STEP) + relocations["offset"]
+    sort = np.argsort(key, kind="stable")
+    key, relocations = key[sort], relocations[sort]
+
+    known = np.zeros(len(key), np.bool_)
+
+    def relocation(place: Array, possible: Array) -> tuple[Array, Array, Array]:
+        """Symbol (-1 for none), addend and type of the relocation at each place."""
+        none = np.zeros(len(place), np.int64)
+        if not len(key):
+            return none - 1, none, none
+        i = np.minimum(np.searchsorted(key, place), len(key) - 1)
+        hit = (key[i] == place) & possible
+        known[i[hit]] = True
+        symbol, addend, type_ = (relocations[f][i] for f in ("symbol", "addend", "type"))
+        return np.where(hit, symbol, -1), np.where(hit, addend, 0), np.where(hit, type_, 0)
+
+    is_cie = np.flatnonzero(pointer == 0)
+    cies = [_common_entry(objects, int(at[i]), int(size[i])) for i in is_cie.tolist()]
+    place = (section << STEP) + offset
+    personality = np.array([c.personality_at for c in cies], np.int64)
+    cie = relocation(place[is_cie] + personality, personality >= 0)
+
+    is_fde = np.flatnonzero(pointer != 0)
+    fdes = np.zeros(len(is_fde), FRAME)
+    for name, values in (("at", at), ("section", section), ("offset", offset), ("size", size)):
+        fdes[name] = values[is_fde]
+    wanted = place[is_fde] + 4 - pointer[is_fde]
+    if len(is_fde):
+        if not len(is_cie):
+            raise BadFrames("there is no CIE")
+        found = np.minimum(np.searchsorted(place[is_cie], wanted), len(is_cie) - 1)
+        if (place[is_cie][found] != wanted).any():
+            bad = int(np.flatnonzero(place[is_cie][found] != wanted)[0])
+            raise BadFrames(f"the FDE at {int(fdes['offset'][bad]):#x} has no CIE")
+        fdes["cie"] = found
+    pc = relocation(place[is_fde] + 8, np.ones(len(is_fde), np.bool_))
+    fdes["symbol"], fdes["addend"], fdes["type"] = pc
+    _find_lsda(data, fdes, cies)
+    lsda = relocation(place[is_fde] + fdes["lsda_at"], fdes["lsda_at"] > 0)
+    fdes["lsda_symbol"], fdes["lsda_addend"], fdes["lsda_type"] = lsda
+    return Frames(fdes, cies, *cie, key[~known])
+
+
+def _records(objects: Objects, sections: Array) -> tuple[Array, Array]:
+    """Where each record begins in the data, and its section."""
+    starts: list[int] = []
+    counts = []
+    for section in sections.tolist():
+        view = objects.contents(section)
+        whole = len(view) & ~3
+        words = np.frombuffer(view[:whole], f"{objects.layouts.order}u4").tolist()
+        base, before = int(objects.sections["offset"][section]), len(starts)
+        at, end = 0, len(words)
+        while at < end:
+            length = words[at]
+            if length == 0:
+                at += 1
+                continue
+            if length & 3 or length < 8 or at + 1 + (length >> 2) > end:
+                name = objects.section_name(section)
+                raise BadFrames(f"the record at {name}+{4 * at:#x} does not fit")
+            starts.append(base + 4 * at)
+            at += 1 + (length >> 2)
+        counts.append(len(starts) - before)
+    return np.array(starts, np.int64), np.repeat(sections, np.array(counts, np.int64))
+
+
+def _uleb(data: Any, at: int) -> tuple[int, int]:
+    """A ULEB128 number and the position behind it (DWARF 5, section 7.6)."""
+    value = shift = 0
+    while True:
+        octet = data[at]
+        value |= (octet & 0x7F) << shift
+        shift += 7
+        at += 1
+        if octet < 0x80:
+            return value, at
+
+
+def _common_entry(objects: Objects, start: int, size: int) -> CommonEntry:
+    record = objects.buffer[start : start + size]
+    try:
+        return _parse_common_entry(record, objects.layouts.bits // 8, objects.implicit_addends)
+    except (IndexError, KeyError, ValueError) as e:
+        raise BadFrames("a CIE cannot be read") from e
+
+
+@lru_cache(maxsize=256)
+def _parse_common_entry(record: bytes, address: int, implicit: bool) -> CommonEntry:
+    text_end = record.index(b"\0", 9)
+    augmentation = record[9:text_end]
+    _, at = _uleb(record, text_end + 1)  # code alignment
+    _, at = _uleb(record, at)  # data alignment; signed, but of the same length
+    at = at + 1 if record[8] == 1 else _uleb(record, at)[1]  # return address register
+    pointer, lsda, personality = address, 0, -1
+    content = bytearray(record)
+    if augmentation.startswith(b"z"):
+        _, at = _uleb(record, at)
+        for letter in augmentation[1:].decode("latin-1"):
+            if letter == "L":
+                lsda = 0 if record[at] == 0xFF else _POINTER_SIZES[record[at] & 15] or address
+                at += 1
+            elif letter == "R":
+                pointer = _POINTER_SIZES[record[at] & 15] or address
+                at += 1
+            elif letter == "P":
+                width = _POINTER_SIZES[record[at] & 15] or address
+                personality = at + 1
+                if implicit:
+                    content[personality : personality + width] = bytes(width)
+                at = personality + width
+            elif letter not in "SB":
+                raise ValueError(letter)
+    return CommonEntry(bytes(content), personality, pointer, augmentation.startswith(b"z"), lsda)
+
+
+def _find_lsda(data: Array, fdes: Array, cies: list[CommonEntry]) -> None:
+    """Sets `lsda_at`: behind pc_begin, pc_range and the length of the augmentation."""
+    width = np.array([c.pointer for c in cies], np.int64)
+    has = np.array([c.lsda > 0 and c.augmented for c in cies], np.bool_)
+    rows = np.flatnonzero(has[fdes["cie"]]) if len(cies) else np.empty(0, np.int64)
+    at = 8 + 2 * width[fdes["cie"][rows]]
+    # the length is one byte: an LSDA pointer is all that any compiler puts there
+    long = gather(data, fdes["at"][rows] + at, np.dtype("u1")) >= 0x80
+    if long.any():
+        raise BadFrames("an FDE has an augmentation of unusual length")
+    fdes["lsda_at"][rows] = at + 1
+
+
+@dataclass(frozen=True)
+class Unwind:
+    """The tables of both sides; `live` are the original's FDEs whose function is in the result.
+
+    `referenced` marks the symbols of the original that live records name.
+    """
+
+    before: Frames
+    after: Frames
+    place: Array  # of the function of each of the original's FDEs, -1
+    live: Array
+    referenced: Array
+
+
+def read(pair: Pair) -> Unwind | None:
+    """Read both sides; None (and a finding) where one of them is damaged."""
+    try:
+        before = read_frames(pair.before, pair.frames(pair.before))
+    except (BadFrames, IndexError) as e:
+        pair.findings.add("the original's unwind table cannot be read", str(e))
+        return None
+    try:
+        after = read_frames(pair.after, pair.frames(pair.after))
+    except (BadFrames, IndexError) as e:
+        pair.findings.add("the unwind table is damaged", str(e))
+        return None
+    place = _function_places(pair, before)
+    live = np.flatnonzero(place >= 0)
+    referenced = np.zeros(len(pair.before.symbols), np.bool_)
+    fdes = before.fdes[live]
+    for symbols in (before.cie_symbol[fdes["cie"]], fdes["lsda_symbol"]):
+        referenced[symbols[symbols >= 0]] = True
+    return Unwind(before, after, place, live, referenced)
+
+
+def _function_places(pair: Pair, frames: Frames) -> Array:
+    """Where each FDE of the original has its function in the result, -1 if that is not there."""
+    s = pair.before.symbols
+    symbol = np.maximum(frames.fdes["symbol"], 0)
+    section = s["section"][symbol]
+    row = np.where(
+        (section > 0) & (frames.fdes["symbol"] >= 0), pair.row[np.maximum(section, 0)], -1
+    )
+    place = pair.place[row] + s["value"][symbol] + frames.fdes["addend"]
+    return np.where(row >= 0, place, -1)
+
+
+def check(pair: Pair, unwind: Unwind, resolution: Resolution) -> int:
+    """Match FDEs by the place of their function, then compare; returns how many."""
+    add = pair.findings.add
+    before, after, old_place, live = unwind.before, unwind.after, unwind.place, unwind.live
+    symbol = after.fdes["symbol"]
+    section = np.where(symbol >= 0, pair.after.symbols["section"][np.maximum(symbol, 0)], 0)
+    value = pair.after.symbols["value"][np.maximum(symbol, 0)]
+    new_place = np.where(section > 0, (section << STEP) + value + after.fdes["addend"], -1)
+    if pair.complete:
+        for i in np.flatnonzero(new_place < 0)[:8].tolist():
+            add("an unwind entry without a function", f".eh_frame+{after.fdes['offset'][i]:#x}")
+    order = np.argsort(new_place, kind="stable")
+    keys = new_place[order]
+    old_order = live[np.argsort(old_place[live], kind="stable")]
+    old_keys = old_place[old_order]
+    if not len(keys):
+        keys, order = np.array([-1]), np.array([0])
+    # several entries for one place (aliases that were folded) follow in the same order
+    rank = np.arange(len(old_keys)) - np.searchsorted(old_keys, old_keys)
+    at = np.searchsorted(keys, old_keys) + rank
+    hit = (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == old_keys)
+    for i in old_order[~hit][:8].tolist():
+        add("a function lost its unwind entry", pair.where_after(int(old_place[i])))
+    pair.findings.more("a function lost its unwind entry", int((~hit).sum()) - 8)
+    old_row, new_row = old_order[hit], order[at[hit]]
+    if pair.complete:
+        known = np.zeros(len(after.fdes), np.bool_)
+        known[new_row] = True
+        for i in np.flatnonzero(~known & (new_place >= 0))[:8].tolist():
+            add("an unwind entry that the original has not", pair.where_after(int(new_place[i])))
+        for place in after.unknown[:8].tolist():
+            add("a relocation that no unwind entry has", pair.where_after(place))
+        pair.findings.more("a relocation that no unwind entry has", len(after.unknown) - 8)
+    _compare_records(pair, before, after, old_row, new_row)
+    _compare_common(pair, before, after, old_row, new_row, resolution)
+    return len(old_row)
+
+
+def _compare_records(
+    pair: Pair, before: Frames, after: Frames, old_row: Array, new_row: Array
+) -> None:
+    """Range and instructions of each FDE, byte by byte; addresses were compared before."""
+    old, new = before.fdes[old_row], after.fdes[new_row]
+    where = pair.frames(pair.after)
+
+    def report(bad: Array, kind: str) -> None:
+        for i in np.flatnonzero(bad)[:8].tolist():
+            add = f"{pair.where_before(int(old['section'][i]), int(old['offset'][i]))}, now "
+            add += pair.where_after((int(where[0]) << STEP) + int(new["offset"][i]))
+            pair.findings.add(kind, add)
+        pair.findings.more(kind, int(bad.sum()) - 8)
+
+    other_size = old["size"] != new["size"]
+    for i in np.flatnonzero(other_size).tolist():
+        # padding is DW_CFA_nop, which is 0: as much of it as anyone likes
+        old_end, new_end = (
+            bytes(memoryview(side.buffer)[int(row["at"]) :][: int(row["size"])]).rstrip(b"\0")[8:]
+            for side, row in ((pair.before, old[i]), (pair.after, new[i]))
+        )
+        other_size[i] = new_end != old_end
+    report(other_size, "an unwind entry has another length")
+    other_size = old["size"] != new["size"]
+    pointer = np.array([c.pointer for c in before.cies], np.int64)[old["cie"]]
+    lsda = np.array([c.lsda for c in before.cies], np.int64)[old["cie"]]
+    differs = np.zeros(len(old), np.bool_)
+    implicit = pair.before.implicit_addends
+    groups = np.stack([old["size"], pointer, old["lsda_at"], lsda], axis=1)
+    unique, which = np.unique(groups, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    for g, (size, width, lsda_at, lsda_size) in enumerate(unique.tolist()):
+        rows = np.flatnonzero((which == g) & ~other_size)
+        layout = np.dtype(f"V{size}")
+        a = gather(pair.before.data, old["at"][rows], layout).view(np.uint8).reshape(-1, size)
+        b = gather(pair.after.data, new["at"][rows], layout).view(np.uint8).reshape(-1, size)
+        keep = np.ones(size, np.bool_)
+        keep[4:8] = False  # the CIE pointer
+        if implicit:  # the addends are in the fields; they were compared
+            keep[8 : 8 + width] = False
+            keep[lsda_at : lsda_at + lsda_size] = False
+        differs[rows] = (a[:, keep] != b[:, keep]).any(axis=1)
+    report(differs, "an unwind entry differs")
+    content = {c.content: i for i, c in enumerate(before.cies)}
+    old_id = np.array([content[c.content] for c in before.cies], np.int64)
+    new_id = np.array([content.get(c.content, -1) for c in after.cies], np.int64)
+    report(old_id[old["cie"]] != new_id[new["cie"]], "an unwind entry has another CIE")
+
+
+def _compare_common(
+    pair: Pair,
+    before: Frames,
+    after: Frames,
+    old_row: Array,
+    new_row: Array,
+    resolution: Resolution,
+) -> None:
+    """Personality routines and language-specific data: the same targets."""
+    old, new = before.fdes[old_row], after.fdes[new_row]
+    person, new_person = before.cie_symbol[old["cie"]], after.cie_symbol[new["cie"]]
+    always = np.ones(len(old), np.bool_)
+    same = same_target(
+        pair,
+        resolution,
+        person,
+        before.cie_addend[old["cie"]],
+        new_person,
+        after.cie_addend[new["cie"]],
+        always,
+    )
+    same_lsda = same_target(
+        pair,
+        resolution,
+        old["lsda_symbol"],
+        old["lsda_addend"],
+        new["lsda_symbol"],
+        new["lsda_addend"],
+        always,
+    )
+    person_type = before.cie_type[old["cie"]] != after.cie_type[new["cie"]]
+    other_type = old["type"] != new["type"]
+    for bad, kind in (
+        (other_type, "an unwind entry has a relocation of another type"),
+        (person_type, "a personality has a relocation of another type"),
+        (old["lsda_type"] != new["lsda_type"], "language-specific data of another relocation type"),
+        (~same, "a function has another personality"),
+        (~same_lsda, "a function has other language-specific data"),
+    ):
+        for i in np.flatnonzero(bad)[:8].tolist():
+            pair.findings.add(
+                kind, pair.where_before(int(old["section"][i]), int(old["offset"][i]))
+            )
+        pair.findings.more(kind, int(bad.sum()) - 8)

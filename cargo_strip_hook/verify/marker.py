@@ -1,0 +1,104 @@
+"""The mark of a finished library: a section of its object that no program loads.
+
+It is a section and not an archive member because tools take every member for an object.
+Reading it has to be quick, since it decides whether there is anything to do.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+SECTION_NAME = ".cargo-strip-hook"
+_NAME = SECTION_NAME.encode()
+MARKER_FORMAT = 1
+
+
+def make_marker(
+    exports: Sequence[str],
+    strip: str,
+    granularity: str,
+    engine: str,
+    version: str,
+    allowed_extra: Sequence[str] = (),
+) -> bytes:
+    """What is written into the section: JSON, the same bytes for the same request.
+
+    `exports` may come in any order. Nothing of time, machine or path is in it.
+    """
+    content = {
+        "format": MARKER_FORMAT,
+        "engine": engine,
+        "exports": sorted(set(exports)),
+        "granularity": granularity,
+        "strip": strip,
+        "version": version,
+    }
+    if allowed_extra:
+        content["undefined"] = sorted(set(allowed_extra))
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return text.encode() + b"\n"
+
+
+def read_marker(path: Path) -> bytes | None:
+    """The marker's bytes, or None where the file has none, is no archive or cannot be read."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _from_archive(data)
+    except (OSError, ValueError, IndexError, OverflowError, struct.error):
+        return None
+
+
+def _from_archive(data: mmap.mmap) -> bytes | None:
+    """Looks at the first object only: a finished library has one, and an original has many."""
+    if data[:8] != b"!<arch>\n":
+        return None
+    at = 8
+    while at + 60 <= len(data):
+        header = data[at : at + 60]
+        size = int(header[48:58])
+        start = at + 60
+        name = header[:16].rstrip()
+        if name in (b"/", b"//", b"/SYM64/") or name.startswith(b"__.SYMDEF"):
+            at = start + size + (size & 1)
+            continue
+        if name.startswith(b"#1/"):
+            length = int(name[3:])
+            if data[start : start + 9] == b"__.SYMDEF":
+                at = start + size + (size & 1)
+                continue
+            start, size = start + length, size - length
+        if data[start : start + 4] == b"\x7fELF":
+            return _from_elf(data, start, size)
+        return None
+    return None
+
+
+def _from_elf(data: mmap.mmap, start: int, size: int) -> bytes | None:
+    """Find the section by name; gABI, chapter 4, "Section Header"."""
+    end = min(start + size, len(data))
+    wide, order = data[start + 4] == 2, "<" if data[start + 5] == 1 else ">"
+    head = struct.Struct(order + ("QQQIHHHHHH" if wide else "IIIIHHHHHH"))
+    _, _, table, _, _, _, _, entry, count, names = head.unpack_from(data, start + 24)
+    section = struct.Struct(order + ("IIQQQQII" if wide else "IIIIIIII"))
+    first = section.unpack_from(data, start + table)
+    count, names = count or first[5], first[6] if names == 0xFFFF else names
+    _, _, _, _, offset, length, _, _ = section.unpack_from(data, start + table + names * entry)
+    strings = start + offset
+    if data.find(_NAME + b"\0", strings, min(strings + length, end)) < 0:
+        return None
+    # the writer may put it anywhere; the last ones are looked at first
+    for number in range(count - 1, 0, -1):
+        name, kind, flags, _, offset, length, _, _ = section.unpack_from(
+            data, start + table + number * entry
+        )
+        place = strings + name
+        if kind != 1 or flags & 2 or data[place : place + len(_NAME) + 1] != _NAME + b"\0":
+            continue
+        if start + offset + length > end:
+            return None
+        return data[start + offset : start + offset + length]
+    return None
