@@ -1,0 +1,37 @@
+"""The system engine: the same result through the platform's own linker and objcopy.
+
+One module per platform pipeline (`elf`), one that finds and judges the programs (`tools`).
+"""
+
+from __future__ import annotations
+
+from cargo_strip_hook.errors import LinkError, UsageError
+from cargo_strip_hook.job import PrelinkRequest, PrelinkResult
+
+
+class SystemEngine:
+    """`Engine` over the programs of the platform."""
+
+    name = "system"
+
+    def prelink(self, request: PrelinkRequest) -> PrelinkResult:
+        """Write `request.output`. Raises `UsageError` for a target without such a pipeline,
+        `ToolError` where a program is missing or fails, `LinkError` and `InputError`.
+        """
+        if not request.exports:
+            raise LinkError(
+                "there is nothing to export: every symbol of the library would be dropped",
+                help="name the public symbols with `--header`, `--export` or `--cdylib`",
+            )
+        target = request.target
+        if target.object_format == "elf":
+            from cargo_strip_hook.engines.system import elf
+
+            return elf.prelink(request)
+        raise UsageError(
+            f"the system engine does not know {target.triple} (format {target.object_format})",
+            help="use `--engine native`",
+        )
+
+
+__all__ = ["SystemEngine"]

@@ -1,0 +1,263 @@
+"""The pipeline for ELF: `ld -r` from the exports, then objcopy, then our own archive writer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
+from cargo_strip_hook.engines.native import loadable
+from cargo_strip_hook.engines.system import linkmap, probe, steps, tools
+from cargo_strip_hook.engines.system.machines import Machine, machine_of
+from cargo_strip_hook.engines.system.view import SHF_ALLOC, View, view
+from cargo_strip_hook.errors import (
+    InputError,
+    LinkError,
+    StripHookError,
+    ToolError,
+    ToolFailure,
+)
+from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Statistics, Strip
+from cargo_strip_hook.objects.sniff import elf_machine, sniff
+from cargo_strip_hook.prelink import Input
+from cargo_strip_hook.target import Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Toolbox:
+    """The programs to use. `collect`: the linker may be asked to drop dead code.
+
+    `faults` says why not, in a few words each.
+    """
+
+    linker: tools.Tool
+    objcopy: tools.Tool
+    collect: bool
+    faults: tuple[str, ...] = ()
+
+
+def prelink(request: PrelinkRequest) -> PrelinkResult:
+    """See `SystemEngine.prelink`."""
+    machine = machine_of(request.target)
+    with (
+        open_archive(request.archive) as archive,
+        tempfile.TemporaryDirectory(prefix="cargo-strip-hook-") as temporary,
+    ):
+        folder = Path(temporary)
+        members = loadable(archive, request.target)
+        _check_machine(archive, members.values(), machine, request.target)
+        index = archive.symbols()
+        if index is not None:
+            _check_exports(frozenset(n for n, m in index.items() if m in members), request)
+        source = _linkable(archive, members, index, folder)
+        with tempfile.TemporaryDirectory(dir=folder) as trial:
+            box = choose(request.target, machine, Path(trial))
+        job = steps.LinkJob(source, request.exports, machine, box.collect)
+        linked = steps.link(box.linker, job, folder)
+        _check_exports(frozenset(s.name for s in linked.view.defined()), request)
+        wishes = steps.FinishJob(request.exports, request.strip, request.marker)
+        finished = steps.finish(box.objcopy, linked, wishes, folder)
+        data = finished.read_bytes()
+        result = view(data, finished.name)
+        defined = _defined(result, request, box)
+        placed = _placement(box, folder, members, linked, result, request)
+        name = f"{request.archive.stem.removeprefix('lib')}.o"
+        new = NewMember(name, len(data), [data], defined)
+        with request.output.open("wb") as file:
+            write_archive(file, request.target.archive_dialect, [new])
+        total = len(archive.members)
+    hidden = {s.name for s in linked.view.defined()} - set(defined)
+    live = int((result.sections["flags"] & SHF_ALLOC != 0).sum())
+    return PrelinkResult(
+        exports=tuple(n.decode() for n in defined),
+        undefined=tuple(sorted({s.name.decode() for s in result.undefined()})),
+        statistics=Statistics(
+            members_total=total,
+            members_used=linked.members,
+            sections_live=live,
+            symbols_hidden=len(hidden),
+        ),
+        warnings=_warnings(box),
+        placement=placed,
+    )
+
+
+def _check_machine(
+    archive: Archive, members: Iterable[Input], machine: Machine, target: Target
+) -> None:
+    for member in members:
+        found = elf_machine(bytes(member.data[:20]))
+        if found != (machine.number, 64, "little"):
+            raise InputError(
+                f"this object is not for {target.triple}",
+                path=archive.path.name,
+                member=member.name,
+                help="name the library's own target with `--target`",
+            )
+
+
+def _linkable(
+    archive: Archive, members: dict[int, Input], index: dict[bytes, int] | None, folder: Path
+) -> Path:
+    """A file that the linker can load lazily: the archive, or what may be loaded of it.
+
+    The C library's own objects are left out: a private copy would be a second C library.
+    """
+    rest = (m for m in archive.members if m.index not in members)
+    if index is not None and all(sniff(bytes(archive.data(m)[:20])) != "elf" for m in rest):
+        return archive.path.absolute()
+    names: dict[int, list[bytes]] = {number: [] for number in members}
+    if index is not None:
+        for name, number in index.items():
+            if number in names:
+                names[number].append(name)
+    else:
+        for number, member in members.items():
+            names[number] = [s.name for s in view(member.data, member.name).defined()]
+    path = folder / "input.a"
+    with path.open("wb") as file:
+        write_archive(
+            file,
+            "gnu",
+            [NewMember(m.name, len(m.data), [m.data], names[n]) for n, m in members.items()],
+        )
+    return path
+
+
+def choose(target: Target, machine: Machine, folder: Path) -> Toolbox:
+    """The first linker and objcopy that do right by the probe.
+
+    A linker that may be asked to drop dead code is better than one that may not. Raises
+    `ToolError`, with a reason for each program that was found, where none will do.
+    """
+    source = folder / "probe.o"
+    source.write_bytes(probe.probe_object(machine))
+    tried: list[StripHookError] = []
+    second: tuple[tools.Tool, tuple[str, ...]] | None = None
+    for candidate in tools.candidates("ld", target):
+        try:
+            linker = tools.judge("ld", candidate)
+        except ToolError as e:
+            tried.append(e)
+            continue
+        linked, faults = _try_link(linker, source, machine, folder, collect=True)
+        if linked is not None and not faults:
+            return Toolbox(linker, _choose_objcopy(target, linked, folder, collect=True), True)
+        if second is None:
+            linked, worse = _try_link(linker, source, machine, folder, collect=False)
+            if linked is not None and not worse:
+                second = linker, faults
+            else:
+                tried.append(_unfit(linker, worse))
+    if second is None:
+        raise tools.none_found("ld", target, tried)
+    linker, faults = second
+    again, _ = _try_link(linker, source, machine, folder, collect=False)
+    assert again is not None  # it did a moment ago
+    return Toolbox(linker, _choose_objcopy(target, again, folder, collect=False), False, faults)
+
+
+def _try_link(
+    linker: tools.Tool, source: Path, machine: Machine, folder: Path, *, collect: bool
+) -> tuple[steps.Linked | None, tuple[str, ...]]:
+    try:
+        linked = steps.link(
+            linker, steps.LinkJob(source, (probe.EXPORT,), machine, collect), folder
+        )
+    except StripHookError as e:
+        return None, (f"fails ({_first_words(e)})",)
+    return linked, probe.linker_faults(linked.view, collected=collect)
+
+
+def _choose_objcopy(
+    target: Target, linked: steps.Linked, folder: Path, *, collect: bool
+) -> tools.Tool:
+    tried: list[StripHookError] = []
+    wishes = steps.FinishJob((probe.EXPORT,), Strip.SYMBOLS, probe.MARKER)
+    new = steps.private_name(probe.SET, wishes.exports)
+    for candidate in tools.candidates("objcopy", target):
+        try:
+            objcopy = tools.judge("objcopy", candidate)
+        except ToolError as e:
+            tried.append(e)
+            continue
+        try:
+            path = steps.finish(objcopy, linked, wishes, folder)
+            faults = probe.objcopy_faults(
+                view(path.read_bytes(), path.name), new, collected=collect
+            )
+        except StripHookError as e:
+            faults = (f"fails ({_first_words(e)})",)
+        if not faults:
+            return objcopy
+        tried.append(_unfit(objcopy, faults))
+    raise tools.none_found("objcopy", target, tried)
+
+
+def _first_words(error: StripHookError) -> str:
+    said = error.failure.stderr.strip() if isinstance(error, ToolError) else ""
+    return (said or error.what).partition("\n")[0]
+
+
+def _unfit(tool: tools.Tool, faults: tuple[str, ...]) -> ToolError:
+    said = ", ".join(faults)
+    return ToolError(f"`{tool}` {said}", ToolFailure(tool.command, None, "", said))
+
+
+def _check_exports(there: frozenset[bytes], request: PrelinkRequest) -> None:
+    """Linkers do not mind that nothing defines a root. `there`: all that is defined."""
+    missing = [name for name in request.exports if name.encode() not in there]
+    if b"__gnu_lto_slim" in there and missing:
+        raise steps.slim_error()
+    if missing:
+        raise LinkError(
+            f"the archive does not define {', '.join(f'`{n}`' for n in missing)}",
+            help="is it declared, but not compiled in? `--allow-missing` leaves it out",
+        )
+
+
+def _defined(result: View, request: PrelinkRequest, box: Toolbox) -> tuple[bytes, ...]:
+    """The names that the finished object shows, which are those that were asked for."""
+    there = {s.name for s in result.defined()}
+    wanted = {name.encode() for name in request.exports}
+    if there != wanted:
+        names = ", ".join(sorted(n.decode(errors="replace") for n in there ^ wanted))
+        failure = ToolFailure(box.objcopy.command, 0, "", names)
+        raise ToolError(
+            f"`{box.objcopy}` did not show exactly the exports: {names}",
+            failure,
+            help=tools.NATIVE_HELP.removeprefix("or "),
+        )
+    return tuple(sorted(there))
+
+
+def _placement(
+    box: Toolbox,
+    folder: Path,
+    members: dict[int, Input],
+    linked: steps.Linked,
+    result: View,
+    request: PrelinkRequest,
+) -> npt.NDArray[np.void] | None:
+    """What GNU ld tells of it. lld merges strings even under -r, and its map says not where to."""
+    if box.linker.family != "gnu":
+        return None
+    text = (folder / steps.MAP).read_text("utf-8", "surrogateescape")
+    renamed = {name: steps.private_name(name, request.exports) for name in linked.sets}
+    return linkmap.placement(text, members, result, renamed)
+
+
+def _warnings(box: Toolbox) -> tuple[str, ...]:
+    if box.collect:
+        return ()
+    return (
+        f"dead code stays in the library, as `{box.linker}` cannot be asked to drop it: "
+        f"it then {', '.join(box.faults)}",
+    )

@@ -1,0 +1,96 @@
+"""What GNU ld's map says about where the pieces of the input went.
+
+Source of the format: GNU ld manual, "-Map"; `lang_map` and `print_input_section` in `ldlang.c`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cargo_strip_hook.engines.system.view import SHF_ALLOC, View, view
+from cargo_strip_hook.prelink import Input
+from cargo_strip_hook.verify.placement import PLACEMENT
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+# a name that is too long stands in a line of its own
+_PLACED = re.compile(
+    r"^ (?P<name>\S+)\s+0x(?P<at>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+) \S.*?\((?P<member>[^()\n]+)\)$"
+    r"|^(?P<out>[^\s*(]\S*)\s+0x[0-9a-f]+\s+0x[0-9a-f]+",
+    re.M,
+)
+_START = "Linker script and memory map"
+
+
+def placement(
+    text: str, members: Mapping[int, Input], result: View, renamed: Mapping[bytes, bytes]
+) -> npt.NDArray[np.void] | None:
+    """The placement that a map tells; None where names leave it open which piece is meant.
+
+    Frames are not in it, they are no whole pieces, nor are notes, which the linker merges.
+    `renamed`: what sections of the linker's output are called in `result`.
+    """
+    _, found, text = text.partition(_START)
+    if not found:
+        return None
+    places = _Places(result, renamed)
+    wanted: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
+    for match in _PLACED.finditer(text):
+        if match["out"]:
+            places.enter(match["out"].encode())
+        elif places.current:
+            spot = (int(match["size"], 16), places.current, int(match["at"], 16))
+            wanted[match["member"], match["name"]].append(spot)
+    pieces = _pieces(members, {member for member, _ in wanted})
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    for key, spots in wanted.items():
+        here = pieces.get(key, [])
+        if not here or key[1] == ".eh_frame" or key[1].startswith(".note"):
+            continue
+        if len(here) != len(spots):
+            return None
+        for (member, section, size), (said, out, at) in zip(here, spots, strict=True):
+            if size != said:
+                return None
+            rows.append((member, section, 0, size, out, at))
+    return np.array(sorted(rows), PLACEMENT)
+
+
+class _Places:
+    """Follows the output sections of a map through the sections of the result."""
+
+    def __init__(self, result: View, renamed: Mapping[bytes, bytes]) -> None:
+        self.numbers: dict[bytes, list[int]] = defaultdict(list)
+        for number, name in enumerate(result.names):
+            self.numbers[name].append(number)
+        self.renamed = renamed
+        self.current = 0
+
+    def enter(self, name: bytes) -> None:
+        """The next output section of this name; `current` is 0 where the result has none."""
+        left = self.numbers.get(self.renamed.get(name, name))
+        self.current = left.pop(0) if left else 0
+
+
+def _pieces(
+    members: Mapping[int, Input], used: set[str]
+) -> dict[tuple[str, str], list[tuple[int, int, int]]]:
+    """Member, number and size of the allocated sections, by the names of member and section."""
+    found: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
+    for member in members.values():
+        if member.name not in used:
+            continue
+        unit = view(member.data, member.name, symbols=False)
+        flags: Sequence[int] = unit.sections["flags"].tolist()
+        sizes: Sequence[int] = unit.sections["size"].tolist()
+        for number, name in enumerate(unit.names):
+            if flags[number] & SHF_ALLOC:
+                key = (member.name, name.decode("utf-8", "surrogateescape"))
+                found[key].append((member.index, number, sizes[number]))
+    return found
