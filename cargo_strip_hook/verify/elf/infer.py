@@ -10,6 +10,7 @@ from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.elf.mapping import STEP
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
+    SHF_MERGE,
     STT_FUNC,
     STT_OBJECT,
     STT_TLS,
@@ -22,12 +23,15 @@ _KINDS = (STT_FUNC, STT_OBJECT, STT_TLS)
 
 
 def _named(objects: Objects) -> tuple[list[int], list[bytes]]:
-    """Symbols of functions and data in allocated sections, and their names."""
+    """Symbols of functions and data in allocated sections, and their names.
+
+    Elements of a mergeable section are left out: each may have gone another way.
+    """
     s = objects.symbols
     inside = (s["section"] > 0) & np.isin(s["kind"], _KINDS) & (s["size"] > 0)
     numbers = np.flatnonzero(inside)
-    allocated = objects.sections["flags"][s["section"][numbers]] & SHF_ALLOC != 0
-    numbers = numbers[allocated]
+    flags = objects.sections["flags"][s["section"][numbers]]
+    numbers = numbers[flags & (SHF_ALLOC | SHF_MERGE) == SHF_ALLOC]
     string = objects.string
     return numbers.tolist(), [string(at) for at in s["name"][numbers].tolist()]
 

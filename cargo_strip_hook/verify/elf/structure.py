@@ -225,8 +225,10 @@ def _check_content(after: Objects, claim: Claim, findings: Findings) -> None:
     unwanted = [b".llvmbc\0", b".llvmcmd\0"]
     if claim.strip is not Strip.NONE:
         unwanted += [b".debug_", b".zdebug_"]
+    # `.debug_gdb_scripts` is part of the program, not debug information
+    idle = s["flags"] & SHF_ALLOC == 0
     for prefix in unwanted:
-        for number in np.flatnonzero(after.names_begin(prefix))[:3].tolist():
+        for number in np.flatnonzero(after.names_begin(prefix) & idle)[:3].tolist():
             findings.add("a section that should be gone", _name(after, number))
     for number in np.flatnonzero(s["type"] == SHT_LLVM_ADDRSIG).tolist():
         link = int(s["link"][number])

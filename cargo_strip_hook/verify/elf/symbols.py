@@ -135,9 +135,8 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     )
     placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
     placed = placed[np.isin(resolution.own.base[placed], resolution.after.base[mine])]
-    fields = ("kind", "size", "other")
     known: dict[tuple[int, ...], list[int]] = {}
-    columns = [old[f][placed].tolist() for f in fields]
+    columns = _facts(old[placed])
     for i, *facts in zip(
         placed.tolist(), resolution.own.base[placed].tolist(), *columns, strict=True
     ):
@@ -148,7 +147,7 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     numbers = [resolution.names.number.get(name, -1) for name in commons]
     free = {resolution.export_place[n] for n in numbers if n in resolution.export_place}
     free |= resolution.set_ends
-    columns = [new[f][mine].tolist() for f in fields]
+    columns = _facts(new[mine])
     for i, *facts in zip(
         mine.tolist(), resolution.after.base[mine].tolist(), *columns, strict=True
     ):
@@ -162,6 +161,12 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
             continue
         if pair.complete or candidates:
             pair.findings.add("a local symbol that the original has not", shown(name))
+
+
+def _facts(symbols: Array) -> list[list[int]]:
+    """Type, size and st_other; a local symbol's visibility means nothing, and linkers merge it."""
+    other = symbols["other"] & ~np.uint8(3)
+    return [symbols["kind"].tolist(), symbols["size"].tolist(), other.tolist()]
 
 
 def _kept_name(pair: Pair, old: bytes, new: bytes) -> bool:
