@@ -966,13 +966,22 @@ def test_undefined_symbol_with_a_value(case: Case, edit: Editor) -> None:
     assert "an undefined symbol has a value: `puts`" in findings(case, edit.data)
 
 
-@pytest.mark.parametrize(("field", "value"), [(1, 1), (2, 2), (5, 2)])
+@pytest.mark.parametrize(("field", "value"), [(1, 1), (2, 0x80), (5, 2)])
 def test_local_symbol_changed(case: Case, edit: Editor, field: int, value: int) -> None:
     number = edit.find_symbol("early")
     symbol = edit.symbol(number)
     symbol[field] = value
     edit.set_symbol(number, symbol)
     assert "a local symbol that the original has not: `early`" in findings(case, edit.data)
+
+
+def test_local_symbol_of_another_visibility(case: Case, edit: Editor) -> None:
+    """It means nothing for a local symbol: GNU ld leaves there what a reference asked for."""
+    number = edit.find_symbol("early")
+    symbol = edit.symbol(number)
+    symbol[2] = 2
+    edit.set_symbol(number, symbol)
+    verify(case.original, case.write(bytes(edit.data)), case.claim)
 
 
 def test_local_symbol_with_another_name(case: Case, edit: Editor) -> None:

@@ -46,6 +46,7 @@ def check_elf(
     except (Damaged, IndexError) as e:
         findings.add("damaged", str(e))
         return nothing
+    _let_go(candidate)
     image = memoryview(candidate)[offset : offset + size]
     properties = structure.second_reading(after, image, findings)
     if findings:  # what follows relies on a sound object
@@ -120,6 +121,15 @@ def symbols_of(after: Objects) -> frozenset[bytes]:
     return frozenset(after.string(int(at)) for at in s["name"][undefined].tolist())
 
 
+def _let_go(data: bytes | mmap.mmap) -> None:
+    """Release the pages of a mapped file: what is needed again comes from the page cache.
+
+    Without this the peak memory of a run would count the whole of both libraries.
+    """
+    if isinstance(data, mmap.mmap) and hasattr(data, "madvise"):
+        data.madvise(mmap.MADV_DONTNEED)
+
+
 def _read_members(original: Archive, used: list[int]) -> Objects:
     members = [original.members[i] for i in used]
     if original.thin:
@@ -133,7 +143,9 @@ def _read_members(original: Archive, used: list[int]) -> Objects:
         with original.path.open("rb") as file:
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        return read_objects(buffer, base, sizes)
+        objects = read_objects(buffer, base, sizes)
+        _let_go(buffer)
+        return objects
     except Damaged as e:
         path, member = str(original.path), members[e.index].name
         raise ObjectError(e.what, path=path, member=member) from e
@@ -169,6 +181,7 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     referenced[sides.before["symbol"]] = True
     if frames is not None:
         referenced |= frames.referenced
+    _let_go(pair.before.buffer)
     resolution = resolve(pair, referenced)
     changed = relocations.check(pair, resolution, sides)
     functions = unwind.check(pair, frames, resolution) if frames is not None else 0
