@@ -1,0 +1,24 @@
+"""``python -m cargo_strip_hook`` and the console script."""
+
+from __future__ import annotations
+
+import sys
+
+
+def run() -> None:
+    """Run the command line and end the process with its exit code."""
+    import gc
+
+    # a run is short and leaves few cycles: looking for them is a twentieth of its time
+    gc.disable()
+    try:
+        from cargo_strip_hook.cli.main import main
+
+        exit_code = main(sys.argv[1:])
+    except KeyboardInterrupt:  # before or after the command itself
+        exit_code = 130
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    run()

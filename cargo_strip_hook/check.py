@@ -1,0 +1,276 @@
+"""What is wrong with a static library as something that others link against."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cargo_strip_hook.archive import Archive, Member, open_archive
+from cargo_strip_hook.errors import InputError, ObjectError
+from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.job import Export, ExportSet, Origin
+from cargo_strip_hook.objects.sniff import sniff
+from cargo_strip_hook.target import Target
+from cargo_strip_hook.verify.marker import read_marker
+
+if TYPE_CHECKING:
+    import mmap
+
+    from cargo_strip_hook.verify.elf.read import Objects
+
+FindingKind = Literal[
+    "leaked",
+    "missing",
+    "bitcode",
+    "debug-info",
+    "members",
+    "collision",
+    "merged",
+    "constructors",
+    "one-object",
+    "type-information",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing about a library; a `note` is a consequence to know of, not a fault."""
+
+    kind: FindingKind
+    severity: Literal["finding", "note"]
+    message: str
+    symbols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """All that was found in one library."""
+
+    library: Path
+    target: Target
+    findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+
+    def all(self) -> tuple[Finding, ...]:
+        return (*self.findings, *self.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A library as a linker sees it. Sizes in bytes.
+
+    `strong` and `weak` are the global definitions; `constructors` counts the entries of
+    initialiser arrays; `private_types` are local C++ type information symbols.
+    """
+
+    objects: int
+    strong: frozenset[str]
+    weak: frozenset[str]
+    bitcode: int
+    debug: int
+    constructors: int
+    private_types: tuple[str, ...]
+
+
+def decide_or_remember(archive: Archive, request: ExportRequest) -> ExportSet:
+    """What is public: from the sources given, else what a stripped library says of itself."""
+    from cargo_strip_hook.pipeline import decide_exports
+
+    given = (
+        request.headers,
+        request.cdylib,
+        request.patterns,
+        request.presets,
+        request.files,
+    )
+    if not any(given):
+        marker = read_marker(archive.path)
+        if marker is not None:
+            names = json.loads(marker)["exports"]
+            origin = (Origin("file", archive.path.name),)
+            return ExportSet(
+                tuple(Export(name, origin) for name in names),
+                source=f"{len(names)} symbols from the library's own mark",
+            )
+    return decide_exports(archive, request)
+
+
+def inspect(
+    library: Path, target: Target, exports: ExportSet, against: Sequence[Path] = ()
+) -> Inspection:
+    """Look at a library as its users' linkers do.
+
+    `against` are libraries that are to be linked into the same program. Raises `InputError` for
+    damaged libraries and for formats that are not supported.
+    """
+    facts = read_facts(library)
+    names = set(exports.names())
+    findings = [
+        *_api(facts, names, exports),
+        *_contents(facts),
+        *(f for other in against for f in _collisions(facts, library, other)),
+    ]
+    if facts.objects == 1:
+        findings += _one_object(facts, names)
+    return Inspection(
+        library,
+        target,
+        tuple(f for f in findings if f.severity == "finding"),
+        tuple(f for f in findings if f.severity == "note"),
+    )
+
+
+def _api(facts: Facts, names: set[str], exports: ExportSet) -> list[Finding]:
+    found = []
+    leaked = tuple(sorted((facts.strong | facts.weak) - names))
+    if leaked:
+        words = f"{_count(len(leaked), 'global symbol')} besides the {len(names)} public ones"
+        found.append(Finding("leaked", "finding", words, leaked))
+    missing = {e.name for e in exports.missing} | (names - facts.strong - facts.weak)
+    if missing:
+        words = f"{_count(len(missing), 'public symbol')} not defined"
+        found.append(Finding("missing", "finding", words, tuple(sorted(missing))))
+    return found
+
+
+def _contents(facts: Facts) -> list[Finding]:
+    found = []
+    if facts.objects > 1:
+        words = f"{facts.objects} objects instead of one"
+        found.append(Finding("members", "finding", words))
+    if facts.bitcode:
+        words = f"{facts.bitcode} bytes of LLVM bitcode, which a C linker has no use for"
+        found.append(Finding("bitcode", "finding", words))
+    if facts.debug:
+        words = f"{facts.debug} bytes of debug information"
+        found.append(Finding("debug-info", "finding", words))
+    return found
+
+
+def _collisions(facts: Facts, library: Path, other: Path) -> list[Finding]:
+    theirs = read_facts(other)
+    found = []
+    both = facts.strong & theirs.strong
+    if both:
+        words = f"{_count(len(both), 'symbol')} defined in {library.name} and in {other}"
+        found.append(Finding("collision", "finding", words, tuple(sorted(both))))
+    merged = ((facts.strong | facts.weak) & (theirs.strong | theirs.weak)) - both
+    if merged:
+        words = (
+            f"of {_count(len(merged), 'weak symbol')} a program takes one copy for {library.name}"
+        )
+        words += f" and {other}"
+        found.append(Finding("merged", "note", words, tuple(sorted(merged))))
+    return found
+
+
+def _one_object(facts: Facts, names: set[str]) -> list[Finding]:
+    """What it means for users that a linker takes all of the library or nothing."""
+    notes = []
+    if facts.constructors:
+        words = "every program that uses any part of the library runs its "
+        words += _count(facts.constructors, "constructor or destructor")
+        notes.append(Finding("constructors", "note", words))
+    if len(names) > 1:
+        words = "the library is one object: a program that defines one of its public symbols "
+        words += "itself gets a duplicate"
+        notes.append(Finding("one-object", "note", words))
+    if facts.private_types:
+        words = f"C++ type information of {_count(len(facts.private_types), 'type')} is private: "
+        words += "exceptions and dynamic_cast do not match it outside (make it public with --keep)"
+        notes.append(Finding("type-information", "note", words, facts.private_types))
+    return notes
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def read_facts(library: Path) -> Facts:
+    """Read a library's symbols and sections; of Mach-O and COFF only the symbols, so far.
+
+    Raises `InputError` for damaged libraries, `UsageError` for formats that are not supported.
+    """
+    import mmap
+
+    with open_archive(library) as archive, library.open("rb") as file:
+        if archive.thin:
+            raise InputError("a thin archive cannot be published", path=str(library))
+        places: list[Member] = []
+        bitcode = 0
+        for member in archive.members:
+            kind = sniff(bytes(archive.data(member)[:20]))
+            if kind == "bitcode":
+                bitcode += member.size
+            elif kind in ("macho", "coff"):
+                return _by_symbols(archive)
+            elif kind == "elf" and not member.name.endswith(".lo"):
+                places.append(member)
+        if not places:
+            return Facts(0, frozenset(), frozenset(), bitcode, 0, 0, ())
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        objects = _read(library, data, places)
+    return _facts(objects, len(places), bitcode)
+
+
+def _by_symbols(archive: Archive) -> Facts:
+    """What the common model tells of any format: symbols, no sections."""
+    from cargo_strip_hook.objects.summary import defined_symbols
+
+    symbols = defined_symbols(archive).values()
+    objects = sum(sniff(bytes(archive.data(m)[:20])) in ("macho", "coff") for m in archive.members)
+    weak = frozenset(s.name for s in symbols if s.weak)
+    strong = frozenset(s.name for s in symbols if not s.weak)
+    return Facts(objects, strong, weak, 0, 0, 0, ())
+
+
+def _read(library: Path, data: mmap.mmap, members: Sequence[Member]) -> Objects:
+    from cargo_strip_hook.verify.elf.read import Damaged, read_objects
+
+    try:
+        return read_objects(data, [m.offset for m in members], [m.size for m in members])
+    except Damaged as e:
+        raise ObjectError(e.what, path=str(library), member=members[e.index].name) from e
+
+
+def _facts(objects: Objects, count: int, bitcode: int) -> Facts:
+    import numpy as np
+
+    from cargo_strip_hook.verify.elf import read as elf
+
+    symbols, sections = objects.symbols, objects.sections
+
+    def names(chosen: elf.Array) -> set[str]:
+        return {
+            objects.string(p).decode(errors="replace") for p in symbols["name"][chosen].tolist()
+        }
+
+    defined = ~symbols["undefined"] & (symbols["binding"] != elf.STB_LOCAL)
+    weak = symbols["binding"] != elf.STB_GLOBAL
+    strong_names = names(np.flatnonzero(defined & ~weak))
+    weak_names = names(np.flatnonzero(defined & weak))
+    local = np.flatnonzero(
+        ~symbols["undefined"] & (symbols["binding"] == elf.STB_LOCAL) & (symbols["kind"] == 1)
+    )
+    private = sorted(n for n in names(local) if n.startswith("_ZTI")) if count == 1 else []
+
+    def size(prefix: bytes) -> int:
+        return int(sections["size"][objects.names_begin(prefix)].sum())
+
+    kinds = (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY)
+    arrays = np.isin(sections["type"], kinds)
+    arrays |= (sections["type"] == elf.SHT_PROGBITS) & (
+        objects.names_begin(b".ctors") | objects.names_begin(b".dtors")
+    )
+    return Facts(
+        count,
+        frozenset(strong_names - {""}),
+        frozenset(weak_names - strong_names - {""}),
+        bitcode + size(b".llvmbc\0") + size(b".llvmcmd\0"),
+        size(b".debug_") + size(b".zdebug_"),
+        int(sections["size"][arrays].sum()) * 8 // objects.layouts.bits,
+        tuple(private),
+    )

@@ -1,0 +1,80 @@
+"""Several libraries, one process for each."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from cargo_strip_hook.cli.console import Console
+from cargo_strip_hook.errors import StripHookError, UsageError
+from cargo_strip_hook.pipeline import Job, Outcome, plan_library, strip_library
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+
+def run_jobs(jobs: Sequence[Job], console: Console, *, at_a_time: int | None, dry: bool) -> int:
+    """Strip every library, or say what would be done; the exit code.
+
+    One that fails does not keep the others from being done.
+    """
+    _refuse_same_target(jobs)
+    # numpy would start a thread for each processor when it is loaded, for algebra we do not do
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    exit_code = 0
+    if dry:
+        for job in jobs:
+            try:
+                console.plan(plan_library(job))
+            except StripHookError as e:
+                console.problem(e)
+                exit_code = max(exit_code, e.exit_code)
+        return exit_code
+    workers = min(len(jobs), at_a_time or os.cpu_count() or 1)
+    results = _parallel(jobs, workers) if workers > 1 else map(_attempt, jobs)
+    for result in results:
+        if isinstance(result, Outcome):
+            console.outcome(result)
+        else:
+            console.problem(result)
+            exit_code = max(exit_code, result.exit_code)
+    return exit_code
+
+
+def _refuse_same_target(jobs: Sequence[Job]) -> None:
+    seen: set[str] = set()
+    for job in jobs:
+        path = os.path.realpath(job.output or job.library)
+        if path in seen:
+            raise UsageError(f"{job.output or job.library} is named twice")
+        seen.add(path)
+
+
+def _attempt(job: Job) -> Outcome | StripHookError:
+    try:
+        return strip_library(job)
+    except StripHookError as e:
+        return e
+
+
+def _parallel(jobs: Sequence[Job], workers: int) -> Iterator[Outcome | StripHookError]:
+    """In the order of `jobs`. An interrupt lets those that run end, and starts no more."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # nothing has started a thread yet, so that forking is safe, and quicker by a whole start-up
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
+    try:
+        futures: list[Future[Outcome | StripHookError]] = [pool.submit(_attempt, j) for j in jobs]
+        for future in futures:
+            yield future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,210 @@
+"""What each command does: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from cargo_strip_hook.cli import options
+from cargo_strip_hook.cli.console import Console
+from cargo_strip_hook.errors import StripHookError, ToolError, ToolFailure, UsageError
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.cargo.discover import Artefact
+    from cargo_strip_hook.cargo.selection import Selection
+    from cargo_strip_hook.exports.decide import ExportRequest
+    from cargo_strip_hook.job import ExportSet
+    from cargo_strip_hook.target import Target
+
+
+def strip(args: argparse.Namespace, console: Console) -> int:
+    """`strip LIB…`."""
+    from cargo_strip_hook.cli.batch import run_jobs
+
+    if args.output is not None and len(args.library) > 1:
+        raise UsageError("--output takes the result of one library, and there are several")
+    jobs = []
+    exit_code = 0
+    for library in args.library:
+        try:
+            target = options.target_for_file(args, library)
+        except StripHookError as e:
+            console.problem(e)
+            exit_code = max(exit_code, e.exit_code)
+            continue
+        jobs.append(options.job_for_file(args, library, target))
+    done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
+    return max(exit_code, done)
+
+
+def bare(args: argparse.Namespace, console: Console) -> int:
+    """No command: what cargo-c built, or installed, for the selected packages."""
+    return _strip_selection(args, options.selection_of(args), console)
+
+
+def wrap(
+    command: Literal["cbuild", "cinstall"],
+    args: argparse.Namespace,
+    cargo_args: Sequence[str],
+    console: Console,
+) -> int:
+    """Run cargo-c, then strip what it made. A failure of cargo-c is a `ToolError`."""
+    import shlex
+
+    from cargo_strip_hook.cargo.wrap import wrap as wrapped_command
+    from cargo_strip_hook.run import run
+
+    wrapped = wrapped_command(command, cargo_args)
+    shown = shlex.join([f"cargo-{command}", *wrapped.argv[1:]])
+    if args.dry_run:
+        console.shell.status("Would run", shown)
+        return 0
+    console.shell.detail("Running", shown)
+    done = run(
+        wrapped.argv,
+        accept=(),
+        passthrough=True,
+        help="cargo-c is installed with `cargo install cargo-c`",
+    )
+    if done.exit_code:
+        failure = ToolFailure(done.argv, done.exit_code, "", "")
+        raise ToolError(f"`{shown}` failed, nothing was stripped", failure)
+    selection = wrapped.selection
+    if selection is None:  # it only printed something
+        return 0
+    if selection.library_types and "staticlib" not in selection.library_types:
+        console.shell.detail("Skipping", "no static library was asked for")
+        return 0
+    return _strip_selection(args, selection, console)
+
+
+def check(args: argparse.Namespace, console: Console) -> int:
+    """`check`: exit code 1 where there is a finding."""
+    from cargo_strip_hook.archive import open_archive
+    from cargo_strip_hook.check import decide_or_remember, inspect
+    from cargo_strip_hook.report import messages
+
+    exit_code = 0
+    for library, target, request in _subjects(args, console):
+        try:
+            with open_archive(library) as archive:
+                exports = decide_or_remember(archive, request)
+            found = inspect(library, target, exports, tuple(args.against or ()))
+        except StripHookError as e:
+            console.problem(e)
+            exit_code = max(exit_code, e.exit_code)
+            continue
+        console.shell.status("Checking", f"{library.name} ({exports.source})")
+        for warning in exports.warnings:
+            console.warning(warning)
+        for finding in found.findings:
+            console.shell.warning(f"{library.name}: {finding.message}")
+            _list_symbols(finding.symbols, console)
+        for note in found.notes:
+            console.shell.note(f"{library.name}: {note.message}")
+            if console.shell.is_verbose:
+                _list_symbols(note.symbols, console)
+        if console.json:
+            console.send(messages.checked(found))
+        if found.findings:
+            exit_code = max(exit_code, 1)
+    return exit_code
+
+
+SHOWN = 10  # symbols of a finding that are listed without -v
+
+
+def _list_symbols(symbols: Sequence[str], console: Console) -> None:
+    if not symbols or console.shell.is_quiet:
+        return
+    shown = symbols if console.shell.is_verbose else symbols[:SHOWN]
+    left = len(symbols) - len(shown)
+    more = [f"… and {left} more (-v lists them)"] if left else []
+    console.shell.block("symbols:", [*shown, *more])
+
+
+def exports(args: argparse.Namespace, console: Console) -> int:
+    """`exports`: the list on stdout."""
+    from cargo_strip_hook.archive import open_archive
+    from cargo_strip_hook.check import decide_or_remember
+    from cargo_strip_hook.report import messages
+
+    exit_code = 0
+    for library, _, request in _subjects(args, console):
+        try:
+            with open_archive(library) as archive:
+                decided = decide_or_remember(archive, request)
+        except StripHookError as e:
+            console.problem(e)
+            exit_code = max(exit_code, e.exit_code)
+            continue
+        console.shell.status("Exporting", f"{decided.source} ({library.name})")
+        for warning in decided.warnings:
+            console.warning(warning)
+        if console.json:
+            console.send(messages.exports(str(library), decided))
+        else:
+            _print_exports(decided)
+    return exit_code
+
+
+def _print_exports(decided: ExportSet) -> None:
+    """A table for people, tab-separated for programs."""
+    rows = []
+    for state, entries in (
+        ("", decided.exports),
+        ("keep", decided.keep),
+        ("missing", decided.missing),
+    ):
+        for export in entries:
+            where = ", ".join(f"{o.kind} {o.where}".strip() for o in export.origins)
+            rows.append((export.name, f"{where} ({state})" if state else where))
+    if not sys.stdout.isatty():
+        sys.stdout.writelines(f"{name}\t{where}\n" for name, where in rows)
+        return
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("symbol", no_wrap=True)
+    table.add_column("origin", overflow="fold")
+    for name, where in rows:
+        table.add_row(name, where)
+    RichConsole(markup=False, highlight=False).print(table)
+
+
+def _subjects(
+    args: argparse.Namespace, console: Console
+) -> list[tuple[Path, Target, ExportRequest]]:
+    """The libraries that `check` and `exports` look at: files, or those of packages."""
+    if args.library:
+        found = []
+        for library in args.library:
+            target = options.target_for_file(args, library)
+            found.append((library, target, options.request_for_file(args, target)))
+        return found
+    artefacts = _find(options.selection_of(args), console)
+    return [(a.library, a.target, options.request_for_artefact(args, a)) for a in artefacts]
+
+
+def _strip_selection(args: argparse.Namespace, selection: Selection, console: Console) -> int:
+    from cargo_strip_hook.cli.batch import run_jobs
+
+    artefacts = _find(selection, console)
+    jobs = [options.job_for_artefact(args, artefact) for artefact in artefacts]
+    return run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
+
+
+def _find(selection: Selection, console: Console) -> Sequence[Artefact]:
+    from cargo_strip_hook.cargo.discover import find_libraries
+
+    artefacts = find_libraries(selection)
+    for artefact in artefacts:
+        for warning in artefact.warnings:
+            console.warning(warning)
+        if artefact.header_expected and not artefact.headers:
+            console.warning(f"package `{artefact.package}` has no header where cargo-c puts it")
+    return artefacts

@@ -1,0 +1,106 @@
+"""Where a command says what it does: lines for people on stderr, JSON for programs on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cargo_strip_hook.errors import StripHookError, ToolError, VerifyError
+from cargo_strip_hook.report.terminal import Shell
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.job import ExportSet
+    from cargo_strip_hook.pipeline import Outcome, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Both audiences of a command; `json` is whether the second one listens."""
+
+    shell: Shell
+    json: bool = False
+
+    def send(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Write messages to stdout, one a line, where they were asked for."""
+        if not self.json:
+            return
+        import json
+
+        for message in messages:
+            sys.stdout.write(json.dumps(message, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def warning(self, text: str) -> None:
+        """A warning that belongs to no library's own message."""
+        self.shell.warning(text)
+        if self.json:
+            from cargo_strip_hook.report import messages
+
+            self.send([messages.warning(text)])
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A library that is done."""
+        from cargo_strip_hook.report import text
+
+        if outcome.fresh:
+            self.shell.status("Fresh", outcome.output.name)
+            self._sources(outcome.exports, detail=True)
+        else:
+            self._sources(outcome.exports)
+            self.shell.status("Stripping", text.stripped(outcome))
+            self.shell.detail("Finished", f"{outcome.output}: {text.details(outcome)}")
+        for warning in outcome.warnings:
+            self.shell.warning(warning)
+        if self.json:
+            from cargo_strip_hook.report import messages
+
+            self.send([messages.stripped(outcome)])
+
+    def plan(self, plan: Plan) -> None:
+        """What --dry-run says of a library."""
+        from cargo_strip_hook.report import text
+
+        if plan.fresh:
+            self.shell.status("Fresh", plan.job.library.name)
+        else:
+            self.shell.status("Would strip", text.planned(plan))
+        for export in plan.exports.exports:
+            self.shell.detail("Exporting", export.name)
+        for warning in plan.exports.warnings:
+            self.shell.warning(warning)
+        if self.json:
+            from cargo_strip_hook.report import messages
+
+            self.send([messages.planned(plan)])
+
+    def problem(self, problem: StripHookError) -> None:
+        """``error:`` with all there is to it."""
+        self.shell.error(problem.what)
+        if isinstance(problem, VerifyError):
+            self.shell.block("found:", problem.findings)
+        if isinstance(problem, ToolError):
+            import shlex
+
+            from cargo_strip_hook.report import text
+
+            failure = problem.failure
+            self.shell.block("command:", [shlex.join(failure.argv)])
+            if failure.exit_code is not None:
+                self.shell.block(f"exit code: {failure.exit_code}", ())
+            said = text.tail(failure)
+            if said:
+                self.shell.block("output:", said)
+        self.shell.helps(problem.help)
+        if self.json:
+            from cargo_strip_hook.report import messages
+
+            self.send([messages.error(problem)])
+
+    def _sources(self, exports: ExportSet, *, detail: bool = False) -> None:
+        say = self.shell.detail if detail else self.shell.status
+        if exports.source:
+            say("Exporting", exports.source)
+        if exports.keep:
+            say("Keeping", f"{len(exports.keep)} more symbols global")

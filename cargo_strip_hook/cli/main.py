@@ -1,0 +1,166 @@
+"""The entry: which command, and what becomes of its errors."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+from cargo_strip_hook.cli import parser as parsers
+from cargo_strip_hook.cli.console import Console
+from cargo_strip_hook.errors import StripHookError, UsageError
+from cargo_strip_hook.report.terminal import Shell
+
+_WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line (without the program's name) and return the exit code.
+
+    0: done. 1: failed, or `check` found something. 2: the command line makes no sense.
+    """
+    words = list(argv)
+    # cargo calls its subcommands with their own name first
+    if words and words[0] == "strip-hook":
+        del words[0]
+    console = _early_console(words)
+    try:
+        exit_code = _run(words, console)
+        _finish(console[0], exit_code)
+    except BrokenPipeError:
+        # whoever read stdout has gone; Python must not say so again when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    return exit_code
+
+
+def _run(words: list[str], console: list[Console]) -> int:
+    """One place for every error. `console[0]` is replaced once the options are known."""
+    try:
+        return _dispatch(words, console)
+    except StripHookError as e:
+        console[0].problem(e)
+        return e.exit_code
+    except KeyboardInterrupt:
+        console[0].shell.error("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        where = f"{e.filename}: " if e.filename else ""
+        console[0].problem(StripHookError(f"{where}{e.strerror or e}"))
+        return 1
+    except MemoryError:
+        console[0].problem(StripHookError("there is not enough memory"))
+        return 1
+    except Exception as e:
+        if "-vv" in words or os.environ.get("STRIP_HOOK_BACKTRACE", "0") not in ("", "0"):
+            import traceback
+
+            traceback.print_exc()
+        console[0].problem(_internal(e))
+        return 1
+
+
+def _internal(error: Exception) -> StripHookError:
+    return StripHookError(
+        f"internal error: {type(error).__name__}: {error}",
+        help=(
+            "this is a defect of cargo-strip-hook, and no library was replaced by it",
+            "please report it with what STRIP_HOOK_BACKTRACE=1 shows",
+        ),
+    )
+
+
+def _early_console(words: Sequence[str]) -> list[Console]:
+    """For errors in the command line itself: what can be said of colour without parsing it."""
+    try:
+        shell = Shell.open(sys.stderr, None, 0, False)
+    except UsageError:
+        shell = Shell(sys.stderr)
+    return [Console(shell, json="--message-format=json" in words or _json_follows(words))]
+
+
+def _json_follows(words: Sequence[str]) -> bool:
+    return ("--message-format", "json") in itertools.pairwise(words)
+
+
+def _finish(console: Console, exit_code: int) -> None:
+    if console.json:
+        from cargo_strip_hook.report import messages
+
+        console.send([messages.finished(exit_code)])
+
+
+def _dispatch(words: list[str], console: list[Console]) -> int:
+    before, command, after = parsers.split_command(words)
+    if command == "help":
+        return _help(after)
+    # parsing first: `commands` is not needed for --help and mistakes
+    wrapped = _WRAPPED.get(command or "")
+    if wrapped is not None:
+        args = parsers.wrap_parser(wrapped).parse_args(before)
+        chosen = _open_console(args, _cargo_verbosity(after))
+    else:
+        make = {
+            None: parsers.bare_parser,
+            "strip": parsers.strip_parser,
+            "check": parsers.check_parser,
+            "exports": parsers.exports_parser,
+        }[command]
+        args = make().parse_args([*before, *after])
+        chosen = _open_console(args, argparse.Namespace(verbose=0, color=None))
+    console[0] = chosen
+    from cargo_strip_hook.cli import commands
+
+    if wrapped is not None:
+        return commands.wrap(wrapped, args, after, chosen)
+    run = {
+        None: commands.bare,
+        "strip": commands.strip,
+        "check": commands.check,
+        "exports": commands.exports,
+    }[command]
+    return run(args, chosen)
+
+
+def _open_console(args: argparse.Namespace, cargo: argparse.Namespace) -> Console:
+    shell = Shell.open(
+        sys.stderr,
+        args.color or cargo.color,
+        args.verbose or (0 if args.quiet else cargo.verbose),
+        args.quiet,
+    )
+    return Console(shell, json=args.message_format == "json")
+
+
+def _cargo_verbosity(words: Sequence[str]) -> argparse.Namespace:
+    """-v and --color among cargo-c's own arguments hold for our lines, too."""
+    scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    scan.add_argument("-v", "--verbose", action="count", default=0)
+    scan.add_argument("--color", choices=("auto", "always", "never"))
+    try:
+        return scan.parse_known_args(list(words))[0]
+    except (SystemExit, argparse.ArgumentError):
+        return argparse.Namespace(verbose=0, color=None)
+
+
+def _help(words: Sequence[str]) -> int:
+    makers = {
+        "strip": parsers.strip_parser,
+        "check": parsers.check_parser,
+        "exports": parsers.exports_parser,
+    }
+    if not words:
+        parsers.bare_parser().print_help()
+    elif words[0] in ("cbuild", "cinstall"):
+        parsers.wrap_parser(words[0]).print_help()
+    elif words[0] in makers:
+        makers[words[0]]().print_help()
+    else:
+        raise UsageError(f"no such command: `{words[0]}`")
+    return 0

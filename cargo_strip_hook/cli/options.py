@@ -1,0 +1,160 @@
+"""From parsed options to the values of the library."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.pipeline import Job
+from cargo_strip_hook.target import Target
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.cargo.discover import Artefact
+    from cargo_strip_hook.cargo.selection import Selection
+
+
+def request_for_file(args: argparse.Namespace, target: Target) -> ExportRequest:
+    """What is public in a file that no package stands behind."""
+    return ExportRequest(
+        target,
+        headers=_many(args.header),
+        include_dirs=_many(args.include_dir),
+        defines=_many(args.define),
+        cdylib=args.cdylib,
+        patterns=_many(args.export),
+        presets=_many(args.preset),
+        files=_many(args.exports_file),
+        keep=_many(args.keep),
+        crate_name=args.crate_name,
+        allow_missing=bool(args.allow_missing),
+        headers_explicit=bool(args.header),
+        cdylib_explicit=args.cdylib is not None,
+    )
+
+
+def request_for_artefact(args: argparse.Namespace, artefact: Artefact) -> ExportRequest:
+    """What is public in a package's library: options over its settings over what was found."""
+    settings = artefact.settings
+    headers = _first(args.header, settings.header)
+    allow_missing = args.allow_missing
+    return ExportRequest(
+        artefact.target,
+        headers=artefact.headers if headers is None else headers,
+        include_dirs=_many(args.include_dir),
+        defines=(*artefact.active_defines, *_many(args.define)),
+        cdylib=artefact.cdylib if args.cdylib is None else args.cdylib,
+        patterns=_first(args.export, settings.export) or (),
+        presets=_first(args.preset, settings.preset) or (),
+        files=_first(args.exports_file, settings.exports_file) or (),
+        keep=_first(args.keep, settings.keep) or (),
+        crate_name=args.crate_name or artefact.crate_name,
+        allow_missing=bool(settings.allow_missing if allow_missing is None else allow_missing),
+        headers_explicit=headers is not None,
+        cdylib_explicit=args.cdylib is not None,
+    )
+
+
+def job_for_file(args: argparse.Namespace, library: Path, target: Target) -> Job:
+    """`strip LIB`."""
+    return Job(
+        library,
+        target,
+        request_for_file(args, target),
+        Strip(args.strip or Strip.DEBUGINFO.value),
+        Granularity(args.granularity or Granularity.CLASS.value),
+        args.engine or "native",
+        output=args.output,
+        link_check=args.link_check,
+        link_args=_many(args.link_arg),
+    )
+
+
+def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
+    """A package's library; the profile decides what `--strip` and the settings leave open."""
+    settings = artefact.settings
+    strip = Strip(args.strip) if args.strip else settings.strip or artefact.strip_default
+    granularity = settings.granularity or Granularity.CLASS
+    if args.granularity:
+        granularity = Granularity(args.granularity)
+    return Job(
+        artefact.library,
+        artefact.target,
+        request_for_artefact(args, artefact),
+        strip,
+        granularity,
+        args.engine or settings.engine or "native",
+        link_check=args.link_check,
+        link_args=_many(args.link_arg),
+    )
+
+
+def target_for_file(args: argparse.Namespace, library: Path) -> Target:
+    """--target, else what the objects in the library say."""
+    if args.target:
+        return Target.parse(args.target)
+    from cargo_strip_hook.archive import open_archive
+    from cargo_strip_hook.deduce import deduce_target
+    from cargo_strip_hook.pipeline import must_exist
+
+    must_exist(library)
+    with open_archive(library) as archive:
+        return deduce_target(archive)
+
+
+def selection_of(args: argparse.Namespace) -> Selection:
+    """The packages asked for. Raises `UsageError` for combinations without a meaning."""
+    from cargo_strip_hook.cargo.selection import Selection
+
+    chosen = {"--release": args.release, "--debug": args.debug, "--profile": bool(args.profile)}
+    given = [name for name, is_given in chosen.items() if is_given]
+    # cargo takes --release with --profile release, too
+    if len(given) > 1 and not (given == ["--release", "--profile"] and args.profile == "release"):
+        raise UsageError(f"{' and '.join(given)} cannot be used together")
+    if not args.installed:
+        for name in ("destdir", "prefix", "libdir", "includedir"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--{name} can only be used together with --installed")
+    profile = "release" if args.release else "dev" if args.debug else args.profile
+    return Selection(
+        packages=_many(args.package),
+        workspace=args.workspace,
+        exclude=_many(args.exclude),
+        manifest_path=_manifest(args.manifest_path),
+        target=args.target,
+        target_dir=args.target_dir,
+        profile=profile,
+        config=_many(args.config),
+        unstable=_many(args.unstable),
+        locked=args.locked,
+        offline=args.offline,
+        frozen=args.frozen,
+        features=_many(args.features),
+        all_features=args.all_features,
+        no_default_features=args.no_default_features,
+        meson_paths=args.meson_paths,
+        installed=args.installed,
+        destdir=args.destdir,
+        prefix=args.prefix,
+        libdir=args.libdir,
+        includedir=args.includedir,
+    )
+
+
+def _manifest(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    from cargo_strip_hook.cargo.metadata import manifest_file
+
+    return manifest_file(path)
+
+
+def _many(values: list[Any] | None) -> tuple[Any, ...]:
+    return tuple(values or ())
+
+
+def _first(given: list[Any] | None, setting: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    return tuple(given) if given else setting

@@ -1,0 +1,332 @@
+"""The options of every command, with their help. No meaning beyond their spelling."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from cargo_strip_hook import __version__
+from cargo_strip_hook.errors import UsageError
+
+COMMANDS = {
+    "cbuild": "run cargo-c's `cbuild` with the arguments that follow, then strip what it built",
+    "cinstall": "run cargo-c's `cinstall` likewise, then strip the installed libraries",
+    "strip": "strip the given libraries; knows nothing of cargo",
+    "check": "say what is wrong with a library as something that others link against",
+    "exports": "list the public symbols and where each one came from",
+    "help": "show the help of a command",
+}
+PROGRAM = "cargo strip-hook"
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are `UsageError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `UsageError` for a mistake on the command line."""
+        raise UsageError(message, help=f"for more information, try `{self.prog} --help`")
+
+
+def _parser(command: str, description: str, usage: str, epilog: str = "") -> Parser:
+    parser = Parser(
+        prog=f"{PROGRAM} {command}".strip(),
+        description=description,
+        usage=f"{PROGRAM} {usage}",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    _general(parser)
+    return parser
+
+
+def _general(parser: Parser) -> None:
+    group = parser.add_argument_group("general options")
+    group.add_argument("-h", "--help", action="help", help="show this help and exit")
+    group.add_argument(
+        "-V",
+        "--version",
+        action="version",
+        version=f"cargo-strip-hook {__version__}",
+        help="show the version and exit",
+    )
+    group.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say more; -vv shows tracebacks too"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    group.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        metavar="WHEN",
+        help="colour the output: auto, always or never",
+    )
+    group.add_argument(
+        "--message-format",
+        choices=("human", "json"),
+        default="human",
+        metavar="FMT",
+        help="json: write one JSON object a line to stdout as well",
+    )
+
+
+def _exports(parser: Parser) -> None:
+    group = parser.add_argument_group("what is public (each may be repeated)")
+
+    def many(*names: str, kind: Callable[[str], object], metavar: str, help: str) -> None:
+        group.add_argument(*names, action="append", type=kind, metavar=metavar, help=help)
+
+    many("--header", kind=Path, metavar="H", help="the functions and variables a C header declares")
+    many(
+        "--export",
+        kind=str,
+        metavar="PATTERN",
+        help="symbols by name, shell pattern (`foo_*`) or regular expression (`/foo_.+/`)",
+    )
+    many(
+        "--exports-file",
+        kind=Path,
+        metavar="F",
+        help="a list of names or patterns, a .def file or a version script",
+    )
+    many("--preset", kind=str, metavar="P", help="what a framework makes public: gst, jni, uniffi")
+    many(
+        "--keep",
+        kind=str,
+        metavar="PATTERN",
+        help="leave these global as well, although they are no API (C++ type information)",
+    )
+    many("-D", "--define", kind=str, metavar="NAME[=VALUE]", help="define a macro for the headers")
+    many("-I", "--include-dir", kind=Path, metavar="DIR", help="where headers find the others")
+    group.add_argument(
+        "--cdylib", type=Path, metavar="F", help="all that this shared library exports"
+    )
+    group.add_argument(
+        "--crate-name",
+        metavar="NAME",
+        help="the crate whose own symbols are public where nothing else says what is",
+    )
+    group.add_argument(
+        "--allow-missing",
+        action="store_true",
+        default=None,
+        help="warn where a declared symbol is not defined, instead of failing",
+    )
+
+
+def _result(parser: Parser) -> None:
+    group = parser.add_argument_group("the result")
+    group.add_argument(
+        "--strip",
+        choices=("none", "debuginfo", "symbols"),
+        help="what else to remove: nothing, debug information, or local names too",
+    )
+    group.add_argument(
+        "--granularity",
+        choices=("class", "section", "whole"),
+        help="how finely a program's linker can drop parts: what belongs together is one section "
+        "(class, the default), as compiled (section), not at all (whole)",
+    )
+    group.add_argument(
+        "--engine",
+        choices=("native", "system"),
+        help="our own prelinker (native, the default) or the platform's linker and objcopy",
+    )
+    group.add_argument(
+        "--link-check",
+        action="store_true",
+        help="also link a C program that needs every export before anything is replaced",
+    )
+    group.add_argument(
+        "--link-arg",
+        action="append",
+        metavar="ARG",
+        help="what such a program needs besides std's own libraries (repeatable): --link-arg=-lz",
+    )
+    group.add_argument(
+        "-j", "--jobs", type=_jobs, metavar="N", help="libraries at a time (default: processors)"
+    )
+    group.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+
+
+def _jobs(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"`{text}` is not a number of jobs")
+    return number
+
+
+def _selection(parser: Parser) -> None:
+    group = parser.add_argument_group("which packages, as for cargo and cargo-c")
+    group.add_argument("-p", "--package", action="append", metavar="SPEC", help="only this package")
+    group.add_argument("--workspace", "--all", action="store_true", help="all with a C API")
+    group.add_argument("--exclude", action="append", metavar="SPEC", help="all but this package")
+    group.add_argument("--manifest-path", type=Path, metavar="PATH", help="path to Cargo.toml")
+    group.add_argument("--target", metavar="TRIPLE", help="built for this target")
+    group.add_argument("--target-dir", type=Path, metavar="DIR", help="where cargo's output is")
+    group.add_argument("--profile", metavar="NAME", help="built with this profile")
+    group.add_argument("-r", "--release", action="store_true", help="the same as --profile release")
+    group.add_argument("--debug", action="store_true", help="the same as --profile dev")
+    group.add_argument("--config", action="append", metavar="KEY=VALUE", help="cargo configuration")
+    group.add_argument("-F", "--features", action="append", help="features it was built with")
+    group.add_argument("--all-features", action="store_true", help="it was built with all")
+    group.add_argument("--no-default-features", action="store_true", help="without the default one")
+    group.add_argument("--locked", action="store_true", help="Cargo.lock must be up to date")
+    group.add_argument("--offline", action="store_true", help="do not use the network")
+    group.add_argument("--frozen", action="store_true", help="both --locked and --offline")
+    group.add_argument("--meson-paths", action="store_true", help="built with --meson-paths")
+    group.add_argument("-Z", action="append", metavar="FLAG", dest="unstable", help="cargo's own")
+    group = parser.add_argument_group("where it is")
+    group.add_argument(
+        "--installed",
+        action="store_true",
+        help="the files that `cargo cinstall` installed, not those in the target directory",
+    )
+    for name, what in (
+        ("destdir", "root of the installation"),
+        ("prefix", "installation prefix"),
+        ("libdir", "library folder"),
+        ("includedir", "header folder"),
+    ):
+        group.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"{what} (with --installed)")
+
+
+def bare_parser() -> Parser:
+    """`cargo strip-hook` itself."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {help}" for name, help in COMMANDS.items())
+    parser = _parser(
+        "",
+        "Make the static libraries that cargo-c built small and self-contained: one object in\n"
+        "which only the public C API is visible.\n\n"
+        "Without a command: the libraries of the selected packages, as built by `cargo cbuild`.\n\n"
+        f"commands:\n{commands}",
+        "[COMMAND] [OPTIONS]",
+        "Configuration is read from [package.metadata.strip-hook] and\n"
+        "[workspace.metadata.strip-hook]; options go over it. Exit code: 0 done, 1 failed,\n"
+        "2 usage.",
+    )
+    _selection(parser)
+    _exports(parser)
+    _result(parser)
+    return parser
+
+
+def wrap_parser(command: str) -> Parser:
+    """The options before `cbuild` or `cinstall`; what follows the word belongs to cargo-c."""
+    parser = _parser(
+        command,
+        f"Run cargo-c's `{command}` with ARGS, untouched, then strip the libraries it made.\n"
+        "Options of cargo-strip-hook itself go before the command.",
+        f"[OPTIONS] {command} [ARGS]",
+    )
+    _exports(parser)
+    _result(parser)
+    return parser
+
+
+def strip_parser() -> Parser:
+    """`strip LIB…`."""
+    parser = _parser(
+        "strip",
+        "Strip static libraries; the result depends on the arguments and the files they name\n"
+        "alone. Where nothing says what is public, it is what the library's own crate defines\n"
+        "under a name that is not mangled.",
+        "strip LIB... [OPTIONS]",
+    )
+    parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help="a static library")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="write OUT, leave LIB")
+    parser.add_argument(
+        "--target", metavar="T", help="the target triple (default: told from the objects)"
+    )
+    _exports(parser)
+    _result(parser)
+    return parser
+
+
+def check_parser() -> Parser:
+    """`check [LIB…]`."""
+    parser = _parser(
+        "check",
+        "Say what is wrong with a library as something that others link against: symbols leaked\n"
+        "or missing, bitcode, debug information, more than one object, collisions.\n"
+        "Exit code 1 if there is anything; notes do not count.",
+        "check [LIB...] [OPTIONS]",
+        "Without LIB: the libraries of the selected packages.",
+    )
+    parser.add_argument("library", type=Path, nargs="*", metavar="LIB", help="a static library")
+    parser.add_argument(
+        "--against",
+        action="append",
+        type=Path,
+        metavar="OTHER",
+        help="a library that is to be linked into the same program (repeatable)",
+    )
+    _selection(parser)
+    _exports(parser)
+    return parser
+
+
+def exports_parser() -> Parser:
+    """`exports [LIB…]`."""
+    parser = _parser(
+        "exports",
+        "List the public symbols of a library and where each one came from, on stdout.",
+        "exports [LIB...] [OPTIONS]",
+        "Without LIB: the libraries of the selected packages.",
+    )
+    parser.add_argument("library", type=Path, nargs="*", metavar="LIB", help="a static library")
+    _selection(parser)
+    _exports(parser)
+    return parser
+
+
+def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
+    """The words before the command, the command (None: there is none) and those after it.
+
+    Raises `UsageError` for a word that is no command where one would be.
+    """
+    if argv and argv[0] in COMMANDS:
+        return [], argv[0], list(argv[1:])
+    with_value: set[str] | None = None
+    words = list(argv)
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word in COMMANDS:
+            return words[:at], word, words[at + 1 :]
+        if not word.startswith("-"):
+            raise _no_command(word)
+        if with_value is None:
+            # every option of every command is known here: bare, strip's and check's own
+            with_value = {"-o", "--output", "--against", *_options_with_value(bare_parser())}
+        at += 2 if word in with_value else 1
+    return words, None, []
+
+
+def _options_with_value(parser: argparse.ArgumentParser) -> set[str]:
+    return {
+        name
+        for action in parser._actions
+        if action.nargs is None and action.option_strings
+        for name in action.option_strings
+    }
+
+
+def _no_command(word: str) -> UsageError:
+    import difflib
+
+    if word.endswith((".a", ".lib")):
+        return UsageError(
+            f"`{word}` is not a command", help=f"to strip that file: {PROGRAM} strip {word}"
+        )
+    close = difflib.get_close_matches(word, COMMANDS, n=1)
+    help = [f"did you mean `{close[0]}`?"] if close else []
+    return UsageError(
+        f"no such command: `{word}`", help=[*help, f"all commands: `{PROGRAM} --help`"]
+    )

@@ -1,0 +1,80 @@
+"""Which target a library was built for, from the library itself and from this machine."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.objects.sniff import elf_machine, sniff
+from cargo_strip_hook.target import Target
+
+# ELF e_machine, bits, byte order -> architecture and environment as rustc names them: gABI
+# "e_machine" and rustc's target specifications
+_ELF = {
+    (62, 64, "little"): ("x86_64", "gnu"),
+    (62, 32, "little"): ("x86_64", "gnux32"),
+    (183, 64, "little"): ("aarch64", "gnu"),
+    (183, 64, "big"): ("aarch64_be", "gnu"),
+    (3, 32, "little"): ("i686", "gnu"),
+    (40, 32, "little"): ("armv7", "gnueabihf"),
+    (243, 64, "little"): ("riscv64gc", "gnu"),
+    (243, 32, "little"): ("riscv32gc", "gnu"),
+    (258, 64, "little"): ("loongarch64", "gnu"),
+    (21, 64, "little"): ("powerpc64le", "gnu"),
+    (21, 64, "big"): ("powerpc64", "gnu"),
+    (20, 32, "big"): ("powerpc", "gnu"),
+    (22, 64, "big"): ("s390x", "gnu"),
+    (8, 32, "big"): ("mips", "gnu"),
+    (8, 32, "little"): ("mipsel", "gnu"),
+    (8, 64, "little"): ("mips64el", "gnuabi64"),
+}
+# cputype of a 64-bit Mach-O header: mach/machine.h
+_MACHO = {0x0100000C: "aarch64", 0x01000007: "x86_64"}
+# Machine of a COFF header: PE format, "Machine Types"
+_COFF = {0x8664: "x86_64", 0xAA64: "aarch64", 0x14C: "i686", 0xA641: "arm64ec", 0x1C4: "thumbv7a"}
+
+
+def deduce_target(archive: Archive) -> Target:
+    """The target of an archive's first object; this machine's where no object says it.
+
+    An object names its machine and format, not its operating system: an ELF library is taken for
+    Linux (with musl where the archive brings musl's own objects), a Mach-O one for macOS.
+    """
+    for member in archive.members:
+        head = bytes(archive.data(member)[:20])
+        kind = sniff(head)
+        if kind == "elf":
+            machine = elf_machine(head)
+            known = _ELF.get(machine) if machine else None
+            if known is not None:
+                return Target.parse(f"{known[0]}-unknown-linux-{_c_library(archive, known[1])}")
+        elif kind == "macho":
+            arch = _MACHO.get(int.from_bytes(head[4:8], "little"))
+            if arch is not None:
+                return Target.parse(f"{arch}-apple-darwin")
+        elif kind == "coff":
+            at = 6 if head[:4] == b"\0\0\xff\xff" else 0
+            arch = _COFF.get(int.from_bytes(head[at : at + 2], "little"))
+            if arch is not None:
+                environment = "msvc" if archive.path.suffix == ".lib" else "gnu"
+                return Target.parse(f"{arch}-pc-windows-{environment}")
+    return host_target()
+
+
+def _c_library(archive: Archive, environment: str) -> str:
+    # Rust's musl targets bundle libc, whose objects musl's makefile names *.lo
+    if any(member.name.endswith(".lo") for member in archive.members):
+        return environment.replace("gnu", "musl", 1)
+    return environment
+
+
+def host_target() -> Target:
+    """This machine, without asking rustc."""
+    arch = platform.machine().lower()
+    arch = {"amd64": "x86_64", "arm64": "aarch64", "i386": "i686"}.get(arch, arch) or "x86_64"
+    if sys.platform == "darwin":
+        return Target.parse(f"{arch}-apple-darwin")
+    if sys.platform == "win32":
+        return Target.parse(f"{arch}-pc-windows-msvc")
+    return Target.parse(f"{arch}-unknown-linux-gnu")

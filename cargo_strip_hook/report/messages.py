@@ -1,0 +1,138 @@
+"""What a run amounts to as JSON: one object a line, each with a `reason`. Schema: schema.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from cargo_strip_hook.errors import StripHookError, ToolError, VerifyError
+from cargo_strip_hook.job import Export, ExportSet
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.check import Inspection
+    from cargo_strip_hook.pipeline import Job, Outcome, Plan
+
+Message = dict[str, Any]
+
+
+def stripped(outcome: Outcome) -> Message:
+    """A library that is done; `fresh` where it was before."""
+    seconds = {name: round(value, 6) for name, value in asdict(outcome.seconds).items()}
+    return {
+        "reason": "stripped",
+        **_job(outcome.job),
+        "output": str(outcome.output),
+        "fresh": outcome.fresh,
+        "before": outcome.before,
+        "after": outcome.after,
+        "source": outcome.exports.source,
+        "exports": [e.name for e in outcome.exports.exports],
+        "keep": [e.name for e in outcome.exports.keep],
+        "missing": [e.name for e in outcome.exports.missing],
+        "undefined": list(outcome.undefined),
+        "statistics": asdict(outcome.statistics),
+        "seconds": seconds,
+        "warnings": list(outcome.warnings),
+    }
+
+
+def planned(plan: Plan) -> Message:
+    """What --dry-run would have done."""
+    return {
+        "reason": "planned",
+        **_job(plan.job),
+        "output": str(plan.job.output or plan.job.library),
+        "fresh": plan.fresh,
+        "before": plan.before,
+        "source": plan.exports.source,
+        "exports": [e.name for e in plan.exports.exports],
+        "keep": [e.name for e in plan.exports.keep],
+        "missing": [e.name for e in plan.exports.missing],
+        "warnings": list(plan.exports.warnings),
+    }
+
+
+def exports(library: str, decided: ExportSet) -> list[Message]:
+    """Each public symbol of a library and where it came from."""
+
+    def message(export: Export, state: str) -> Message:
+        return {
+            "reason": "export",
+            "library": library,
+            "symbol": export.name,
+            "state": state,
+            "origins": [{"kind": o.kind, "where": o.where} for o in export.origins],
+        }
+
+    return [
+        *(message(e, "export") for e in decided.exports),
+        *(message(e, "keep") for e in decided.keep),
+        *(message(e, "missing") for e in decided.missing),
+    ]
+
+
+def checked(inspection: Inspection) -> list[Message]:
+    """What `check` found, one message for each, and one that sums up."""
+    library = str(inspection.library)
+    messages: list[Message] = [
+        {
+            "reason": "finding",
+            "library": library,
+            "kind": finding.kind,
+            "severity": finding.severity,
+            "message": finding.message,
+            "symbols": list(finding.symbols),
+        }
+        for finding in inspection.all()
+    ]
+    messages.append(
+        {
+            "reason": "checked",
+            "library": library,
+            "target": inspection.target.triple,
+            "findings": len(inspection.findings),
+            "notes": len(inspection.notes),
+        }
+    )
+    return messages
+
+
+def warning(text: str) -> Message:
+    """Something worth a look that belongs to no library's own message."""
+    return {"reason": "warning", "message": text}
+
+
+def error(problem: StripHookError) -> Message:
+    """A failure, with all that an external program said."""
+    message: Message = {
+        "reason": "error",
+        "kind": type(problem).__name__,
+        "message": problem.what,
+        "help": list(problem.help),
+    }
+    if isinstance(problem, VerifyError):
+        message["findings"] = list(problem.findings)
+    if isinstance(problem, ToolError):
+        failure = problem.failure
+        message["tool"] = {
+            "argv": list(failure.argv),
+            "exit-code": failure.exit_code,
+            "stdout": failure.stdout,
+            "stderr": failure.stderr,
+        }
+    return message
+
+
+def finished(exit_code: int) -> Message:
+    """The last line of every run."""
+    return {"reason": "finished", "success": exit_code == 0}
+
+
+def _job(job: Job) -> Message:
+    return {
+        "library": str(job.library),
+        "target": job.target.triple,
+        "engine": job.engine,
+        "strip": job.strip.value,
+        "granularity": job.granularity.value,
+    }

@@ -1,0 +1,82 @@
+"""Outcomes in words: sizes, savings, durations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.errors import ToolFailure
+    from cargo_strip_hook.pipeline import Outcome, Plan
+
+TAIL = 40  # lines of a program's output that an error shows
+
+
+def size(count: int) -> str:
+    """Bytes for people, in decimal units: ``23.1 MB``, ``870 kB``, ``12 bytes``."""
+    if count < 1000:
+        return f"{count} bytes"
+    # what would round up to 1000 of a unit is said in the next one
+    if count < 999_500:
+        return f"{count / 1e3:.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count < 999_950_000 else f"{count / 1e9:.2f} GB"
+
+
+def change(before: int, after: int) -> str:
+    """``-95 %`` of `before` bytes; never -100 % of something."""
+    if before == 0:
+        return "+0 %"
+    percent = round(100 * (after - before) / before)
+    if after and percent == -100:
+        percent = -99
+    return f"{percent:+d} %"
+
+
+def duration(seconds: float) -> str:
+    """``0.6s`` or ``1m 02s``, as cargo does."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    return f"{whole // 60}m {whole % 60:02}s"
+
+
+def stripped(outcome: Outcome) -> str:
+    """What follows ``Stripping``: ``libfoo.a (23.1 MB → 1.2 MB, -95 %) in 0.6s``."""
+    return (
+        f"{outcome.output.name} ({size(outcome.before)} → {size(outcome.after)}, "
+        f"{change(outcome.before, outcome.after)}) in {duration(outcome.seconds.total)}"
+    )
+
+
+def details(outcome: Outcome) -> str:
+    """Counts and times of a run, for -v."""
+    counts, spent = outcome.statistics, outcome.seconds
+    phases = ", ".join(
+        f"{name} {getattr(spent, name):.2f}s"
+        for name in ("exports", "prelink", "verify", "replace")
+    )
+    return (
+        f"{_part(counts.members_used, counts.members_total)} members, "
+        f"{_part(counts.sections_live, counts.sections_total)} sections, "
+        f"{counts.symbols_hidden} symbols hidden, {len(outcome.undefined)} undefined ({phases})"
+    )
+
+
+def _part(some: int, total: int) -> str:
+    # not every engine knows of how many
+    return f"{some} of {total}" if total else f"{some}"
+
+
+def planned(plan: Plan) -> str:
+    """What follows ``Would strip``."""
+    job = plan.job
+    words = f"{job.library.name} ({size(plan.before)}; {plan.exports.source}; {job.target.triple}, "
+    words += f"engine {job.engine}, strip {job.strip.value}, granularity {job.granularity.value})"
+    return words + (f" to {job.output}" if job.output else "")
+
+
+def tail(failure: ToolFailure) -> Sequence[str]:
+    """The last lines of what a failed program said, on both of its streams."""
+    lines = (failure.stdout.rstrip() + "\n" + failure.stderr.rstrip()).strip().splitlines()
+    left = len(lines) - TAIL
+    return [f"… {left} lines before this", *lines[-TAIL:]] if left > 0 else lines

@@ -1,0 +1,280 @@
+"""What `check` says of libraries whose every symbol is known, because a C compiler made them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from cargo_strip_hook.archive import open_archive
+from cargo_strip_hook.check import decide_or_remember, inspect, read_facts
+from cargo_strip_hook.cli.main import main
+from cargo_strip_hook.deduce import deduce_target
+from cargo_strip_hook.errors import DiscoveryError, ExportsError, InputError
+from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.job import ExportSet, Strip
+from cargo_strip_hook.pipeline import Job, plan_library, strip_library
+from cargo_strip_hook.target import Target
+from tests.tools import need
+
+LINUX = Target.parse("x86_64-unknown-linux-gnu")
+TRIPLE = "x86_64-linux-gnu"
+
+API = """\
+int helper(int);
+int api_one(int n) { return helper(n) + 1; }
+int api_two(int n) { return helper(n) + 2; }
+"""
+HELPER = (
+    "int helper(int n) { return 2 * n; }\n__attribute__((weak)) int shared(void) { return 0; }\n"
+)
+
+
+def build(
+    folder: Path,
+    sources: Mapping[str, str],
+    flags: Sequence[str] = ("-ffunction-sections",),
+    target: str = TRIPLE,
+    name: str = "libapi.a",
+) -> Path:
+    """Compile each source and put the objects into an archive."""
+    folder.mkdir(exist_ok=True)
+    objects = []
+    for file, text in sources.items():
+        source = folder / file
+        source.write_text(text)
+        objects.append(source.with_suffix(".o"))
+        language = ["-x", "c++"] if source.suffix == ".cpp" else []
+        compiler = need("clang-22", "clang")
+        argv = [compiler, f"--target={target}", "-O1", *language, *flags]
+        subprocess.run([*argv, "-c", source, "-o", objects[-1]], check=True)
+    library = folder / name
+    library.unlink(missing_ok=True)
+    subprocess.run([need("llvm-ar-22", "llvm-ar"), "rcsD", library, *objects], check=True)
+    return library
+
+
+def request(*patterns: str) -> ExportRequest:
+    return ExportRequest(LINUX, patterns=patterns)
+
+
+def look(library: Path, *patterns: str, against: Sequence[Path] = ()) -> dict[str, tuple[str, ...]]:
+    """Kind -> symbols of everything that was found."""
+    with open_archive(library) as archive:
+        exports = decide_or_remember(archive, request(*patterns))
+    found = inspect(library, LINUX, exports, against)
+    assert all(f.severity == "finding" for f in found.findings)
+    assert all(f.severity == "note" for f in found.notes)
+    return {f.kind: f.symbols for f in found.all()}
+
+
+def test_a_library_as_the_compiler_made_it(tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER}, ["-g"])
+    found = look(library, "api_*")
+    assert found == {"leaked": ("helper", "shared"), "members": (), "debug-info": ()}
+
+
+def test_the_same_library_stripped(tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER}, ["-g"])
+    strip_library(Job(library, LINUX, request("api_*")))
+    # it remembers what is public
+    assert look(library) == {"one-object": ()}
+    kept = build(tmp_path, {"api.c": API, "helper.c": HELPER}, ["-g"])
+    strip_library(Job(kept, LINUX, request("api_*"), Strip.NONE))
+    assert look(kept) == {"one-object": (), "debug-info": ()}
+
+
+def test_missing_symbols(tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER})
+    header = tmp_path / "api.h"
+    header.write_text("int api_one(int);\nint api_two(int);\nint api_three(int);\n")
+    argv = ["check", str(library), "--header", str(header)]
+    assert main(argv) == 1
+    with open_archive(library) as archive:
+        decided = decide_or_remember(
+            archive,
+            ExportRequest(LINUX, headers=(header,), headers_explicit=True, allow_missing=True),
+        )
+    missing = [f for f in inspect(library, LINUX, decided).findings if f.kind == "missing"]
+    assert [f.symbols for f in missing] == [("api_three",)]
+
+
+def test_bitcode(tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API}, ["-fembed-bitcode=all"])
+    assert "bitcode" in look(library, "api_*")
+    only = build(tmp_path / "lto", {"api.c": API}, ["-flto"])
+    facts = read_facts(only)
+    assert facts.objects == 0
+    assert facts.bitcode == (tmp_path / "lto" / "api.o").stat().st_size
+
+
+def test_two_libraries(tmp_path: Path) -> None:
+    one = build(tmp_path / "one", {"api.c": API, "helper.c": HELPER})
+    two = build(
+        tmp_path / "two",
+        {"other.c": "int helper(int); int other(int n) { return helper(n); }", "helper.c": HELPER},
+    )
+    found = look(one, "api_*", against=[two])
+    assert found["collision"] == ("helper",)
+    assert found["merged"] == ("shared",)
+    # what stripping is for
+    for library, pattern in ((one, "api_*"), (two, "other")):
+        strip_library(Job(library, LINUX, request(pattern)))
+    assert set(look(one, against=[two])) == {"one-object"}
+
+
+def test_what_one_object_means(tmp_path: Path) -> None:
+    constructor = "static void start(void) {}\n"
+    constructor += '__attribute__((section(".init_array"), used)) static void (*p)(void) = start;\n'
+    library = build(tmp_path, {"api.c": API + constructor + HELPER})
+    assert look(library, "api_*") == {
+        "leaked": ("helper", "shared"),
+        "constructors": (),
+        "one-object": (),
+    }
+    assert read_facts(library).constructors == 1
+    # one public symbol: nothing that a program could redefine and still use the library
+    single = build(tmp_path / "single", {"one.c": "int one(void) { return 1; }"})
+    assert look(single, "one") == {}
+
+
+def test_private_type_information(tmp_path: Path) -> None:
+    source = "struct Base { virtual ~Base() {} virtual int f() { return 1; } };\n"
+    source += 'extern "C" int api(int n) { if (n) throw Base(); return 0; }\n'
+    library = build(tmp_path, {"api.cpp": source})
+    strip_library(Job(library, LINUX, request("api"), Strip.NONE))
+    assert look(library)["type-information"] == ("_ZTI4Base",)
+    kept = build(tmp_path, {"api.cpp": source})
+    job = ExportRequest(LINUX, patterns=("api",), keep=("_ZT[IS]*",))
+    strip_library(Job(kept, LINUX, job, Strip.NONE))
+    assert "type-information" not in look(kept)
+
+
+@pytest.mark.parametrize(
+    ("triple", "flags", "deduced"),
+    [
+        ("x86_64-linux-gnu", [], "x86_64-unknown-linux-gnu"),
+        ("aarch64-linux-gnu", [], "aarch64-unknown-linux-gnu"),
+        ("i686-linux-gnu", [], "i686-unknown-linux-gnu"),
+        ("riscv64-linux-gnu", [], "riscv64gc-unknown-linux-gnu"),
+        ("powerpc64le-linux-gnu", [], "powerpc64le-unknown-linux-gnu"),
+        ("powerpc64-linux-gnu", [], "powerpc64-unknown-linux-gnu"),
+        ("s390x-linux-gnu", [], "s390x-unknown-linux-gnu"),
+        ("arm64-apple-macos11", [], "aarch64-apple-darwin"),
+        ("x86_64-apple-macos11", [], "x86_64-apple-darwin"),
+        ("x86_64-pc-windows-gnu", [], "x86_64-pc-windows-gnu"),
+    ],
+)
+def test_the_target_is_told_from_the_objects(
+    tmp_path: Path, triple: str, flags: list[str], deduced: str
+) -> None:
+    library = build(tmp_path, {"one.c": "int one(void) { return 1; }"}, flags, triple)
+    with open_archive(library) as archive:
+        assert deduce_target(archive).triple == deduced
+
+
+def test_formats_that_are_not_supported_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    triple = "x86_64-pc-windows-gnu"
+    library = build(tmp_path, {"one.c": "int one(void) { return 1; }"}, (), triple)
+    before = library.read_bytes()
+    assert main(["strip", str(library), "--export", "one"]) == 2
+    assert main(["check", str(library), "--export", "one"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("not supported") == 2
+    assert library.read_bytes() == before
+
+
+# The pipeline on the same libraries -----------------------------------------------------------
+
+
+def test_a_second_run_has_nothing_to_do(tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER})
+    job = Job(library, LINUX, request("api_*"))
+    first = strip_library(job)
+    assert not first.fresh
+    assert first.after == library.stat().st_size
+    assert first.undefined == ()
+    stamp = library.stat().st_mtime_ns
+    second = strip_library(job)
+    assert second.fresh
+    assert library.stat().st_mtime_ns == stamp
+    assert plan_library(job).fresh
+    # asked for something else: not fresh
+    other = Job(library, LINUX, request("api_*"), Strip.SYMBOLS)
+    assert not plan_library(other).fresh
+    assert not strip_library(other).fresh
+
+
+def test_output_leaves_the_library_alone(tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER})
+    before = library.read_bytes()
+    out = tmp_path / "out.a"
+    outcome = strip_library(Job(library, LINUX, request("api_*"), output=out))
+    assert outcome.output == out
+    assert outcome.before == len(before)
+    assert library.read_bytes() == before
+    assert read_facts(out).strong == {"api_one", "api_two"}
+    # no litter
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["api.c", "api.o", "helper.c", "helper.o", "libapi.a", "out.a"]
+    )
+    # a library that is done is copied all the same
+    again = tmp_path / "again.a"
+    strip_library(Job(out, LINUX, request("api_*"), output=again))
+    assert read_facts(again).strong == {"api_one", "api_two"}
+
+
+def test_more_cannot_become_public_again(tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER})
+    strip_library(Job(library, LINUX, request("api_one")))
+    with pytest.raises(ExportsError) as e:
+        strip_library(Job(library, LINUX, request("api_one", "api_two")))
+    assert any("build it again" in line for line in e.value.help)
+
+
+def test_a_failure_leaves_everything(tmp_path: Path) -> None:
+    # two strong definitions: no linker takes that
+    twice = "int helper(int n) { return n; }\nint both(void) { return helper(1); }\n"
+    library = build(
+        tmp_path, {"api.c": API + "int both(void); int x(void) { return both(); }",
+                   "helper.c": HELPER, "twice.c": twice}
+    )  # fmt: skip
+    before = library.read_bytes()
+    files = sorted(tmp_path.iterdir())
+    assert main(["strip", str(library), "--export", "api_*", "--export", "x"]) == 1
+    assert library.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_link_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    need("cc")
+    source = "int elsewhere(int);\nint api(int n) { return elsewhere(n); }\n"
+    library = build(tmp_path, {"api.c": source}, ["-fPIC"])
+    before = library.read_bytes()
+    words = ["strip", str(library), "--export", "api", "--link-check"]
+    assert main(words) == 1
+    assert library.read_bytes() == before
+    other = build(
+        tmp_path / "other", {"e.c": "int elsewhere(int n) { return n; }"}, ["-fPIC"], name="libe.a"
+    )
+    assert main([*words, f"--link-arg={other}"]) == 0
+    assert library.read_bytes() != before
+
+
+def test_what_is_no_library(tmp_path: Path) -> None:
+    with pytest.raises(DiscoveryError):
+        plan_library(Job(tmp_path / "no.a", LINUX, request("x")))
+    with pytest.raises(InputError, match="folder"):
+        plan_library(Job(tmp_path, LINUX, request("x")))
+    thin = tmp_path / "thin.a"
+    build(tmp_path, {"api.c": API})
+    subprocess.run(
+        [need("llvm-ar-22", "llvm-ar"), "rcs", "--thin", thin, tmp_path / "api.o"], check=True
+    )
+    with pytest.raises(InputError, match="thin"):
+        inspect(thin, LINUX, ExportSet(()))
