@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -11,6 +12,8 @@ def run() -> None:
 
     # a run is short and leaves few cycles: looking for them is a twentieth of its time
     gc.disable()
+    # numpy would start a thread for each processor, and we do no linear algebra
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from cargo_strip_hook.cli.main import main
 

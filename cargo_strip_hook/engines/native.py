@@ -10,7 +10,7 @@ from cargo_strip_hook.errors import InputError, LinkError, ObjectError
 from cargo_strip_hook.job import PrelinkRequest, PrelinkResult
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.model import Format
-from cargo_strip_hook.objects.sniff import elf_machine, sniff
+from cargo_strip_hook.objects.sniff import elf_machine, macho_machine, sniff
 from cargo_strip_hook.prelink import Input, prelink
 from cargo_strip_hook.target import Target
 
@@ -48,12 +48,17 @@ class NativeEngine:
                 write_archive(file, request.target.archive_dialect, [member])
             total = len(archive.members)
         return PrelinkResult(
-            tuple(n.decode() for n in image.defined),
-            tuple(n.decode() for n in image.undefined),
+            tuple(_text(n) for n in image.defined),
+            tuple(_text(n) for n in image.undefined),
             replace(image.statistics, members_total=total),
             image.warnings,
             image.placement,
         )
+
+
+def _text(name: bytes) -> str:
+    """A symbol's name; bytes that are no UTF-8, which formats allow, survive the way back."""
+    return name.decode("utf-8", "surrogateescape")
 
 
 def loadable(archive: Archive, target: Target) -> dict[int, Input]:
@@ -78,7 +83,11 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
             )
         if contents not in ("elf", "macho", "coff"):
             continue
-        kind = (contents, elf_machine(head)) if contents == "elf" else (contents, None)
+        kind: tuple[str, object] = (contents, None)
+        if contents == "elf":
+            kind = (contents, elf_machine(head))
+        elif contents == "macho":
+            kind = (contents, macho_machine(head))
         if contents != target.object_format:
             raise InputError(
                 f"this is a {contents} object, but the target is {target.triple}",

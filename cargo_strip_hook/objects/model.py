@@ -78,6 +78,7 @@ class AtomFlag(IntFlag):
     ROOT = 1  # lives whenever its file is loaded: initialisers, retained sections
     SEPARATE = 2  # laid out by the format's writer (unwind records), not by the layout phase
     MERGEABLE = 4  # a linker merges equal elements: never addressed as section + addend by us
+    ORDERED = 8  # with SEPARATE: a table in the order of what its pieces are linked to
 
 
 class Binding(IntEnum):
@@ -104,6 +105,7 @@ class Reach(IntEnum):
     FORWARD = 0  # the atom needs its target
     REVERSE = 1  # the atom lives if its target does (an FDE and its function)
     NONE = 2  # says nothing
+    BOTH = 3  # both: what supports a live atom, with all that it needs itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,8 @@ class Program:
 
     `atoms`, `symbols`, `relocations` are the units' tables one behind the other, numbers made
     program-wide. `definition[s]` is the symbol that symbol `s` resolves to (itself, if it is the
-    definition or stays undefined). `discarded` marks atoms of losing COMDAT groups.
+    definition or stays undefined). `discarded` marks atoms of losing COMDAT groups; `twin` is the
+    atom of the same place and size in the group that won, -1 where there is none.
     """
 
     units: tuple[Unit, ...]
@@ -171,6 +174,8 @@ class Program:
     discarded: Bool
     globals: dict[bytes, int]  # name -> resolved symbol
     sets: tuple[ElementSet, ...] = ()
+    exported: frozenset[int] = frozenset()  # the symbols of the exports
+    twin: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
 
     def unit_of(self, atoms: Array) -> Array:
         """The unit number of each atom."""

@@ -45,3 +45,12 @@ def elf_machine(head: bytes) -> tuple[int, int, str] | None:
         return None
     order: Literal["little", "big"] = "little" if head[5] == 1 else "big"
     return int.from_bytes(head[18:20], order), 32 * head[4], order
+
+
+def macho_machine(head: bytes) -> tuple[int, int] | None:
+    """(cputype, cpusubtype without its flags) of a Mach-O file's first 20 bytes."""
+    if len(head) < 20:
+        return None
+    order: Literal["little", "big"] = "big" if head[0] == 0xFE else "little"
+    cpu, subtype = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))
+    return cpu, subtype & 0xFFFFFF

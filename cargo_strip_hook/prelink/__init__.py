@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,10 +21,11 @@ def prelink(
     request: PrelinkRequest,
 ) -> Image:
     """resolve -> reach -> lay out -> write. Raises `LinkError` and `ObjectError`."""
-    roots = [name.encode() for name in request.exports]
+    roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
     program = resolve(members, index, roots, format)
     graph = build_graph(program)
     symbols = np.array([program.globals[r] for r in roots], np.int64)
+    program = replace(program, exported=frozenset(symbols.tolist()))
     exported = program.symbols["atom"][symbols]
     exported = exported[exported >= 0]
     always = always_live(program)

@@ -26,6 +26,9 @@ def lay_out(
     """
     separate = program.atoms["flags"] & AtomFlag.SEPARATE != 0
     atoms = np.flatnonzero(live & ~separate).astype(np.int32)
+    if not len(atoms):  # only absolute symbols are exported
+        nowhere = np.full(len(program.atoms), -1, np.int32)
+        return Layout((), (), nowhere, np.zeros(len(program.atoms), np.int64))
     bucket, buckets = format.buckets(program, atoms)
     single = np.array([b.single for b in buckets], np.bool_)[bucket]
     whole = np.array([b.whole for b in buckets], np.bool_)[bucket]

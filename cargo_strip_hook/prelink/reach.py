@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.model import (
     Array,
     AtomFlag,
@@ -38,8 +39,8 @@ def build_graph(program: Program) -> Graph:
     relocations = program.relocations
     target = program.symbols["atom"][program.definition[relocations["symbol"]]]
     reach = relocations["reach"]
-    forward = (reach == Reach.FORWARD) & (target >= 0)
-    reverse = (reach == Reach.REVERSE) & (target >= 0)
+    forward = ((reach == Reach.FORWARD) | (reach == Reach.BOTH)) & (target >= 0)
+    reverse = ((reach == Reach.REVERSE) | (reach == Reach.BOTH)) & (target >= 0)
     atom = relocations["atom"]
     sources = np.concatenate([atom[forward], target[reverse], program.edges["source"]])
     targets = np.concatenate([target[forward], atom[reverse], program.edges["target"]])
@@ -63,13 +64,13 @@ def always_live(program: Program) -> Int32:
 def mark(graph: Graph, roots: Array, count: int) -> Bool:
     """bool[count]: the atoms that can be reached from `roots`."""
     live = np.zeros(count, np.bool_)
-    frontier = np.unique(roots)
+    frontier = unique(roots)
     live[frontier] = True
     while len(frontier):
         _, found = graph.needed_by(frontier)
         found = found[~live[found]]
         live[found] = True
-        frontier = np.unique(found)
+        frontier = unique(found)
     return live
 
 

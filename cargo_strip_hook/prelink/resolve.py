@@ -20,6 +20,7 @@ from cargo_strip_hook.objects.model import (
     Binding,
     ElementSet,
     Format,
+    Int32,
     Place,
     Program,
     Unit,
@@ -53,9 +54,11 @@ class _Loader:
         self.strength: dict[bytes, int] = {}
         self.owner: dict[bytes, int] = {}  # unit number of the winner
         self.commons: dict[bytes, tuple[int, int]] = {}  # size, alignment
-        self.signatures: set[bytes] = set()
+        self.signatures: dict[bytes, tuple[int, ...]] = {}  # program-wide atoms of the group
         self.discarded: list[int] = []
+        self.twins: list[tuple[int, int]] = []  # discarded atom, atom of the winner
         self.queue: list[bytes] = []
+        self.done = 0  # how many names of the queue were looked at
 
     def load(self, index: int) -> None:
         if index in self.loaded:
@@ -65,6 +68,34 @@ class _Loader:
         self.add(self.format.read(member.index, member.name, member.data))
         release(member.data)
 
+    def load_needed(self, index: Mapping[bytes, int]) -> None:
+        """Load what defines the symbols that are referred to, and what those refer to."""
+        while self.done < len(self.queue):
+            name = self.queue[self.done]
+            self.done += 1
+            if self.strength[name] == _UNDEFINED:
+                member = index.get(name)
+                if member is not None and member in self.members:
+                    self.load(member)
+
+    def load_for_commons(self) -> bool:
+        """Load a member that defines what is so far only common; False where there is none.
+
+        GNU ld and lld do so. The index tells the first member of a name only, so look into all.
+        """
+        commons = {name for name, strength in self.strength.items() if strength == _COMMON}
+        if not commons:
+            return False
+        for number, member in self.members.items():
+            if number in self.loaded:
+                continue
+            unit = self.format.read(member.index, member.name, member.data)
+            atoms = unit.symbols["atom"][unit.first_global :].tolist()
+            if any(a >= 0 and n in commons for n, a in zip(unit.names, atoms, strict=True)):
+                self.load(number)
+                return True
+        return False
+
     def add(self, unit: Unit) -> None:
         number = len(self.units)
         self.units.append(unit)
@@ -72,10 +103,14 @@ class _Loader:
         for group in unit.groups:
             if not group.comdat:
                 continue
-            if group.signature in self.signatures:
-                dropped.update(group.atoms)
-            else:
-                self.signatures.add(group.signature)
+            winner = self.signatures.get(group.signature)
+            if winner is None:
+                self.signatures[group.signature] = tuple(self.atom_base + a for a in group.atoms)
+                continue
+            dropped.update(group.atoms)
+            if len(winner) == len(group.atoms):
+                mine = (self.atom_base + a for a in group.atoms)
+                self.twins += zip(mine, winner, strict=True)
         self.discarded.extend(self.atom_base + a for a in dropped)
 
         symbols = unit.symbols[unit.first_global :]
@@ -142,14 +177,9 @@ def resolve(
         )
     for root in roots:
         loader.load(index[root])
-    done = 0
-    while done < len(loader.queue):
-        name = loader.queue[done]
-        done += 1
-        if loader.strength[name] == _UNDEFINED:
-            member = index.get(name)
-            if member is not None and member in members:
-                loader.load(member)
+    loader.load_needed(index)
+    while loader.load_for_commons():
+        loader.load_needed(index)
     undefined_roots = [r for r in roots if not loader.strength.get(r)]
     if undefined_roots:
         names = ", ".join(f"`{m.decode(errors='replace')}`" for m in undefined_roots)
@@ -207,6 +237,10 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
     relocations = np.concatenate([u.relocations for u in units])
     edges = np.concatenate([_edges(u) for u in units])
 
+    for name, (size, align) in loader.commons.items():
+        if loader.strength[name] == _COMMON:  # an exported one: the largest of all counts
+            symbols["size"][loader.table[name]] = size
+            symbols["value"][loader.table[name]] = align
     per_symbol = np.repeat(atom_base[:-1], np.diff(symbol_base))
     placed = symbols["atom"] >= 0
     symbols["atom"][placed] += per_symbol[placed].astype(np.int32)
@@ -241,7 +275,18 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
         discarded,
         table,
         tuple(sets),
+        twin=_twins(loader, atoms),
     )
+
+
+def _twins(loader: _Loader, atoms: Array) -> Int32:
+    """For each discarded atom the one of the winning group that has its place and size."""
+    twin = np.full(len(atoms), -1, np.int32)
+    if loader.twins:
+        loser, winner = np.array(loader.twins, np.int32).T
+        alike = atoms["size"][loser] == atoms["size"][winner]
+        twin[loser[alike]] = winner[alike]
+    return twin
 
 
 def _edges(unit: Unit) -> Array:

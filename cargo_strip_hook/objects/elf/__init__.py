@@ -55,7 +55,7 @@ class ElfFormat:
             self._first.records,
             self._first.machine,
             0,
-            0,
+            self._first.flags,
             np.zeros(0, self._first.records.section),
             np.zeros(0, "S16"),
             memoryview(b""),

@@ -12,6 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.reader import ElfUnit, section_name
+from cargo_strip_hook.objects.elf.unwind import is_cie
 from cargo_strip_hook.objects.model import Array, Bucket, ElementSet, Int32, Program, Unit
 
 # Longest first: the part of a name that tells a linker where a section belongs.
@@ -33,26 +34,63 @@ _PREFIXES = (
     b".lrodata",
     b".ldata",
     b".lbss",
+    b".ARM.exidx",
+    b".ARM.extab",
+    b".srodata",
+    b".sdata",
+    b".sbss",
 )
+# GNU ld's default linker script
+_LINKONCE = {
+    b"t": b".text",
+    b"r": b".rodata",
+    b"d": b".data",
+    b"b": b".bss",
+    b"s": b".sdata",
+    b"sb": b".sbss",
+    b"td": b".tdata",
+    b"tb": b".tbss",
+    b"lt": b".ltext",
+    b"lr": b".lrodata",
+    b"l": b".ldata",
+    b"lb": b".lbss",
+    b"e": b".gcc_except_table",
+}
+_PERSONALITY = b".personality"
 _INITIALISERS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
 
 # Flags of the input that mean nothing in the output: groups are gone, links are written anew.
+_FAR_APART = 1 << 16  # bytes: an alignment above this would fill a joined section with padding
 _CLEARED = elf.SHF_GROUP | elf.SHF_INFO_LINK
 
 
 @dataclass(frozen=True, slots=True)
 class SectionKind:
-    """Name, type, flags and entry size of an output section; `link` is the atom it is linked to."""
+    """Name, type, flags and entry size of an output section; `link` is the atom it is linked to.
+
+    `apart`: never joined with another. `bare`: code without an unwind index, where code has one;
+    it is not joined with code that has, or a linker would take that one's entries for it.
+    `element_align`: bytes, of the elements of a section that linkers merge.
+    """
 
     name: bytes
     type: int
     flags: int
     entsize: int
     link: int = -1
+    apart: bool = False
+    bare: bool = False
+    element_align: int = 0
 
 
 def kind_of_name(name: bytes) -> bytes:
-    """What of a section's name is kept: `.text.foo` is `.text`, `.init_array.5` stays."""
+    """What of a section's name is kept: `.text.foo` is `.text`, `.init_array.5` stays.
+
+    `.gnu.linkonce.t.foo` is `.text`: of two files with that name a linker would drop one.
+    """
+    if name.startswith(b".gnu.linkonce."):
+        letter = name.split(b".", 4)[3]
+        return _LINKONCE.get(letter, b"." + letter)
     for prefix in _PREFIXES:
         if name == prefix or name.startswith(prefix + b"."):
             return prefix
@@ -110,8 +148,9 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     buckets: list[Bucket] = []
     out = np.zeros(len(live), np.int32)
     units = program.unit_of(live)
-    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]] if len(live) else [])
+    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
     of_set = _sets_of_atoms(program)
+    personalities = _personalities(program)
     for first, end in zip(borders.tolist(), [*borders[1:].tolist(), len(live)], strict=True):
         unit = program.units[int(units[first])]
         native: ElfUnit = unit.native
@@ -121,12 +160,26 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
         else:
             keys = _keys(program, native, sections, live[first:end].tolist(), of_set)
         for i, key in enumerate(keys, start=first):
+            if personalities and int(live[i]) in personalities and key[0] != "set":
+                assert isinstance(key[0], bytes)
+                key = (key[0] + _PERSONALITY, *key[1:])
             number = order.get(key)
             if number is None:
                 number = order[key] = len(buckets)
                 buckets.append(_bucket(program, key))
             out[i] = number
     return out, tuple(buckets)
+
+
+def _personalities(program: Program) -> frozenset[int]:
+    """The atoms that CIEs refer to.
+
+    gold does not follow `.eh_frame` when it collects garbage: it keeps sections whose names begin
+    with `.text` or `.data` and contain `personality` (object.cc, is_section_name_included).
+    """
+    rows = program.relocations[is_cie(program)[program.relocations["atom"]]]
+    targets = program.symbols["atom"][program.definition[rows["symbol"]]]
+    return frozenset(targets[targets >= 0].tolist())
 
 
 def _sets_of_atoms(program: Program) -> dict[int, int]:
@@ -154,8 +207,11 @@ def _keys(
     of_set: dict[int, int],
 ) -> list[tuple[object, ...]]:
     headers = native.sections[sections]
-    flags = (headers["flags"].astype(np.int64) & ~_CLEARED).tolist()
+    cleared = _CLEARED if native.machine.strings else _CLEARED | elf.SHF_MERGE | elf.SHF_STRINGS
+    flags = (headers["flags"].astype(np.int64) & ~cleared).tolist()
     types, entsizes = headers["type"].tolist(), headers["entsize"].tolist()
+    aligns = np.maximum(headers["align"].astype(np.int64), 1).tolist()
+    apart, bare = _peculiar(native, sections, headers)
     keys: list[tuple[object, ...]] = []
     known: dict[bytes, bytes] = {}
     for i, head in enumerate(native.names16[sections].tolist()):
@@ -174,8 +230,34 @@ def _keys(
             link = int(native.section_atom[int(headers["link"][i])])
             keys.append((name, types[i], flag, entsizes[i], link + _base(program, atoms[i])))
         else:
-            keys.append((name, types[i], flag, entsizes[i] if flag & elf.SHF_MERGE else 0))
+            entsize = entsizes[i] if flag & elf.SHF_MERGE else 0
+            if flag & elf.SHF_MERGE:
+                # elements of one size and alignment only, and no padding between them
+                odd = not flag & elf.SHF_STRINGS and (not entsize or entsize % aligns[i] != 0)
+                keys.append((name, types[i], flag, entsize, -1, odd, False, aligns[i]))
+            elif aligns[i] > _FAR_APART:
+                keys.append((name, types[i], flag, entsize, -1, True, bare[i]))
+            elif apart[i] or bare[i]:
+                keys.append((name, types[i], flag, entsize, -1, apart[i], bare[i]))
+            else:
+                keys.append((name, types[i], flag, entsize))
     return keys
+
+
+def _peculiar(native: ElfUnit, sections: Array, headers: Array) -> tuple[list[bool], list[bool]]:
+    """(`apart`, `bare` of `SectionKind`) for each of `sections`."""
+    machine = native.machine
+    none = [False] * len(sections)
+    if machine.code_align is None and not machine.index_type:
+        return none, none
+    code = headers["flags"] & elf.SHF_EXECINSTR != 0
+    apart, bare = none, none
+    if machine.code_align is not None:
+        apart = (code & (headers["align"] > machine.code_align)).tolist()
+    if machine.index_type:
+        indexed = native.sections["link"][native.sections["type"] == machine.index_type]
+        bare = (code & ~np.isin(sections, indexed)).tolist()
+    return apart, bare
 
 
 def _base(program: Program, atom: int) -> int:
@@ -187,7 +269,7 @@ def _bucket(program: Program, key: tuple[object, ...]) -> Bucket:
         assert isinstance(key[1], int)
         return Bucket(_set_kind(program, program.sets[key[1]]), whole=True)
     kind = SectionKind(*key)  # type: ignore[arg-type]
-    if kind.flags & elf.SHF_LINK_ORDER:
+    if kind.flags & elf.SHF_LINK_ORDER or kind.apart:
         return Bucket(kind, single=True)
     return Bucket(kind, whole=is_initialiser(kind.name))
 

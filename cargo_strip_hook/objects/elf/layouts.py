@@ -17,12 +17,15 @@ ET_REL = 1
 ELFOSABI_NONE, ELFOSABI_GNU, ELFOSABI_FREEBSD = 0, 3, 9
 
 # special section indices
+SHN_X86_64_LCOMMON = 0xFF02
 SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
 
 # sh_type
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA = 0, 1, 2, 3, 4
 SHT_NOTE, SHT_NOBITS, SHT_REL = 7, 8, 9
 SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY, SHT_GROUP, SHT_SYMTAB_SHNDX = 14, 15, 16, 17, 18
+SHT_RELR, SHT_CREL, SHT_LLVM_CREL = 19, 20, 0x40000014
+SHT_ANDROID_REL, SHT_ANDROID_RELA = 0x60000001, 0x60000002
 SHT_LLVM_ADDRSIG = 0x6FFF4C03
 SHT_GNU_ATTRIBUTES = 0x6FFFFFF5
 SHT_X86_64_UNWIND = 0x70000001
@@ -55,6 +58,11 @@ class Records:
     rela: np.dtype[np.void]
     rel: np.dtype[np.void]
     word: np.dtype[np.unsignedinteger]
+
+    @property
+    def size(self) -> int:
+        """Bytes of a word: addresses, and what tables are aligned to."""
+        return self.bits // 8
 
     @property
     def symbol_shift(self) -> int:

@@ -1,29 +1,20 @@
-"""What relocations mean, one small table for each architecture.
-
-Sources: x86-64 psABI 1.0, section 4.4 and 4.5 (GOT relaxations); AAELF64, "Relocation".
-"""
+"""What an architecture asks of us: one table for each, found by `e_machine`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
+from importlib import import_module
 
 import numpy as np
 import numpy.typing as npt
 
+from cargo_strip_hook.objects.elf.fields import Field
 from cargo_strip_hook.objects.model import Bool
 
-
-class Field(IntEnum):
-    """How the value of a pc-relative relocation is stored, where we may store it ourselves."""
-
-    NONE = 0
-    REL32 = 1  # S + A - P in 32 bits
-    REL64 = 2
-    A64_BRANCH26 = 3  # in words, bits 0..25
-    A64_BRANCH19 = 4  # in words, bits 5..23
-    A64_BRANCH14 = 5  # in words, bits 5..18
+TYPES = 4096  # relocation types that relocatable objects have are below
 
 
 class Relaxation(IntEnum):
@@ -35,102 +26,107 @@ class Relaxation(IntEnum):
 
 @dataclass(frozen=True)
 class Machine:
-    """One e_machine value.
+    """One architecture. What is not said is assumed to be forbidden.
 
     `direct`: relocation types for which a local symbol and section + addend mean the same.
-    `fields`: pc-relative types and how to store their value. `branch_limit`: bytes that a section
-    may have so that a linker can still insert thunks around it (None: any size).
+    `relative`: types whose value is symbol + addend - place, and how it is stored; only for those
+    that no linker treats specially. `absolute`: width in bytes of the plain addresses that debug
+    information is made of.
     """
 
     number: int
     name: str
-    absolute64: int
-    absolute32: int
-    direct: frozenset[int]
-    fields: dict[int, Field]
-    relaxations: dict[int, Relaxation]
-    pc32: int
-    padding: bytes  # what stands between functions: traps
-    mapping_symbols: bool  # $x/$d symbols tell code from data and must stay
-    branch_limit: int | None
-    and_property: int | None  # the GNU property that is the AND of all inputs
+    order: str = "<"  # byte order that `relative` is meant for
+    direct: frozenset[int] = frozenset()
+    relative: Mapping[int, Field] = field(default_factory=dict)
+    absolute: Mapping[int, int] = field(default_factory=dict)
+    relaxations: Mapping[int, Relaxation] = field(default_factory=dict)
+    pc32: int = 0
+    padding: bytes = b"\0"  # what stands between functions: traps where there is a short one
+    mapping: bytes = b""  # letters of the `$x` symbols that tell code from data and must stay
+    branch_limit: int | None = None  # bytes of a section that thunks can still be put around
+    and_property: int | None = None  # the GNU property that is the AND of all inputs
+    or_properties: range = range(0)  # those that are the OR of all inputs
+    or_and_properties: range = range(0)  # the OR, where all inputs have one
+    # relocations have no addend of their own: where it stands, for the types that we may change
+    rel: bool = False
+    implicit: Mapping[int, Field] = field(default_factory=dict)
+    # linkers delete bytes of code: distances in it are theirs to compute, and an alignment above
+    # this does not survive what is deleted before it in the same section
+    code_align: int | None = None
+    entry_bits: int = 0  # of st_other: a branch does not go where the symbol points
+    thumb: bool = False  # bit 0 of a function's address is the instruction set
+    keeps_none: bool = False  # R_*_NONE asks for a symbol of a library
+    strings: bool = True  # whether relocations into SHF_MERGE sections can follow a move
+    index_type: int = 0  # section type of an unwind index in the order of the code
+    attributes: int = 0  # section type of build attributes
+    joined_flags: int = 0  # bits of e_flags that are set if an input sets them
+    optional_flags: int = 0  # bits of e_flags where 0 says nothing
+    refused_flags: int = 0  # bits of e_flags of an ABI that we do not know
 
     @cached_property
     def direct_types(self) -> Bool:
-        """bool[4096]: whether a relocation type is in `direct`."""
-        table = np.zeros(4096, np.bool_)
+        """bool[TYPES]: whether a relocation type is in `direct`."""
+        table = np.zeros(TYPES, np.bool_)
         table[sorted(self.direct)] = True
         return table
 
     @cached_property
-    def field_types(self) -> npt.NDArray[np.uint8]:
-        """uint8[4096] of `Field`."""
-        table = np.zeros(4096, np.uint8)
-        for number, kind in self.fields.items():
-            table[number] = kind
-        return table
+    def relative_types(self) -> npt.NDArray[np.uint8]:
+        """uint8[TYPES] of `Field`."""
+        return _table(self.relative.items())
+
+    @cached_property
+    def implicit_types(self) -> npt.NDArray[np.uint8]:
+        """uint8[TYPES] of `Field`."""
+        return _table(self.implicit.items())
+
+    @cached_property
+    def absolute_types(self) -> npt.NDArray[np.uint8]:
+        """uint8[TYPES] of bytes."""
+        return _table(self.absolute.items())
 
     @cached_property
     def relaxation_types(self) -> npt.NDArray[np.uint8]:
-        """uint8[4096] of `Relaxation`."""
-        table = np.zeros(4096, np.uint8)
-        for number, kind in self.relaxations.items():
-            table[number] = kind
-        return table
+        """uint8[TYPES] of `Relaxation`."""
+        return _table(self.relaxations.items())
 
 
-X86_64 = Machine(
-    number=62,
-    name="x86_64",
-    absolute64=1,
-    absolute32=10,
-    # 64, PC32, PLT32, 32, 32S, 16, PC16, 8, PC8, PC64
-    direct=frozenset({1, 2, 4, 10, 11, 12, 13, 14, 15, 24}),
-    fields={2: Field.REL32, 4: Field.REL32, 24: Field.REL64},
-    # GOTPCREL, GOTPCRELX, REX_GOTPCRELX
-    relaxations={9: Relaxation.X86_64_GOT, 41: Relaxation.X86_64_GOT, 42: Relaxation.X86_64_GOT},
-    pc32=2,
-    padding=b"\xcc",
-    mapping_symbols=False,
-    branch_limit=None,
-    and_property=0xC0000002,
-)
+def _table(entries: Iterable[tuple[int, int]]) -> npt.NDArray[np.uint8]:
+    table = np.zeros(TYPES, np.uint8)
+    for number, what in entries:
+        table[number] = what
+    return table
 
-AARCH64 = Machine(
-    number=183,
-    name="aarch64",
-    absolute64=257,
-    absolute32=258,
-    direct=frozenset(
-        {
-            *range(257, 270),  # ABS64..ABS16, PREL64..PREL16, MOVW_UABS_G0..G2_NC
-            *range(
-                270, 279
-            ),  # MOVW, LD_PREL_LO19, ADR_PREL_LO21, ADR_PREL_PG_HI21(_NC), ADD, LDST8
-            279,  # TSTBR14
-            280,  # CONDBR19
-            282,  # JUMP26
-            283,  # CALL26
-            *range(284, 287),  # LDST16/32/64_ABS_LO12_NC
-            299,  # LDST128_ABS_LO12_NC
-            *range(287, 294),  # MOVW_PREL_G0..G3
-            314,  # PLT32
-        }
-    ),
-    fields={
-        260: Field.REL64,
-        261: Field.REL32,
-        279: Field.A64_BRANCH14,
-        280: Field.A64_BRANCH19,
-        282: Field.A64_BRANCH26,
-        283: Field.A64_BRANCH26,
-    },
-    relaxations={},
-    pc32=261,
-    padding=b"\0",
-    mapping_symbols=True,
-    branch_limit=96 << 20,  # 128 MiB branches, less a margin for the linker's thunks
-    and_property=0xC0000000,
-)
 
-MACHINES = {m.number: m for m in (X86_64, AARCH64)}
+# e_machine -> the table's module. Source: gABI, "e_machine".
+_MODULES = {
+    3: "i386",
+    21: "ppc64",
+    22: "s390",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv",
+    258: "loongarch",
+}
+_MIPS = 8
+
+
+@lru_cache(maxsize=16)
+def machine(number: int, bits: int, order: str) -> Machine | None:
+    """The table for an `e_machine` value, class and byte order; None where we can do nothing.
+
+    For an architecture without a table nothing is resolved and every symbol stays that a
+    relocation names: that is right wherever relocations have addends (RELA).
+    """
+    if number == _MIPS and bits == 64:
+        return None  # r_info is laid out in another way: MIPS64 ELF Object File, section 2.9.1
+    module = _MODULES.get(number)
+    if module is None:
+        # code is not merged, since linkers may delete bytes
+        return Machine(number, f"machine {number}", order, code_align=0)
+    table: Machine = import_module(f"cargo_strip_hook.objects.elf.machines.{module}").MACHINE
+    if order != table.order:
+        table = replace(table, order=order, relative={}, relaxations={})
+    return table

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
-from cargo_strip_hook.objects.elf.machine import MACHINES, Machine
+from cargo_strip_hook.objects.elf.fields import Field
+from cargo_strip_hook.objects.elf.machine import TYPES, Machine, machine
 from cargo_strip_hook.objects.elf.unwind import split_eh_frame
 from cargo_strip_hook.objects.model import (
     ATOM,
@@ -30,6 +32,14 @@ from cargo_strip_hook.objects.model import (
 )
 
 # Sections that hold relocation-like tables of symbols for the linker, never contents of a program.
+_UNREAD_RELOCATIONS = (
+    elf.SHT_RELR,
+    elf.SHT_CREL,
+    elf.SHT_LLVM_CREL,
+    elf.SHT_ANDROID_REL,
+    elf.SHT_ANDROID_RELA,
+)
+_MOST_ALIGN = np.uint64(1 << 30)  # bytes: the largest page of any architecture
 _DROPPED_TYPES = (elf.SHT_GROUP, elf.SHT_LLVM_ADDRSIG)
 
 _BINDINGS = np.full(16, Binding.GLOBAL, np.uint8)
@@ -87,22 +97,22 @@ class _Reader:
         self.r = elf.records(32 * ident[4], "<" if ident[5] == 1 else ">")
         if len(data) < self.r.header.size:
             raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
-        fields = self.r.header.unpack_from(data)
+        header = self.r.header.unpack_from(data)
         self.osabi = ident[7]
-        kind, number = fields[1], fields[2]
+        kind, number = header[1], header[2]
         if kind != elf.ET_REL:
             raise ObjectError("this ELF file is no relocatable object", member=name, offset=16)
-        machine = MACHINES.get(number)
-        if machine is None or self.r.bits != 64 or self.r.order != "<":
+        found = machine(number, self.r.bits, self.r.order)
+        self.flags = header[7]
+        if found is None or self.flags & found.refused_flags:
             raise ObjectError(
-                f"objects for ELF machine {number} ({self.r.bits}-bit) are not supported yet",
+                f"objects for ELF machine {number} ({self.r.bits}-bit) of this kind are not "
+                "supported",
                 member=name,
                 offset=18,
-                help="supported are " + ", ".join(m.name for m in MACHINES.values()),
             )
-        self.machine = machine
-        self.flags = fields[7]
-        self._read_sections(fields[6], fields[11], fields[12], fields[13])
+        self.machine = found
+        self._read_sections(header[6], header[11], header[12], header[13])
 
     def fail(self, what: str, offset: int) -> ObjectError:
         return ObjectError(what, member=self.name, offset=offset)
@@ -132,6 +142,13 @@ class _Reader:
         if bad.any():
             i = int(bad.argmax())
             raise self.fail(f"section {i} reaches beyond the end of the file", shoff)
+        align = sections["align"].astype(np.uint64)
+        if (align & (align - np.uint64(1)) * (align != 0)).any() or (align > _MOST_ALIGN).any():
+            raise self.fail("a section's alignment is no power of two, or too large", shoff)
+        if (sections["flags"].astype(np.uint64) >> np.uint64(32)).any():
+            raise self.fail("a section has flags that are unknown", shoff)
+        if (sizes >> np.uint64(62)).any():
+            raise self.fail("a section is larger than any address space", shoff)
         self.shoff = shoff
         self.sections = sections
         self.types = sections["type"]
@@ -214,48 +231,95 @@ class _Reader:
     # ---- relocations
 
     def relocations(self, wanted: Array, symbol_count: int) -> Array:
-        """All entries of the RELA sections `wanted`; `atom` holds the section they apply to."""
-        for i in wanted[self.types[wanted] == elf.SHT_REL].tolist():
+        """All entries of the relocation sections `wanted`; `atom` holds the section they apply to.
+
+        Addends that stand in the contents are read for the types that may be changed (`implicit`
+        of the machine), and are 0 for the others.
+        """
+        rel = wanted[self.types[wanted] == elf.SHT_REL]
+        if not len(rel):
+            return self._entries(wanted, self.r.rela, symbol_count)
+        if not self.machine.rel:
             raise self.fail(
                 "relocations without addends are not supported for this architecture",
-                int(self.sections["offset"][i]),
+                int(self.sections["offset"][rel[0]]),
             )
+        rows = self._entries(rel, self.r.rel, symbol_count)
+        octets = np.frombuffer(self.data, np.uint8)
+        at = self.sections["offset"][rows["atom"]].astype(np.int64) + rows["offset"]
+        kinds = self.machine.implicit_types[np.minimum(rows["type"], TYPES - 1)]
+        for kind in fields.FIELDS:
+            mine = np.flatnonzero(kinds == kind)
+            if len(mine):
+                self._inside(rows[mine], fields.width(kind))
+                rows["addend"][mine] = fields.load(octets, at[mine], kind, self.r.order)
+        rela = wanted[self.types[wanted] == elf.SHT_RELA]
+        if len(rela):
+            rows = np.concatenate([rows, self._entries(rela, self.r.rela, symbol_count)])
+        return rows
+
+    def _stores(self, types: Array) -> Bool:
+        """Which relocation types we may store a value for ourselves, in 4 bytes at the most."""
+        small = np.minimum(types, TYPES - 1)
+        found: Bool = (self.machine.relative_types[small] != Field.NONE) | (
+            self.machine.relaxation_types[small] != 0
+        )
+        return found
+
+    def _inside(self, rows: Array, width: int) -> None:
+        """Raise `ObjectError` if a field of `width` bytes does not lie in its section."""
+        bad = rows["offset"] + width > self.sections["size"][rows["atom"]].astype(np.int64)
+        bad |= self.types[rows["atom"]] == elf.SHT_NOBITS
+        if bad.any():
+            raise self.fail("a relocation lies outside of its section", self.shoff)
+
+    def _entries(self, wanted: Array, record: np.dtype[np.void], symbol_count: int) -> Array:
+        """The entries of sections whose entries are all like `record`."""
         sizes = self.sections["size"][wanted].astype(np.int64)
         starts = self.sections["offset"][wanted].astype(np.int64)
-        entry = self.r.rela.itemsize
+        entry = record.itemsize
         counts = sizes // entry
         out = np.zeros(int(counts.sum()), RELOCATION)
         if not len(out):
             return out
-        aligned = starts - starts[0]
         if (sizes % entry).any() or (self.sections["entsize"][wanted] != entry).any():
             raise self.fail("a relocation section has entries of an unknown size", int(starts[0]))
-        if (aligned % 8).any():
+        word = self.r.size
+        each = entry // word  # words of an entry
+        if ((starts - starts[0]) % word).any():
             rows = np.concatenate(
                 [
-                    np.frombuffer(self.data, self.r.rela, int(c), int(s))
+                    np.frombuffer(self.data, record, int(c), int(s))
                     for s, c in zip(starts, counts, strict=True)
                 ]
             )
-            where, info, addend = rows["offset"], rows["info"], rows["addend"]
+            columns = [rows[name] for name in record.names or ()]
         else:
-            base = int(starts[0] % 8)
+            base = int(starts[0] % word)
             words = np.frombuffer(
-                self.data, f"{self.r.order}i8", (len(self.data) - base) // 8, base
+                self.data, f"{self.r.order}i{word}", (len(self.data) - base) // word, base
             )
-            first = (starts - base) // 8 - 3 * (np.cumsum(counts) - counts)
-            index = np.repeat(first, counts) + 3 * np.arange(len(out))
-            where, info, addend = words[index], words[index + 1], words[index + 2]
+            first = (starts - base) // word - each * (np.cumsum(counts) - counts)
+            index = np.repeat(first, counts) + each * np.arange(len(out))
+            columns = [words[index + i] for i in range(each)]
         targets = self.sections["info"][wanted].astype(np.int32)
         out["atom"] = np.repeat(targets, counts)
-        out["offset"] = where
+        info = columns[1]
+        if word == 4:  # offsets and symbols of 32-bit files have no sign
+            out["offset"] = columns[0].astype(np.uint32)
+            info = info.astype(np.uint32)
+        else:
+            out["offset"] = columns[0]
         out["symbol"] = (info >> self.r.symbol_shift) & 0xFFFFFFFF
         out["type"] = info & self.r.type_mask
-        out["addend"] = addend
+        if each == 3:
+            out["addend"] = columns[2]
         if (out["symbol"].view(np.uint32) >= symbol_count).any():
             raise self.fail("a relocation's symbol is out of range", int(starts[0]))
         limits = self.sections["size"][out["atom"]].astype(np.int64)
-        if ((out["offset"] < 0) | (out["offset"] > limits)).any():
+        wide = self.machine.absolute_types[np.minimum(out["type"], TYPES - 1)].astype(np.int64)
+        ends = out["offset"] + np.maximum(wide, np.where(self._stores(out["type"]), 4, 0))
+        if ((out["offset"] < 0) | (ends > limits)).any():
             raise self.fail("a relocation lies outside of its section", int(starts[0]))
         return out
 
@@ -275,11 +339,8 @@ def read(index: int, name: str, data: memoryview) -> Unit:
     atoms = np.zeros(len(atom_sections), ATOM)
     atoms["section"] = atom_sections
     atoms["size"] = sections["size"][atom_sections]
-    align = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
-    if (align & (align - 1)).any() or (atoms["size"] < 0).any():
-        raise f.fail("a section's alignment is no power of two", f.shoff)
-    atoms["align"] = align
-    atoms["flags"] = _atom_flags(types, flags, names16)[atom_sections]
+    atoms["align"] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
+    atoms["flags"] = _atom_flags(f, names16)[atom_sections]
 
     table, shndx, first, names, symbol_strings = f.symbols()
     symbols = _symbols(
@@ -290,6 +351,20 @@ def read(index: int, name: str, data: memoryview) -> Unit:
     info = sections["info"]
     if (is_rel & (info >= len(sections))).any():
         raise f.fail("a relocation section applies to no section", f.shoff)
+    if np.isin(types, _UNREAD_RELOCATIONS).any():
+        raise ObjectError(
+            "relocations in a compact form (CREL, RELR or Android's) are not supported",
+            member=name,
+            offset=f.shoff,
+            help="compile without them, for example without `-Wa,--crel`",
+        )
+    if b"__gnu_lto_slim" in names and (names16.astype("S9") == b".gnu.lto_").any():
+        raise ObjectError(
+            "this member holds GCC's intermediate code only, no machine code",
+            member=name,
+            offset=0,
+            help="compile it with `-ffat-lto-objects` or without `-flto`",
+        )
     wanted = np.flatnonzero(is_rel & allocated[np.where(is_rel, info, 0)])
     relocations = f.relocations(wanted, len(symbols))
 
@@ -342,8 +417,9 @@ def read(index: int, name: str, data: memoryview) -> Unit:
     )
 
 
-def _atom_flags(types: Array, flags: Array, names16: Array) -> Array:
-    """AtomFlag of every section: what lives of itself, and what linkers merge."""
+def _atom_flags(f: _Reader, names16: Array) -> Array:
+    """AtomFlag of every section: what lives of itself, what linkers merge, unwind indices."""
+    types, flags = f.types, f.section_flags
     root = (flags & elf.SHF_GNU_RETAIN != 0) | (types == elf.SHT_NOTE)
     root |= np.isin(types, (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY))
     # the same as sections of plain contents, as older compilers and assembly write them
@@ -354,7 +430,10 @@ def _atom_flags(types: Array, flags: Array, names16: Array) -> Array:
     prefix = names16.astype("S12")
     root |= np.isin(prefix, (b".init_array.", b".fini_array."))
     out = np.where(root, AtomFlag.ROOT, 0).astype(np.uint32)
-    out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
+    if f.machine.strings:
+        out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
+    if f.machine.index_type:
+        out[types == f.machine.index_type] |= np.uint32(AtomFlag.SEPARATE | AtomFlag.ORDERED)
     return out
 
 
@@ -365,7 +444,7 @@ def _symbols(table: Array, shndx: Int32, reserved: Bool, section_atom: Int32) ->
     atom[inside] = section_atom[shndx[inside]]
     atom[inside & (atom == -1)] = Place.ELSEWHERE
     atom[reserved & (shndx == elf.SHN_ABS)] = Place.ABSOLUTE
-    atom[reserved & (shndx == elf.SHN_COMMON)] = Place.COMMON
+    atom[reserved & np.isin(shndx, (elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))] = Place.COMMON
     symbols["atom"] = atom
     symbols["kind"] = table["info"] & 0xF
     symbols["binding"] = _BINDINGS[table["info"] >> 4]

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
+from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
-from cargo_strip_hook.objects.elf.machine import Field, Machine, Relaxation
+from cargo_strip_hook.objects.elf.fields import Field
+from cargo_strip_hook.objects.elf.machine import TYPES, Machine, Relaxation
 from cargo_strip_hook.objects.model import (
     Array,
     AtomFlag,
@@ -58,15 +60,20 @@ class Settled:
     addend: Int64
 
 
-def settle(program: Program, machine: Machine, live: Bool, placed: Placed, skip: Bool) -> Settled:
+def settle(
+    program: Program, machine: Machine, live: Bool, placed: Placed, skip: Bool, by_name: Bool
+) -> Settled:
     """Rewrite the relocations of all live atoms; changes `placed.blob` where they are settled.
 
-    `skip` marks atoms whose relocations are not written. Raises `LinkError` for a reference that
-    cannot be kept.
+    `skip` marks atoms whose relocations are not written, `by_name` those that need a symbol of
+    their own for each target. Raises `LinkError` for a reference that cannot be kept.
     """
     every = program.relocations
-    wanted = live[every["atom"]] & ~skip[every["atom"]] & (every["type"] != 0)
-    rows = every[wanted]
+    wanted = live[every["atom"]] & ~skip[every["atom"]]
+    nothing = every["type"] == 0  # R_*_NONE, whatever the architecture
+    if machine.keeps_none:
+        nothing &= ~_asks_for_library(program, placed, every, wanted & nothing)
+    rows = every[wanted & ~nothing]
     definition = program.definition[rows["symbol"]].astype(np.int64)
     atom = rows["atom"]
     kind = rows["type"].astype(np.int64)
@@ -103,13 +110,24 @@ def settle(program: Program, machine: Machine, live: Bool, placed: Placed, skip:
         plain & code & ~placed.large[target_section],
     )
 
-    small = np.minimum(kind, 4095)
-    field = np.where(kind < 4096, machine.field_types[small], Field.NONE)
+    small = np.minimum(kind, TYPES - 1)
+    field = np.where(kind < TYPES, machine.relative_types[small], Field.NONE)
     inside = plain & ~mergeable & (field != Field.NONE) & (target_section == section)
-    done = inside & _store(placed, field, section, offset, target + addend - offset, inside)
+    done = inside & _store_distances(
+        machine, placed, field, section, offset, target + addend - offset, inside
+    )
 
     by_section = program.symbols["kind"][rows["symbol"]] == elf.STT_SECTION
-    direct = plain & (~mergeable | by_section) & (kind < 4096) & machine.direct_types[small]
+    direct = plain & (~mergeable | by_section) & (kind < TYPES) & machine.direct_types[small]
+    direct &= exact(program, machine, placed, definition, target_section, symbol_kind)
+    # the addend is a place in the section here: as any linker's -r, whatever the type
+    direct |= plain & mergeable & by_section
+    direct &= ~by_name[atom]
+    if machine.rel:
+        direct &= ~done
+        _store_addends(
+            program, machine, placed, rows, small, section, offset, addend + target, direct
+        )
     addend[direct] += target[direct]
     result = np.where(direct, ~target_section.astype(np.int64), definition)
 
@@ -148,10 +166,10 @@ def _relax(
     Source: x86-64 psABI, section B.2 ("Optimize GOTPCRELX Relocations"). The bytes before the
     field say which instruction it is; addend -4 says that nothing follows the field.
     """
-    relaxation = machine.relaxation_types[np.minimum(kind, 4095)]
+    relaxation = machine.relaxation_types[np.minimum(kind, TYPES - 1)]
     found = np.flatnonzero(
         candidates
-        & (kind < 4096)
+        & (kind < TYPES)
         & (relaxation == Relaxation.X86_64_GOT)
         & (addend == -4)
         & (rows["offset"] >= 3)
@@ -175,37 +193,92 @@ def _relax(
     return kind, offset
 
 
-def _store(
-    placed: Placed, field: Array, section: Int32, offset: Int64, value: Int64, which: Bool
+def exact(
+    program: Program,
+    machine: Machine,
+    placed: Placed,
+    definition: Int64,
+    target_section: Int32,
+    symbol_kind: Array,
+) -> Bool:
+    """Whether section + addend says all that a symbol says."""
+    exact = np.ones(len(definition), np.bool_)
+    if machine.entry_bits:
+        exact &= program.symbols["native"][definition] & machine.entry_bits == 0
+    if machine.thumb:
+        exact &= (symbol_kind != elf.STT_FUNC) | (program.symbols["value"][definition] & 1 == 0)
+    if machine.code_align is not None:
+        exact &= ~placed.executable[target_section]
+    return exact
+
+
+def _asks_for_library(program: Program, placed: Placed, rows: Array, which: Bool) -> Bool:
+    """The first R_*_NONE of each output section that names an undefined symbol."""
+    found = np.zeros(len(rows), np.bool_)
+    candidates = np.flatnonzero(which)
+    definition = program.definition[rows["symbol"][candidates]].astype(np.int64)
+    null = np.isin(definition, program.symbol_base)
+    outside = (program.symbols["atom"][definition] == Place.UNDEFINED) & ~null
+    candidates, definition = candidates[outside], definition[outside]
+    section = placed.section[rows["atom"][candidates]].astype(np.int64)
+    _, first = np.unique(section * len(program.symbols) + definition, return_index=True)
+    found[candidates[first]] = True
+    return found
+
+
+def _store_distances(
+    machine: Machine,
+    placed: Placed,
+    field: Array,
+    section: Int32,
+    offset: Int64,
+    value: Int64,
+    which: Bool,
 ) -> Bool:
     """Store the values of pc-relative fields; True where that was done (the value fits)."""
     done = np.zeros(len(field), np.bool_)
-    for kind, width in ((Field.REL32, 4), (Field.REL64, 8)):
+    for kind in sorted(set(machine.relative.values())):
         rows = np.flatnonzero(which & (field == kind))
-        if width == 4:
-            rows = rows[np.abs(value[rows]) < 1 << 31]
-        at = placed.start[section[rows]] + offset[rows]
-        octets = value[rows].astype(f"<i{width}").view(np.uint8).reshape(-1, width)
-        placed.blob[at[:, None] + np.arange(width)] = octets
-        done[rows] = True
-    for kind, bits, shift in (
-        (Field.A64_BRANCH26, 26, 0),
-        (Field.A64_BRANCH19, 19, 5),
-        (Field.A64_BRANCH14, 14, 5),
-    ):
-        rows = np.flatnonzero(which & (field == kind))
-        if not len(rows):
-            continue
-        distance = value[rows] >> 2
-        rows = rows[(value[rows] & 3 == 0) & (np.abs(distance) < 1 << (bits - 1))]
-        at = (placed.start[section[rows]] + offset[rows])[:, None] + np.arange(4)
-        word = placed.blob[at].reshape(-1, 4).copy().view("<u4").reshape(-1)
-        mask = np.uint32(((1 << bits) - 1) << shift)
-        field_value = ((value[rows] >> 2) << shift).astype(np.uint32) & mask
-        word = (word & ~mask) | field_value
-        placed.blob[at] = word.astype("<u4").view(np.uint8).reshape(-1, 4)
-        done[rows] = True
+        rows = rows[fields.fits(kind, value[rows])]
+        if len(rows):
+            at = placed.start[section[rows]] + offset[rows]
+            fields.store(placed.blob, at, kind, value[rows], machine.order)
+            done[rows] = True
     return done
 
 
-__all__ = ["Placed", "Settled", "settle"]
+def _store_addends(
+    program: Program,
+    machine: Machine,
+    placed: Placed,
+    rows: Array,
+    kind: Int64,
+    section: Int32,
+    offset: Int64,
+    addend: Int64,
+    direct: Bool,
+) -> None:
+    """Store the new addends of `direct` in the contents; takes those out that do not fit.
+
+    An address may be any 32-bit number, with or without sign.
+    """
+    field = machine.implicit_types[kind]
+    stored = np.zeros(len(rows), np.bool_)
+    for which in sorted(set(machine.implicit.values())):
+        mine = np.flatnonzero(direct & (field == which))
+        if which != Field.BITS32:
+            mine = mine[fields.fits(which, addend[mine])]
+        if len(mine):
+            at = placed.start[section[mine]] + offset[mine]
+            fields.store(placed.blob, at, which, addend[mine], machine.order)
+            stored[mine] = True
+    lost = direct & ~stored
+    if lost.any():
+        target = program.symbols["atom"][program.definition[rows["symbol"]]]
+        merged = program.atoms["flags"][np.where(lost, target, 0)] & AtomFlag.MERGEABLE != 0
+        if (lost & merged).any():
+            raise LinkError(f"{_where(program, rows, lost & merged)} cannot hold its new addend")
+    direct &= stored
+
+
+__all__ = ["Placed", "Settled", "exact", "settle"]

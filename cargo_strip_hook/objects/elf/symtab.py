@@ -99,7 +99,8 @@ def build(
     here = (place >= 0) & live[at] & (placed.section[at] >= 0)
     wins = program.definition == np.arange(len(symbols))
 
-    is_global = placed.kept & (here | (place == Place.COMMON)) & wins
+    unplaced = (place == Place.COMMON) | (place == Place.ABSOLUTE)
+    is_global = placed.kept & (here | unplaced) & wins
     needed = np.zeros(len(symbols), np.bool_)
     needed[used_rows] = True
     null = program.symbol_base[:-1]  # the first symbol of each file stands for "no symbol"
@@ -109,7 +110,7 @@ def build(
     mapping, mapping_names = _mapping_symbols(program, machine, here, placed)
     local = (needed & ~is_global & ~undefined) | named
     local_rows = np.flatnonzero(local | mapping)
-    if machine.mapping_symbols and len(local_rows):
+    if machine.mapping and len(local_rows):
         local_rows = _without_repeats(symbols, placed, local_rows, mapping, mapping_names)
     strings = StringTable()
     local_names: list[bytes] = []
@@ -140,25 +141,30 @@ def build(
 
     chosen = symbols[rows_]
     body = table[first:]
-    atoms = np.where(chosen["atom"] >= 0, chosen["atom"], 0)
     defined = chosen["atom"] >= 0
     kind = chosen["kind"].copy()
     # a section symbol that needs an entry of its own is a plain local label now
-    kind[kind == elf.STT_SECTION] = np.where(
-        placed.tls[placed.section[atoms]], elf.STT_TLS, elf.STT_NOTYPE
-    )[kind == elf.STT_SECTION]
+    labels = np.flatnonzero(kind == elf.STT_SECTION)
+    kind[labels] = np.where(
+        placed.tls[placed.section[chosen["atom"][labels]]], elf.STT_TLS, elf.STT_NOTYPE
+    )
     binding = _BINDING_BITS[chosen["binding"]]
     binding[: len(local_rows)] = elf.STB_LOCAL
-    weak = _weak_references(program, rows_[len(local_rows) + len(globals_) :])
+    weak = _weak_references(program, live, rows_[len(local_rows) + len(globals_) :])
     binding[len(local_rows) + len(globals_) :] = np.where(weak, elf.STB_WEAK, elf.STB_GLOBAL)
     body["info"] = (binding << 4) | kind
     body["other"] = chosen["native"]
-    body["value"] = np.where(defined, placed.offset[atoms] + chosen["value"], chosen["value"])
+    missing = rows_[len(local_rows) + len(globals_) :]
+    body["other"][len(local_rows) + len(globals_) :] &= np.uint8(0xFC)
+    body["other"][len(local_rows) + len(globals_) :] |= _strictest(program, missing)
+    body["value"] = chosen["value"]
+    body["value"][defined] += placed.offset[chosen["atom"][defined]].astype(np.uint64)
     body["value"][chosen["atom"] == Place.UNDEFINED] = 0
     body["size"] = np.where(chosen["atom"] == Place.UNDEFINED, 0, chosen["size"])
     names = [*local_names, *(n for n, _ in globals_), *(n for n, _ in outside)]
     body["name"] = [strings.add(n) for n in names]
-    sections = np.where(defined, header_index[placed.section[atoms]], elf.SHN_UNDEF)
+    sections = np.full(len(chosen), elf.SHN_UNDEF, np.int64)
+    sections[defined] = header_index[placed.section[chosen["atom"][defined]]]
     # reserved indices are negative here, to be told apart from real ones
     sections[chosen["atom"] == Place.ABSOLUTE] = -elf.SHN_ABS
     sections[chosen["atom"] == Place.COMMON] = -elf.SHN_COMMON
@@ -202,10 +208,15 @@ def _for_people(program: Program, here: Bool, placed: Placed, strip: Strip) -> B
 def _mapping_symbols(
     program: Program, machine: Machine, here: Bool, placed: Placed
 ) -> tuple[Bool, dict[int, bytes]]:
-    """The `$x` and `$d` symbols of live code. Source: AAELF64, "Mapping symbols"."""
+    """The symbols that tell code from data in live code.
+
+    Sources: AAELF64 and AAELF32, "Mapping symbols"; RISC-V ELF psABI, section 8.3.1 (where a
+    `$x` may name an instruction set).
+    """
     found = np.zeros(len(program.symbols), np.bool_)
     names: dict[int, bytes] = {}
-    if not machine.mapping_symbols:
+    letters = {b"$%c" % letter for letter in machine.mapping}
+    if not letters:
         return found, names
     symbols = program.symbols
     candidates = here & (symbols["kind"] == elf.STT_NOTYPE) & (symbols["size"] == 0)
@@ -216,11 +227,11 @@ def _mapping_symbols(
         table = unit.native.symbol_strings
         for local, start in zip(rows.tolist(), unit.symbols["name"][rows].tolist(), strict=True):
             head = bytes(table[start : start + 3])
-            if head[:2] in (b"$x", b"$d") and head[2:3] in (b"\0", b"."):
+            if head[:2] in letters and (head[2:3] in (b"\0", b".") or head == b"$xr"):
                 row = base + local
                 if placed.executable[placed.section[symbols["atom"][row]]]:
                     found[row] = True
-                    names[row] = head[:2]
+                    names[row] = symbol_name(program, row) if head == b"$xr" else head[:2]
     return found, names
 
 
@@ -232,21 +243,37 @@ def _without_repeats(
     atoms = symbols["atom"][mine]
     section = placed.section[atoms]
     where = placed.offset[atoms] + symbols["value"][mine]
-    code = np.array([names[r] == b"$x" for r in mine.tolist()], np.bool_)
+    code = np.array([names[r] for r in mine.tolist()], np.bytes_)
     order = np.lexsort((mine, where, section))
     section, code = section[order], code[order]
     repeat = np.zeros(len(mine), np.bool_)
     repeat[1:] = (section[1:] == section[:-1]) & (code[1:] == code[:-1])
-    return np.setdiff1d(rows, mine[order[repeat]])
+    return rows[~np.isin(rows, mine[order[repeat]])]
 
 
-def _weak_references(program: Program, rows: Array) -> Bool:
-    """Whether all references to each undefined symbol of `rows` are weak."""
+def _weak_references(program: Program, live: Bool, rows: Array) -> Bool:
+    """Whether all references of live code to each undefined symbol of `rows` are weak."""
     if not len(rows):
         return np.zeros(0, np.bool_)
-    strong = np.zeros(len(program.symbols), np.bool_)
-    mask = (program.symbols["binding"] == Binding.GLOBAL) & (
-        program.symbols["atom"] == Place.UNDEFINED
-    )
-    strong[program.definition[mask]] = True
+    symbols = program.symbols
+    used = np.zeros(len(symbols), np.bool_)
+    used[program.relocations["symbol"][live[program.relocations["atom"]]]] = True
+    outside = symbols["atom"] == Place.UNDEFINED
+    strong = np.zeros(len(symbols), np.bool_)
+    strong[program.definition[used & outside & (symbols["binding"] == Binding.GLOBAL)]] = True
     return ~strong[rows]
+
+
+def _strictest(program: Program, rows: Array) -> Array:
+    """The most constraining visibility of all references to each undefined symbol of `rows`.
+
+    Source: gABI, "Symbol Visibility": internal, hidden, protected, then default.
+    """
+    if not len(rows):
+        return np.zeros(0, np.uint8)
+    symbols = program.symbols
+    rank = np.where(symbols["visibility"] == 0, 4, symbols["visibility"])
+    strict = np.flatnonzero((rank < 4) & (symbols["binding"] != Binding.LOCAL))
+    best = np.full(len(symbols), 4, np.uint8)
+    np.minimum.at(best, program.definition[strict], rank[strict])
+    return best[rows] & 3

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.model import (
     EDGE,
     Array,
@@ -106,21 +107,33 @@ class JoinedFrame:
 
     `offset[i]` belongs to `records[i]`, a program-wide atom number; equal CIEs share an offset.
     `shared` are the CIEs that another one stands for: their relocations are not written.
+    `cies` are all CIEs.
     """
 
     contents: Array  # uint8
     records: Int32
     offset: Int64
     shared: Int32
+    cies: Int32
+
+
+def is_cie(program: Program) -> Bool:
+    """bool for each atom: whether it is a CIE, live or not."""
+    kind = program.atoms["flags"] & (AtomFlag.SEPARATE | AtomFlag.ORDERED)
+    found: Bool = kind == AtomFlag.SEPARATE
+    links = program.edges[found[program.edges["source"]]]
+    found[links["source"]] = False
+    return found
 
 
 def join_eh_frame(program: Program, live: Bool, order: str) -> JoinedFrame:
     """Put the live records of all units behind one another, equal CIEs only once."""
-    separate = program.atoms["flags"] & AtomFlag.SEPARATE != 0
+    kind = program.atoms["flags"] & (AtomFlag.SEPARATE | AtomFlag.ORDERED)
+    separate = kind == AtomFlag.SEPARATE
     records = np.flatnonzero(live & separate).astype(np.int32)
     if not len(records):
         empty = np.zeros(0, np.int32)
-        return JoinedFrame(np.zeros(0, np.uint8), empty, np.zeros(0, np.int64), empty)
+        return JoinedFrame(np.zeros(0, np.uint8), empty, np.zeros(0, np.int64), empty, empty)
     position = np.full(len(program.atoms), -1, np.int64)
     position[records] = np.arange(len(records))
     inner = separate[program.edges["source"]] & separate[program.edges["target"]]
@@ -146,7 +159,7 @@ def join_eh_frame(program: Program, live: Bool, order: str) -> JoinedFrame:
         unit = program.units[int(units[first])]
         mine = slice(first, end)
         # an object has one .eh_frame as compilers write it, but nothing forbids several
-        for section in np.unique(program.atoms["section"][records[mine]]).tolist():
+        for section in unique(program.atoms["section"][records[mine]]).tolist():
             chosen = np.flatnonzero(
                 written[mine] & (program.atoms["section"][records[mine]] == section)
             )
@@ -165,7 +178,13 @@ def join_eh_frame(program: Program, live: Bool, order: str) -> JoinedFrame:
     fde = position[links["source"]]
     cie = position[links["target"]]
     words[offset[fde] // 4 + 1] = offset[fde] + 4 - offset[cie]
-    return JoinedFrame(words.view(np.uint8), records, offset, records[~written].astype(np.int32))
+    return JoinedFrame(
+        words.view(np.uint8),
+        records,
+        offset,
+        records[~written].astype(np.int32),
+        records[~is_fde],
+    )
 
 
 def _equal_cies(program: Program, cies: Array, units: Array) -> dict[int, int]:

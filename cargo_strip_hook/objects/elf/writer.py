@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.job import PrelinkRequest, Statistics, Strip
+from cargo_strip_hook.objects.arrays import unique
+from cargo_strip_hook.objects.elf import attributes, notes, symtab
 from cargo_strip_hook.objects.elf import debug as dbg
 from cargo_strip_hook.objects.elf import layouts as elf
-from cargo_strip_hook.objects.elf import notes, symtab
 from cargo_strip_hook.objects.elf.buckets import SectionKind
+from cargo_strip_hook.objects.elf.index import add_tables, is_ordered
 from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.relocate import Placed, Settled, settle
 from cargo_strip_hook.objects.elf.unwind import JoinedFrame, join_eh_frame
@@ -28,6 +31,7 @@ from cargo_strip_hook.objects.model import (
 )
 from cargo_strip_hook.objects.pages import release
 
+_FILE_ALIGN = 4096  # bytes
 MARKER_SECTION = b".cargo-strip-hook"
 
 Chunk = bytes | bytearray | memoryview
@@ -57,40 +61,41 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     """Make the object. Raises `LinkError` for a reference that cannot be kept."""
     first = program.units[0].native
     machine: Machine = first.machine
+    layout = add_tables(program, live, layout)
     frame = join_eh_frame(program, live, first.records.order)
-    placed = _place(program, machine, layout, frame, request)
+    placed = _place(program, machine, layout, frame)
     skip = np.zeros(len(program.atoms), np.bool_)
     skip[frame.shared] = True
-    settled = settle(program, machine, live, placed, skip)
+    # linkers merge CIEs that have the same bytes and personality symbol, whatever its addend
+    by_name = np.zeros(len(program.atoms), np.bool_)
+    by_name[frame.cies] = True
+    settled = settle(program, machine, live, placed, skip, by_name)
     debug: list[dbg.DebugSection] = []
     code_sections = len(placed.start)
     if request.strip is Strip.NONE:
-        debug = dbg.collect(
-            program, machine, live, placed.section, placed.offset, placed.kept, code_sections
-        )
+        debug = dbg.collect(program, machine, live, placed)
     count = code_sections + len(debug)
     header_index = np.arange(1, count + 1)
-    used = np.unique(
-        np.concatenate([np.unique(settled.target), *(d.used_targets() for d in debug)])
-    )
+    used = unique(np.concatenate([unique(settled.target), *(d.used_targets() for d in debug)]))
     table = symtab.build(program, machine, live, placed, header_index, used, request.strip)
 
-    live_units = np.unique(program.unit_of(np.flatnonzero(live)))
+    live_units = unique(program.unit_of(np.flatnonzero(live)))
     real = [program.units[i] for i in live_units.tolist() if program.units[i].index >= 0]
     merged = notes.merge(real, machine)
+    flags, properties = attributes.merge(real, machine)
     sections = _code(program, layout, placed, frame, header_index)
     sections += [_debug_section(program, d) for d in debug]
-    relas = _relas(first.records, settled, debug, table, count)
-    sections += _notes(merged, request.marker)
+    relas = _relas(machine, first.records, settled, debug, table, count)
+    sections += _notes(first.records, merged, properties, request.marker)
     symtab_index = len(sections) + len(relas) + 1
     sections += [
         _Section(
-            b".rela" + sections[number].name,
-            elf.SHT_RELA,
+            (b".rel" if machine.rel else b".rela") + sections[number].name,
+            elf.SHT_REL if machine.rel else elf.SHT_RELA,
             elf.SHF_INFO_LINK,
             sum(r.nbytes for r in rows),
-            8,
-            first.records.rela.itemsize,
+            first.records.size,
+            rows[0].itemsize,
             symtab_index,
             number + 1,
             lambda rows=rows: map(octets, rows),  # type: ignore[misc]
@@ -99,7 +104,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     ]
     sections += _tables(first.records, table, symtab_index)
     warnings = _warnings(program, placed, live, merged)
-    size, chunks = _file(sections, program)
+    size, chunks = _file(sections, program, flags)
     return Image(
         size,
         chunks,
@@ -116,7 +121,6 @@ def _place(
     machine: Machine,
     layout: Layout,
     frame: JoinedFrame,
-    request: PrelinkRequest,
 ) -> Placed:
     """Copy the contents of every live atom to where it goes."""
     count = len(layout.sections) + (1 if len(frame.records) else 0)
@@ -139,16 +143,17 @@ def _place(
     if len(frame.records):
         blob[int(start[-1]) :] = frame.contents
     target = octets(blob)
+    padding = np.frombuffer(machine.padding, np.uint8)
     for number, out in enumerate(layout.sections):
         kind = layout.buckets[out.bucket].descriptor
         if kind.type == elf.SHT_NOBITS:
             continue
         base = int(start[number])
         if kind.flags & elf.SHF_EXECINSTR:
-            blob[base : base + out.size] = machine.padding[0]
+            _fill(blob[base : base + out.size], padding)
         _copy(program, out.atoms, base + offset[out.atoms], target)
     kept = np.zeros(len(program.symbols), np.bool_)
-    kept[[program.globals[name.encode()] for name in request.exports]] = True
+    kept[list(program.exported)] = True
     return Placed(
         section,
         offset,
@@ -159,6 +164,14 @@ def _place(
         flags & elf.SHF_X86_64_LARGE != 0,
         kept,
     )
+
+
+def _fill(room: Array, padding: Array) -> None:
+    """Fill `room` with repetitions of `padding` (uint8)."""
+    step = len(padding)
+    whole = len(room) // step * step
+    room[:whole].reshape(-1, step)[:] = padding
+    room[whole:] = padding[: len(room) - whole]
 
 
 def _copy(program: Program, atoms: Array, where: Int64, target: memoryview) -> None:
@@ -206,10 +219,13 @@ def _code(
         )
     if len(frame.records):
         view = blob[int(placed.start[-1]) :]
+        word = program.units[0].native.records.size
         kind_of = program.units[int(program.unit_of(frame.records[:1])[0])].native
         kind_number = int(kind_of.sections["type"][int(program.atoms["section"][frame.records[0]])])
         sections.append(
-            _Section(b".eh_frame", kind_number, elf.SHF_ALLOC, len(view), 8, chunks=lambda: [view])
+            _Section(
+                b".eh_frame", kind_number, elf.SHF_ALLOC, len(view), word, chunks=lambda: [view]
+            )
         )
     return sections
 
@@ -227,13 +243,14 @@ def _debug_section(program: Program, section: dbg.DebugSection) -> _Section:
 
 
 def _relas(
+    machine: Machine,
     records: elf.Records,
     settled: Settled,
     debug: list[dbg.DebugSection],
     table: symtab.SymbolTable,
     count: int,
 ) -> list[tuple[int, list[Array]]]:
-    """(output section number, RELA rows in pieces) of every section that has relocations."""
+    """(output section number, REL or RELA rows in pieces) of every section that has relocations."""
 
     def entries(targets: Array) -> Array:
         symbol = np.where(
@@ -244,9 +261,16 @@ def _relas(
         info: Array = symbol.astype(np.uint64) << np.uint64(records.symbol_shift)
         return info
 
+    if len(table.rows) > 1 << (records.bits - records.symbol_shift):
+        raise LinkError(
+            f"{len(table.rows)} symbols are too many for a {records.bits}-bit object",
+            help="export less, or strip with `--strip symbols`",
+        )
     found: list[tuple[int, list[Array]]] = []
-    rows = np.zeros(len(settled.section), records.rela)
-    rows["offset"], rows["addend"] = settled.offset, settled.addend
+    rows = np.zeros(len(settled.section), records.rel if machine.rel else records.rela)
+    rows["offset"] = settled.offset
+    if not machine.rel:
+        rows["addend"] = settled.addend
     rows["info"] = entries(settled.target) | settled.type.astype(np.uint64)
     code = count - len(debug)
     borders = np.searchsorted(settled.section, np.arange(code + 1))
@@ -262,8 +286,24 @@ def _relas(
     return found
 
 
-def _notes(merged: notes.Notes, marker: bytes) -> list[_Section]:
+def _notes(
+    records: elf.Records,
+    merged: notes.Notes,
+    properties: attributes.Attributes | None,
+    marker: bytes,
+) -> list[_Section]:
     sections = []
+    if properties is not None:
+        sections.append(
+            _Section(
+                properties.name,
+                properties.type,
+                0,
+                len(properties.contents),
+                1,
+                chunks=lambda: [properties.contents],
+            )
+        )
     if merged.properties:
         sections.append(
             _Section(
@@ -271,7 +311,7 @@ def _notes(merged: notes.Notes, marker: bytes) -> list[_Section]:
                 elf.SHT_NOTE,
                 elf.SHF_ALLOC,
                 len(merged.properties),
-                8,
+                records.size,
                 chunks=lambda: [merged.properties],
             )
         )
@@ -298,7 +338,7 @@ def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) 
             elf.SHT_SYMTAB,
             0,
             rows.nbytes,
-            8,
+            records.size,
             records.symbol.itemsize,
             symtab_index + (2 if wide else 1),
             table.first_global,
@@ -333,14 +373,15 @@ def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) 
     return sections
 
 
-def _file(sections: list[_Section], program: Program) -> tuple[int, Iterator[Chunk]]:
+def _file(sections: list[_Section], program: Program, flags: int) -> tuple[int, Iterator[Chunk]]:
     """Sizes, headers and the stream of the whole file. Source: gABI, "Object Files"."""
     native = program.units[0].native
     records: elf.Records = native.records
     names = symtab.StringTable()
     # `.rela.text` also holds `.text`
-    tails = {s.name[5:]: s.name for s in sections if s.type == elf.SHT_RELA}
-    starts = {name: names.add(whole) + 5 for name, whole in tails.items()}
+    prefix = {elf.SHT_RELA: 5, elf.SHT_REL: 4}
+    tails = {s.name[prefix[s.type] :]: s for s in sections if s.type in prefix}
+    starts = {name: names.add(s.name) + prefix[s.type] for name, s in tails.items()}
     name_offsets = [starts[s.name] if s.name in starts else names.add(s.name) for s in sections]
     shstrtab_name = names.add(b".shstrtab")
     raw_names = names.bytes()
@@ -353,7 +394,9 @@ def _file(sections: list[_Section], program: Program) -> tuple[int, Iterator[Chu
     at = records.header.size
     for i, section in enumerate(sections, start=1):
         if section.type != elf.SHT_NOBITS:
-            at = -(-at // section.align) * section.align
+            # a file need not be aligned as memory is: gABI asks that of sh_addr only
+            step = min(section.align, _FILE_ALIGN)
+            at = -(-at // step) * step
         headers[i] = (
             name_offsets[i - 1],
             section.type,
@@ -385,7 +428,7 @@ def _file(sections: list[_Section], program: Program) -> tuple[int, Iterator[Chu
         0,
         0,
         shoff,
-        native.flags,
+        flags,
         records.header.size,
         0,
         0,
@@ -415,7 +458,9 @@ def _file(sections: list[_Section], program: Program) -> tuple[int, Iterator[Chu
 
 def _placement(program: Program, live: Bool, placed: Placed) -> Array:
     atoms = np.flatnonzero(
-        live & (program.atoms["flags"] & AtomFlag.SEPARATE == 0) & (program.atoms["section"] >= 0)
+        live
+        & ((program.atoms["flags"] & AtomFlag.SEPARATE == 0) | is_ordered(program))
+        & (program.atoms["section"] >= 0)
     )
     members = np.array([u.index for u in program.units], np.int32)
     out = np.zeros(len(atoms), PLACEMENT)
@@ -430,7 +475,7 @@ def _placement(program: Program, live: Bool, placed: Placed) -> Array:
 
 def _statistics(program: Program, live: Bool, table: symtab.SymbolTable) -> Statistics:
     defined = (program.symbols["binding"] != Binding.LOCAL) & (program.symbols["atom"] >= 0)
-    section = program.atoms["flags"] & AtomFlag.SEPARATE == 0
+    section = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) | is_ordered(program)
     return Statistics(
         members_used=sum(1 for u in program.units if u.index >= 0),
         sections_total=int(section.sum()),

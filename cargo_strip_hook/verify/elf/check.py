@@ -19,6 +19,7 @@ from cargo_strip_hook.verify.elf.read import (
     Damaged,
     Objects,
     read_objects,
+    unique,
 )
 from cargo_strip_hook.verify.index import Listing
 
@@ -66,7 +67,7 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
     if claim.placement is None:
         used = [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
     else:
-        used = np.unique(claim.placement["member"]).tolist()
+        used = unique(claim.placement["member"]).tolist()
         if used and not 0 <= used[0] <= used[-1] < len(original.members):
             findings.add("placement", "names a member that the original has not")
             return None
@@ -92,7 +93,7 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
     whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
     for i in np.flatnonzero(~whole)[:3].tolist():
         findings.add("placement", f"row {i} is not a whole section")
-    if len(np.unique(section)) != len(section):
+    if len(unique(section)) != len(section):
         findings.add("placement", "a section is placed twice")
     row = np.full(len(before.sections), -1, np.int64)
     row[section] = np.arange(len(rows))

@@ -17,6 +17,7 @@ from cargo_strip_hook.verify.elf.read import (
     STT_SECTION,
     Array,
     Objects,
+    unique,
 )
 
 # A place in the result is one number: section and offset. Offsets stay far below the step, so
@@ -265,6 +266,6 @@ def _set_end(pair: Pair, name: bytes) -> int | None:
         return None
     starts = pair.place[rows]
     ends = starts + pair.placement["size"][rows]
-    if len(np.unique(starts >> STEP)) > 1:
+    if len(unique(starts >> STEP)) > 1:
         pair.findings.add("a linker-made set is in several sections", called.decode("latin-1"))
     return int(starts.min() if prefix == b"__start_" else ends.max())

@@ -20,6 +20,7 @@ from cargo_strip_hook.verify.elf.read import (
     SHT_PROGBITS,
     Array,
     spread,
+    unique,
 )
 from cargo_strip_hook.verify.elf.relocations import Changed
 
@@ -41,6 +42,7 @@ _PREFIXES = (
     b".tdata",
     b".tbss",
 )
+_LINKONCE = ".gnu.linkonce."
 _CONSTRUCTORS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
 
 
@@ -132,13 +134,17 @@ def _check_names(pair: Pair, number: Array) -> None:
         name = pair.after.section_name(int(rows["out_section"][order[first]])).encode()
         if not name.startswith(b".") and not pair.complete:
             continue
-        kinds = np.unique(kind[chosen]).tolist()
+        kinds = unique(kind[chosen]).tolist()
         if kinds == [-1]:
             # not known to linkers: keeps its name, but sets are renamed
             olds = {pair.before.section_name(int(i)) for i in chosen}
             new = name.decode()
+            # of two files with a section `.gnu.linkonce.t.f` a linker drops one: the name must go
             good = all(
-                old == new or old.isidentifier() or (new and old.startswith(f"{new}."))
+                old == new
+                or old.isidentifier()
+                or (new and old.startswith(f"{new}."))
+                or (old.startswith(_LINKONCE) and not new.startswith(_LINKONCE))
                 for old in olds
             )
         else:

@@ -433,3 +433,20 @@ class _Reader:
         )
         layout = np.dtype(f"{self.layouts.order}u4")
         return gather(self.data, start[owner] + inside, layout).astype(np.int64)
+
+
+def unique(values: Array) -> Array:
+    """The values, sorted, each once. `np.unique` imports `numpy.ma`, a tenth of a short run."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return np.asarray(ordered[first])
+
+
+def is_among(values: Array, among: Array) -> Array:
+    """bool for each value: whether `among` has it, as `np.isin` says (see `unique`)."""
+    ordered = unique(among)
+    if not len(ordered):
+        return np.zeros(len(values), np.bool_)
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[at] == values)

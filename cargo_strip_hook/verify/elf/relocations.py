@@ -8,7 +8,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.elf.machine import TYPES, VALUE_WIDTH, Use, Value
 from cargo_strip_hook.verify.elf.mapping import STEP, Kind, Pair, Resolution
-from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS, Array, gather
+from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS, Array, gather, unique
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _settled(
     width = np.zeros(len(gone), np.int64)
     moved = np.zeros(len(gone), np.int64)
     good = np.zeros(len(gone), np.bool_)
-    for value in np.unique(how[may]).tolist():
+    for value in unique(how[may]).tolist():
         which = np.flatnonzero(may & (how == value))
         width[which] = VALUE_WIDTH[Value(value)]
         good[which] = _stored(pair, Value(value), place[which], target[which], old[which])

@@ -37,6 +37,7 @@ from cargo_strip_hook.verify.elf.read import (
     STT_TLS,
     Array,
     Objects,
+    unique,
 )
 from cargo_strip_hook.verify.marker import SECTION_NAME
 
@@ -201,7 +202,7 @@ def _check_relocations(after: Objects, findings: Findings) -> None:
     facts = machine(after.machine)
     total = np.cumsum(after.sections["size"][tables] // 16)
     batches = np.searchsorted(total, np.arange(0, int(total[-1]) if len(tables) else 0, _BATCH))
-    for part in np.split(tables, np.unique(batches[1:])) if len(tables) else ():
+    for part in np.split(tables, unique(batches[1:])) if len(tables) else ():
         found = after.relocations(part)
         width = facts.width[np.minimum(found["type"], TYPES - 1)]
         size = after.sections["size"][found["section"]]
@@ -362,7 +363,7 @@ class _View(io.RawIOBase):
 
 def check_against_members(before: Objects, after: Objects, findings: Findings) -> None:
     """What the members agree on in the file header is what the result says."""
-    flags = np.unique(before.header["flags"])
+    flags = unique(before.header["flags"])
     if len(flags) == 1 and after.header["flags"][0] != flags[0]:
         findings.add(
             "the file header", f"has flags {after.header['flags'][0]:#x}, not {flags[0]:#x}"

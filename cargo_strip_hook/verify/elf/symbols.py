@@ -15,6 +15,7 @@ from cargo_strip_hook.verify.elf.read import (
     STT_OBJECT,
     STT_TLS,
     Array,
+    is_among,
 )
 
 
@@ -134,7 +135,7 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
         (new["binding"] == STB_LOCAL) & np.isin(new["kind"], kinds) & (new["section"] > 0)
     )
     placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
-    placed = placed[np.isin(resolution.own.base[placed], resolution.after.base[mine])]
+    placed = placed[is_among(resolution.own.base[placed], resolution.after.base[mine])]
     known: dict[tuple[int, ...], list[int]] = {}
     columns = _facts(old[placed])
     for i, *facts in zip(
