@@ -65,7 +65,8 @@ def fits(field: Field, value: Int64) -> Bool:
     e = _ENCODINGS[field]
     if e.bits == 64:
         return np.ones(len(value), np.bool_)
-    held: Bool = np.abs(value >> e.scale) < 1 << (e.bits - 1)
+    scaled, limit = value >> e.scale, 1 << (e.bits - 1)
+    held: Bool = (scaled >= -limit) & (scaled < limit)
     if e.scale:
         held &= value & ((1 << e.scale) - 1) == 0
     return held
