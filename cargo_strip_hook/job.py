@@ -84,7 +84,10 @@ class DefinedSymbol:
 
 @dataclass(frozen=True, slots=True)
 class PrelinkRequest:
-    """What an engine is asked for. It writes a complete archive to `output`, nothing else."""
+    """What an engine is asked for. It writes a complete archive to `output`, nothing else.
+
+    `twin` gets a second one: the same program with all names and debug information.
+    """
 
     archive: Path
     output: Path
@@ -93,6 +96,7 @@ class PrelinkRequest:
     strip: Strip
     granularity: Granularity = Granularity.CLASS
     marker: bytes = b""  # contents of the non-allocated section that says the work is done
+    twin: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ class PrelinkResult:
     statistics: Statistics
     warnings: tuple[str, ...] = ()
     placement: npt.NDArray[np.void] | None = None
+    twin_placement: npt.NDArray[np.void] | None = None
 
 
 class Engine(Protocol):

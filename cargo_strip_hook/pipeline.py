@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,8 @@ class Job:
 
     `output` is where the result goes; None replaces the library itself. `root` is the folder that
     a symbolic link may not lead out of. `link_args` are what a program needs besides std's own
-    libraries, for `link_check`.
+    libraries, for `link_check`. `twin` is where the same library with all names and debug
+    information goes.
     """
 
     library: Path
@@ -50,6 +51,7 @@ class Job:
     root: Path | None = None
     link_check: bool = False
     link_args: tuple[str, ...] = ()
+    twin: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,12 @@ def strip_library(job: Job) -> Outcome:
     with library_lock(target):
         with clock.phase("exports"):
             plan = plan_library(job)
+        if plan.fresh and job.twin is not None:
+            raise InputError(
+                "this library was stripped before, so that no debug twin can be made of it",
+                path=str(job.library),
+                help="build it again, then strip it with `--debug-twin`",
+            )
         if plan.fresh and job.output is None:
             remove_litter(job.library)
             return Outcome(
@@ -187,9 +195,13 @@ class _Names:
 def _make(job: Job, plan: Plan, clock: _Clock) -> Outcome:
     from cargo_strip_hook.engines import engine
     from cargo_strip_hook.replace import staging
-    from cargo_strip_hook.verify import Claim, verify
+    from cargo_strip_hook.verify import Claim, verify, verify_twin
 
-    with staging(job.library, root=job.root, output=job.output) as staged:
+    with ExitStack() as stack:
+        staged = stack.enter_context(staging(job.library, root=job.root, output=job.output))
+        twin = None
+        if job.twin is not None:
+            twin = stack.enter_context(staging(job.library, output=job.twin))
         with clock.phase("prelink"):
             request = PrelinkRequest(
                 archive=staged.library,
@@ -199,6 +211,7 @@ def _make(job: Job, plan: Plan, clock: _Clock) -> Outcome:
                 strip=job.strip,
                 granularity=job.granularity,
                 marker=plan.marker,
+                twin=twin.path if twin else None,
             )
             made = engine(job.engine).prelink(request)
         with clock.phase("verify"):
@@ -211,10 +224,16 @@ def _make(job: Job, plan: Plan, clock: _Clock) -> Outcome:
                 _c_library_symbols(staged.library, made.undefined, job.target),
             )
             verified = verify(staged.library, staged.path, claim)
+            if twin:
+                whole = replace(claim, strip=Strip.NONE, placement=made.twin_placement)
+                verify(staged.library, twin.path, whole)
+                verify_twin(staged.path, twin.path)
             if job.link_check:
                 _link(job, staged.path, plan.exports.names())
         after = staged.path.stat().st_size
         with clock.phase("replace"):
+            if twin:
+                twin.commit()
             staged.commit()
     return Outcome(
         job,

@@ -46,6 +46,8 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, at_a_time: int | None, dr
 def _refuse_same_target(jobs: Sequence[Job]) -> None:
     seen: set[str] = set()
     for job in jobs:
+        if job.twin is not None and len(jobs) > 1:
+            raise UsageError("--debug-twin takes one library's, and there are several")
         path = os.path.realpath(job.output or job.library)
         if path in seen:
             raise UsageError(f"{job.output or job.library} is named twice")

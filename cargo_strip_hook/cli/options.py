@@ -70,6 +70,7 @@ def job_for_file(args: argparse.Namespace, library: Path, target: Target) -> Job
         output=args.output,
         link_check=args.link_check,
         link_args=_many(args.link_arg),
+        twin=args.debug_twin,
     )
 
 
@@ -89,6 +90,7 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
         args.engine or settings.engine or "native",
         link_check=args.link_check,
         link_args=_many(args.link_arg),
+        twin=args.debug_twin,
     )
 
 

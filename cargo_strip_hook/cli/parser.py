@@ -146,6 +146,13 @@ def _result(parser: Parser) -> None:
         help="what such a program needs besides std's own libraries (repeatable): --link-arg=-lz",
     )
     group.add_argument(
+        "--debug-twin",
+        type=Path,
+        metavar="FILE",
+        help="also write the same library with all names and debug information of live code: a "
+        "program linked with it has the same addresses, for crash reports",
+    )
+    group.add_argument(
         "-j", "--jobs", type=_jobs, metavar="N", help="libraries at a time (default: processors)"
     )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
 from cargo_strip_hook.errors import InputError, LinkError, ObjectError
-from cargo_strip_hook.job import PrelinkRequest, PrelinkResult
+from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.model import Format
+from cargo_strip_hook.objects.model import Format, Image
 from cargo_strip_hook.objects.sniff import elf_machine, macho_machine, sniff
 from cargo_strip_hook.prelink import Input, prelink
 from cargo_strip_hook.target import Target
@@ -37,15 +38,13 @@ class NativeEngine:
             index = archive.symbols()
             if index is None:
                 index = _read_index(members, format)
-            image = prelink(members, index, format, request)
-            member = NewMember(
-                f"{request.archive.stem.removeprefix('lib')}.o",
-                image.size,
-                image.chunks,
-                image.defined,
-            )
-            with request.output.open("wb") as file:
-                write_archive(file, request.target.archive_dialect, [member])
+            made = prelink(members, index, format, request)
+            image = made.image(format, request)
+            _write(request, request.output, image)
+            twin = None
+            if request.twin is not None:
+                twin = made.image(format, replace(request, strip=Strip.NONE))
+                _write(request, request.twin, twin)
             total = len(archive.members)
         return PrelinkResult(
             tuple(_text(n) for n in image.defined),
@@ -53,7 +52,16 @@ class NativeEngine:
             replace(image.statistics, members_total=total),
             image.warnings,
             image.placement,
+            twin.placement if twin is not None else None,
         )
+
+
+def _write(request: PrelinkRequest, path: Path, image: Image) -> None:
+    member = NewMember(
+        f"{request.archive.stem.removeprefix('lib')}.o", image.size, image.chunks, image.defined
+    )
+    with path.open("wb") as file:
+        write_archive(file, request.target.archive_dialect, [member])
 
 
 def _text(name: bytes) -> str:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from cargo_strip_hook.job import Granularity, PrelinkRequest
-from cargo_strip_hook.objects.model import Format, Image
+from cargo_strip_hook.objects.model import Bool, Format, Image, Layout, Program
 from cargo_strip_hook.prelink.layout import lay_out
 from cargo_strip_hook.prelink.reach import always_live, build_graph, classes, mark
 from cargo_strip_hook.prelink.resolve import Input, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Prelinked:
+    """All that is decided before an object is written: what lives (bool, by atom), and where."""
+
+    program: Program
+    live: Bool
+    layout: Layout
+
+    def image(self, format: Format, request: PrelinkRequest) -> Image:
+        """The object; the strip level changes its names and debug information only."""
+        return format.write(self.program, self.live, self.layout, request)
 
 
 def prelink(
@@ -19,8 +32,8 @@ def prelink(
     index: Mapping[bytes, int],
     format: Format,
     request: PrelinkRequest,
-) -> Image:
-    """resolve -> reach -> lay out -> write. Raises `LinkError` and `ObjectError`."""
+) -> Prelinked:
+    """resolve -> reach -> lay out. Raises `LinkError` and `ObjectError`."""
     roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
     program = resolve(members, index, roots, format)
     graph = build_graph(program)
@@ -35,7 +48,7 @@ def prelink(
     else:
         numbers = np.zeros(len(live), np.int32)
     layout = lay_out(program, format, live, numbers, request.granularity)
-    return format.write(program, live, layout, request)
+    return Prelinked(program, live, layout)
 
 
-__all__ = ["Input", "prelink"]
+__all__ = ["Input", "Prelinked", "prelink"]

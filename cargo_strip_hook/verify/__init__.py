@@ -7,7 +7,7 @@ from pathlib import Path
 from cargo_strip_hook.errors import VerifyError
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 
-__all__ = ["Claim", "Verified", "verify"]
+__all__ = ["Claim", "Verified", "verify", "verify_twin"]
 
 
 def verify(original: Path, candidate: Path, claim: Claim) -> Verified:
@@ -43,6 +43,18 @@ def verify(original: Path, candidate: Path, claim: Claim) -> Verified:
     if findings:
         raise _error(candidate, findings.texts())
     return done
+
+
+def verify_twin(candidate: Path, twin: Path) -> None:
+    """Check that a debug twin is the same program: allocated sections are equal byte for byte.
+
+    Raises `VerifyError`.
+    """
+    from cargo_strip_hook.verify.twin import differences
+
+    found = differences(candidate, twin)
+    if found:
+        raise _error(twin, found)
 
 
 def _error(candidate: Path, findings: tuple[str, ...]) -> VerifyError:

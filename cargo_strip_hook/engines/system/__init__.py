@@ -23,6 +23,11 @@ class SystemEngine:
                 "there is nothing to export: every symbol of the library would be dropped",
                 help="name the public symbols with `--header`, `--export` or `--cdylib`",
             )
+        if request.twin is not None:
+            raise UsageError(
+                "the system engine cannot make a debug twin",
+                help="use `--engine native`, or leave `--debug-twin` out",
+            )
         target = request.target
         if target.object_format == "elf":
             from cargo_strip_hook.engines.system import elf
