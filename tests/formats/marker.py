@@ -165,12 +165,9 @@ def live_sections(
                 definers.setdefault(symbol.name, member)
     for name in exports:
         link.load(definers[name])
-    done = 0
-    while done < len(link.wanted):
-        name = link.wanted[done]
-        done += 1
-        if name not in link.definition and name in definers:
-            link.load(definers[name])
+    _load_wanted(link, definers)
+    while _load_for_a_common(link):
+        _load_wanted(link, definers)
 
     needs: dict[Section, set[Section]] = {}
 
@@ -218,6 +215,26 @@ def live_sections(
         for m, s in live
         if s not in objects[m].frames and objects[m].names[s] != ".note.gnu.property"
     }
+
+
+def _load_wanted(link: _Link, definers: dict[str, int]) -> None:
+    while link.wanted:
+        name = link.wanted.pop(0)
+        if name not in link.definition and name in definers:
+            link.load(definers[name])
+
+
+def _load_for_a_common(link: _Link) -> bool:
+    """GNU ld's elf_link_add_archive_symbols: a definition is loaded for what is only common."""
+    for member, obj in enumerate(link.objects):
+        if member in link.loaded:
+            continue
+        for symbol in obj.symbols[obj.first_global :]:
+            known = link.definition.get(symbol.name)
+            if known and known[2].place == COMMON and not isinstance(symbol.place, str):
+                link.load(member)
+                return True
+    return False
 
 
 def _roots(member: int, obj: Object) -> set[Section]:
