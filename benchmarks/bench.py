@@ -178,6 +178,8 @@ def run_once(contender: Contender, scratch: Path) -> tuple[float, int, str]:
     """Wall time in seconds, peak memory in bytes, and what went wrong."""
     contender.output.unlink(missing_ok=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **contender.environment}
+    # an installed package has its bytecode, and so has the checkout after the warm-up
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     log = scratch / "log"
     seconds, peak = 0.0, 0
     for argv in contender.commands:

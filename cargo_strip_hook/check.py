@@ -220,7 +220,12 @@ def _by_symbols(archive: Archive) -> Facts:
     """What the common model tells of any format: symbols, no sections."""
     from cargo_strip_hook.objects.summary import defined_symbols
 
-    symbols = defined_symbols(archive).values()
+    # Rust's personality routine is weak and hidden in a finished library, so that it coalesces
+    symbols = [
+        s
+        for s in defined_symbols(archive).values()
+        if not (s.weak and s.hidden and s.name == "_rust_eh_personality")
+    ]
     objects = sum(sniff(bytes(archive.data(m)[:20])) in ("macho", "coff") for m in archive.members)
     weak = frozenset(s.name for s in symbols if s.weak)
     strong = frozenset(s.name for s in symbols if not s.weak)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
-from cargo_strip_hook.errors import InputError, LinkError, ObjectError
+from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
 from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.model import Format, Image
@@ -35,6 +35,12 @@ class NativeEngine:
         with open_archive(request.archive) as archive:
             members = loadable(archive, request.target)
             format = format_for(request.target.object_format)
+            if request.twin is not None and not format.twins:
+                raise UsageError(
+                    f"there can be no debug twin of a library for {request.target.triple}",
+                    help="keep debug information in the library, with `--strip none`, and run "
+                    "`dsymutil` on the program",
+                )
             index = archive.symbols()
             if index is None:
                 index = _read_index(members, format)

@@ -11,12 +11,16 @@ if TYPE_CHECKING:
 
 
 def format_for(name: str) -> Format:
-    """The room of a format: "elf". Raises `UsageError` for those that are not supported yet."""
+    """The room of a format, "elf" or "macho". Raises `UsageError` for those without one."""
     if name == "elf":
         from cargo_strip_hook.objects.elf import ElfFormat
 
         return ElfFormat()
+    if name == "macho":
+        from cargo_strip_hook.objects.macho import MachoFormat
+
+        return MachoFormat()
     raise UsageError(
         f"libraries of the object format {name} are not supported yet",
-        help="supported are ELF targets (Linux, Android, BSD)",
+        help="supported are ELF targets (Linux, Android, BSD) and Darwin (macOS, iOS, tvOS)",
     )

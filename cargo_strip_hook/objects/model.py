@@ -229,7 +229,12 @@ class Image:
 
 
 class Format(Protocol):
-    """What a format's room offers to the general phases."""
+    """What a format's room offers to the general phases.
+
+    `twins`: whether the strip level leaves the program alone, so that there can be a debug twin.
+    """
+
+    twins: bool
 
     def read(self, index: int, name: str, data: memoryview) -> Unit:
         """Read one object file. Raises `ObjectError`."""

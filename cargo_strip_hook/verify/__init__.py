@@ -38,6 +38,11 @@ def verify(original: Path, candidate: Path, claim: Claim) -> Verified:
 
         with open_archive(original) as archive:
             done = check_elf(archive, listing, data, claim, findings)
+    elif data[start : start + 4] == b"\xcf\xfa\xed\xfe":
+        from cargo_strip_hook.verify.macho.check import check_macho
+
+        with open_archive(original) as archive:
+            done = check_macho(archive, listing, data, claim, findings)
     else:
         findings.add("damaged", "its member is of a format that cannot be verified")
     if findings:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 SECTION_NAME = ".cargo-strip-hook"
 _NAME = SECTION_NAME.encode()
+_MACHO_NAME = b"__strip_hook".ljust(16, b"\0") + b"__DWARF".ljust(16, b"\0")
 MARKER_FORMAT = 1
 
 
@@ -73,6 +74,8 @@ def _from_archive(data: mmap.mmap) -> bytes | None:
             start, size = start + length, size - length
         if data[start : start + 4] == b"\x7fELF":
             return _from_elf(data, start, size)
+        if data[start : start + 4] == b"\xcf\xfa\xed\xfe":
+            return _from_macho(data, start, size)
         return None
     return None
 
@@ -101,4 +104,25 @@ def _from_elf(data: mmap.mmap, start: int, size: int) -> bytes | None:
         if start + offset + length > end:
             return None
         return data[start + offset : start + offset + length]
+    return None
+
+
+def _from_macho(data: mmap.mmap, start: int, size: int) -> bytes | None:
+    """Find the section by name; mach-o/loader.h, struct section_64."""
+    count, length = struct.unpack_from("<II", data, start + 16)
+    commands = min(start + 32 + length, start + size)
+    at = start + 32
+    for _ in range(count):
+        if at + 72 > commands:
+            return None
+        command, step = struct.unpack_from("<II", data, at)
+        if command == 0x19:
+            place = data.find(_MACHO_NAME, at + 72, min(at + step, commands))
+            if place < 0 or (place - at - 72) % 80:
+                return None
+            _, found, offset = struct.unpack_from("<QQI", data, place + 32)
+            if offset + found > size:
+                return None
+            return data[start + offset : start + offset + found]
+        at += max(step, 8)
     return None

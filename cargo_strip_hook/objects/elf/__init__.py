@@ -27,6 +27,8 @@ from cargo_strip_hook.objects.model import (
 class ElfFormat:
     """`Format` for ELF; remembers the first file read, after whose kind the output is made."""
 
+    twins = True
+
     def __init__(self) -> None:
         self._first: reader.ElfUnit | None = None
 

@@ -1,0 +1,107 @@
+"""Universal (fat) files: several architectures behind one header, each a slice.
+
+Source: mach-o/fat.h (`fat_header`, `fat_arch`, `fat_arch_64`); all numbers are big-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from cargo_strip_hook.errors import ArchiveError
+
+FAT_MAGIC, FAT_MAGIC_64 = b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"
+_MOST_SLICES = 32  # Java classes begin with the same four bytes, and then have a version above
+_LARGEST_ALIGNMENT = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One architecture. `align` is a power of two's exponent; offset and size in bytes."""
+
+    cputype: int
+    cpusubtype: int
+    align: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Universal:
+    """The header of a universal file; `wide` is the form with 64-bit offsets."""
+
+    wide: bool
+    slices: tuple[Slice, ...]
+
+
+def is_universal(head: bytes) -> bool:
+    """Whether a file's first eight bytes (fewer, if it is shorter) begin a universal file."""
+    if head[:4] not in (FAT_MAGIC, FAT_MAGIC_64) or len(head) < 8:
+        return False
+    return int.from_bytes(head[4:8], "big") <= _MOST_SLICES
+
+
+def read_universal(data: memoryview, path: str | None = None) -> Universal:
+    """Read the header. Raises `ArchiveError` for slices that overlap or reach beyond the file."""
+
+    def fail(what: str, offset: int) -> ArchiveError:
+        return ArchiveError(what, path=path, offset=offset)
+
+    if not is_universal(bytes(data[:8])):
+        raise fail("this is no universal file", 0)
+    wide = bytes(data[:4]) == FAT_MAGIC_64
+    form = struct.Struct(">IIQQII" if wide else ">IIIII")
+    count = int.from_bytes(data[4:8], "big")
+    end = 8 + count * form.size
+    if end > len(data):
+        raise fail("the universal header is cut short", 8)
+    if not count:
+        raise fail("the universal file has no architecture", 4)
+    slices = []
+    for i in range(count):
+        at = 8 + i * form.size
+        cpu, subtype, offset, size, align = form.unpack_from(data, at)[:5]
+        if align > _LARGEST_ALIGNMENT or offset % (1 << align):
+            raise fail(f"slice {i + 1} has an impossible alignment", at)
+        if offset < end or offset + size > len(data):
+            raise fail(f"slice {i + 1} reaches beyond the end of the file", at)
+        slices.append(Slice(cpu, subtype, align, offset, size))
+    kinds = [(s.cputype, s.cpusubtype) for s in slices]
+    if len(set(kinds)) != count:
+        raise fail("the universal file has an architecture twice", 8)
+    ordered = sorted(slices, key=lambda s: s.offset)
+    for first, second in pairwise(ordered):
+        if first.offset + first.size > second.offset:
+            raise fail("two slices of the universal file overlap", 8)
+    return Universal(wide, tuple(slices))
+
+
+def lay_out(old: Universal, sizes: Sequence[int]) -> Universal:
+    """The header for slices of new sizes: same order, same alignment, same form where it fits.
+
+    Raises `ArchiveError` where 32-bit offsets do not reach.
+    """
+    form = 32 if old.wide else 20
+    at = 8 + form * len(old.slices)
+    slices = []
+    for one, size in zip(old.slices, sizes, strict=True):
+        at = -(-at // (1 << one.align)) * (1 << one.align)
+        slices.append(Slice(one.cputype, one.cpusubtype, one.align, at, size))
+        at += size
+    if at >= 1 << 32 and not old.wide:
+        raise ArchiveError("the universal file would be larger than 4 GiB")
+    return Universal(old.wide, tuple(slices))
+
+
+def encode(header: Universal) -> bytes:
+    """The bytes that stand before the first slice; zeros fill the gaps between slices."""
+    out = FAT_MAGIC_64 if header.wide else FAT_MAGIC
+    out += struct.pack(">I", len(header.slices))
+    for s in header.slices:
+        if header.wide:
+            out += struct.pack(">IIQQII", s.cputype, s.cpusubtype, s.offset, s.size, s.align, 0)
+        else:
+            out += struct.pack(">IIIII", s.cputype, s.cpusubtype, s.offset, s.size, s.align)
+    return out

@@ -1,0 +1,78 @@
+"""The Mach-O room: how 64-bit relocatable objects of Darwin map to the common model, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from cargo_strip_hook.job import PrelinkRequest
+from cargo_strip_hook.objects.macho import buckets, reader, writer
+from cargo_strip_hook.objects.macho import layouts as mo
+from cargo_strip_hook.objects.model import (
+    EDGE,
+    RELOCATION,
+    Array,
+    Bool,
+    Bucket,
+    ElementSet,
+    Image,
+    Int32,
+    Layout,
+    Program,
+    Unit,
+)
+
+# arm64 branches reach 128 MiB; a linker puts its islands between subsections
+_ARM64_LIMIT = 96 << 20
+
+
+class MachoFormat:
+    """`Format` for Mach-O."""
+
+    twins = False  # code of members with debug information keeps its places
+
+    def read(self, index: int, name: str, data: memoryview) -> Unit:
+        return reader.read(index, name, data)
+
+    def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
+        return {
+            reader.KIND_DATA: "data",
+            reader.KIND_FUNCTION: "function",
+            reader.KIND_TLS: "tls",
+        }
+
+    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+        return buckets.find_sets(units, undefined)
+
+    def synthetic(self, atoms: Array, symbols: Array, names: Sequence[bytes]) -> Unit:
+        symbols["kind"][1:] = reader.KIND_DATA
+        symbols["name"][0] = reader.ANCHOR
+        native = reader.MachoUnit(
+            cputype=0,
+            cpusubtype=0,
+            sections=np.zeros(0, mo.SECTION),
+            names=[],
+            symbol_strings=memoryview(b"\0"),
+            desc=np.zeros(len(symbols), np.uint16),
+            numbers=np.zeros(0, np.int64),
+            versions=(),
+            options=(),
+            data_in_code=(),
+            has_debug=False,
+            headers=[],
+        )
+        nothing = memoryview(b"")
+        relocations, edges = np.zeros(0, RELOCATION), np.zeros(0, EDGE)
+        return Unit(-1, "", nothing, atoms, symbols, 1, names, relocations, edges, (), native)
+
+    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+        return buckets.assign(program, live)
+
+    def section_limit(self, program: Program) -> int:
+        arm = program.units[0].native.cputype == mo.CPU_TYPE_ARM64
+        return _ARM64_LIMIT if arm else 1 << 31
+
+    def write(self, program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+        return writer.write(program, live, layout, request)

@@ -1,0 +1,1 @@
+"""The checker of Mach-O results."""

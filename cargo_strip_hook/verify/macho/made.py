@@ -1,0 +1,95 @@
+"""What no member of the original holds itself: commons, and the ends of sets of elements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.macho.read import Object
+
+_START, _END = b"section$start$", b"section$end$"
+
+
+class Made:
+    """Names that the linker gives a place; all references have to agree on it."""
+
+    def __init__(self, members: Mapping[int, Object], defined: Mapping[bytes, set[int]]) -> None:
+        self.commons: dict[bytes, int] = {}  # size
+        self.ends: set[bytes] = set()
+        self.found: dict[bytes, set[int]] = {}
+        for o in members.values():
+            for s in o.symbols:
+                if not s.external or s.stab or s.type & 0xE or s.name in defined:
+                    continue
+                if s.value:
+                    self.commons[s.name] = max(s.value, self.commons.get(s.name, 0))
+                elif s.name.startswith((_START, _END)):
+                    self.ends.add(s.name)
+
+    def knows(self, name: bytes) -> bool:
+        return name in self.commons or name in self.ends
+
+    def use(self, name: bytes, address: int) -> None:
+        """A reference takes `name` to be at `address`."""
+        self.found.setdefault(name, set()).add(address)
+
+    def check(
+        self, members: Mapping[int, Object], after: Object, claim: Claim, findings: Findings
+    ) -> None:
+        for name, places in self.found.items():
+            if len(places) > 1:
+                shown = name.decode("utf-8", "replace")
+                findings.add("relocation", f"references to {shown} do not agree")
+        pieces = _pieces(members, after, claim)
+        self._check_commons(after, [(at, size) for at, size, _ in pieces], findings)
+        self._check_sets(pieces, findings)
+
+    def _check_commons(
+        self, after: Object, taken: list[tuple[int, int]], findings: Findings
+    ) -> None:
+        """Zeros of the right size, for nothing else. One that stays a common has no place."""
+        taken = [t for t in taken if t[1]]
+        outside = {s.name for s in after.symbols if s.external and not s.placed}
+        for name, size in self.commons.items():
+            if name not in self.found or name in outside:
+                continue
+            at = min(self.found[name])
+            number = after.section_at(at)
+            home = after.sections[number - 1] if number else None
+            if home is None or not home.zerofill or at + size > home.address + home.size:
+                shown = name.decode("utf-8", "replace")
+                findings.add("relocation", f"the common {shown} has no room at {at:#x}")
+            taken.append((at, size))
+        for (first, size), (second, _) in pairwise(sorted(set(taken))):
+            if first + size > second and self.commons:
+                findings.add("placement", f"two pieces overlap at {second:#x}")
+
+    def _check_sets(self, pieces: list[tuple[int, int, bytes]], findings: Findings) -> None:
+        """Between the ends of a set lie all of its elements and nothing else."""
+        for name in {n.split(b"$", 2)[2] for n in self.ends if n in self.found}:
+            start = min(self.found.get(_START + name, {-1}))
+            end = min(self.found.get(_END + name, {-1}))
+            mine = [(at, size) for at, size, home in pieces if home == name]
+            low = min((at for at, _ in mine), default=start)
+            high = max((at + size for at, size in mine), default=end)
+            wrong = (start >= 0 and start != low) or (end >= 0 and end != high)
+            wrong |= any(low <= at < high and home != name for at, size, home in pieces if size)
+            if wrong:
+                findings.add(
+                    "relocation",
+                    f"the ends of the set {name.decode('utf-8', 'replace')} are misplaced",
+                )
+
+
+def _pieces(
+    members: Mapping[int, Object], after: Object, claim: Claim
+) -> list[tuple[int, int, bytes]]:
+    """Address, size and `segment$section` of origin of each piece."""
+    assert claim.placement is not None
+    found = []
+    for member, section, _, size, out_section, out_offset in claim.placement.tolist():
+        home = members[member].sections[section - 1]
+        address = after.sections[out_section - 1].address + out_offset
+        found.append((address, size, home.segment + b"$" + home.name))
+    return found

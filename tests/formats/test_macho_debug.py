@@ -1,0 +1,110 @@
+"""Debug information that stays: sound in the object, and found by dsymutil from a program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cargo_strip_hook.job import Granularity, Strip
+from tests.consumers import darwin_image
+from tests.formats import darwin_kit as kit
+from tests.formats.native_kit import tool
+from tests.formats.test_macho_engine import MAIN
+from tests.tools import need
+
+ONE = """
+extern int two(int), maybe(int *);
+struct pair { int left, right; };
+static int counter;
+static __attribute__((noinline)) int helper(struct pair *p) {
+  int sum = p->left;
+  for (int i = 0; i < p->right; i++) sum += maybe(&i);
+  return sum + counter++;
+}
+int one_dead(int a) { struct pair p = {a, 2}; return helper(&p) + 7; }
+int one_api(int a) {
+  struct pair p = {a, a + 1};
+  return two(a) + helper(&p);
+}
+int one_other(int a) { return one_api(a) * 2; }
+const int exported_data = 3;
+"""
+TWO = """
+int two_dead(int a) { return a / 3; }
+static __attribute__((noinline)) int helper(int a) { return a * 5 + 1; }
+int two(int a) { return helper(a) + helper(a + 1); }
+int maybe(int *p) { return *p; }
+"""
+EXPORTS = ("_one_api", "_one_other", "_exported_data")
+
+
+def lines(program: Path) -> dict[str, list[str]]:
+    """Function -> file:line of its start, by the dSYM bundle that dsymutil makes of a program."""
+    bundle = program.with_suffix(".dSYM")
+    tool([need("dsymutil-22", "dsymutil"), program, "-o", bundle])
+    said = tool([kit.llvm("dwarfdump"), "--verify", bundle])
+    assert "No errors." in said
+    image = darwin_image.load(program.read_bytes())
+    functions = image.functions()
+    inner = bundle / "Contents" / "Resources" / "DWARF" / program.name
+    done = subprocess.run(
+        [kit.llvm("symbolizer"), f"--obj={inner}", "--output-style=GNU", "--no-inlines"],
+        input="".join(f"{a:#x}\n" for a in sorted(functions)),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    found: dict[str, list[str]] = {}
+    for address, text in zip(sorted(functions), done.stdout.splitlines()[1::2], strict=True):
+        name = re.sub(r"\.\d+$", "", functions[address])
+        found.setdefault(name, []).append(text)
+    return {name: sorted(texts) for name, texts in found.items()}
+
+
+@pytest.mark.parametrize("arch", kit.ARCHES)
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("granularity", Granularity)
+def test_every_function_has_its_line(
+    tmp_path: Path, arch: str, version: int, granularity: Granularity
+) -> None:
+    flags = (f"-gdwarf-{version}", "-O1")
+    original = kit.library(tmp_path, arch, {"one.c": ONE, "two.c": TWO}, *flags)
+    out, result, _ = kit.strip(original, arch, EXPORTS, Strip.NONE, granularity)
+    assert not result.warnings
+    said = tool([kit.llvm("dwarfdump"), "--verify", out])
+    assert "No errors." in said
+    (main,) = kit.compile(tmp_path, arch, {"main.c": MAIN}, "-O1")
+    first = kit.link(tmp_path / "first", arch, [main, original], "-dead_strip")
+    expected = lines(first)
+    second = kit.link(tmp_path / "second", arch, [main, out], "-dead_strip")
+    for file in tmp_path.glob("*.o"):
+        file.unlink()
+    original.unlink()
+    found = lines(second)
+    assert found == expected
+    assert len(found["_helper"]) == 2
+    assert re.search(r"one\.c:11$", found["_one_api"][0])
+
+
+@pytest.mark.parametrize("arch", kit.ARCHES)
+def test_it_is_gone_unless_asked_for(tmp_path: Path, arch: str) -> None:
+    original = kit.library(tmp_path, arch, {"one.c": ONE, "two.c": TWO}, "-g")
+    for strip in (Strip.DEBUGINFO, Strip.SYMBOLS):
+        out, _, _ = kit.strip(original, arch, EXPORTS, strip)
+        assert not re.search(r"__debug|__apple", tool([kit.llvm("objdump"), "-h", out]))
+
+
+@pytest.mark.parametrize("arch", kit.ARCHES)
+def test_what_is_not_understood_is_left_out_with_a_warning(tmp_path: Path, arch: str) -> None:
+    old = kit.compile(tmp_path, arch, {"two.c": TWO}, "-gdwarf-2")
+    new = kit.compile(tmp_path, arch, {"one.c": ONE}, "-gdwarf-4")
+    original = kit.archive(tmp_path / "libt.a", [*new, *old])
+    out, result, _ = kit.strip(original, arch, EXPORTS, Strip.NONE)
+    assert result.warnings == (
+        "the debug information of two.o is left out: version 2 is not known",
+    )
+    said = tool([kit.llvm("dwarfdump"), "--verify", out])
+    assert "No errors." in said

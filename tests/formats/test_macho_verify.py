@@ -1,0 +1,233 @@
+"""The Mach-O checker finds what a broken engine could do; each test breaks one thing."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cargo_strip_hook.engines.native import NativeEngine
+from cargo_strip_hook.errors import VerifyError
+from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
+from cargo_strip_hook.target import Target
+from cargo_strip_hook.verify import Claim, verify
+from tests.formats import darwin_kit as kit
+from tests.formats.test_macho_engine import CXX
+
+MAGIC = b"\xcf\xfa\xed\xfe"
+
+C = """
+extern int outside(int);
+static int table[4] = {1, 2, 3, 4};
+int *c_pointer = table + 1;
+__attribute__((noinline)) static int helper(int a) { return outside(a) + table[a & 3]; }
+int c_api(int a) { return helper(a) + *c_pointer; }
+int c_other(int a) { return helper(a + 1); }
+"""
+EXPORTS = ("_c_api", "_c_other", "_cxx_api")
+
+
+class Result:
+    """A good result, taken apart enough to be broken."""
+
+    def __init__(self, original: Path, library: Path, claim: Claim) -> None:
+        self.original, self.library, self.claim = original, library, claim
+        self.raw = bytearray(library.read_bytes())
+        self.start = self.raw.index(MAGIC)
+        self.sections: dict[bytes, int] = {}  # name -> its header in the file
+        self.symbols: dict[bytes, int] = {}  # name -> its record in the file
+        at = self.start + 32
+        for _ in range(struct.unpack_from("<I", self.raw, self.start + 16)[0]):
+            command, size = struct.unpack_from("<II", self.raw, at)
+            if command == 0x19:
+                for i in range(struct.unpack_from("<I", self.raw, at + 64)[0]):
+                    row = at + 72 + 80 * i
+                    self.sections[bytes(self.raw[row : row + 16]).rstrip(b"\0")] = row
+            elif command == 2:
+                table, count, strings, _ = struct.unpack_from("<4I", self.raw, at + 8)
+                for i in range(count):
+                    row = self.start + table + 16 * i
+                    text = self.start + strings + struct.unpack_from("<I", self.raw, row)[0]
+                    self.symbols[bytes(self.raw[text : self.raw.index(0, text)])] = row
+            elif command == 0xB:
+                self.dysymtab = at
+            elif command == 0x32:
+                self.version = at
+            at += size
+
+    def contents(self, name: bytes) -> int:
+        """Where a section's contents are in the file."""
+        return self.start + int(struct.unpack_from("<I", self.raw, self.sections[name] + 48)[0])
+
+    def relocations(self, name: bytes) -> tuple[int, int]:
+        """(where in the file, number)."""
+        place, count = struct.unpack_from("<II", self.raw, self.sections[name] + 56)
+        return self.start + place, count
+
+    def findings(self) -> str:
+        self.library.write_bytes(self.raw)
+        with pytest.raises(VerifyError) as caught:
+            verify(self.original, self.library, self.claim)
+        return "\n".join(caught.value.findings)
+
+
+@pytest.fixture(scope="module", params=kit.ARCHES)
+def good(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    arch = request.param
+    folder = tmp_path_factory.mktemp("verify")
+    sources = {"c.c": C, "cxx.cpp": CXX}
+    original = kit.library(folder, arch, sources, "-O1", "-fno-inline")
+    out = folder / "out.a"
+    asked = PrelinkRequest(
+        original,
+        out,
+        Target.parse(kit.triple(arch)),
+        EXPORTS,
+        Strip.DEBUGINFO,
+        Granularity.CLASS,
+        kit.MARKER,
+    )
+    placement = NativeEngine().prelink(asked).placement
+    claim = Claim(asked.target, EXPORTS, asked.strip, placement, kit.MARKER)
+    verify(original, out, claim)
+    return Result(original, out, claim)
+
+
+def _fresh(good: Result) -> Result:
+    again = Result.__new__(Result)
+    again.__dict__.update(good.__dict__)
+    again.raw = bytearray(good.raw)
+    return again
+
+
+def _leak(r: Result) -> None:
+    r.raw[r.symbols[b"_c_other"] + 0] += 1  # the name begins one letter later
+
+
+def _local_export(r: Result) -> None:
+    r.raw[r.symbols[b"_c_api"] + 4] = 0x0E
+
+
+def _text_byte(r: Result) -> None:
+    r.raw[r.contents(b"__text")] ^= 0x40
+
+
+def _data_byte(r: Result) -> None:
+    at = r.raw.index(struct.pack("<4I", 1, 2, 3, 4), r.start)
+    r.raw[at + 8] = 9
+
+
+def _symbol_moved(r: Result) -> None:
+    at = r.symbols[b"_helper"] + 8
+    struct.pack_into("<Q", r.raw, at, struct.unpack_from("<Q", r.raw, at)[0] + 4)
+
+
+def _relocation_elsewhere(r: Result) -> None:
+    place, _ = r.relocations(b"__text")
+    info = struct.unpack_from("<I", r.raw, place + 4)[0]
+    other = (info & 0xFFFFFF) ^ 1
+    struct.pack_into("<I", r.raw, place + 4, (info & 0xFF000000) | other)
+
+
+def _relocation_type(r: Result) -> None:
+    place, _ = r.relocations(b"__text")
+    r.raw[place + 7] ^= 0x40
+
+
+def _relocation_outside(r: Result) -> None:
+    place, _ = r.relocations(b"__text")
+    struct.pack_into("<I", r.raw, place, 1 << 24)
+
+
+def _compact_encoding(r: Result) -> None:
+    r.raw[r.contents(b"__compact_unwind") + 12] ^= 1
+
+
+def _compact_function(r: Result) -> None:
+    at = r.contents(b"__compact_unwind")
+    struct.pack_into("<Q", r.raw, at, struct.unpack_from("<Q", r.raw, at)[0] + 1)
+
+
+def _personality_local(r: Result) -> None:
+    r.raw[r.symbols[b"___gxx_personality_v0"] + 4] = 0
+
+
+def _marker(r: Result) -> None:
+    r.raw[r.contents(b"__strip_hook")] ^= 1
+
+
+def _stab(r: Result) -> None:
+    r.raw[r.symbols[b"_helper"] + 4] = 0x66
+
+
+def _alternate(r: Result) -> None:
+    for row in r.symbols.values():
+        if r.raw[row + 4] & 0xE == 0xE and r.raw[row + 5] == 1:
+            desc = struct.unpack_from("<H", r.raw, row + 6)[0]
+            struct.pack_into("<H", r.raw, row + 6, desc | 0x200)
+
+
+def _groups(r: Result) -> None:
+    r.raw[r.dysymtab + 12] ^= 1
+
+
+def _platform(r: Result) -> None:
+    struct.pack_into("<I", r.raw, r.version + 12, 10 << 16)
+
+
+def _subsections(r: Result) -> None:
+    struct.pack_into("<I", r.raw, r.start + 24, 0)
+
+
+def _index(r: Result) -> None:
+    at = r.raw.index(b"_c_api\0")
+    r.raw[at : at + 6] = b"_x_api"
+
+
+BREAKS: list[tuple[Callable[[Result], None], str]] = [
+    (_leak, "missing export"),
+    (_leak, "leaked symbol"),
+    (_local_export, "missing export"),
+    (_text_byte, "contents"),
+    (_data_byte, "contents"),
+    (_symbol_moved, "no symbol at the function"),
+    (_relocation_elsewhere, "relocation"),
+    (_relocation_type, "relocation|damaged"),
+    (_relocation_outside, "lies outside"),
+    (_compact_encoding, "unwound in another way"),
+    (_compact_function, "no symbol at the function"),
+    (_personality_local, "is local, but ld64"),
+    (_marker, "marker"),
+    (_stab, "debug map"),
+    (_alternate, "alternate entry begins a section"),
+    (_groups, "LC_DYSYMTAB"),
+    (_platform, "platform"),
+    (_subsections, "MH_SUBSECTIONS_VIA_SYMBOLS"),
+    (_index, "archive's index"),
+]
+
+
+@pytest.mark.parametrize(("damage", "expected"), BREAKS)
+def test_it_is_found(good: Result, damage: Callable[[Result], None], expected: str) -> None:
+    broken = _fresh(good)
+    damage(broken)
+    said = broken.findings()
+    assert any(words in said for words in expected.split("|")), said
+
+
+def test_random_damage_ends_in_findings(good: Result) -> None:
+    """Whatever byte of the object is another one, the checker says so or nothing depends on it."""
+    import random
+
+    chance = random.Random(5)
+    for _ in range(120):
+        broken = _fresh(good)
+        at = chance.randrange(broken.start, len(broken.raw))
+        broken.raw[at] ^= 1 << chance.randrange(8)
+        broken.library.write_bytes(broken.raw)
+        try:
+            verify(broken.original, broken.library, broken.claim)
+        except VerifyError as e:
+            assert e.findings
