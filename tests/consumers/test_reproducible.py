@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.archive import NewMember, open_archive, write_archive
 from tests import fixtures
 from tests.consumers.toolbox import command, strip
 
@@ -58,3 +60,27 @@ def test_the_input_is_left_alone(tmp_path: Path) -> None:
         status.st_ino,
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([library.name, "out.a"])
+
+
+@pytest.mark.parametrize("remove", ["none", "debuginfo", "symbols"])
+def test_the_order_of_members_does_not_matter(remove: str, tmp_path: Path) -> None:
+    """As long as each name is defined by the same member: what is loaded follows from names."""
+    built = fixtures.library("behaviour")
+    turned = tmp_path / "turned" / built.library.name
+    turned.parent.mkdir()
+    with open_archive(built.library) as archive:
+        index = archive.symbols()
+        assert index is not None
+        names: dict[int, list[bytes]] = {}
+        for name, member in index.items():
+            names.setdefault(member, []).append(name)
+        members = [
+            NewMember(m.name, m.size, [archive.data(m)], names.get(m.index, ()))
+            for m in reversed(archive.members)
+        ]
+        with turned.open("wb") as file:
+            write_archive(file, "gnu", members)
+    again = replace(built, library=turned)
+    first = strip(built, tmp_path / "a", "--strip", remove)
+    second = strip(again, tmp_path / "b", "--strip", remove)
+    assert first.read_bytes() == second.read_bytes()
