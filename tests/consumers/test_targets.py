@@ -1,10 +1,12 @@
 """Every target that can be built from here: a real standard library, stripped, linked and run.
 
-The engine is called itself: what is asked here is whether its result is right.
+The engine is called itself: what is asked here is whether its result is right. One test asks
+whether the whole command, with the checker, takes these results for right.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -18,7 +20,7 @@ from cargo_strip_hook.job import Granularity, PrelinkRequest, PrelinkResult, Str
 from cargo_strip_hook.target import Target
 from tests import fixtures
 from tests.consumers.expected import BEHAVIOUR_MINIMAL
-from tests.consumers.toolbox import SOURCES, linker_flags, run
+from tests.consumers.toolbox import COMMAND, SOURCES, linker_flags, run
 from tests.fixtures import Built
 from tests.targets import FOREIGN, LINKED, QUICK, RUNNING
 from tests.tools import TIER, missing, need
@@ -82,6 +84,27 @@ def program(built: Built, library: Path, folder: Path, *flags: str) -> Path:
 
 def output(built: Built, path: Path) -> str:
     return run(*FOREIGN[built.target].emulation(), path, "a", "b").stdout
+
+
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, marks=pytest.mark.target(t)) for t in (*RUNNING, *LINKED)]
+)
+@pytest.mark.parametrize(
+    ("remove", "granularity"), [("none", "class"), ("debuginfo", "section"), ("symbols", "whole")]
+)
+def test_the_checker_accepts_it(target: str, remove: str, granularity: str, tmp_path: Path) -> None:
+    built = built_for(target)
+    assert built.header
+    out = tmp_path / built.library.name
+    words = ["--allow-missing", "--target", target, "--strip", remove, "--granularity", granularity]
+    paths = ("--header", built.header, "-o", out)
+    done = run(*COMMAND, "strip", built.library, *paths, *words, "--message-format", "json")
+    said = json.loads(done.stdout.splitlines()[0])
+    assert said["reason"] == "stripped"
+    assert said["exports"] == list(exports(built))
+    # the same result as the engine's own, which the other tests run
+    alone = strip(built, tmp_path / "alone.a", remove, granularity)
+    assert said["undefined"] == list(alone.undefined)
 
 
 @pytest.mark.parametrize("target", [pytest.param(t, marks=pytest.mark.target(t)) for t in RUNNING])
@@ -179,7 +202,9 @@ class Facts:
             self.undefined = sorted(s.name for s in symbols if s["st_shndx"] == "SHN_UNDEF")
             self.osabi = elf["e_ident"]["EI_OSABI"]
             self.machine_flags = elf["e_flags"]
-            self.text = elf.get_section_by_name(".text")["sh_size"]
+            text = elf.get_section_by_name(".text")
+            assert text is not None
+            self.text = text["sh_size"]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
         row,
         place,
         claim.placement is not None,
-        machine(after.machine),
+        machine(after.machine, after.layouts.order),
         _defined(original, symbols_of(after)),
     )
 
@@ -176,10 +176,11 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     sides = relocations.collect(pair)
     frames = unwind.read(pair)
     referenced = np.zeros(len(pair.before.symbols), np.bool_)
-    if (sides.before["symbol"] < 0).any():
+    if (sides.before["symbol"] < 0).any() or (sides.asking["symbol"] < 0).any():
         findings.add("damaged", "the original has a relocation with a symbol that is not there")
         return Verified((), ())
     referenced[sides.before["symbol"]] = True
+    referenced[sides.asking["symbol"]] = True
     if frames is not None:
         referenced |= frames.referenced
     _let_go(pair.before.buffer)

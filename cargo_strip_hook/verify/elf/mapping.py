@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 import numpy as np
 
@@ -12,8 +12,10 @@ from cargo_strip_hook.verify.elf.machine import Machine
 from cargo_strip_hook.verify.elf.read import (
     IN_ABS,
     IN_COMMON,
+    SHF_EXECINSTR,
     STB_GLOBAL,
     STB_LOCAL,
+    STT_FUNC,
     STT_SECTION,
     Array,
     Objects,
@@ -33,6 +35,13 @@ class Kind(IntEnum):
     VALUE = 2
     NAME = 3  # an export, or a name that the consumer supplies
     COMMON = 4  # a place that the result chose; base is the number of the name
+
+
+class Special(IntFlag):
+    """What a symbol says besides its place."""
+
+    MORE = 1  # section + addend says less
+    FUNCTION = 2  # a branch to a function may change the instruction set
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class Symbols:
     kind: Array
     base: Array
     in_section: Array  # whether it is a section's own symbol
+    special: Array | None = None  # `Special`; None: no symbol says more than its place
 
 
 @dataclass
@@ -125,7 +135,24 @@ class Resolution:
     set_ends: set[int]
 
 
-def result_symbols(after: Objects, names: Names) -> Symbols:
+def special_symbols(objects: Objects, machine: Machine) -> Array | None:
+    """`Special` of each symbol; None where a place is all that a symbol says."""
+    if not (machine.function_bit or machine.entry_bits or machine.moving_code):
+        return None
+    s = objects.symbols
+    inside = s["section"] > 0
+    code = objects.sections["flags"][np.where(inside, s["section"], 0)] & SHF_EXECINSTR != 0
+    function = s["kind"] == STT_FUNC
+    more = function & (s["value"] & machine.function_bit != 0)
+    more |= s["other"] & np.uint8(machine.entry_bits) != 0
+    more |= code & machine.moving_code
+    special = np.where(inside & more, Special.MORE, 0)
+    if machine.function_bit:
+        special |= np.where(inside & function, Special.FUNCTION, 0)
+    return special.astype(np.uint8)
+
+
+def result_symbols(after: Objects, names: Names, machine: Machine) -> Symbols:
     """What each symbol of the result stands for: global ones by name, local ones by place."""
     s = after.symbols
     kind = np.full(len(s), Kind.NOWHERE, np.uint8)
@@ -140,7 +167,7 @@ def result_symbols(after: Objects, names: Names) -> Symbols:
     for i in np.flatnonzero(s["binding"] != STB_LOCAL).tolist():
         kind[i] = Kind.NAME
         base[i] = names.of(string(int(s["name"][i])))
-    return Symbols(kind, base, s["kind"] == STT_SECTION)
+    return Symbols(kind, base, s["kind"] == STT_SECTION, special_symbols(after, machine))
 
 
 def resolve(pair: Pair, referenced: Array) -> Resolution:
@@ -166,11 +193,12 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     for i in np.flatnonzero(defining).tolist():
         definitions.setdefault(string(int(name_at[i])), []).append(i)
 
+    special = special_symbols(pair.before, pair.machine)
     resolution = Resolution(
         names,
         Symbols(kind.copy(), base.copy(), s["kind"] == STT_SECTION),
-        Symbols(kind, base, s["kind"] == STT_SECTION),
-        result_symbols(pair.after, names),
+        Symbols(kind, base, s["kind"] == STT_SECTION, special),
+        result_symbols(pair.after, names, pair.machine),
         definitions,
         set(),
         set(),
@@ -213,6 +241,8 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
             kind[i], base[i] = Kind.COMMON, names.of(name)
             continue
         kind[i], base[i] = places[name]
+        if special is not None:
+            special[i] = special[chosen[name]]
         if len(definitions[name]) > 1 and binding[chosen[name]] != STB_GLOBAL:
             own = resolution.own
             resolution.alternatives[i] = tuple(

@@ -115,9 +115,46 @@ def check_layout(pair: Pair) -> None:
             linked & ((new["flags"] & SHF_LINK_ORDER == 0) | ~follows),
             "a piece is linked to another section",
         )
+    if pair.machine.index and pair.complete:
+        _check_indices(pair, number)
     _check_constructors(pair)
     _check_retained(pair)
     _check_gaps(pair)
+
+
+def _check_indices(pair: Pair, number: Array) -> None:
+    """Unwind indices have the order of the code: a linker sorts whole sections, not entries.
+
+    Source: EHABI32, section 5 ("Index table entries"): an entry is good up to the next one.
+    """
+    before, rows = pair.before, pair.placement
+    s = before.sections
+    indices = np.flatnonzero((s["type"] == pair.machine.index) & (s["size"] > 0))
+    code = pair.row[before.section_base[s["object"][indices]] + s["link"][indices]]
+    mine = pair.row[indices]
+    for section in indices[(code >= 0) & (mine < 0)].tolist():
+        pair.findings.add("a function lost its unwind entry", pair.where_before(section, 0))
+    both = (code >= 0) & (mine >= 0)
+    code, mine = code[both], mine[both]
+    order = np.argsort(pair.place[mine])
+    table, function = rows["out_section"][mine][order], pair.place[code][order]
+    wrong = (table[1:] == table[:-1]) & (function[1:] < function[:-1])
+    for i in np.flatnonzero(wrong).tolist():
+        where = pair.where_after(int(pair.place[mine[order[i]]]))
+        pair.findings.add("unwind entries are not in the order of the code", where)
+    # the last entry of a function before covers code without one
+    indexed = np.zeros(len(rows), np.bool_)
+    indexed[code] = True
+    has_table = np.zeros(len(pair.after.sections), np.bool_)
+    has_table[rows["out_section"][code]] = True
+    bare = ~indexed & has_table[rows["out_section"]] & (rows["size"] > 0)
+    for i in np.flatnonzero(bare).tolist():
+        where = pair.where_before(int(number[i]), 0)
+        pair.findings.add("code without an unwind entry beside code with one", where)
+    tables = np.flatnonzero(pair.after.sections["type"] == pair.machine.index)
+    links = pair.after.sections["link"][tables]
+    if len(unique(links)) != len(links):
+        pair.findings.add("damaged", "two unwind indices for one section")
 
 
 def _check_names(pair: Pair, number: Array) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cargo_strip_hook.verify.elf.machine import ADDEND_WIDTH, TYPES, Addend, machine
+
 Array = npt.NDArray[Any]
 
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 4, 7, 8
@@ -260,17 +262,19 @@ class Objects:
         return found
 
     def _implicit(self, found: Array) -> None:
-        """Addends that REL keeps in the contents: 32-bit words; others stay 0 (not compared)."""
+        """Addends that REL keeps in the contents; others stay 0, and the contents must stay too."""
         s = self.sections
+        part = machine(self.machine, self.layouts.order).addend[
+            np.minimum(found["type"], TYPES - 1)
+        ]
         at = s["offset"][found["section"]] + found["offset"]
-        room = (s["size"][found["section"]] - found["offset"] >= 4) & (found["offset"] >= 0)
-        room &= (s["type"][found["section"]] != SHT_NOBITS) & (self.machine == EM_386)
-        # fields of one or two bytes have no 32-bit addend
-        room &= ~np.isin(found["type"], (20, 21, 22, 23))
-        found["addend"][room] = gather(self.data, at[room], np.dtype(f"{self.layouts.order}i4"))
-
-
-EM_386 = 3
+        room = s["size"][found["section"]] - found["offset"]
+        holds = (s["type"][found["section"]] != SHT_NOBITS) & (found["offset"] >= 0)
+        for kind, width in ADDEND_WIDTH.items():
+            mine = np.flatnonzero(holds & (part == kind) & (room >= width))
+            value = gather(self.data, at[mine], np.dtype(f"{self.layouts.order}i{width}"))
+            value = value.astype(np.int64)
+            found["addend"][mine] = value << 33 >> 33 if kind == Addend.LOW31 else value
 
 
 def read_objects(buffer: bytes | mmap.mmap, base: Sequence[int], size: Sequence[int]) -> Objects:

@@ -6,19 +6,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cargo_strip_hook.verify.elf.machine import TYPES, VALUE_WIDTH, Use, Value
-from cargo_strip_hook.verify.elf.mapping import STEP, Kind, Pair, Resolution
+from cargo_strip_hook.verify.elf.machine import (
+    ADDEND_WIDTH,
+    TYPES,
+    VALUE_WIDTH,
+    Addend,
+    Use,
+    Value,
+)
+from cargo_strip_hook.verify.elf.mapping import STEP, Kind, Pair, Resolution, Special
 from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS, Array, gather, unique
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Relocations of both sides: `before` in placed pieces with `place` where it went."""
+    """Relocations of both sides: `before` in placed pieces with `place` where it went.
+
+    `asking` and `after_asking`: the R_*_NONE that ask for a symbol, where the processor has such;
+    `asking_place` is where in the result those of the original are.
+    """
 
     before: Array
     place: Array
     after: Array
     after_place: Array
+    asking: Array
+    asking_place: Array
+    after_asking: Array
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,8 @@ def collect(pair: Pair) -> Sides:
     tables = np.flatnonzero(before.targets >= 0)
     tables = tables[pair.row[before.targets[tables]] >= 0]
     old = before.relocations(tables)
+    asking = old[(old["type"] == 0) & pair.machine.keeps_none]
+    asking_place = pair.place[pair.row[asking["section"]]] + asking["offset"]
     old = old[old["type"] != 0]
     place = pair.place[pair.row[old["section"]]] + old["offset"]
 
@@ -45,8 +61,27 @@ def collect(pair: Pair) -> Sides:
     allocated = after.sections["flags"][targets] & SHF_ALLOC != 0
     tables = tables[allocated & ~np.isin(targets, frames)]
     new = after.relocations(tables)
+    after_asking = new[(new["type"] == 0) & pair.machine.keeps_none]
     new = new[new["type"] != 0]
-    return Sides(old, place, new, (new["section"] << STEP) + new["offset"])
+    new_place = (new["section"] << STEP) + new["offset"]
+    return Sides(old, place, new, new_place, asking, asking_place, after_asking)
+
+
+def by_place(
+    pair: Pair, resolution: Resolution, types: Array, old_symbol: Array, new_symbol: Array
+) -> Array:
+    """bool for each pair of references: whether only symbol + addend counts."""
+    use = pair.machine.use[np.minimum(types.astype(np.int64), TYPES - 1)]
+    found = use == Use.PLACE
+    unknown = np.flatnonzero(use == Use.UNKNOWN)
+    if len(unknown):
+        # as any linker's -r: an addend to a section's symbol is a place in the section
+        old, new = old_symbol[unknown], new_symbol[unknown]
+        both = resolution.before.in_section[old] & resolution.after.in_section[new]
+        if pair.complete:
+            both &= _in_merge_section(pair, resolution.after.base[new])
+        found[unknown] = both
+    return np.asarray(found)
 
 
 def same_target(
@@ -56,11 +91,11 @@ def same_target(
     old_addend: Array,
     new_symbol: Array,
     new_addend: Array,
-    by_place: Array,
+    summed: Array,
 ) -> Array:
     """bool for each pair of references: whether they mean the same.
 
-    `by_place` where only symbol + addend counts. A symbol number of -1 means none on that side.
+    `summed` where only symbol + addend counts. A symbol number of -1 means none on that side.
     """
     b, a = resolution.before, resolution.after
     old, new = np.maximum(old_symbol, 0), np.maximum(new_symbol, 0)
@@ -69,7 +104,13 @@ def same_target(
     merged = (new_kind == Kind.PLACE) & _in_merge_section(pair, new_base)
     # the linker moves elements of a mergeable section: section + addend names the element, another
     # symbol + addend a place beside the symbol's
-    sums = by_place & (~merged | (b.in_section[old] & a.in_section[new]))
+    sums = summed & (~merged | (b.in_section[old] & a.in_section[new]))
+    alike = np.True_
+    if b.special is not None and a.special is not None:
+        special, new_special = b.special[old], a.special[new]
+        sums &= (special | new_special) & Special.MORE == 0
+        both = (kind == Kind.PLACE) & (new_kind == Kind.PLACE)
+        alike = sums | (special == new_special) | ~both
     equal = np.where(
         sums,
         base + old_addend == new_base + new_addend,
@@ -77,7 +118,7 @@ def same_target(
     )
     located = (kind == Kind.PLACE) | (kind == Kind.VALUE)
     equal = np.where(located, equal, (base == new_base) & (old_addend == new_addend))
-    good = (kind == new_kind) & equal & (kind != Kind.NOWHERE)
+    good = (kind == new_kind) & equal & (kind != Kind.NOWHERE) & alike
     if not pair.complete:
         lost = np.flatnonzero((kind == Kind.NOWHERE) & (old_symbol >= 0) & (new_symbol >= 0))
         good[lost] = _same_names(pair, old_symbol[lost], new_symbol[lost])
@@ -150,7 +191,7 @@ def _is_hole(pair: Pair, place: int) -> bool:
     return not bool(((pair.place <= place) & (place < ends)).any())
 
 
-def _keys(place: Array) -> Array:
+def keys(place: Array) -> Array:
     """Distinct sortable keys: records at one place are told apart by their order."""
     order = np.argsort(place, kind="stable")
     ordered = place[order]
@@ -161,7 +202,7 @@ def _keys(place: Array) -> Array:
     return keys
 
 
-def _match(old: Array, new: Array) -> Array:
+def match_keys(old: Array, new: Array) -> Array:
     """For each old key the position of the equal new one, -1 where there is none."""
     if not len(new):
         return np.full(len(old), -1, np.int64)
@@ -174,14 +215,14 @@ def _match(old: Array, new: Array) -> Array:
 def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     """Compare all relocations; returns where contents may differ."""
     m, old, new = pair.machine, sides.before, sides.after
-    match = _match(_keys(sides.place), _keys(sides.after_place))
+    match = match_keys(keys(sides.place), keys(sides.after_place))
     type_ = np.minimum(old["type"].astype(np.int64), TYPES - 1)
     got = m.got[type_]
     shift = np.zeros(len(old), np.int64)
     if got.any():
         # `jmp *f@GOTPCREL(%rip)` is a byte longer than `jmp f`: the field moves to the front
         lone = np.flatnonzero(got & (match < 0))
-        earlier = _match((sides.place[lone] - 1) * 8, _keys(sides.after_place))
+        earlier = match_keys((sides.place[lone] - 1) * 8, keys(sides.after_place))
         moved = (earlier >= 0) & (new["type"][earlier] == m.pc32)
         match[lone[moved]] = earlier[moved]
         shift[lone[moved]] = -1
@@ -198,7 +239,7 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
         match,
         "a relocation has another type",
     )
-    by_place = (m.use[type_[here]] != Use.SYMBOL) | relaxed
+    summed = by_place(pair, resolution, type_[here], old["symbol"][here], with_new["symbol"])
     good = same_target(
         pair,
         resolution,
@@ -206,7 +247,7 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
         old["addend"][here],
         with_new["symbol"],
         with_new["addend"],
-        by_place,
+        summed | relaxed,
     )
     if m.use.any():
         direct = relaxed | no_plt
@@ -214,6 +255,7 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
         good &= ~(direct & by_name & (resolution.after.kind[with_new["symbol"]] == Kind.NAME))
     _report(pair, sides, here[~good], match, "a relocation has another target")
     _extra(pair, sides, match)
+    _check_asking(pair, resolution, sides)
 
     gone = np.flatnonzero(match < 0)
     inside, width, moved = _settled(pair, resolution, sides, gone, type_[gone])
@@ -222,15 +264,62 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     _instructions(pair, sides, np.concatenate([direct, done]), shift)
     # all of these bytes were just looked at: opcodes, settled fields, and the nop behind a branch
     branches = direct[shift[direct] == -1]
-    spots = (
+    spots = [
         (sides.place[gone[inside]], width[inside]),
         (sides.place[done] - 2, np.full(len(done), 6)),
         (sides.place[direct] - 2, np.full(len(direct), 2)),
         (sides.place[branches] + 3, np.full(len(branches), 1)),
-    )
+    ]
+    if pair.before.implicit_addends:
+        spots.append(_addend_fields(pair, sides, match, here))
     places = np.concatenate([place for place, _ in spots])
     widths = np.concatenate([size for _, size in spots])
     return Changed(places, widths, int(inside.sum()))
+
+
+def _addend_fields(pair: Pair, sides: Sides, match: Array, here: Array) -> tuple[Array, Array]:
+    """Places and bytes of the addends that are in the contents; the bits beside them must stay."""
+    part = pair.machine.addend[np.minimum(sides.before["type"][here].astype(np.int64), TYPES - 1)]
+    width = np.zeros(len(here), np.int64)
+    for kind, size in ADDEND_WIDTH.items():
+        width[part == kind] = size
+    low = here[part == Addend.LOW31]
+    if len(low):
+        word = np.dtype(f"{pair.after.layouts.order}u4")
+        tops = []
+        for side, rows in ((pair.before, sides.before[low]), (pair.after, sides.after[match[low]])):
+            at = side.sections["offset"][rows["section"]] + rows["offset"]
+            tops.append(gather(side.data, at, word) >> 31)
+        _report(pair, sides, low[tops[0] != tops[1]], None, "a bit beside an addend changed")
+    return sides.place[here], width
+
+
+def _check_asking(pair: Pair, resolution: Resolution, sides: Sides) -> None:
+    """R_*_NONE that ask for an undefined symbol: once for each section is enough, none is not."""
+    if not pair.machine.keeps_none:
+        return
+    after = sides.after_asking
+    places = (after["section"] << STEP) + after["offset"]
+    wanted, found = (
+        {
+            (place, name)
+            for place, kind, name in zip(
+                where.tolist(), side.kind[symbol].tolist(), side.base[symbol].tolist(), strict=True
+            )
+            if kind == Kind.NAME
+        }
+        for side, where, symbol in (
+            (resolution.before, sides.asking_place, sides.asking["symbol"]),
+            (resolution.after, places, after["symbol"]),
+        )
+    )
+    served = {(place >> STEP, name) for place, name in found}
+    missing = {(place, name) for place, name in wanted if (place >> STEP, name) not in served}
+    for kind, which in (("is missing", missing), ("is not the original's", found - wanted)):
+        for place, name in sorted(which):
+            text = resolution.names.text[name].decode("utf-8", "replace")
+            text = f"`{text}` at {pair.where_after(place)}"
+            pair.findings.add(f"a request for a symbol {kind}", text)
 
 
 def _extra(pair: Pair, sides: Sides, match: Array) -> None:
@@ -296,6 +385,9 @@ def _stored(pair: Pair, how: Value, place: Array, target: Array, old: Array) -> 
         return np.zeros(len(at), np.bool_)
     if how in (Value.REL8, Value.REL16, Value.REL32, Value.REL64):
         return np.asarray(gather(data, at, np.dtype(f"{order}i{width}")) == distance)
+    if how in (Value.HALVES16, Value.HALVES32):
+        halves = gather(data, at, np.dtype(f"{order}i{width}")).astype(np.int64)
+        return np.asarray(2 * halves == distance)
     word = gather(data, at, np.dtype(f"{order}u4")).astype(np.int64)
     mine = pair.before.sections["offset"][old["section"]] + old["offset"]
     original = gather(pair.before.data, mine, np.dtype(f"{order}u4")).astype(np.int64)

@@ -184,7 +184,11 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
     each(own, "a section's symbol is not at its beginning")
     each(inside & (s["type"][home] == 0), "a symbol in a section that is gone")
     sized = np.isin(symbols["kind"], (STT_OBJECT, STT_FUNC, STT_TLS))
-    end = symbols["value"] + np.where(sized, symbols["size"], 0)
+    function_bit = machine(after.machine, after.layouts.order).function_bit
+    value = symbols["value"]
+    if function_bit:
+        value = np.where(symbols["kind"] == STT_FUNC, value & ~function_bit, value)
+    end = value + np.where(sized, symbols["size"], 0)
     each(
         inside & ((symbols["value"] < 0) | (end > s["size"][home])),
         "a symbol lies outside its section",
@@ -199,7 +203,7 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
 def _check_relocations(after: Objects, findings: Findings) -> None:
     """Offsets and symbols of all records, of debug information too."""
     tables = np.flatnonzero(after.targets > 0)
-    facts = machine(after.machine)
+    facts = machine(after.machine, after.layouts.order)
     total = np.cumsum(after.sections["size"][tables] // 16)
     batches = np.searchsorted(total, np.arange(0, int(total[-1]) if len(tables) else 0, _BATCH))
     for part in np.split(tables, unique(batches[1:])) if len(tables) else ():
@@ -368,8 +372,24 @@ def check_against_members(before: Objects, after: Objects, findings: Findings) -
         findings.add(
             "the file header", f"has flags {after.header['flags'][0]:#x}, not {flags[0]:#x}"
         )
+    _check_attributes(before, after, findings)
     systems = {ident.ljust(16, b"\0")[7] for ident in before.header["ident"].tolist()}
     mine = after.header["ident"].tolist()[0].ljust(16, b"\0")[7]
     # GNU ld marks what uses GNU extensions as such; the other way round loses their meaning
     if mine not in systems and mine != ELFOSABI_GNU:
         findings.add("the file header", f"is for operating system {mine}")
+
+
+def _check_attributes(before: Objects, after: Objects, findings: Findings) -> None:
+    """Build attributes: one section if there were any, unchanged where all members agree."""
+    kind = machine(after.machine, after.layouts.order).attributes
+    if not kind:
+        return
+    olds = np.flatnonzero(before.sections["type"] == kind).tolist()
+    mine = np.flatnonzero(after.sections["type"] == kind).tolist()
+    if len(mine) != bool(olds):
+        findings.add("build attributes", f"are in {len(mine)} sections")
+    elif mine:
+        contents = {bytes(before.contents(number)) for number in olds}
+        if len(contents) == 1 and bytes(after.contents(mine[0])) not in contents:
+            findings.add("build attributes", "differ from those that all members have")

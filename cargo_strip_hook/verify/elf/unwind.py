@@ -13,7 +13,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair, Resolution
 from cargo_strip_hook.verify.elf.read import Array, Objects, gather
-from cargo_strip_hook.verify.elf.relocations import same_target
+from cargo_strip_hook.verify.elf.relocations import by_place, keys, match_keys, same_target
 
 _POINTER_SIZES = {0x0: 0, 0x2: 2, 0x3: 4, 0x4: 8, 0xA: 2, 0xB: 4, 0xC: 8}
 
@@ -51,7 +51,9 @@ FRAME = np.dtype(
 class Frames:
     """All FDEs of some objects, and their CIEs with the relocation of the personality.
 
-    `unknown` are places of relocations that are at none of the three pointers that can have one.
+    `rest` are the relocations that are at none of the three pointers that each record has: those of
+    code whose length is not final. `rest_fde` is the record they are in, -1 for none; `rest_at` the
+    offset in it.
     """
 
     fdes: Array  # FRAME
@@ -59,7 +61,9 @@ class Frames:
     cie_symbol: Array
     cie_addend: Array
     cie_type: Array
-    unknown: Array
+    rest: Array  # RELOCATION
+    rest_fde: Array
+    rest_at: Array
 
 
 class BadFrames(Exception):
@@ -119,7 +123,14 @@ def read_frames(objects: Objects, sections: Array) -> Frames:
     _find_lsda(data, fdes, cies)
     lsda = relocation(place[is_fde] + fdes["lsda_at"], fdes["lsda_at"] > 0)
     fdes["lsda_symbol"], fdes["lsda_addend"], fdes["lsda_type"] = lsda
-    return Frames(fdes, cies, *cie, key[~known])
+    rest = np.flatnonzero(~known)
+    number = np.full(len(place), -1, np.int64)
+    number[is_fde] = np.arange(len(is_fde))
+    record = np.searchsorted(place, key[rest], side="right") - 1
+    inside = (record >= 0) & (key[rest] < (place + size)[record]) if len(place) else record >= 0
+    owner = np.where(inside, number[record] if len(place) else -1, -1)
+    rest_at = key[rest] - (place[record] if len(place) else 0)
+    return Frames(fdes, cies, *cie, relocations[rest], owner, rest_at)
 
 
 def _records(objects: Objects, sections: Array) -> tuple[Array, Array]:
@@ -240,6 +251,10 @@ def read(pair: Pair) -> Unwind | None:
     fdes = before.fdes[live]
     for symbols in (before.cie_symbol[fdes["cie"]], fdes["lsda_symbol"]):
         referenced[symbols[symbols >= 0]] = True
+    if len(before.rest):
+        placed = (before.rest_fde >= 0) & (place[before.rest_fde] >= 0)
+        symbols = before.rest["symbol"][placed]
+        referenced[symbols[symbols >= 0]] = True
     return Unwind(before, after, place, live, referenced)
 
 
@@ -285,12 +300,61 @@ def check(pair: Pair, unwind: Unwind, resolution: Resolution) -> int:
         known[new_row] = True
         for i in np.flatnonzero(~known & (new_place >= 0))[:8].tolist():
             add("an unwind entry that the original has not", pair.where_after(int(new_place[i])))
-        for place in after.unknown[:8].tolist():
-            add("a relocation that no unwind entry has", pair.where_after(place))
-        pair.findings.more("a relocation that no unwind entry has", len(after.unknown) - 8)
+    _compare_rest(pair, before, after, old_row, new_row, resolution)
     _compare_records(pair, before, after, old_row, new_row)
     _compare_common(pair, before, after, old_row, new_row, resolution)
     return len(old_row)
+
+
+def _compare_rest(
+    pair: Pair,
+    before: Frames,
+    after: Frames,
+    old_row: Array,
+    new_row: Array,
+    resolution: Resolution,
+) -> None:
+    """Relocations within records, at no pointer: the same ones in the same order."""
+    if not len(before.rest) and not len(after.rest):
+        return
+    sides = []
+    for side, rows in ((before, old_row), (after, new_row)):
+        number = np.full(len(side.fdes), -1, np.int64)
+        number[rows] = np.arange(len(rows))
+        owner = number[side.rest_fde] if len(number) else side.rest_fde
+        mine = np.flatnonzero((side.rest_fde >= 0) & (owner >= 0))
+        sides.append((mine, (owner[mine] << 32) + side.rest_at[mine]))
+    (old, old_place), (new, new_place) = sides
+    found = match_keys(keys(old_place), keys(new_place))
+    known = np.zeros(len(after.rest), np.bool_)
+    known[new[found[found >= 0]]] = True
+    lost, extra = before.rest[old[found < 0]], after.rest[~known]
+    old_rest, new_rest = before.rest[old[found >= 0]], after.rest[new[found[found >= 0]]]
+    symbols, new_symbols = old_rest["symbol"], new_rest["symbol"]
+    summed = by_place(pair, resolution, old_rest["type"], symbols, new_symbols)
+    same = same_target(
+        pair,
+        resolution,
+        symbols,
+        old_rest["addend"],
+        new_symbols,
+        new_rest["addend"],
+        summed,
+    )
+    other = old_rest["type"] != new_rest["type"]
+    for bad, kind in (
+        (lost, "an unwind entry lost a relocation"),
+        (old_rest[other], "an unwind entry has a relocation of another type"),
+        (old_rest[~same], "a relocation of an unwind entry has another target"),
+    ):
+        for section, offset in zip(bad["section"].tolist(), bad["offset"].tolist(), strict=True):
+            pair.findings.add(kind, pair.where_before(section, offset))
+    if pair.complete:
+        for section, offset in zip(
+            extra["section"].tolist(), extra["offset"].tolist(), strict=True
+        ):
+            where = pair.where_after((section << STEP) + offset)
+            pair.findings.add("a relocation that no unwind entry has", where)
 
 
 def _compare_records(
@@ -372,6 +436,19 @@ def _compare_common(
         new["lsda_addend"],
         always,
     )
+    if resolution.before.special is not None:  # then the same place is not enough
+        good = same_target(
+            pair,
+            resolution,
+            old["symbol"],
+            old["addend"],
+            new["symbol"],
+            new["addend"],
+            always,
+        )
+        for i in np.flatnonzero(~good).tolist():
+            where = pair.where_before(int(old["section"][i]), int(old["offset"][i]))
+            pair.findings.add("an unwind entry names its function in another way", where)
     person_type = before.cie_type[old["cie"]] != after.cie_type[new["cie"]]
     other_type = old["type"] != new["type"]
     for bad, kind in (
