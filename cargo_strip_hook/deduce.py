@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 
 from cargo_strip_hook.archive import Archive
@@ -71,6 +70,8 @@ def _c_library(archive: Archive, environment: str) -> str:
 
 def host_target() -> Target:
     """This machine, without asking rustc."""
+    import platform
+
     arch = platform.machine().lower()
     arch = {"amd64": "x86_64", "arm64": "aarch64", "i386": "i686"}.get(arch, arch) or "x86_64"
     if sys.platform == "darwin":

@@ -104,7 +104,7 @@ class ReplaceError(StripHookError):
     """The result could not be put in the place of the original, which is unchanged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ToolFailure:
     """How an external program ended. `exit_code` is None where it did not start or timed out."""
 

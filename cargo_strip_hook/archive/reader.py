@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +40,9 @@ class _Mapping:
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
-            file.seek(0, 2)
-            empty = file.tell() == 0  # which cannot be mapped
+            status = os.fstat(file.fileno())
+            self.identity = _identity(status)
+            empty = status.st_size == 0  # which cannot be mapped
             self.map = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.buffer: bytes | mmap.mmap = self.map or b""
         self.view = memoryview(self.buffer)
@@ -54,6 +56,42 @@ class _Mapping:
             pass  # views of it are still in use: the last one to go unmaps it
 
 
+# A file that was changed less than this ago could change again without a new time: the coarsest
+# clock of a file system, FAT's, has steps of two seconds.
+_SETTLED = 2_000_000_000  # ns
+_Identity = tuple[int, ...]
+
+
+def _identity(status: os.stat_result) -> _Identity | None:
+    """What tells a file and its contents from all others; None where its times cannot."""
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    if not status.st_ino or not 0 <= changed < time.time_ns() - _SETTLED:
+        return None
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+@dataclass(eq=False)
+class _Contents:
+    """What the headers of an archive say, and its index once it was read."""
+
+    dialect: Dialect
+    thin: bool
+    members: tuple[Member, ...]
+    index: SymbolIndex | None
+    outside: tuple[tuple[Path, bool], ...]
+    symbols: dict[bytes, int] | None = None
+
+
+# One run opens the same archive several times: the last one that was read.
+_last: list[tuple[_Identity, _Contents]] = []
+
+
 @dataclass(frozen=True, eq=False)
 class Archive:
     """An open archive; `members` has the real ones, no symbol or name tables, in file order.
@@ -62,13 +100,21 @@ class Archive:
     """
 
     path: Path
-    dialect: Dialect
-    thin: bool
-    members: tuple[Member, ...]
+    _contents: _Contents = field(repr=False)
     _mapping: _Mapping = field(repr=False)
-    _index: SymbolIndex | None = field(repr=False)
-    _outside: tuple[tuple[Path, bool], ...] = field(repr=False)
     _files: dict[Path, _Mapping] = field(repr=False, default_factory=dict)
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._contents.dialect
+
+    @property
+    def thin(self) -> bool:
+        return self._contents.thin
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return self._contents.members
 
     def data(self, member: Member) -> memoryview:
         """The bytes of a member, read-only and not copied.
@@ -77,9 +123,9 @@ class Archive:
         its size.
         """
         start, end = member.offset, member.offset + member.size
-        if not self.thin:
+        if not self._contents.thin:
             return self._mapping.view[start:end]
-        path, whole = self._outside[member.index]
+        path, whole = self._contents.outside[member.index]
         mapping = self._files.get(path)
         if mapping is None:
             try:
@@ -105,11 +151,17 @@ class Archive:
     def symbols(self) -> dict[bytes, int] | None:
         """The archive's index: symbol name to position in `members` of its first definition.
 
-        None where the archive has no index. Raises `ArchiveError` for a damaged one.
+        None where the archive has no index. Others read the same one: do not change it. Raises
+        `ArchiveError` for a damaged one.
         """
-        if self._index is None:
+        contents = self._contents
+        if contents.index is None:
             return None
-        return parse_index(self._mapping.view, self._index, self.members, self.path)
+        if contents.symbols is None:
+            contents.symbols = parse_index(
+                self._mapping.view, contents.index, contents.members, self.path
+            )
+        return contents.symbols
 
     def close(self) -> None:
         """Give the memory back, as far as no view of it is in use."""
@@ -144,11 +196,18 @@ def _open(path: Path, outer: tuple[str, ...]) -> Archive:
         mapping = _Mapping(path)
     except (OSError, ValueError) as e:
         raise ArchiveError(f"cannot be read: {e}", path=str(path)) from e
+    for identity, contents in _last:
+        if identity == mapping.identity:
+            return Archive(path, contents, mapping)
     try:
-        return _Scan(path, mapping, outer).run()
+        contents = _Scan(path, mapping, outer).run()
     except BaseException:
         mapping.close()
         raise
+    # a thin archive's members may change while it stays as it is
+    if mapping.identity is not None and not contents.thin:
+        _last[:] = [(mapping.identity, contents)]
+    return Archive(path, contents, mapping)
 
 
 class _Scan:
@@ -172,7 +231,7 @@ class _Scan:
     ) -> NoReturn:
         raise ArchiveError(what, path=str(self.path), member=member, offset=offset, help=help)
 
-    def run(self) -> Archive:
+    def run(self) -> _Contents:
         magic = self.buffer[: len(MAGIC)]
         if magic not in (MAGIC, THIN_MAGIC):
             what, help = what_instead(self.buffer[:64])
@@ -184,14 +243,12 @@ class _Scan:
         finally:
             for archive in self.nested.values():
                 archive.close()
-        return Archive(
-            path=self.path,
-            dialect=self.decide_dialect(),
-            thin=self.thin,
-            members=tuple(self.members),
-            _mapping=self.mapping,
-            _index=self.index,
-            _outside=tuple(self.outside),
+        return _Contents(
+            self.decide_dialect(),
+            self.thin,
+            tuple(self.members),
+            self.index,
+            tuple(self.outside),
         )
 
     def headers(self) -> Iterator[tuple[int, bytes, int]]:
@@ -341,7 +398,8 @@ class _Scan:
                 break
         else:
             self.fail(f"no member begins at offset {origin:#x} of `{path}`", at, text)
-        self.outside.append(archive._outside[found.index] if archive.thin else (path, False))
+        contents = archive._contents
+        self.outside.append(contents.outside[found.index] if contents.thin else (path, False))
         self.members.append(Member(found.name, len(self.members), at, found.offset, found.size))
 
     def decide_dialect(self) -> Dialect:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from cargo_strip_hook.errors import ExportsError, InputError
 from cargo_strip_hook.exports.words import words
 from cargo_strip_hook.target import Target
+
+Data = bytes | mmap.mmap
 
 _LINKER_MADE = words(
     """_init _fini _start _edata _end _etext edata end etext __bss_start __bss_start__ __bss_end__
@@ -32,7 +35,7 @@ def exported_names(library: Path, target: Target) -> tuple[str, ...]:
     `ExportsError` where it cannot be read or is no shared library, `InputError` where damaged.
     """
     try:
-        data = library.read_bytes()
+        data = _mapped(library)
     except OSError as e:
         raise ExportsError(f"the cdylib `{library}` cannot be read: {e.strerror}") from e
     readers = {"elf": _elf, "macho": _macho, "coff": _pe}
@@ -52,7 +55,15 @@ def exported_names(library: Path, target: Target) -> tuple[str, ...]:
     )
 
 
-def _kind(data: bytes) -> str:
+def _mapped(library: Path) -> Data:
+    """The file's contents; of a large library little is ever looked at."""
+    with library.open("rb") as file:
+        if not file.read(1):
+            return b""  # which cannot be mapped
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _kind(data: Data) -> str:
     if data[:4] == b"\x7fELF":
         return "elf"
     if data[:2] == b"MZ":
@@ -61,11 +72,14 @@ def _kind(data: bytes) -> str:
     return "macho" if data[:4] in magics else ""
 
 
-def _string(data: bytes, at: int) -> str:
-    return data[at : data.index(b"\0", at)].decode("utf-8", "surrogateescape")
+def _string(data: Data, at: int) -> str:
+    end = data.find(b"\0", at)
+    if end < 0:
+        raise ValueError("a name has no end")
+    return data[at:end].decode("utf-8", "surrogateescape")
 
 
-def _elf(data: bytes, _target: Target) -> Iterator[str]:
+def _elf(data: Data, _target: Target) -> Iterator[str]:
     """Defined symbols of ``.dynsym`` that others can bind to (gABI, chapters 4 and 5)."""
     wide, order = data[4] == 2, "<" if data[5] == 1 else ">"
     if wide:
@@ -93,7 +107,7 @@ def _elf(data: bytes, _target: Target) -> Iterator[str]:
             yield _string(data, strings + name)
 
 
-def _macho(data: bytes, target: Target) -> Iterator[str]:
+def _macho(data: Data, target: Target) -> Iterator[str]:
     """The exports trie (mach-o/loader.h: LC_DYLD_INFO, LC_DYLD_EXPORTS_TRIE)."""
     base = 0
     if data[:3] == b"\xca\xfe\xba":
@@ -114,7 +128,7 @@ def _macho(data: bytes, target: Target) -> Iterator[str]:
     raise ValueError("it has no exports trie")
 
 
-def _fat_slice(data: bytes, target: Target) -> int:
+def _fat_slice(data: Data, target: Target) -> int:
     """The offset of the slice for the target (mach-o/fat.h; big endian)."""
     wanted = _MACHO_CPU.get(target.arch)
     (count,) = struct.unpack_from(">I", data, 4)
@@ -163,7 +177,7 @@ def _trie(trie: bytes) -> Iterator[str]:
             at = after
 
 
-def _pe(data: bytes, target: Target) -> Iterator[str]:
+def _pe(data: Data, target: Target) -> Iterator[str]:
     """The export name table (PE format, "The .edata Section")."""
     (header,) = struct.unpack_from("<I", data, 0x3C)
     if data[header : header + 4] != b"PE\0\0":

@@ -28,7 +28,7 @@ from cargo_strip_hook.objects.model import (
 from cargo_strip_hook.objects.pages import release
 
 # How definitions of one name compete: a higher one replaces a lower one.
-_UNDEFINED, _WEAK, _COMMON, _STRONG = 0, 1, 2, 3
+_WANTED, _UNDEFINED, _WEAK, _COMMON, _STRONG = -1, 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,22 @@ class _Loader:
         self.loaded: set[int] = set()
         self.symbol_base = 0
         self.atom_base = 0
+        # of each name, the row of the symbol that wins so far, times four, and its strength
         self.table: dict[bytes, int] = {}
-        self.strength: dict[bytes, int] = {}
-        self.owner: dict[bytes, int] = {}  # unit number of the winner
         self.commons: dict[bytes, tuple[int, int]] = {}  # size, alignment
         self.signatures: dict[bytes, tuple[int, ...]] = {}  # program-wide atoms of the group
         self.discarded: list[int] = []
         self.twins: list[tuple[int, int]] = []  # discarded atom, atom of the winner
         self.queue: list[bytes] = []
         self.done = 0  # how many names of the queue were looked at
+
+    def strength(self, name: bytes) -> int:
+        """How strongly a name is defined; 0 for one that nobody knows."""
+        return self.table.get(name, _UNDEFINED) & 3
+
+    def row(self, name: bytes) -> int:
+        """The program-wide symbol that a known name resolves to."""
+        return self.table[name] >> 2
 
     def load(self, index: int) -> None:
         if index in self.loaded:
@@ -73,7 +80,7 @@ class _Loader:
         while self.done < len(self.queue):
             name = self.queue[self.done]
             self.done += 1
-            if self.strength[name] == _UNDEFINED:
+            if self.strength(name) == _UNDEFINED:
                 member = index.get(name)
                 if member is not None and member in self.members:
                     self.load(member)
@@ -83,7 +90,7 @@ class _Loader:
 
         GNU ld and lld do so. The index tells the first member of a name only, so look into all.
         """
-        commons = {name for name, strength in self.strength.items() if strength == _COMMON}
+        commons = {name for name in self.commons if self.strength(name) == _COMMON}
         if not commons:
             return False
         for number, member in self.members.items():
@@ -97,7 +104,6 @@ class _Loader:
         return False
 
     def add(self, unit: Unit) -> None:
-        number = len(self.units)
         self.units.append(unit)
         dropped: set[int] = set()
         for group in unit.groups:
@@ -114,45 +120,56 @@ class _Loader:
         self.discarded.extend(self.atom_base + a for a in dropped)
 
         symbols = unit.symbols[unit.first_global :]
-        atoms = symbols["atom"].tolist()
-        bindings = symbols["binding"].tolist()
-        table, strength = self.table, self.strength
-        row = self.symbol_base + unit.first_global - 1
-        for i, name in enumerate(unit.names):
-            row += 1
-            atom = atoms[i]
-            binding = bindings[i]
-            if atom == Place.UNDEFINED or atom in dropped:
-                if name not in table:
-                    table[name] = row
-                    strength[name] = _UNDEFINED
-                    self.owner[name] = number
-                if binding == Binding.GLOBAL:
-                    self.queue.append(name)
+        table, queue = self.table, self.queue
+        first = (self.symbol_base + unit.first_global) << 2
+        strengths = _strengths(symbols, dropped).tolist()
+        rows = range(first, first + 4 * len(strengths), 4)
+        for row, name, new in zip(rows, unit.names, strengths, strict=True):
+            if new <= _UNDEFINED:
+                old = table.setdefault(name, row)
+                if new == _WANTED and old & 3 == _UNDEFINED:
+                    queue.append(name)
                 continue
-            if atom == Place.COMMON:
-                new = _COMMON
+            if new == _COMMON:
                 size, align = self.commons.get(name, (0, 1))
-                entry = symbols[i]
+                entry = symbols[(row - first) >> 2]
                 self.commons[name] = (
                     max(size, int(entry["size"])),
                     max(align, int(entry["value"])),
                 )
-            else:
-                new = _STRONG if binding == Binding.GLOBAL else _WEAK
-            old = strength.get(name, _UNDEFINED)
-            if new > old:
-                table[name] = row
-                strength[name] = new
-                self.owner[name] = number
-            elif new == old == _STRONG:
+            old = table.get(name, _UNDEFINED)
+            if new > old & 3:
+                table[name] = row | new
+            elif new == old & 3 == _STRONG:
                 raise LinkError(
                     f"the symbol `{name.decode(errors='replace')}` is defined twice: in "
-                    f"{self.units[self.owner[name]].name} and in {unit.name}",
+                    f"{self.unit_of(old >> 2).name} and in {unit.name}",
                     help="a program that uses both members does not link with the original either",
                 )
         self.symbol_base += len(unit.symbols)
         self.atom_base += len(unit.atoms)
+
+    def unit_of(self, row: int) -> Unit:
+        """The loaded unit that has a program-wide symbol."""
+        end = 0
+        for unit in self.units:
+            end += len(unit.symbols)
+            if row < end:
+                break
+        return unit
+
+
+def _strengths(symbols: Array, dropped: set[int]) -> Array:
+    """How strongly each of a unit's global symbols is defined, `_WANTED` for strong references."""
+    atoms, is_global = symbols["atom"], symbols["binding"] == Binding.GLOBAL
+    undefined = atoms == Place.UNDEFINED
+    if dropped:
+        undefined |= np.isin(atoms, sorted(dropped))
+    found = np.where(is_global, _STRONG, _WEAK)
+    found[atoms == Place.COMMON] = _COMMON
+    found[undefined] = _UNDEFINED
+    found[undefined & is_global] = _WANTED
+    return found
 
 
 def resolve(
@@ -180,14 +197,14 @@ def resolve(
     loader.load_needed(index)
     while loader.load_for_commons():
         loader.load_needed(index)
-    undefined_roots = [r for r in roots if not loader.strength.get(r)]
+    undefined_roots = [r for r in roots if not loader.strength(r)]
     if undefined_roots:
         names = ", ".join(f"`{m.decode(errors='replace')}`" for m in undefined_roots)
         raise LinkError(
             f"the library's symbol index names {names}, but the member does not define it",
             help="rebuild the index with `ranlib`, or the library",
         )
-    undefined = [n for n, s in loader.strength.items() if s == _UNDEFINED]
+    undefined = [n for n, entry in loader.table.items() if entry & 3 == _UNDEFINED]
     sets = format.find_sets(loader.units, undefined)
     sets = _add_synthetic(loader, sets, frozenset(roots))
     return _program(loader, sets)
@@ -197,7 +214,9 @@ def _add_synthetic(
     loader: _Loader, sets: Sequence[ElementSet], exported: frozenset[bytes]
 ) -> list[ElementSet]:
     """Give commons a place, and element sets their ends. An exported common stays one."""
-    commons = sorted(n for n, s in loader.strength.items() if s == _COMMON and n not in exported)
+    commons = sorted(
+        n for n in loader.commons if loader.strength(n) == _COMMON and n not in exported
+    )
     if not commons and not sets:
         return []
     atoms = np.zeros(len(commons) + 2 * len(sets), ATOM)
@@ -212,7 +231,7 @@ def _add_synthetic(
         size, align = loader.commons[name]
         atoms["size"][i], atoms["align"][i] = size, align
         symbols["size"][i + 1] = size
-        loader.strength[name] = _UNDEFINED  # the synthetic definition takes its place
+        loader.table[name] &= ~3  # undefined: the synthetic definition takes its place
     finished: list[ElementSet] = []
     for i, element_set in enumerate(sets):
         at = len(commons) + 2 * i
@@ -238,9 +257,9 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
     edges = np.concatenate([_edges(u) for u in units])
 
     for name, (size, align) in loader.commons.items():
-        if loader.strength[name] == _COMMON:  # an exported one: the largest of all counts
-            symbols["size"][loader.table[name]] = size
-            symbols["value"][loader.table[name]] = align
+        if loader.strength(name) == _COMMON:  # an exported one: the largest of all counts
+            symbols["size"][loader.row(name)] = size
+            symbols["value"][loader.row(name)] = align
     per_symbol = np.repeat(atom_base[:-1], np.diff(symbol_base))
     placed = symbols["atom"] >= 0
     symbols["atom"][placed] += per_symbol[placed].astype(np.int32)
@@ -254,11 +273,12 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
     edges = np.concatenate([edges, *set_edges])
 
     definition = np.arange(len(symbols), dtype=np.int32)
-    table = loader.table
+    entry = loader.table.__getitem__
     for base, unit in zip(symbol_base.tolist(), units, strict=False):
         if unit.names:
             first = base + unit.first_global
-            definition[first : first + len(unit.names)] = [table[n] for n in unit.names]
+            rows = np.fromiter(map(entry, unit.names), np.int64, len(unit.names))
+            definition[first : first + len(unit.names)] = rows >> 2
     discarded = np.zeros(len(atoms), np.bool_)
     discarded[loader.discarded] = True
     # the program-wide tables replace the units' own, whose memory is large
@@ -273,7 +293,7 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
         edges,
         definition,
         discarded,
-        table,
+        {name: row >> 2 for name, row in loader.table.items()},
         tuple(sets),
         twin=_twins(loader, atoms),
     )

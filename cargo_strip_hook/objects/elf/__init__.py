@@ -65,7 +65,6 @@ class ElfFormat:
             np.zeros(0, np.int32),
             np.zeros(len(symbols), np.int32),
             (),
-            [],
         )
         return Unit(
             -1,

@@ -186,7 +186,9 @@ def collect(
             base[number, section] = (out, at)
 
     names = list(order)
-    rows = _Rows(program, machine, live, placed, base)
+    relocated = {number: _relocated(program.units[number]) for number in units}
+    tables = {number: _where_debug_goes(program.units[number], number, base) for number in units}
+    rows = _Rows(program, machine, live, placed, relocated, tables, bool(program.discarded.any()))
     found: list[DebugSection] = []
     for out, name in enumerate(names):
         one = 1 if name in _TOMBSTONE_ONE else 0
@@ -217,6 +219,31 @@ def collect(
     return found
 
 
+def _relocated(unit: Unit) -> dict[int, list[int]]:
+    """The relocation sections of each debug section of a unit."""
+    native: ElfUnit = unit.native
+    types = native.sections["type"]
+    info = native.sections["info"]
+    is_debug = np.zeros(len(types), np.bool_)
+    is_debug[list(native.debug)] = True
+    found: dict[int, list[int]] = {}
+    inputs = np.flatnonzero((types == elf.SHT_RELA) | (types == elf.SHT_REL))
+    inputs = inputs[is_debug[info[inputs]]]
+    for i, section in zip(inputs.tolist(), info[inputs].tolist(), strict=True):
+        found.setdefault(section, []).append(i)
+    return found
+
+
+def _where_debug_goes(
+    unit: Unit, number: int, base: dict[tuple[int, int], tuple[int, int]]
+) -> Int64:
+    """(output section, offset) of each section of a unit; -1 for those that are not kept."""
+    table = np.full((len(unit.native.sections), 2), -1, np.int64)
+    for section in unit.native.debug:
+        table[section] = base[number, section]
+    return table
+
+
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
     """REL or RELA rows (r_info has the type only), their targets, offsets of dead fields by
@@ -236,14 +263,16 @@ class _Rows:
     machine: Machine
     live: Bool
     placed: Placed
-    base: dict[tuple[int, int], tuple[int, int]]
+    relocated: dict[int, dict[int, list[int]]]  # by unit: `_relocated`
+    tables: dict[int, Int64]  # by unit: `_where_debug_goes`
+    groups: bool  # whether any COMDAT group lost
 
     def of(self, number: int, section: int, at: int) -> _Rewritten:
         """The relocations of a section whose contents will begin at `at` of the output's."""
         program, machine, placed = self.program, self.machine, self.placed
         unit = program.units[number]
         native: ElfUnit = unit.native
-        rows, addend = self._read(unit, section)
+        rows, addend = self._read(unit, section, self.relocated[number].get(section, []))
         if not len(rows):
             none = np.zeros(0, np.int64)
             return _Rewritten(rows, np.zeros(0, np.int32), {4: none, 8: none})
@@ -255,20 +284,22 @@ class _Rows:
         atom = np.where(inside, place, 0)
         alive = inside & self.live[atom]
         dead = inside & ~alive
-        # a member of a losing COMDAT group is described by the winner's unit only
-        local_place = unit.symbols["atom"][symbol]
-        first = program.atom_base[number]
-        lost = (local_place >= 0) & program.discarded[
-            np.where(local_place >= 0, local_place + first, 0)
-        ]
-        # unless the two are alike: then what is said of the loser holds for the winner, too
-        twin = program.twin[np.where(lost, local_place + first, 0)]
-        alike = lost & (twin >= 0)
-        alike &= self.live[np.where(alike, twin, 0)]
-        lost &= ~alike
-        dead |= lost
-        dead &= ~alike
-        alive &= ~lost & ~alike
+        alike = twin = None
+        if self.groups:
+            # a member of a losing COMDAT group is described by the winner's unit only
+            local_place = unit.symbols["atom"][symbol]
+            first = program.atom_base[number]
+            lost = (local_place >= 0) & program.discarded[
+                np.where(local_place >= 0, local_place + first, 0)
+            ]
+            # unless the two are alike: then what is said of the loser holds for the winner, too
+            twin = program.twin[np.where(lost, local_place + first, 0)]
+            alike = lost & (twin >= 0)
+            alike &= self.live[np.where(alike, twin, 0)]
+            lost &= ~alike
+            dead |= lost
+            dead &= ~alike
+            alive &= ~lost & ~alike
 
         target = definition.copy()
         symbol_kind = program.symbols["kind"][definition]
@@ -276,8 +307,9 @@ class _Rows:
         whole &= exact(program, machine, placed, definition, placed.section[atom], symbol_kind)
         target[whole] = ~placed.section[atom[whole]].astype(np.int64)
         addend[whole] += placed.offset[atom[whole]] + program.symbols["value"][definition[whole]]
-        target[alike] = ~placed.section[twin[alike]].astype(np.int64)
-        addend[alike] += placed.offset[twin[alike]] + unit.symbols["value"][symbol[alike]]
+        if alike is not None and twin is not None:
+            target[alike] = ~placed.section[twin[alike]].astype(np.int64)
+            addend[alike] += placed.offset[twin[alike]] + unit.symbols["value"][symbol[alike]]
         elsewhere = place == Place.ELSEWHERE
         if elsewhere.any():
             dead |= self._into_debug(number, symbol, definition, elsewhere, target, addend)
@@ -292,14 +324,13 @@ class _Rows:
             rows["addend"] = addend
         return _Rewritten(rows[left], target[left].astype(np.int32), fields_of_dead, stored)
 
-    def _read(self, unit: Unit, section: int) -> tuple[Array, Int64]:
-        """(rows in the output's form, addends) of all relocations of a section."""
+    def _read(self, unit: Unit, section: int, inputs: list[int]) -> tuple[Array, Int64]:
+        """(rows in the output's form, addends) of all relocations of a section.
+
+        `inputs` are the sections that hold them.
+        """
         native: ElfUnit = unit.native
         types = native.sections["type"]
-        inputs = np.flatnonzero(
-            ((types == elf.SHT_RELA) | (types == elf.SHT_REL))
-            & (native.sections["info"] == section)
-        ).tolist()
         rel = self.machine.rel
         wanted, dtype = (
             (elf.SHT_REL, native.records.rel)
@@ -391,9 +422,7 @@ class _Rows:
     ) -> Bool:
         """References to other debug sections of the unit; True where those are not kept."""
         native: ElfUnit = self.program.units[number].native
-        table = np.full((len(native.sections), 2), -1, np.int64)
-        for section in native.debug:
-            table[section] = self.base[number, section]
+        table = self.tables[number]
         shndx = native.shndx[np.where(which, symbol, 0)]
         row = table[np.where(which, shndx, 0)]
         known = which & (row[:, 0] >= 0)

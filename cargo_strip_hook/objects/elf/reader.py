@@ -6,6 +6,7 @@ an atom that lives with its function.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,22 @@ _UNREAD_RELOCATIONS = (
 )
 _MOST_ALIGN = np.uint64(1 << 30)  # bytes: the largest page of any architecture
 _DROPPED_TYPES = (elf.SHT_GROUP, elf.SHT_LLVM_ADDRSIG)
+# beginnings of names; a zero byte ends a whole one
+_ROOT_NAMES = (
+    b".ctors",
+    b".dtors",
+    b".init\0",
+    b".fini\0",
+    b".jcr\0",
+    b".init_array\0",
+    b".fini_array\0",
+    b".preinit_array\0",
+    b".init_array.",
+    b".fini_array.",
+)
+# by the two bytes after the dot: most files have no such section, and need no closer look
+_MAY_BE_ROOT = np.zeros(1 << 16, np.bool_)
+_MAY_BE_ROOT[[int.from_bytes(name[1:3], "little") for name in _ROOT_NAMES]] = True
 
 _BINDINGS = np.full(16, Binding.GLOBAL, np.uint8)
 _BINDINGS[elf.STB_LOCAL] = Binding.LOCAL
@@ -63,7 +80,6 @@ class ElfUnit:
     section_atom: Int32  # section -> atom, -1
     shndx: Int32  # section of each symbol, SHN_XINDEX resolved; reserved values stay
     debug: tuple[int, ...]  # non-allocated sections that may be kept
-    section_list: list[tuple[int, int]]  # (type, file offset) of each section
 
 
 def section_name(unit: ElfUnit, section: int) -> bytes:
@@ -164,6 +180,21 @@ class _Reader:
         heads = padded[rows]
         heads *= np.logical_and.accumulate(heads != 0, axis=1)  # nothing after the first zero
         self.names16 = heads.view("S16").reshape(-1)
+        self.name_words = heads.view("<u8")
+
+    def named(self, start: bytes) -> Bool:
+        """Which sections have a name that begins so; `start` has 16 bytes at most.
+
+        The first eight bytes are compared as one number: numpy is slow at comparing strings.
+        """
+        found = np.ones(len(self.types), np.bool_)
+        for at in range(0, len(start), 8):
+            part = start[at : at + 8]
+            word = self.name_words[:, at // 8]
+            unused = np.uint64(8 * (8 - len(part)))
+            wanted = np.uint64(int.from_bytes(part, "little"))
+            found &= (word << unused) == (wanted << unused) if unused else word == wanted
+        return found
 
     def contents(self, section: int) -> memoryview:
         header = self.sections[section]
@@ -327,10 +358,10 @@ class _Reader:
 def read(index: int, name: str, data: memoryview) -> Unit:
     """Read an ELF object. Raises `ObjectError` naming the member and the offset."""
     f = _Reader(name, data)
-    sections, types, flags, names16 = f.sections, f.types, f.section_flags, f.names16
-    allocated = (flags & elf.SHF_ALLOC != 0) & ~np.isin(types, _DROPPED_TYPES)
-    allocated &= names16 != b".note.gnu.proper"
-    eh_frame = allocated & (names16 == b".eh_frame") & (types != elf.SHT_NOBITS)
+    sections, types, flags = f.sections, f.types, f.section_flags
+    allocated = (flags & elf.SHF_ALLOC != 0) & ~_among(types, _DROPPED_TYPES)
+    allocated &= ~f.named(b".note.gnu.proper")
+    eh_frame = allocated & f.named(b".eh_frame\0") & (types != elf.SHT_NOBITS)
     is_atom = allocated & ~eh_frame
     atom_sections = np.flatnonzero(is_atom)
     section_atom = np.full(len(sections), -1, np.int32)
@@ -340,7 +371,7 @@ def read(index: int, name: str, data: memoryview) -> Unit:
     atoms["section"] = atom_sections
     atoms["size"] = sections["size"][atom_sections]
     atoms["align"] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
-    atoms["flags"] = _atom_flags(f, names16)[atom_sections]
+    atoms["flags"] = _atom_flags(f)[atom_sections]
 
     table, shndx, first, names, symbol_strings = f.symbols()
     symbols = _symbols(
@@ -351,14 +382,14 @@ def read(index: int, name: str, data: memoryview) -> Unit:
     info = sections["info"]
     if (is_rel & (info >= len(sections))).any():
         raise f.fail("a relocation section applies to no section", f.shoff)
-    if np.isin(types, _UNREAD_RELOCATIONS).any():
+    if _among(types, _UNREAD_RELOCATIONS).any():
         raise ObjectError(
             "relocations in a compact form (CREL, RELR or Android's) are not supported",
             member=name,
             offset=f.shoff,
             help="compile without them, for example without `-Wa,--crel`",
         )
-    if b"__gnu_lto_slim" in names and (names16.astype("S9") == b".gnu.lto_").any():
+    if b"__gnu_lto_slim" in names and f.named(b".gnu.lto_").any():
         raise ObjectError(
             "this member holds GCC's intermediate code only, no machine code",
             member=name,
@@ -385,8 +416,8 @@ def read(index: int, name: str, data: memoryview) -> Unit:
 
     debug = np.flatnonzero(
         (flags & elf.SHF_ALLOC == 0)
-        & np.isin(types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
-        & np.array([n.startswith((b".debug_", b".gdb_index")) for n in names16.tolist()], np.bool_)
+        & _among(types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
+        & (f.named(b".debug_") | f.named(b".gdb_index"))
     )
     native = ElfUnit(
         f.r,
@@ -394,13 +425,12 @@ def read(index: int, name: str, data: memoryview) -> Unit:
         f.osabi,
         f.flags,
         sections,
-        names16,
+        f.names16,
         f.strings,
         symbol_strings,
         section_atom,
         shndx,
         tuple(debug.tolist()),
-        list(zip(types.tolist(), sections["offset"].tolist(), strict=True)),
     )
     return Unit(
         index,
@@ -417,18 +447,23 @@ def read(index: int, name: str, data: memoryview) -> Unit:
     )
 
 
-def _atom_flags(f: _Reader, names16: Array) -> Array:
+def _among(values: Array, wanted: Iterable[int]) -> Bool:
+    """Which values are among a few: `np.isin` takes far longer to find out how to do it."""
+    found = np.zeros(len(values), np.bool_)
+    for value in wanted:
+        found |= values == value
+    return found
+
+
+def _atom_flags(f: _Reader) -> Array:
     """AtomFlag of every section: what lives of itself, what linkers merge, unwind indices."""
     types, flags = f.types, f.section_flags
     root = (flags & elf.SHF_GNU_RETAIN != 0) | (types == elf.SHT_NOTE)
-    root |= np.isin(types, (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY))
+    root |= _among(types, (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY))
     # the same as sections of plain contents, as older compilers and assembly write them
-    dotted = names16.astype("S6")
-    root |= np.isin(dotted, (b".ctors", b".dtors")) | np.isin(
-        names16, (b".init", b".fini", b".jcr", b".init_array", b".fini_array", b".preinit_array")
-    )
-    prefix = names16.astype("S12")
-    root |= np.isin(prefix, (b".init_array.", b".fini_array."))
+    if _MAY_BE_ROOT[(f.name_words[:, 0] >> np.uint64(8)) & np.uint64(0xFFFF)].any():
+        for name in _ROOT_NAMES:
+            root |= f.named(name)
     out = np.where(root, AtomFlag.ROOT, 0).astype(np.uint32)
     if f.machine.strings:
         out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
@@ -444,7 +479,7 @@ def _symbols(table: Array, shndx: Int32, reserved: Bool, section_atom: Int32) ->
     atom[inside] = section_atom[shndx[inside]]
     atom[inside & (atom == -1)] = Place.ELSEWHERE
     atom[reserved & (shndx == elf.SHN_ABS)] = Place.ABSOLUTE
-    atom[reserved & np.isin(shndx, (elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))] = Place.COMMON
+    atom[reserved & _among(shndx, (elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))] = Place.COMMON
     symbols["atom"] = atom
     symbols["kind"] = table["info"] & 0xF
     symbols["binding"] = _BINDINGS[table["info"] >> 4]
@@ -488,7 +523,7 @@ def _groups(f: _Reader, table: Array, shndx: Int32, native: ElfUnit) -> tuple[Gr
         members = native.section_atom[words[1:]]
         members = members[members >= 0]
         groups.append(Group(signature, tuple(members.tolist()), bool(words[0] & elf.GRP_COMDAT)))
-    for i in np.flatnonzero(f.names16.astype("S13") == b".gnu.linkonce").tolist():
+    for i in np.flatnonzero(f.named(b".gnu.linkonce")).tolist():
         if native.section_atom[i] >= 0:
             groups.append(
                 Group(section_name(native, i), (int(native.section_atom[i]),), comdat=True)

@@ -175,17 +175,27 @@ def _fill(room: Array, padding: Array) -> None:
 
 
 def _copy(program: Program, atoms: Array, where: Int64, target: memoryview) -> None:
-    units = program.unit_of(atoms)
     rows = program.atoms[atoms]
-    for unit_number, section, size, to in zip(
-        units.tolist(), rows["section"].tolist(), rows["size"].tolist(), where.tolist(), strict=True
-    ):
-        unit = program.units[unit_number]
-        if section < 0 or not size:
+    units = program.unit_of(atoms)
+    # most are neighbours of one unit, so that all of these are looked up at once
+    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist()
+    for first, end in zip(borders, [*borders[1:], len(atoms)], strict=True):
+        unit = program.units[int(units[first])]
+        mine = slice(first, end)
+        chosen = np.flatnonzero((rows["section"][mine] >= 0) & (rows["size"][mine] > 0)) + first
+        if not len(chosen):
             continue
-        header = unit.native.section_list[section]
-        if header[0] != elf.SHT_NOBITS:
-            target[to : to + size] = unit.data[header[1] : header[1] + size]
+        headers = unit.native.sections[rows["section"][chosen]]
+        data = unit.data
+        for start, size, to, kind in zip(
+            headers["offset"].tolist(),
+            rows["size"][chosen].tolist(),
+            where[chosen].tolist(),
+            headers["type"].tolist(),
+            strict=True,
+        ):
+            if kind != elf.SHT_NOBITS:
+                target[to : to + size] = data[start : start + size]
 
 
 def _code(
