@@ -11,6 +11,7 @@ from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.relocate import Placed
 from cargo_strip_hook.objects.model import Array, Binding, Bool, Int32, Int64, Place, Program
+from cargo_strip_hook.objects.strings import StringTable
 
 _BINDING_BITS = np.zeros(4, np.uint8)
 _BINDING_BITS[Binding.GLOBAL] = elf.STB_GLOBAL
@@ -36,26 +37,6 @@ class SymbolTable:
     of_section: Int32
     defined: tuple[bytes, ...]
     undefined: tuple[bytes, ...]
-
-
-class StringTable:
-    """Names behind one another, equal ones once. Offset 0 is the empty name."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = [b"\0"]
-        self.size = 1
-        self.known: dict[bytes, int] = {b"": 0}
-
-    def add(self, name: bytes) -> int:
-        at = self.known.get(name)
-        if at is None:
-            at = self.known[name] = self.size
-            self.parts.append(name + b"\0")
-            self.size += len(name) + 1
-        return at
-
-    def bytes(self) -> bytes:
-        return b"".join(self.parts)
 
 
 def symbol_name(program: Program, symbol: int) -> bytes:

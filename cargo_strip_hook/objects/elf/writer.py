@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.job import PrelinkRequest, Statistics, Strip
+from cargo_strip_hook.job import PrelinkRequest, Strip
+from cargo_strip_hook.objects import told
 from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.elf import attributes, notes, symtab
 from cargo_strip_hook.objects.elf import debug as dbg
@@ -19,7 +20,6 @@ from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.relocate import Placed, Settled, settle
 from cargo_strip_hook.objects.elf.unwind import JoinedFrame, join_eh_frame
 from cargo_strip_hook.objects.model import (
-    PLACEMENT,
     Array,
     AtomFlag,
     Binding,
@@ -30,6 +30,7 @@ from cargo_strip_hook.objects.model import (
     Program,
 )
 from cargo_strip_hook.objects.pages import release
+from cargo_strip_hook.objects.strings import StringTable
 
 _FILE_ALIGN = 4096  # bytes
 MARKER_SECTION = b".cargo-strip-hook"
@@ -111,7 +112,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         table.defined,
         table.undefined,
         _placement(program, live, placed),
-        _statistics(program, live, table),
+        told.statistics(program, live, _pieces(program), len(table.defined)),
         warnings,
     )
 
@@ -387,7 +388,7 @@ def _file(sections: list[_Section], program: Program, flags: int) -> tuple[int, 
     """Sizes, headers and the stream of the whole file. Source: gABI, "Object Files"."""
     native = program.units[0].native
     records: elf.Records = native.records
-    names = symtab.StringTable()
+    names = StringTable()
     # `.rela.text` also holds `.text`
     prefix = {elf.SHT_RELA: 5, elf.SHT_REL: 4}
     tails = {s.name[prefix[s.type] :]: s for s in sections if s.type in prefix}
@@ -466,32 +467,15 @@ def _file(sections: list[_Section], program: Program, flags: int) -> tuple[int, 
     return shoff + headers.nbytes, stream()
 
 
+def _pieces(program: Program) -> Bool:
+    """bool for each atom: whether it is a section, not a record of one."""
+    found: Bool = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) | is_ordered(program)
+    return found
+
+
 def _placement(program: Program, live: Bool, placed: Placed) -> Array:
-    atoms = np.flatnonzero(
-        live
-        & ((program.atoms["flags"] & AtomFlag.SEPARATE == 0) | is_ordered(program))
-        & (program.atoms["section"] >= 0)
-    )
-    members = np.array([u.index for u in program.units], np.int32)
-    out = np.zeros(len(atoms), PLACEMENT)
-    out["member"] = members[program.unit_of(atoms)]
-    out["section"] = program.atoms["section"][atoms]
-    out["offset"] = program.atoms["offset"][atoms]
-    out["size"] = program.atoms["size"][atoms]
-    out["out_section"] = placed.section[atoms] + 1
-    out["out_offset"] = placed.offset[atoms]
-    return out
-
-
-def _statistics(program: Program, live: Bool, table: symtab.SymbolTable) -> Statistics:
-    defined = (program.symbols["binding"] != Binding.LOCAL) & (program.symbols["atom"] >= 0)
-    section = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) | is_ordered(program)
-    return Statistics(
-        members_used=sum(1 for u in program.units if u.index >= 0),
-        sections_total=int(section.sum()),
-        sections_live=int((section & live).sum()),
-        symbols_hidden=int(defined.sum()) - len(table.defined),
-    )
+    atoms = np.flatnonzero(live & _pieces(program) & (program.atoms["section"] >= 0))
+    return told.placement(program, atoms, placed.section, placed.offset)
 
 
 # Itanium C++ ABI, section 5.1.4: type information, its names, guard variables, local statics

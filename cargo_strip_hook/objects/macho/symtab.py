@@ -32,6 +32,7 @@ from cargo_strip_hook.objects.model import (
     Program,
     Unit,
 )
+from cargo_strip_hook.objects.strings import StringTable
 
 UNNAMED = b"l"
 # what of a definition's n_desc stays: weak definitions, resolvers, cold functions, keep-me marks
@@ -115,7 +116,7 @@ def build(
 
     count = len(local_places) + len(absolute) + len(by_name) + len(missing)
     rows = np.zeros(count, mo.NLIST)
-    strings = _Strings()
+    strings = StringTable()
     used = rows[: len(local_places)]
     if strip is Strip.NONE:
         _tell_apart(names)
@@ -175,7 +176,7 @@ def build(
     shown += [n for n, s in missing if symbols["atom"][s] == Place.COMMON]
     return SymbolTable(
         rows,
-        strings.bytes(),
+        strings.bytes(8),
         first_external,
         externals,
         places[order],
@@ -184,26 +185,6 @@ def build(
         tuple(sorted(shown)),
         tuple(n for n, s in missing if symbols["atom"][s] != Place.COMMON),
     )
-
-
-class _Strings:
-    """Names behind one another, equal ones once."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = [b"\0"]
-        self.size = 1
-        self.known: dict[bytes, int] = {b"": 0}
-
-    def add(self, name: bytes) -> int:
-        at = self.known.get(name)
-        if at is None:
-            at = self.known[name] = self.size
-            self.parts.append(name + b"\0")
-            self.size += len(name) + 1
-        return at
-
-    def bytes(self) -> bytes:
-        return b"".join(self.parts) + bytes(-self.size % 8)
 
 
 def _fill_places(rows: Array, places: Int64, placed: Placed) -> None:

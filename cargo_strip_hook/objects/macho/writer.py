@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.job import PrelinkRequest, Statistics, Strip
+from cargo_strip_hook.job import PrelinkRequest, Strip
+from cargo_strip_hook.objects import told
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho import symtab, versions
 from cargo_strip_hook.objects.macho.buckets import kept_symbols
@@ -18,10 +19,8 @@ from cargo_strip_hook.objects.macho.place import Placed, place
 from cargo_strip_hook.objects.macho.relocate import Rewritten, joined_entries, rewrite
 from cargo_strip_hook.objects.macho.split import STEP
 from cargo_strip_hook.objects.model import (
-    PLACEMENT,
     Array,
     AtomFlag,
-    Binding,
     Bool,
     Image,
     Layout,
@@ -66,7 +65,9 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         table.defined,
         table.undefined,
         _placement(program, live, placed),
-        _statistics(program, live, table),
+        told.statistics(
+            program, live, program.atoms["flags"] & AtomFlag.SEPARATE == 0, len(table.defined)
+        ),
         debug.warnings,
     )
 
@@ -265,23 +266,4 @@ def _placement(program: Program, live: Bool, placed: Placed) -> Array:
         & (program.atoms["section"] >= 0)
         & (placed.section >= 0)
     )
-    members = np.array([u.index for u in program.units], np.int32)
-    out = np.zeros(len(atoms), PLACEMENT)
-    out["member"] = members[program.unit_of(atoms)]
-    out["section"] = program.atoms["section"][atoms] + 1
-    out["offset"] = program.atoms["offset"][atoms]
-    out["size"] = program.atoms["size"][atoms]
-    out["out_section"] = placed.section[atoms] + 1
-    out["out_offset"] = placed.offset[atoms]
-    return out
-
-
-def _statistics(program: Program, live: Bool, table: symtab.SymbolTable) -> Statistics:
-    defined = (program.symbols["binding"] != Binding.LOCAL) & (program.symbols["atom"] >= 0)
-    plain = program.atoms["flags"] & AtomFlag.SEPARATE == 0
-    return Statistics(
-        members_used=sum(1 for u in program.units if u.index >= 0),
-        sections_total=int(plain.sum()),
-        sections_live=int((plain & live).sum()),
-        symbols_hidden=int(defined.sum()) - len(table.defined),
-    )
+    return told.placement(program, atoms, placed.section, placed.offset, first_section=1)

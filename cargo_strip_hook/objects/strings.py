@@ -1,0 +1,25 @@
+"""A table of names as object files have them."""
+
+from __future__ import annotations
+
+
+class StringTable:
+    """Names behind one another, equal ones once. Offset 0 is the empty name."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = [b"\0"]
+        self.size = 1
+        self.known: dict[bytes, int] = {b"": 0}
+
+    def add(self, name: bytes) -> int:
+        """The offset of a name, which is put at the end where it is new."""
+        at = self.known.get(name)
+        if at is None:
+            at = self.known[name] = self.size
+            self.parts.append(name + b"\0")
+            self.size += len(name) + 1
+        return at
+
+    def bytes(self, align: int = 1) -> bytes:
+        """The whole table, filled up with zeros to a multiple of `align` bytes."""
+        return b"".join(self.parts) + bytes(-self.size % align)
