@@ -9,6 +9,7 @@ import numpy as np
 
 from cargo_strip_hook.job import PrelinkRequest
 from cargo_strip_hook.objects.elf import buckets, layouts, reader, writer
+from cargo_strip_hook.objects.elf.file import ElfUnit
 from cargo_strip_hook.objects.model import (
     EDGE,
     RELOCATION,
@@ -30,7 +31,7 @@ class ElfFormat:
     twins = True
 
     def __init__(self) -> None:
-        self._first: reader.ElfUnit | None = None
+        self._first: ElfUnit | None = None
 
     def read(self, index: int, name: str, data: memoryview) -> Unit:
         unit = reader.read(index, name, data)
@@ -53,7 +54,7 @@ class ElfFormat:
     def synthetic(self, atoms: Array, symbols: Array, names: Sequence[bytes]) -> Unit:
         assert self._first is not None
         symbols["kind"][1:] = layouts.STT_OBJECT
-        native = reader.ElfUnit(
+        native = ElfUnit(
             self._first.records,
             self._first.machine,
             0,

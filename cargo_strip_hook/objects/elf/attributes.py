@@ -15,8 +15,8 @@ import numpy as np
 
 from cargo_strip_hook.errors import LinkError, ObjectError
 from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.file import ElfUnit, section_name
 from cargo_strip_hook.objects.elf.machine import Machine
-from cargo_strip_hook.objects.elf.reader import ElfUnit, section_name
 from cargo_strip_hook.objects.model import Unit
 
 Tags = dict[int, int | bytes]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.objects.elf import layouts as elf
-from cargo_strip_hook.objects.elf.reader import ElfUnit, section_name
+from cargo_strip_hook.objects.elf.file import ElfUnit, section_name
 from cargo_strip_hook.objects.elf.unwind import is_cie
 from cargo_strip_hook.objects.model import Array, Bucket, ElementSet, Int32, Program, Unit
 

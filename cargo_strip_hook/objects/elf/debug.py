@@ -19,8 +19,8 @@ from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.fields import Field
+from cargo_strip_hook.objects.elf.file import ElfUnit, section_name
 from cargo_strip_hook.objects.elf.machine import TYPES, Machine
-from cargo_strip_hook.objects.elf.reader import ElfUnit, section_name
 from cargo_strip_hook.objects.elf.relocate import Placed, exact
 from cargo_strip_hook.objects.model import Array, Bool, Int32, Int64, Place, Program, Unit
 from cargo_strip_hook.objects.pages import release

@@ -12,7 +12,7 @@ import numpy as np
 from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.buckets import SectionKind, kind_of_name
-from cargo_strip_hook.objects.elf.reader import section_name
+from cargo_strip_hook.objects.elf.file import section_name
 from cargo_strip_hook.objects.model import (
     AtomFlag,
     Bool,

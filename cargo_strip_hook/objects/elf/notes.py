@@ -14,8 +14,8 @@ from operator import and_, or_
 import numpy as np
 
 from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.file import section_name
 from cargo_strip_hook.objects.elf.machine import Machine
-from cargo_strip_hook.objects.elf.reader import section_name
 from cargo_strip_hook.objects.model import Unit
 
 _NT_GNU_PROPERTY_TYPE_0 = 5
