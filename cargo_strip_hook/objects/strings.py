@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 
+def string_at(table: memoryview, start: int) -> bytes:
+    """The name that begins at `start` of a table; a zero byte or the table's end ends it."""
+    end = start + 64  # most names are short, and tables are long
+    while True:
+        text = bytes(table[start:end])
+        stop = text.find(b"\0")
+        if stop >= 0 or end >= len(table):
+            return text[:stop] if stop >= 0 else text
+        end += 256
+
+
 class StringTable:
     """Names behind one another, equal ones once. Offset 0 is the empty name."""
 

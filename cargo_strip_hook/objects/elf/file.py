@@ -17,6 +17,7 @@ from cargo_strip_hook.objects.model import (
     Bool,
     Int32,
 )
+from cargo_strip_hook.objects.strings import string_at
 
 _MOST_ALIGN = np.uint64(1 << 30)  # bytes: the largest page of any architecture
 
@@ -42,15 +43,6 @@ def section_name(unit: ElfUnit, section: int) -> bytes:
     """The whole name of a section."""
     start = int(unit.sections["name"][section])
     return string_at(unit.strings, start)
-
-
-def string_at(table: memoryview, start: int) -> bytes:
-    text = bytes(table[start : start + 256])
-    end = text.find(b"\0")
-    if end < 0:
-        text = bytes(table[start:])
-        end = text.find(b"\0")
-    return text[:end]
 
 
 class ElfFile:

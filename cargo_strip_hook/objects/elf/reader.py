@@ -12,7 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.elf import layouts as elf
-from cargo_strip_hook.objects.elf.file import ElfFile, ElfUnit, section_name, string_at
+from cargo_strip_hook.objects.elf.file import ElfFile, ElfUnit, section_name
 from cargo_strip_hook.objects.elf.unwind import split_eh_frame
 from cargo_strip_hook.objects.model import (
     ATOM,
@@ -27,6 +27,7 @@ from cargo_strip_hook.objects.model import (
     Place,
     Unit,
 )
+from cargo_strip_hook.objects.strings import string_at
 
 _UNREAD_RELOCATIONS = (
     elf.SHT_RELR,

@@ -11,7 +11,7 @@ from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.relocate import Placed
 from cargo_strip_hook.objects.model import Array, Binding, Bool, Int32, Int64, Place, Program
-from cargo_strip_hook.objects.strings import StringTable
+from cargo_strip_hook.objects.strings import StringTable, string_at
 
 _BINDING_BITS = np.zeros(4, np.uint8)
 _BINDING_BITS[Binding.GLOBAL] = elf.STB_GLOBAL
@@ -47,14 +47,7 @@ def symbol_name(program: Program, symbol: int) -> bytes:
     if local >= unit.first_global:
         return unit.names[local - unit.first_global]
     start = int(unit.symbols["name"][local])
-    table = unit.native.symbol_strings
-    end = start + 64
-    while True:
-        text = bytes(table[start:end])
-        stop = text.find(b"\0")
-        if stop >= 0:
-            return text[:stop]
-        end += 256
+    return string_at(unit.native.symbol_strings, start)
 
 
 def build(

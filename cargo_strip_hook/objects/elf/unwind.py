@@ -39,7 +39,6 @@ class SplitFrame:
     sizes: Int64
     relocations: Array
     edges: Array
-    fdes: int
 
 
 def split_eh_frame(
@@ -98,7 +97,7 @@ def split_eh_frame(
         if not found.all() or is_fde[cie].any():
             raise fail(".eh_frame is damaged: an FDE has no CIE", 0)
         edges["source"], edges["target"] = fdes + first_atom, cie + first_atom
-    return SplitFrame(offsets, sizes, out, edges, len(fdes))
+    return SplitFrame(offsets, sizes, out, edges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from cargo_strip_hook.objects.model import (
     Program,
     Unit,
 )
-from cargo_strip_hook.objects.strings import StringTable
+from cargo_strip_hook.objects.strings import StringTable, string_at
 
 UNNAMED = b"l"
 # what of a definition's n_desc stays: weak definitions, resolvers, cold functions, keep-me marks
@@ -78,14 +78,7 @@ def symbol_name(program: Program, symbol: int) -> bytes:
     start = int(unit.symbols["name"][local])
     if start == ANCHOR:
         return b""
-    table = unit.native.symbol_strings
-    end = start + 64
-    while True:
-        text = bytes(table[start:end])
-        stop = text.find(b"\0")
-        if stop >= 0:
-            return text[:stop]
-        end += 256
+    return string_at(unit.native.symbol_strings, start)
 
 
 def build(
