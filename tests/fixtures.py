@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -284,22 +285,41 @@ def _build(
         source = CACHE / "src" / key / OWN[name][0]
         shutil.copytree(CRATES / OWN[name][0], source, dirs_exist_ok=True)
         shutil.copytree(CRATES / "shared", source.parent / "shared", dirs_exist_ok=True)
-    target_dir = CACHE / "target" / key
-    if target == host() and toolchain == "rustup" and not flags:
-        libs = _capi_build(source, target_dir, profile, env)
-    else:
-        libs = _plain_build(source, target_dir, profile, target, flags, toolchain, env)
+    # Foreign targets share a folder, so that the std of each is built once.
+    shared = target != host()
+    target_dir = CACHE / "target" / (_std_key(toolchain) if shared else key)
     folder = target_dir / target / _folder(profile)
+    with FileLock(CACHE / f"{target_dir.name}-{target}.lock") if shared else nullcontext():
+        if shared:  # cargo puts the library of this crate there again, fresh or not
+            _remove_libraries(folder)
+        if target == host() and toolchain == "rustup" and not flags:
+            libs = _capi_build(source, target_dir, profile, env)
+        else:
+            libs = _plain_build(source, target_dir, profile, target, flags, toolchain, env)
+        _collect(source, folder, libs, out)
+
+
+def _std_key(toolchain: Toolchain) -> str:
+    return f"std-{hashlib.sha256(_version(toolchain).encode()).hexdigest()[:12]}"
+
+
+def _remove_libraries(folder: Path) -> None:
+    for file in [*folder.glob("*.a"), *folder.glob("*.lib"), *folder.glob("*.so")]:
+        file.unlink()
+
+
+def _collect(source: Path, folder: Path, libs: Sequence[str], out: Path) -> None:
+    """Copy what was built to its place in the cache, whole or not at all."""
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     found: dict[str, object] = {"native_libs": libs, "header": None, "cdylib": None}
-    archives = sorted(folder.glob("*.a"))
+    archives = sorted([*folder.glob("*.a"), *folder.glob("*.lib")])
     assert len(archives) == 1, f"{len(archives)} static libraries in {folder}"
     headers = sorted({*folder.glob("*.h"), *folder.glob("include/**/*.h")})
     headers = headers or sorted(source.glob("*.h"))
-    shared = sorted(p for p in folder.glob("*.so") if p.is_file())
-    for what, files in (("library", archives), ("header", headers), ("cdylib", shared)):
+    cdylibs = sorted(p for p in folder.glob("*.so") if p.is_file())
+    for what, files in (("library", archives), ("header", headers), ("cdylib", cdylibs)):
         if files:
             shutil.copyfile(files[0], part / files[0].name)
             found[what] = files[0].name
