@@ -10,9 +10,9 @@ from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_arc
 from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
 from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.model import Format, Image
+from cargo_strip_hook.objects.model import Format, Image, Input
 from cargo_strip_hook.objects.sniff import elf_machine, macho_machine, sniff
-from cargo_strip_hook.prelink import Input, prelink
+from cargo_strip_hook.prelink import prelink
 from cargo_strip_hook.target import Target
 
 _HELP_BITCODE = (
@@ -129,7 +129,7 @@ def _read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int
     """The symbol index of an archive that has none."""
     index: dict[bytes, int] = {}
     for number, member in members.items():
-        unit = format.read(number, member.name, member.data)
+        [unit] = format.read([member])
         atoms = unit.symbols["atom"][unit.first_global :].tolist()
         for name, atom in zip(unit.names, atoms, strict=True):
             if atom not in (-1, -4):

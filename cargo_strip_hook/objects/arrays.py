@@ -19,3 +19,24 @@ def unique(values: Array) -> Array:
     if not len(ordered):
         return ordered
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
+
+
+def isin(values: Array, among: Array) -> Array:
+    """bool for each value: whether `among` has it. `np.isin` imports `numpy.ma`, too."""
+    ordered = np.sort(among)
+    if not len(ordered):
+        return np.zeros(len(values), np.bool_)
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[at] == values)
+
+
+def gather(octets: Array, starts: Array, record: np.dtype[Any]) -> Array:
+    """The records that begin at `starts` of a uint8 array, whatever their alignment.
+
+    All of them must lie inside. A window at every byte lets numpy copy whole records.
+    """
+    if not len(starts):
+        return np.zeros(0, record)
+    shape = (len(octets) - record.itemsize + 1,)
+    windows: Array = np.ndarray(shape, f"V{record.itemsize}", octets.data, strides=(1,))
+    return windows[starts].view(record)

@@ -109,6 +109,15 @@ class Reach(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """One member of the archive that may be loaded."""
+
+    index: int
+    name: str
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Atoms that come together; the first group of a signature wins where `comdat` is set."""
 
@@ -236,8 +245,8 @@ class Format(Protocol):
 
     twins: bool
 
-    def read(self, index: int, name: str, data: memoryview) -> Unit:
-        """Read one object file. Raises `ObjectError`."""
+    def read(self, inputs: Sequence[Input]) -> list[Unit]:
+        """Read object files. Raises `ObjectError`."""
         ...
 
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
@@ -281,6 +290,7 @@ __all__ = [
     "Granularity",
     "Group",
     "Image",
+    "Input",
     "Int32",
     "Int64",
     "Layout",

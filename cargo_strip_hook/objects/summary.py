@@ -8,7 +8,7 @@ from typing import Literal
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.job import DefinedSymbol
 from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.model import Binding, Place, Unit
+from cargo_strip_hook.objects.model import Binding, Input, Place, Unit
 from cargo_strip_hook.objects.sniff import sniff
 
 Kind = Literal["function", "data", "tls", "common", "unknown"]
@@ -26,7 +26,7 @@ def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
         if contents not in ("elf", "macho", "coff"):
             continue
         format = format_for(contents)
-        unit = format.read(member.index, member.name, data)
+        [unit] = format.read([Input(member.index, member.name, data)])
         for symbol in _definitions(unit, format.symbol_kinds()):
             old = found.get(symbol.name)
             if old is None or (old.weak and not symbol.weak):

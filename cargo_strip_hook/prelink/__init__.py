@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.job import Granularity, PrelinkRequest
-from cargo_strip_hook.objects.model import Bool, Format, Image, Layout, Program
+from cargo_strip_hook.objects.model import Bool, Format, Image, Input, Layout, Program
 from cargo_strip_hook.prelink.layout import lay_out
 from cargo_strip_hook.prelink.reach import always_live, build_graph, classes, mark
-from cargo_strip_hook.prelink.resolve import Input, resolve
+from cargo_strip_hook.prelink.resolve import resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,6 +280,21 @@ def test_several_libraries_in_parallel(crate: Crate) -> None:
 
 def test_an_interrupt_leaves_the_library_and_no_litter(crate: Crate) -> None:
     before = crate.built.read_bytes()
+    for _ in range(10):
+        exit_code, err = interrupted(crate)
+        if exit_code:
+            break
+        crate.built.write_bytes(before)  # on a busy machine the signal came when all was done
+    staged = crate.built.with_name(f".{crate.built.name}.strip-hook")
+    assert exit_code == 130, err
+    assert err.splitlines()[-1] == "error: interrupted"
+    assert "Traceback" not in err
+    assert crate.built.read_bytes() == before
+    assert not staged.exists()
+
+
+def interrupted(crate: Crate) -> tuple[int, str]:
+    """Interrupt a run between its first write and its last: exit code and what it said."""
     staged = crate.built.with_name(f".{crate.built.name}.strip-hook")
     argv = [sys.executable, "-m", "cargo_strip_hook", "strip", str(crate.built)]
     with subprocess.Popen(
@@ -295,8 +310,4 @@ def test_an_interrupt_leaves_the_library_and_no_litter(crate: Crate) -> None:
             time.sleep(0.001)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "error: interrupted"
-    assert "Traceback" not in err
-    assert crate.built.read_bytes() == before
-    assert not staged.exists()
+    return process.returncode, err

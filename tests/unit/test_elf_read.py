@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.elf import ElfFormat
-from cargo_strip_hook.objects.model import AtomFlag, Binding, Place, Reach, Unit
+from cargo_strip_hook.objects.model import AtomFlag, Binding, Input, Place, Reach, Unit
 
 PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, INIT_ARRAY, GROUP = 1, 2, 3, 4, 8, 14, 17
 WRITE, ALLOC, EXEC, MERGE, STRINGS, LINK_ORDER, IN_GROUP = 1, 2, 4, 0x10, 0x20, 0x80, 0x200
@@ -135,7 +135,8 @@ def sample() -> bytes:
 
 
 def read(data: bytes) -> Unit:
-    return ElfFormat().read(0, "sample.o", memoryview(data))
+    [unit] = ElfFormat().read([Input(0, "sample.o", memoryview(data))])
+    return unit
 
 
 def test_what_is_in_a_file() -> None:

@@ -76,7 +76,10 @@ class Fake:
                     found.setdefault(name.encode(), i)
         return found
 
-    def read(self, index: int, name: str, data: memoryview) -> Unit:
+    def read(self, inputs: Sequence[Input]) -> list[Unit]:
+        return [self._read(i.index, i.name, i.data) for i in inputs]
+
+    def _read(self, index: int, name: str, data: memoryview) -> Unit:
         spec = self.specs[index]
         self.read_order.append(name)
         atoms = np.zeros(spec.atoms, ATOM)

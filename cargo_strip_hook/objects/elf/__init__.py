@@ -18,6 +18,7 @@ from cargo_strip_hook.objects.model import (
     Bucket,
     ElementSet,
     Image,
+    Input,
     Int32,
     Layout,
     Program,
@@ -33,11 +34,11 @@ class ElfFormat:
     def __init__(self) -> None:
         self._first: ElfUnit | None = None
 
-    def read(self, index: int, name: str, data: memoryview) -> Unit:
-        unit = reader.read(index, name, data)
-        if self._first is None:
-            self._first = unit.native
-        return unit
+    def read(self, inputs: Sequence[Input]) -> list[Unit]:
+        units = reader.read(inputs)
+        if self._first is None and units:
+            self._first = units[0].native
+        return units
 
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
         return {

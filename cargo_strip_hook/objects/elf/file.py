@@ -1,12 +1,15 @@
-"""One ELF file as it lies there: headers, names, symbols, relocations, each checked on the way."""
+"""ELF files as they lie there: headers, names, symbols, relocations, each checked on the way."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.objects.arrays import gather
 from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.fields import Field
@@ -15,7 +18,9 @@ from cargo_strip_hook.objects.model import (
     RELOCATION,
     Array,
     Bool,
+    Input,
     Int32,
+    Int64,
 )
 from cargo_strip_hook.objects.strings import string_at
 
@@ -45,12 +50,67 @@ def section_name(unit: ElfUnit, section: int) -> bytes:
     return string_at(unit.strings, start)
 
 
-class ElfFile:
-    """Holds one file while it is read; `fail` knows the member and the offset."""
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What of a file's header is needed."""
 
-    def __init__(self, name: str, data: memoryview) -> None:
-        self.name = name
-        self.data = data
+    osabi: int
+    flags: int  # e_flags
+    shoff: int
+    entsize: int
+    count: int
+    shstrndx: int
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """The symbol tables of several files behind one another.
+
+    `first` is where each file's table begins, and the total; `owner` the file of each symbol.
+    `shndx` holds the section of each, SHN_XINDEX resolved, but for those that are `reserved`.
+    """
+
+    table: Array
+    first: Int64
+    owner: Int64
+    first_global: list[int]  # of each file, in its own table
+    shndx: Int32
+    reserved: Bool
+    names: list[list[bytes]]  # of each file: the names of its global symbols
+    strings: list[memoryview]
+
+
+class ElfFiles:
+    """Several files of one class, byte order and machine, while they are read: one table of each
+    kind for all of them, so that the cost of numpy's calls is shared.
+
+    Sections and symbols are numbered through; `first` and `symbol_first` are the numbers of each
+    file's first one, and the totals. Values in the tables are as in the files.
+    """
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self.inputs = inputs
+        self.headers = [self._header(number) for number in range(len(inputs))]
+        self.flags = [header.flags for header in self.headers]
+        self.octets, self.base = _together([i.data for i in inputs])
+        self._read_sections()
+
+    def fail(self, file: int, what: str, offset: int) -> ObjectError:
+        return ObjectError(what, member=self.inputs[file].name, offset=offset)
+
+    def check(self, bad: Bool, owner: Array, what: str, offset: Array | None = None) -> None:
+        """Raise `ObjectError` for the first that is bad; `owner` is the file of each.
+
+        `offset` of each in its file; where it is None, the section table's is told.
+        """
+        if bad.any():
+            i = int(bad.argmax())
+            file = int(owner[i])
+            at = self.headers[file].shoff if offset is None else int(offset[i])
+            raise self.fail(file, what, at)
+
+    def _header(self, number: int) -> _Header:
+        name, data = self.inputs[number].name, self.inputs[number].data
         if len(data) < 52:
             raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
         ident = bytes(data[:16])
@@ -58,77 +118,108 @@ class ElfFile:
             raise ObjectError("this is no ELF file", member=name, offset=0)
         if ident[4] not in (1, 2) or ident[5] not in (1, 2):
             raise ObjectError("the ELF class or byte order is unknown", member=name, offset=4)
-        self.r = elf.records(32 * ident[4], "<" if ident[5] == 1 else ">")
-        if len(data) < self.r.header.size:
+        records = elf.records(32 * ident[4], "<" if ident[5] == 1 else ">")
+        if len(data) < records.header.size:
             raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
-        header = self.r.header.unpack_from(data)
-        self.osabi = ident[7]
-        kind, number = header[1], header[2]
+        header = records.header.unpack_from(data)
+        kind, machine_number, flags = header[1], header[2], header[7]
         if kind != elf.ET_REL:
             raise ObjectError("this ELF file is no relocatable object", member=name, offset=16)
-        found = machine(number, self.r.bits, self.r.order)
-        self.flags = header[7]
-        if found is None or self.flags & found.refused_flags:
+        found = machine(machine_number, records.bits, records.order)
+        if found is None or flags & found.refused_flags:
             raise ObjectError(
-                f"objects for ELF machine {number} ({self.r.bits}-bit) of this kind are not "
-                "supported",
+                f"objects for ELF machine {machine_number} ({records.bits}-bit) of this kind are "
+                "not supported",
                 member=name,
                 offset=18,
             )
-        self.machine = found
-        self._read_sections(header[6], header[11], header[12], header[13])
+        self.r, self.machine = records, found
+        return _Header(ident[7], flags, header[6], header[11], header[12], header[13])
 
-    def fail(self, what: str, offset: int) -> ObjectError:
-        return ObjectError(what, member=self.name, offset=offset)
+    def table(self, file: int, dtype: np.dtype[Any], offset: int, count: int, what: str) -> Array:
+        """`count` records of `dtype` at `offset` of a file, without a copy."""
+        data = self.inputs[file].data
+        if count < 0 or offset < 0 or offset + count * dtype.itemsize > len(data):
+            raise self.fail(file, f"{what} reaches beyond the end of the file", offset)
+        return np.frombuffer(data, dtype, count, offset)
 
-    def table(self, dtype: np.dtype[np.void], offset: int, count: int, what: str) -> Array:
-        """`count` records of `dtype` at `offset` of the file, without a copy."""
-        if count < 0 or offset < 0 or offset + count * dtype.itemsize > len(self.data):
-            raise self.fail(f"{what} reaches beyond the end of the file", offset)
-        return np.frombuffer(self.data, dtype, count, offset)
+    def _section_table(self, file: int) -> tuple[Array, int]:
+        """(section headers, number of the section with their names) of one file."""
+        header = self.headers[file]
+        if header.shoff == 0:
+            raise self.fail(file, "the file has no section header table", 40)
+        if header.entsize != self.r.section.itemsize:
+            raise self.fail(file, f"section headers of {header.entsize} bytes are unknown", 58)
+        count, names = header.count, header.shstrndx
+        if count == 0 or names == elf.SHN_XINDEX:
+            # gABI: what the file header cannot hold is in the first section header
+            null = self.table(file, self.r.section, header.shoff, 1, "the section table")[0]
+            count = count or int(null["size"])
+            names = int(null["link"]) if names == elf.SHN_XINDEX else names
+        sections = self.table(file, self.r.section, header.shoff, count, "the section table")
+        if not 0 < names < count:
+            raise self.fail(file, "the index of the section names is out of range", 62)
+        return sections, names
 
-    def _read_sections(self, shoff: int, entsize: int, count: int, shstrndx: int) -> None:
-        if shoff == 0:
-            raise self.fail("the file has no section header table", 40)
-        if entsize != self.r.section.itemsize:
-            raise self.fail(f"section headers of {entsize} bytes are unknown", 58)
-        if count == 0:  # gABI: the number is in the first header's sh_size
-            count = int(self.table(self.r.section, shoff, 1, "the section table")["size"][0])
-        sections = self.table(self.r.section, shoff, count, "the section table")
-        if shstrndx == elf.SHN_XINDEX:
-            shstrndx = int(sections["link"][0])
-        if not 0 < shstrndx < count:
-            raise self.fail("the index of the section names is out of range", 62)
+    def _read_sections(self) -> None:
+        tables = [self._section_table(file) for file in range(len(self.inputs))]
+        counts = np.array([len(sections) for sections, _ in tables], np.int64)
+        self.first = _starts(counts)
+        self.owner = np.repeat(np.arange(len(tables)), counts)
+        self.sections = sections = np.concatenate([sections for sections, _ in tables])
+        self.types = sections["type"]
+        length = np.array([len(i.data) for i in self.inputs], np.uint64)[self.owner]
         sizes = sections["size"].astype(np.uint64)
         ends = sections["offset"].astype(np.uint64) + sizes
-        present = (sections["type"] != elf.SHT_NOBITS) & (sections["type"] != elf.SHT_NULL)
-        bad = present & ((ends > len(self.data)) | (ends < sizes))
+        present = (self.types != elf.SHT_NOBITS) & (self.types != elf.SHT_NULL)
+        bad = present & ((ends > length) | (ends < sizes))
         if bad.any():
-            i = int(bad.argmax())
-            raise self.fail(f"section {i} reaches beyond the end of the file", shoff)
+            number = int(bad.argmax())
+            local = number - int(self.first[self.owner[number]])
+            self.check(bad, self.owner, f"section {local} reaches beyond the end of the file")
         align = sections["align"].astype(np.uint64)
-        if (align & (align - np.uint64(1)) * (align != 0)).any() or (align > _MOST_ALIGN).any():
-            raise self.fail("a section's alignment is no power of two, or too large", shoff)
-        if (sections["flags"].astype(np.uint64) >> np.uint64(32)).any():
-            raise self.fail("a section has flags that are unknown", shoff)
-        if (sizes >> np.uint64(62)).any():
-            raise self.fail("a section is larger than any address space", shoff)
-        self.shoff = shoff
-        self.sections = sections
-        self.types = sections["type"]
+        self.check(
+            (align & (align - np.uint64(1)) * (align != 0) != 0) | (align > _MOST_ALIGN),
+            self.owner,
+            "a section's alignment is no power of two, or too large",
+        )
+        self.check(
+            sections["flags"].astype(np.uint64) >> np.uint64(32) != 0,
+            self.owner,
+            "a section has flags that are unknown",
+        )
+        self.check(
+            sizes >> np.uint64(62) != 0,
+            self.owner,
+            "a section is larger than any address space",
+        )
         self.section_flags = sections["flags"].astype(np.int64)
-        self.strings = self.contents(shstrndx)
-        if len(self.strings) == 0 or self.strings[-1] != 0:
-            raise self.fail("the section names do not end with a zero byte", shoff)
-        if (sections["name"] >= len(self.strings)).any():
-            raise self.fail("a section's name lies outside of the section names", shoff)
-        padded = np.zeros(len(self.strings) + 16, np.uint8)
-        padded[: len(self.strings)] = self.strings
-        rows = sections["name"][:, None] + np.arange(16, dtype=np.uint32)
-        heads = padded[rows]
-        heads *= np.logical_and.accumulate(heads != 0, axis=1)  # nothing after the first zero
-        self.names16 = heads.view("S16").reshape(-1)
-        self.name_words = heads.view("<u8")
+        self.start = self.base[self.owner] + sections["offset"].astype(np.int64)
+        named = self.first[:-1] + np.array([names for _, names in tables], np.int64)
+        self.strings = [self.contents(number) for number in named.tolist()]
+        for file, strings in enumerate(self.strings):
+            if len(strings) == 0 or strings[-1] != 0:
+                shoff = self.headers[file].shoff
+                raise self.fail(file, "the section names do not end with a zero byte", shoff)
+        self.check(
+            sections["name"] >= sections["size"][named][self.owner],
+            self.owner,
+            "a section's name lies outside of the section names",
+        )
+        self.name_words = self._heads(self.start[named][self.owner] + sections["name"])
+        self.names16 = self.name_words.view("S16").reshape(-1)
+
+    def _heads(self, at: Int64) -> Array:
+        """uint64[n, 2], little endian: the 16 bytes at each place, zeros after the first zero."""
+        heads = gather(self.octets, np.minimum(at, len(self.octets) - 16), np.dtype("V16"))
+        for i in np.flatnonzero(at > len(self.octets) - 16).tolist():  # at the very end
+            heads[i] = self.octets[int(at[i]) :].tobytes().ljust(16, b"\0")
+        words = heads.view("<u8").reshape(-1, 2)
+        # the lowest bit that is set in `zero` is the highest one of the first zero byte
+        zero = (words - np.uint64(0x0101010101010101)) & ~words & np.uint64(0x8080808080808080)
+        words &= (zero & (~zero + np.uint64(1))) - np.uint64(1)
+        words[zero[:, 0] != 0, 1] = 0
+        return words
 
     def named(self, start: bytes) -> Bool:
         """Which sections have a name that begins so; `start` has 16 bytes at most.
@@ -145,97 +236,138 @@ class ElfFile:
         return found
 
     def contents(self, section: int) -> memoryview:
+        """The bytes of a section, without a copy."""
+        file = int(self.owner[section])
         header = self.sections[section]
         if header["type"] == elf.SHT_NOBITS:
-            raise self.fail(f"section {section} has no contents", self.shoff)
+            local = section - int(self.first[file])
+            shoff = self.headers[file].shoff
+            raise self.fail(file, f"section {local} has no contents", shoff)
         start = int(header["offset"])
-        return self.data[start : start + int(header["size"])]
+        return self.inputs[file].data[start : start + int(header["size"])]
 
-    def one(self, kind: int) -> int:
-        """The section of a type that occurs at most once, 0 where there is none."""
+    def one(self, kind: int) -> Int64:
+        """For each file the section of a type that occurs at most once, 0 where there is none."""
         found = np.flatnonzero(self.types == kind)
-        if len(found) > 1:
-            raise self.fail("the file has several symbol tables", self.shoff)
-        return int(found[0]) if len(found) else 0
+        owner = self.owner[found]
+        self.check(owner[1:] == owner[:-1], owner, "the file has several symbol tables")
+        sections = np.zeros(len(self.inputs), np.int64)
+        sections[owner] = found
+        return sections
 
     # ---- symbols
 
-    def symbols(self) -> tuple[Array, Int32, int, list[bytes], memoryview]:
-        """(symbol table, section of each symbol, first global, global names, string table)."""
-        index = self.one(elf.SHT_SYMTAB)
-        if index == 0:
-            empty = np.zeros(1, self.r.symbol)
-            return empty, np.zeros(1, np.int32), 1, [], memoryview(b"\0")
-        header = self.sections[index]
-        offset = int(header["offset"])
-        if header["entsize"] != self.r.symbol.itemsize:
-            raise self.fail("the symbol table has entries of an unknown size", offset)
-        count = int(header["size"]) // self.r.symbol.itemsize
-        table = self.table(self.r.symbol, offset, count, "the symbol table")
-        first = int(header["info"])
-        link = int(header["link"])
-        if not 0 < first <= count:
-            raise self.fail("the number of local symbols is out of range", offset)
-        if not 0 < link < len(self.sections) or self.types[link] != elf.SHT_STRTAB:
-            raise self.fail("the symbol table has no string table", offset)
-        strings = self.contents(link)
-        if len(strings) == 0 or strings[-1] != 0:
-            raise self.fail("the symbol names do not end with a zero byte", offset)
-        if (table["name"] >= len(strings)).any():
-            raise self.fail("a symbol's name lies outside of the string table", offset)
+    def symbols(self) -> Symbols:
+        """The symbol tables of all files; a file without one has the null symbol only."""
+        record = self.r.symbol
+        tables = self.one(elf.SHT_SYMTAB)
+        files = np.flatnonzero(tables)
+        headers = self.sections[tables[files]]
+        offset = headers["offset"].astype(np.int64)
+        self.check(
+            headers["entsize"] != record.itemsize,
+            files,
+            "the symbol table has entries of an unknown size",
+            offset,
+        )
+        counts = np.ones(len(tables), np.int64)
+        counts[files] = headers["size"] // record.itemsize
+        first_global = np.ones(len(tables), np.int64)
+        first_global[files] = headers["info"]
+        self.check(
+            (headers["info"] == 0) | (headers["info"] > counts[files]),
+            files,
+            "the number of local symbols is out of range",
+            offset,
+        )
+        link = headers["link"].astype(np.int64)
+        bad = (link == 0) | (link >= np.diff(self.first)[files])
+        link = self.first[:-1][files] + np.where(bad, 0, link)
+        bad |= self.types[link] != elf.SHT_STRTAB
+        self.check(bad, files, "the symbol table has no string table", offset)
+        none = np.zeros(1, record)
+        rows = [none] * len(tables)
+        strings = [memoryview(b"\0")] * len(tables)
+        for file, at, string in zip(files.tolist(), offset.tolist(), link.tolist(), strict=True):
+            count = int(counts[file])
+            rows[file] = self.table(file, record, at, count, "the symbol table")
+            strings[file] = self.contents(string)
+            if len(strings[file]) == 0 or strings[file][-1] != 0:
+                raise self.fail(file, "the symbol names do not end with a zero byte", at)
+        table = np.concatenate(rows)
+        first = _starts(counts)
+        owner = np.repeat(np.arange(len(tables)), counts)
+        where = np.zeros(len(tables), np.int64)
+        where[files] = offset
+        where = where[owner]
+        room = np.array([len(s) for s in strings], np.int64)[owner]
+        outside = "a symbol's name lies outside of the string table"
+        self.check(table["name"] >= room, owner, outside, where)
         shndx = table["shndx"].astype(np.int32)
+        # reserved values keep their meaning; real indices may pass them
+        reserved = shndx >= elf.SHN_LORESERVE
         extended = self.one(elf.SHT_SYMTAB_SHNDX)
-        if extended:
+        for file in np.flatnonzero(extended).tolist():
+            header = self.sections[extended[file]]
             wide = self.table(
+                file,
                 np.dtype(f"{self.r.order}u4"),
-                int(self.sections["offset"][extended]),
-                int(self.sections["size"][extended]) // 4,
+                int(header["offset"]),
+                int(header["size"]) // 4,
                 "the extended section indices",
             )
-            if len(wide) < count:
-                raise self.fail("the extended section indices are too few", offset)
-            escaped = shndx == elf.SHN_XINDEX
-            shndx[escaped] = wide[:count][escaped]
-            # reserved values keep their meaning; real indices may pass them from here on
-            self.reserved = ~escaped & (shndx >= elf.SHN_LORESERVE)
-        else:
-            self.reserved = shndx >= elf.SHN_LORESERVE
-        if (~self.reserved & (shndx >= len(self.sections))).any():
-            raise self.fail("a symbol's section is out of range", offset)
-        raw = bytes(strings)
-        find = raw.find
-        names = [raw[s : find(b"\0", s)] for s in table["name"][first:].tolist()]
-        return table, shndx, first, names, strings
+            mine = slice(int(first[file]), int(first[file + 1]))
+            if len(wide) < len(shndx[mine]):
+                at = int(where[mine.start])
+                raise self.fail(file, "the extended section indices are too few", at)
+            escaped = shndx[mine] == elf.SHN_XINDEX
+            shndx[mine][escaped] = wide[: len(escaped)][escaped]
+            reserved[mine] &= ~escaped
+        number = shndx.view(np.uint32)
+        outside = "a symbol's section is out of range"
+        self.check(~reserved & (number >= np.diff(self.first)[owner]), owner, outside, where)
+        names = []
+        for file, text in enumerate(strings):
+            begin = int(first[file] + first_global[file])
+            raw = bytes(text) if begin < first[file + 1] else b""
+            find = raw.find
+            starts = table["name"][begin : first[file + 1]].tolist()
+            names.append([raw[s : find(b"\0", s)] for s in starts])
+        return Symbols(table, first, owner, first_global.tolist(), shndx, reserved, names, strings)
 
     # ---- relocations
 
-    def relocations(self, wanted: Array, symbol_count: int) -> Array:
-        """All entries of the relocation sections `wanted`; `atom` holds the section they apply to.
+    def relocations(self, wanted: Array, symbol_counts: Int64) -> tuple[Array, Int64]:
+        """(rows, the section that each applies to) of the relocation sections `wanted`.
 
-        Addends that stand in the contents are read for the types that may be changed (`implicit`
-        of the machine), and are 0 for the others.
+        In the order of the files; `RELOCATION.atom` and `reach` are 0. Addends that stand in the
+        contents are read for the types that may be changed (`implicit` of the machine), and are 0
+        for the others. `symbol_counts`: the number of symbols of each file.
         """
         rel = wanted[self.types[wanted] == elf.SHT_REL]
         if not len(rel):
-            return self._entries(wanted, self.r.rela, symbol_count)
+            return self._entries(wanted, self.r.rela, symbol_counts)
         if not self.machine.rel:
             raise self.fail(
+                int(self.owner[rel[0]]),
                 "relocations without addends are not supported for this architecture",
                 int(self.sections["offset"][rel[0]]),
             )
-        rows = self._entries(rel, self.r.rel, symbol_count)
-        octets = np.frombuffer(self.data, np.uint8)
-        at = self.sections["offset"][rows["atom"]].astype(np.int64) + rows["offset"]
+        rows, section = self._entries(rel, self.r.rel, symbol_counts)
+        at = self.start[section] + rows["offset"]
         kinds = self.machine.implicit_types[np.minimum(rows["type"], TYPES - 1)]
         for kind in fields.FIELDS:
             mine = np.flatnonzero(kinds == kind)
             if len(mine):
-                self._inside(rows[mine], fields.width(kind))
-                rows["addend"][mine] = fields.load(octets, at[mine], kind, self.r.order)
+                self._inside(rows[mine], section[mine], fields.width(kind))
+                rows["addend"][mine] = fields.load(self.octets, at[mine], kind, self.r.order)
         rela = wanted[self.types[wanted] == elf.SHT_RELA]
         if len(rela):
-            rows = np.concatenate([rows, self._entries(rela, self.r.rela, symbol_count)])
-        return rows
+            more, more_section = self._entries(rela, self.r.rela, symbol_counts)
+            rows, section = np.concatenate([rows, more]), np.concatenate([section, more_section])
+            order = np.argsort(self.owner[section], kind="stable")
+            rows, section = rows[order], section[order]
+        return rows, section
 
     def _stores(self, types: Array) -> Bool:
         """Which relocation types we may store a value for ourselves, in 4 bytes at the most."""
@@ -245,59 +377,62 @@ class ElfFile:
         )
         return found
 
-    def _inside(self, rows: Array, width: int) -> None:
+    def _inside(self, rows: Array, section: Int64, width: int) -> None:
         """Raise `ObjectError` if a field of `width` bytes does not lie in its section."""
-        bad = rows["offset"] + width > self.sections["size"][rows["atom"]].astype(np.int64)
-        bad |= self.types[rows["atom"]] == elf.SHT_NOBITS
-        if bad.any():
-            raise self.fail("a relocation lies outside of its section", self.shoff)
+        bad = rows["offset"] + width > self.sections["size"][section].astype(np.int64)
+        bad |= self.types[section] == elf.SHT_NOBITS
+        self.check(bad, self.owner[section], "a relocation lies outside of its section")
 
-    def _entries(self, wanted: Array, record: np.dtype[np.void], symbol_count: int) -> Array:
+    def _entries(
+        self, wanted: Array, record: np.dtype[np.void], symbol_counts: Int64
+    ) -> tuple[Array, Int64]:
         """The entries of sections whose entries are all like `record`."""
-        sizes = self.sections["size"][wanted].astype(np.int64)
-        starts = self.sections["offset"][wanted].astype(np.int64)
-        entry = record.itemsize
-        counts = sizes // entry
-        out = np.zeros(int(counts.sum()), RELOCATION)
-        if not len(out):
-            return out
-        if (sizes % entry).any() or (self.sections["entsize"][wanted] != entry).any():
-            raise self.fail("a relocation section has entries of an unknown size", int(starts[0]))
-        word = self.r.size
-        each = entry // word  # words of an entry
-        if ((starts - starts[0]) % word).any():
-            rows = np.concatenate(
-                [
-                    np.frombuffer(self.data, record, int(c), int(s))
-                    for s, c in zip(starts, counts, strict=True)
-                ]
-            )
-            columns = [rows[name] for name in record.names or ()]
-        else:
-            base = int(starts[0] % word)
-            words = np.frombuffer(
-                self.data, f"{self.r.order}i{word}", (len(self.data) - base) // word, base
-            )
-            first = (starts - base) // word - each * (np.cumsum(counts) - counts)
-            index = np.repeat(first, counts) + each * np.arange(len(out))
-            columns = [words[index + i] for i in range(each)]
-        targets = self.sections["info"][wanted].astype(np.int32)
-        out["atom"] = np.repeat(targets, counts)
-        info = columns[1]
-        if word == 4:  # offsets and symbols of 32-bit files have no sign
-            out["offset"] = columns[0].astype(np.uint32)
-            info = info.astype(np.uint32)
-        else:
-            out["offset"] = columns[0]
-        out["symbol"] = (info >> self.r.symbol_shift) & 0xFFFFFFFF
-        out["type"] = info & self.r.type_mask
-        if each == 3:
-            out["addend"] = columns[2]
-        if (out["symbol"].view(np.uint32) >= symbol_count).any():
-            raise self.fail("a relocation's symbol is out of range", int(starts[0]))
-        limits = self.sections["size"][out["atom"]].astype(np.int64)
+        headers = self.sections[wanted]
+        owner = self.owner[wanted]
+        offset = headers["offset"].astype(np.int64)
+        sizes = headers["size"].astype(np.int64)
+        counts = sizes // record.itemsize
+        self.check(
+            (sizes > 0)
+            & ((sizes % record.itemsize != 0) | (headers["entsize"] != record.itemsize)),
+            owner,
+            "a relocation section has entries of an unknown size",
+            offset,
+        )
+        total = int(counts.sum())
+        out = np.zeros(total, RELOCATION)
+        section = np.repeat(self.first[owner] + headers["info"], counts)
+        if not total:
+            return out, section
+        begin = self.start[wanted] - record.itemsize * (np.cumsum(counts) - counts)
+        at = np.repeat(begin, counts) + record.itemsize * np.arange(total)
+        raw = gather(self.octets, at, record)
+        out["offset"] = raw["offset"]
+        out["symbol"] = (raw["info"] >> self.r.symbol_shift) & 0xFFFFFFFF
+        out["type"] = raw["info"] & self.r.type_mask
+        if "addend" in (record.names or ()):
+            out["addend"] = raw["addend"]
+        file, where = np.repeat(owner, counts), np.repeat(offset, counts)
+        bad = out["symbol"].view(np.uint32) >= symbol_counts[file]
+        self.check(bad, file, "a relocation's symbol is out of range", where)
+        limits = self.sections["size"][section].astype(np.int64)
         wide = self.machine.absolute_types[np.minimum(out["type"], TYPES - 1)].astype(np.int64)
         ends = out["offset"] + np.maximum(wide, np.where(self._stores(out["type"]), 4, 0))
-        if ((out["offset"] < 0) | (ends > limits)).any():
-            raise self.fail("a relocation lies outside of its section", int(starts[0]))
-        return out
+        bad = (out["offset"] < 0) | (ends > limits)
+        self.check(bad, file, "a relocation lies outside of its section", where)
+        return out, section
+
+
+def _starts(counts: Int64) -> Int64:
+    """Where each of several tables begins when they stand behind one another, and the total."""
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _together(parts: Sequence[memoryview]) -> tuple[Array, Int64]:
+    """(uint8 array, where in it each part begins). Several parts are views of one buffer."""
+    if len(parts) == 1:
+        return np.frombuffer(parts[0], np.uint8), np.zeros(1, np.int64)
+    whole = np.frombuffer(memoryview(parts[0].obj), np.uint8)
+    address = whole.__array_interface__["data"][0]
+    places = [np.frombuffer(p, np.uint8).__array_interface__["data"][0] for p in parts]
+    return whole, np.array(places, np.int64) - address

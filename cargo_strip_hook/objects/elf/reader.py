@@ -1,4 +1,4 @@
-"""Reads one ELF relocatable object into the common model.
+"""Reads ELF relocatable objects into the common model.
 
 An atom is an allocated section; `.eh_frame` is taken apart into its records (CIEs and FDEs), each
 an atom that lives with its function.
@@ -6,14 +6,16 @@ an atom that lives with its function.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.elf import layouts as elf
-from cargo_strip_hook.objects.elf.file import ElfFile, ElfUnit, section_name
-from cargo_strip_hook.objects.elf.unwind import split_eh_frame
+from cargo_strip_hook.objects.elf.file import ElfFiles, ElfUnit, Symbols
+from cargo_strip_hook.objects.elf.unwind import split_eh_frames
 from cargo_strip_hook.objects.model import (
     ATOM,
     EDGE,
@@ -23,8 +25,10 @@ from cargo_strip_hook.objects.model import (
     Binding,
     Bool,
     Group,
+    Input,
     Int32,
     Place,
+    Reach,
     Unit,
 )
 from cargo_strip_hook.objects.strings import string_at
@@ -61,96 +65,179 @@ _BINDINGS[elf.STB_WEAK] = Binding.WEAK
 _BINDINGS[elf.STB_GNU_UNIQUE] = Binding.UNIQUE
 
 
-def read(index: int, name: str, data: memoryview) -> Unit:
-    """Read an ELF object. Raises `ObjectError` naming the member and the offset."""
-    f = ElfFile(name, data)
-    sections, types, flags = f.sections, f.types, f.section_flags
+def read(inputs: Sequence[Input]) -> list[Unit]:
+    """Read ELF objects. Raises `ObjectError` naming the member and the offset."""
+    units: list[Unit] = []
+    batch: list[Input] = []
+    for item in inputs:
+        if batch and not _alike(batch[0].data, item.data):
+            units += _read(ElfFiles(batch))
+            batch = []
+        batch.append(item)
+    if batch:
+        units += _read(ElfFiles(batch))
+    return units
+
+
+def _alike(one: memoryview, other: memoryview) -> bool:
+    """Whether two files can be read together: in one buffer, of one class, order and machine."""
+    return (
+        one.obj is other.obj
+        and min(len(one), len(other)) >= 20
+        and (one[4:6], one[18:20]) == (other[4:6], other[18:20])
+    )
+
+
+def _read(f: ElfFiles) -> list[Unit]:
+    sections, types, flags, owner = f.sections, f.types, f.section_flags, f.owner
+    files = len(f.inputs)
     allocated = (flags & elf.SHF_ALLOC != 0) & ~_among(types, _DROPPED_TYPES)
     allocated &= ~f.named(b".note.gnu.proper")
     eh_frame = allocated & f.named(b".eh_frame\0") & (types != elf.SHT_NOBITS)
-    is_atom = allocated & ~eh_frame
-    atom_sections = np.flatnonzero(is_atom)
+    atom_sections = np.flatnonzero(allocated & ~eh_frame)
+    counts = np.bincount(owner[atom_sections], minlength=files)
+    # atoms are numbered in each file
     section_atom = np.full(len(sections), -1, np.int32)
-    section_atom[atom_sections] = np.arange(len(atom_sections))
+    section_atom[atom_sections] = _ramp(counts)
 
-    atoms = np.zeros(len(atom_sections), ATOM)
-    atoms["section"] = atom_sections
-    atoms["size"] = sections["size"][atom_sections]
-    atoms["align"] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
-    atoms["flags"] = _atom_flags(f)[atom_sections]
-
-    table, shndx, first, names, symbol_strings = f.symbols()
-    symbols = _symbols(
-        table, shndx, f.reserved if len(table) > 1 else np.zeros(1, bool), section_atom
-    )
-
+    table = f.symbols()
+    symbols = _symbols(f, table, section_atom)
     is_rel = (types == elf.SHT_RELA) | (types == elf.SHT_REL)
-    info = sections["info"]
-    if (is_rel & (info >= len(sections))).any():
-        raise f.fail("a relocation section applies to no section", f.shoff)
-    if _among(types, _UNREAD_RELOCATIONS).any():
-        raise ObjectError(
-            "relocations in a compact form (CREL, RELR or Android's) are not supported",
-            member=name,
-            offset=f.shoff,
-            help="compile without them, for example without `-Wa,--crel`",
-        )
-    if b"__gnu_lto_slim" in names and f.named(b".gnu.lto_").any():
-        raise ObjectError(
-            "this member holds GCC's intermediate code only, no machine code",
-            member=name,
-            offset=0,
-            help="compile it with `-ffat-lto-objects` or without `-flto`",
-        )
-    wanted = np.flatnonzero(is_rel & allocated[np.where(is_rel, info, 0)])
-    relocations = f.relocations(wanted, len(symbols))
+    info = np.where(is_rel, sections["info"], 0).astype(np.int64)
+    bad = info >= np.diff(f.first)[owner]
+    f.check(bad, owner, "a relocation section applies to no section")
+    _refuse(f, table)
+    wanted = np.flatnonzero(is_rel & allocated[f.first[owner] + info])
+    relocations, section = f.relocations(wanted, np.diff(table.first))
+    relocations["atom"] = section_atom[section]
 
-    edges = [_link_order(f, section_atom)]
-    of_section = relocations["atom"].copy()
-    relocations["atom"] = section_atom[of_section]
-    for eh in np.flatnonzero(eh_frame).tolist():
-        inside = of_section == eh
-        split = split_eh_frame(f.contents(eh), f.r.order, relocations[inside], len(atoms), f.fail)
-        relocations[inside] = split.relocations
-        records = np.zeros(len(split.offsets), ATOM)
-        records["section"] = eh
-        records["offset"], records["size"] = split.offsets, split.sizes
-        records["align"] = 4
-        records["flags"] = AtomFlag.SEPARATE
-        atoms = np.concatenate([atoms, records])
-        edges.append(split.edges)
+    # the records of unwind information are the atoms behind those of the sections
+    eh = np.flatnonzero(eh_frame)
+    position = np.full(len(sections), -1, np.int64)
+    position[eh] = np.arange(len(eh))
+    mine = np.flatnonzero(position[section] >= 0)
+
+    def damaged(number: int, what: str, offset: int) -> ObjectError:
+        return f.fail(int(owner[eh[number]]), what, offset)
+
+    split = split_eh_frames(
+        [f.contents(number) for number in eh.tolist()],
+        f.r.order,
+        position[section[mine]],
+        relocations["offset"][mine],
+        damaged,
+    )
+    record_owner = owner[eh[split.table]]
+    records = np.bincount(record_owner, minlength=files)
+    number = (_ramp(records) + counts[record_owner]).astype(np.int32)
+    relocations["atom"][mine] = number[split.record]
+    relocations["offset"][mine] = split.within
+    relocations["reach"][mine[split.begins]] = Reach.REVERSE
+
+    atom_first = np.concatenate([[0], np.cumsum(counts + records)])
+    atoms = np.zeros(int(atom_first[-1]), ATOM)
+    rows = atom_first[owner[atom_sections]] + section_atom[atom_sections]
+    atoms["section"][rows] = atom_sections - f.first[owner[atom_sections]]
+    atoms["size"][rows] = sections["size"][atom_sections]
+    atoms["align"][rows] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
+    atoms["flags"][rows] = _atom_flags(f)[atom_sections]
+    rows = atom_first[record_owner] + number
+    atoms["section"][rows] = eh[split.table] - f.first[record_owner]
+    atoms["offset"][rows], atoms["size"][rows] = split.offsets, split.sizes
+    atoms["align"][rows] = 4
+    atoms["flags"][rows] = AtomFlag.SEPARATE
+
+    edges, edge_owner = _link_order(f, section_atom)
+    to_cie = np.zeros(len(split.fde), EDGE)
+    to_cie["source"], to_cie["target"] = number[split.fde], number[split.cie]
+    edges = np.concatenate([edges, to_cie])
+    edge_owner = np.concatenate([edge_owner, record_owner[split.fde]])
+    order = np.argsort(edge_owner, kind="stable")
 
     debug = np.flatnonzero(
         (flags & elf.SHF_ALLOC == 0)
         & _among(types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
         & (f.named(b".debug_") | f.named(b".gdb_index"))
     )
-    native = ElfUnit(
-        f.r,
-        f.machine,
-        f.osabi,
-        f.flags,
-        sections,
-        f.names16,
-        f.strings,
-        symbol_strings,
-        section_atom,
-        shndx,
-        tuple(debug.tolist()),
-    )
-    return Unit(
-        index,
-        name,
-        data,
-        atoms,
-        symbols,
-        first,
-        names,
-        relocations,
-        np.concatenate(edges),
-        _groups(f, table, shndx, native),
-        native,
-    )
+    atoms_of = _parts(atoms, atom_first)
+    symbols_of = _parts(symbols, table.first)
+    relocations_of = _by_file(relocations, owner[section], files)
+    edges_of = _by_file(edges[order], edge_owner[order], files)
+    debug_of = _by_file(debug - f.first[owner[debug]], owner[debug], files)
+    sections_of = _parts(sections, f.first)
+    names_of = _parts(f.names16, f.first)
+    section_atom_of = _parts(section_atom, f.first)
+    shndx_of = _parts(table.shndx, table.first)
+    groups_of = _groups(f, table, section_atom)
+    units = []
+    for file, item in enumerate(f.inputs):
+        native = ElfUnit(
+            f.r,
+            f.machine,
+            f.headers[file].osabi,
+            f.headers[file].flags,
+            sections_of[file],
+            names_of[file],
+            f.strings[file],
+            table.strings[file],
+            section_atom_of[file],
+            shndx_of[file],
+            tuple(debug_of[file].tolist()),
+        )
+        units.append(
+            Unit(
+                item.index,
+                item.name,
+                item.data,
+                atoms_of[file],
+                symbols_of[file],
+                table.first_global[file],
+                table.names[file],
+                relocations_of[file],
+                edges_of[file],
+                tuple(groups_of[file]),
+                native,
+            )
+        )
+    return units
+
+
+def _ramp(counts: Array) -> Array:
+    """0, 1, 2 … for each of `counts`, so many of them."""
+    begins = np.cumsum(counts) - counts
+    ramp: Array = np.arange(int(counts.sum())) - np.repeat(begins, counts)
+    return ramp
+
+
+def _parts(table: Array, first: Array) -> list[Array]:
+    """What of a table belongs to each file."""
+    return [table[a:b] for a, b in itertools.pairwise(first.tolist())]
+
+
+def _by_file(table: Array, owner: Array, files: int) -> list[Array]:
+    """The same for a table in the order of the files, `owner` the file of each row."""
+    return _parts(table, np.searchsorted(owner, np.arange(files + 1)))
+
+
+def _refuse(f: ElfFiles, table: Symbols) -> None:
+    """Raise `ObjectError` for files that hold something that nobody reads here."""
+    compact = np.flatnonzero(_among(f.types, _UNREAD_RELOCATIONS))
+    if len(compact):
+        file = int(f.owner[compact[0]])
+        raise ObjectError(
+            "relocations in a compact form (CREL, RELR or Android's) are not supported",
+            member=f.inputs[file].name,
+            offset=f.headers[file].shoff,
+            help="compile without them, for example without `-Wa,--crel`",
+        )
+    for file in unique(f.owner[f.named(b".gnu.lto_")]).tolist():
+        if b"__gnu_lto_slim" in table.names[file]:
+            raise ObjectError(
+                "this member holds GCC's intermediate code only, no machine code",
+                member=f.inputs[file].name,
+                offset=0,
+                help="compile it with `-ffat-lto-objects` or without `-flto`",
+            )
 
 
 def _among(values: Array, wanted: Iterable[int]) -> Bool:
@@ -161,7 +248,7 @@ def _among(values: Array, wanted: Iterable[int]) -> Bool:
     return found
 
 
-def _atom_flags(f: ElfFile) -> Array:
+def _atom_flags(f: ElfFiles) -> Array:
     """AtomFlag of every section: what lives of itself, what linkers merge, unwind indices."""
     types, flags = f.types, f.section_flags
     root = (flags & elf.SHF_GNU_RETAIN != 0) | (types == elf.SHT_NOTE)
@@ -178,63 +265,75 @@ def _atom_flags(f: ElfFile) -> Array:
     return out
 
 
-def _symbols(table: Array, shndx: Int32, reserved: Bool, section_atom: Int32) -> Array:
-    symbols = np.zeros(len(table), SYMBOL)
+def _symbols(f: ElfFiles, table: Symbols, section_atom: Int32) -> Array:
+    rows, shndx, reserved = table.table, table.shndx, table.reserved
+    symbols = np.zeros(len(rows), SYMBOL)
     inside = ~reserved & (shndx > 0)
-    atom = np.full(len(table), Place.UNDEFINED, np.int32)
-    atom[inside] = section_atom[shndx[inside]]
+    atom = np.full(len(rows), Place.UNDEFINED, np.int32)
+    atom[inside] = section_atom[f.first[table.owner[inside]] + shndx[inside]]
     atom[inside & (atom == -1)] = Place.ELSEWHERE
     atom[reserved & (shndx == elf.SHN_ABS)] = Place.ABSOLUTE
     atom[reserved & _among(shndx, (elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))] = Place.COMMON
     symbols["atom"] = atom
-    symbols["kind"] = table["info"] & 0xF
-    symbols["binding"] = _BINDINGS[table["info"] >> 4]
-    symbols["visibility"] = table["other"] & 3
-    symbols["native"] = table["other"]
-    symbols["value"] = table["value"]
-    symbols["size"] = table["size"]
-    symbols["name"] = table["name"]
+    symbols["kind"] = rows["info"] & 0xF
+    symbols["binding"] = _BINDINGS[rows["info"] >> 4]
+    symbols["visibility"] = rows["other"] & 3
+    symbols["native"] = rows["other"]
+    symbols["value"] = rows["value"]
+    symbols["size"] = rows["size"]
+    symbols["name"] = rows["name"]
     return symbols
 
 
-def _link_order(f: ElfFile, section_atom: Int32) -> Array:
-    """A section with SHF_LINK_ORDER lives if the section that it describes does."""
+def _link_order(f: ElfFiles, section_atom: Int32) -> tuple[Array, Array]:
+    """(edges, the file of each): a section with SHF_LINK_ORDER lives if what it describes does."""
     ordered = np.flatnonzero((f.section_flags & elf.SHF_LINK_ORDER != 0) & (section_atom >= 0))
-    if not len(ordered):
-        return np.zeros(0, EDGE)
+    owner = f.owner[ordered]
     linked = f.sections["link"][ordered].astype(np.int64)
-    if (linked >= len(f.sections)).any():
-        raise f.fail("a section is linked to no section", f.shoff)
+    f.check(linked >= np.diff(f.first)[owner], owner, "a section is linked to no section")
     edges = np.zeros(len(ordered), EDGE)
-    edges["source"], edges["target"] = section_atom[linked], section_atom[ordered]
-    return edges[edges["source"] >= 0]
+    edges["source"] = section_atom[f.first[owner] + linked]
+    edges["target"] = section_atom[ordered]
+    kept = edges["source"] >= 0
+    return edges[kept], owner[kept]
 
 
-def _groups(f: ElfFile, table: Array, shndx: Int32, native: ElfUnit) -> tuple[Group, ...]:
-    """COMDAT and plain groups; old `.gnu.linkonce.` sections are groups of one.
+def _groups(f: ElfFiles, table: Symbols, section_atom: Int32) -> list[list[Group]]:
+    """Each file's COMDAT and plain groups; old `.gnu.linkonce.` sections are groups of one.
 
     Source: gABI, "Section Groups".
     """
-    groups: list[Group] = []
+    groups: list[list[Group]] = [[] for _ in f.inputs]
     for i in np.flatnonzero(f.types == elf.SHT_GROUP).tolist():
-        offset = int(f.sections["offset"][i])
-        words = np.frombuffer(f.contents(i), f"{f.r.order}u4", int(f.sections["size"][i]) // 4)
-        symbol = int(f.sections["info"][i])
-        if len(words) == 0 or symbol >= len(table) or (words[1:] >= len(f.sections)).any():
-            raise f.fail("a section group is damaged", offset)
-        if table["info"][symbol] & 0xF == elf.STT_SECTION:
-            signature = section_name(native, int(shndx[symbol]))
+        file = int(f.owner[i])
+        first, end = int(f.first[file]), int(f.first[file + 1])
+        header = f.sections[i]
+        words = np.frombuffer(f.contents(i), f"{f.r.order}u4", int(header["size"]) // 4)
+        symbol = int(table.first[file]) + int(header["info"])
+        if (
+            len(words) == 0
+            or symbol >= int(table.first[file + 1])
+            or (words[1:] >= end - first).any()
+        ):
+            raise f.fail(file, "a section group is damaged", int(header["offset"]))
+        entry = table.table[symbol]
+        if entry["info"] & 0xF == elf.STT_SECTION:
+            signature = _section_name(f, file, first + int(table.shndx[symbol]))
         else:
-            signature = string_at(native.symbol_strings, int(table["name"][symbol]))
-        members = native.section_atom[words[1:]]
+            signature = string_at(table.strings[file], int(entry["name"]))
+        members = section_atom[first + words[1:].astype(np.int64)]
         members = members[members >= 0]
-        groups.append(Group(signature, tuple(members.tolist()), bool(words[0] & elf.GRP_COMDAT)))
-    for i in np.flatnonzero(f.named(b".gnu.linkonce")).tolist():
-        if native.section_atom[i] >= 0:
-            groups.append(
-                Group(section_name(native, i), (int(native.section_atom[i]),), comdat=True)
-            )
-    return tuple(groups)
+        comdat = bool(words[0] & elf.GRP_COMDAT)
+        groups[file].append(Group(signature, tuple(members.tolist()), comdat))
+    for i in np.flatnonzero(f.named(b".gnu.linkonce") & (section_atom >= 0)).tolist():
+        file = int(f.owner[i])
+        atoms = (int(section_atom[i]),)
+        groups[file].append(Group(_section_name(f, file, i), atoms, comdat=True))
+    return groups
+
+
+def _section_name(f: ElfFiles, file: int, section: int) -> bytes:
+    return string_at(f.strings[file], int(f.sections["name"][section]))
 
 
 __all__ = ["read"]

@@ -5,7 +5,7 @@ Source: Linux Standard Base 5.0, section 10.6.1 (the .eh_frame section).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +13,12 @@ import numpy as np
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.model import (
-    EDGE,
     Array,
     AtomFlag,
     Bool,
     Int32,
     Int64,
     Program,
-    Reach,
 )
 
 # Where pc_begin stands in a record: after the length and the CIE pointer.
@@ -28,76 +26,100 @@ PC_BEGIN = 8
 
 
 @dataclass(frozen=True, slots=True)
-class SplitFrame:
-    """The records of one `.eh_frame`; offsets and sizes in bytes.
+class SplitFrames:
+    """The records of several `.eh_frame` sections, in order; offsets and sizes in bytes.
 
-    `relocations` are those of the section, with `atom` and `offset` those of the record.
-    `edges` lead from each FDE to its CIE.
+    `table` is the position of each record's section among those asked for. `record` and `within`
+    say for each relocation which record it is in, and where; `fde` is the record of each FDE,
+    `cie` that of its CIE.
     """
 
+    table: Int64
     offsets: Int64
     sizes: Int64
-    relocations: Array
-    edges: Array
+    record: Int64
+    within: Int64
+    begins: Bool  # for each relocation, whether it is an FDE's pc_begin
+    fde: Int64
+    cie: Int64
 
 
-def split_eh_frame(
-    contents: memoryview,
+def split_eh_frames(
+    contents: Sequence[memoryview],
     order: str,
-    relocations: Array,
-    first_atom: int,
-    fail: Callable[[str, int], ObjectError],
-) -> SplitFrame:
-    """Find the records. `first_atom` is the number that the first record's atom will have.
+    tables: Int64,
+    offsets: Int64,
+    fail: Callable[[int, str, int], ObjectError],
+) -> SplitFrames:
+    """Find the records of several sections.
 
-    Raises what `fail` makes (`ObjectError`) for records that do not fit or are in the 64-bit form.
+    `tables` and `offsets` tell of each relocation of these sections where it is: the position of
+    its section, and the offset there. Raises what `fail(position, what, offset)` makes
+    (`ObjectError`) for records that do not fit or are in the 64-bit form.
     """
-    words = np.frombuffer(contents, f"{order}u4", len(contents) // 4)
-    lengths = words.tolist()
-    total = len(lengths)
     starts: list[int] = []
-    at = 0
+    counts: list[int] = []
+    words = [np.frombuffer(c, f"{order}u4", len(c) // 4) for c in contents]
+    # a place is one number over all sections
+    base = np.concatenate([[0], np.cumsum([4 * len(w) + 4 for w in words])]).astype(np.int64)
+    for number, section in enumerate(words):
+        before = len(starts)
+        _walk(section.tolist(), int(base[number]) // 4, starts, number, fail)
+        counts.append(len(starts) - before)
+    start = np.array(starts, np.int64) * 4
+    table = np.repeat(np.arange(len(words)), counts)
+    none = np.zeros(1, f"{order}u4")  # between the sections, as `base` has it
+    every = np.concatenate([part for w in words for part in (w, none)]) if words else none
+    sizes = every[start // 4].astype(np.int64) + 4
+    pointers = every[start // 4 + 1].astype(np.int64)
+    is_fde = pointers != 0
+
+    place = base[tables] + offsets
+    record = np.searchsorted(start, place, side="right") - 1
+    inside = record >= 0
+    inside[inside] = place[inside] - start[record[inside]] < sizes[record[inside]]
+    if not inside.all():
+        number = int(tables[int((~inside).argmax())])
+        raise fail(number, ".eh_frame is damaged: a relocation is in no record", 0)
+    within = place - start[record]
+    begins = is_fde[record] & (within == PC_BEGIN)
+
+    fde = np.flatnonzero(is_fde)
+    wanted = start[fde] + 4 - pointers[fde]
+    cie = np.searchsorted(start, wanted)
+    found = cie < len(start)
+    cie[~found] = 0
+    found &= wanted >= base[table[fde]]
+    if len(start):
+        found &= (start[cie] == wanted) & ~is_fde[cie]
+    if not found.all():
+        number = int(table[fde[int((~found).argmax())]])
+        raise fail(number, ".eh_frame is damaged: an FDE has no CIE", 0)
+    return SplitFrames(table, start - base[table], sizes, record, within, begins, fde, cie)
+
+
+def _walk(
+    lengths: list[int],
+    base: int,
+    starts: list[int],
+    number: int,
+    fail: Callable[[int, str, int], ObjectError],
+) -> None:
+    """Append to `starts` the word, counted from `base`, at which each record begins."""
+    total, at = len(lengths), 0
     while at < total:
         length = lengths[at]
         if length == 0:  # a terminator: whoever writes the final table adds its own
             at += 1
             continue
         if length == 0xFFFFFFFF:
-            raise fail(".eh_frame records in the 64-bit form are not supported", at * 4)
+            what = ".eh_frame records in the 64-bit form are not supported"
+            raise fail(number, what, at * 4)
         following = at + 1 + (length >> 2)
         if length & 3 or length < 8 or following > total:
-            raise fail(".eh_frame is damaged: a record does not fit", at * 4)
-        starts.append(at)
+            raise fail(number, ".eh_frame is damaged: a record does not fit", at * 4)
+        starts.append(base + at)
         at = following
-    start = np.array(starts, np.int64)
-    offsets = start * 4
-    sizes = (words[start].astype(np.int64) + 4) if len(start) else start
-    pointers = words[start + 1].astype(np.int64) if len(start) else start
-    is_fde = pointers != 0
-
-    out = relocations.copy()
-    record = np.searchsorted(offsets, relocations["offset"], side="right") - 1
-    if len(record) and (record < 0).any():
-        raise fail(".eh_frame is damaged: a relocation is in no record", 0)
-    if len(record):
-        within = relocations["offset"] - offsets[record]
-        if (within >= sizes[record]).any():
-            raise fail(".eh_frame is damaged: a relocation is in no record", 0)
-        out["atom"] = record + first_atom
-        out["offset"] = within
-        out["reach"][is_fde[record] & (within == PC_BEGIN)] = Reach.REVERSE
-
-    fdes = np.flatnonzero(is_fde)
-    edges = np.zeros(len(fdes), EDGE)
-    if len(fdes):
-        wanted = offsets[fdes] + 4 - pointers[fdes]
-        cie = np.searchsorted(offsets, wanted)
-        found = cie < len(offsets)
-        found[found] = offsets[cie[found]] == wanted[found]
-        if not found.all() or is_fde[cie].any():
-            raise fail(".eh_frame is damaged: an FDE has no CIE", 0)
-        edges["source"], edges["target"] = fdes + first_atom, cie + first_atom
-    return SplitFrame(offsets, sizes, out, edges)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from cargo_strip_hook.objects.model import (
     Bucket,
     ElementSet,
     Image,
+    Input,
     Int32,
     Layout,
     Program,
@@ -33,8 +34,8 @@ class MachoFormat:
 
     twins = False  # code of members with debug information keeps its places
 
-    def read(self, index: int, name: str, data: memoryview) -> Unit:
-        return reader.read(index, name, data)
+    def read(self, inputs: Sequence[Input]) -> list[Unit]:
+        return [reader.read(i.index, i.name, i.data) for i in inputs]
 
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
         return {
