@@ -25,6 +25,14 @@ class Strip(Enum):
     SYMBOLS = "symbols"  # local names go too
 
 
+class Compression(Enum):
+    """How debug sections are written."""
+
+    NONE = "none"
+    ZLIB = "zlib"
+    ZSTD = "zstd"
+
+
 class Granularity(Enum):
     """How finely a consumer's linker can still drop parts of the result."""
 

@@ -20,6 +20,7 @@ from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.relocate import Placed, Settled, settle
 from cargo_strip_hook.objects.elf.unwind import JoinedFrame, join_eh_frame
 from cargo_strip_hook.objects.model import (
+    PLACEMENT,
     Array,
     AtomFlag,
     Binding,
@@ -71,13 +72,17 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     by_name = np.zeros(len(program.atoms), np.bool_)
     by_name[frame.cies] = True
     settled = settle(program, machine, live, placed, skip, by_name)
-    debug: list[dbg.DebugSection] = []
+    debug: tuple[dbg.DebugSection, ...] = ()
     code_sections = len(placed.start)
+    targets = [unique(settled.target)]
+    described = np.zeros(0, PLACEMENT)
     if request.strip is Strip.NONE:
-        debug = dbg.collect(program, machine, live, placed)
+        found = dbg.collect(program, machine, live, placed)
+        debug, described = found.sections, found.placement
+        targets.append(found.targets)
     count = code_sections + len(debug)
     header_index = np.arange(1, count + 1)
-    used = unique(np.concatenate([unique(settled.target), *(d.used_targets() for d in debug)]))
+    used = unique(np.concatenate(targets))
     table = symtab.build(program, machine, live, placed, header_index, used, request.strip)
 
     live_units = unique(program.unit_of(np.flatnonzero(live)))
@@ -111,7 +116,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         chunks,
         table.defined,
         table.undefined,
-        _placement(program, live, placed),
+        np.concatenate((_placement(program, live, placed), described)),
         told.statistics(program, live, _pieces(program), len(table.defined)),
         warnings,
     )
@@ -257,7 +262,7 @@ def _relas(
     machine: Machine,
     records: elf.Records,
     settled: Settled,
-    debug: list[dbg.DebugSection],
+    debug: tuple[dbg.DebugSection, ...],
     table: symtab.SymbolTable,
     count: int,
 ) -> list[tuple[int, list[Array]]]:

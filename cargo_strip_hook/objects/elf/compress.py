@@ -1,0 +1,82 @@
+"""Compressed sections: zlib, and zstd where Python has it.
+
+Source: gABI, "Section Compression": a header (Elf32_Chdr, Elf64_Chdr) and one stream behind it.
+zstd is in Python's own library from 3.14 on, and in the package `backports.zstd` before.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.job import Compression
+from cargo_strip_hook.objects.elf import layouts as elf
+
+KINDS = (elf.ELFCOMPRESS_ZLIB, elf.ELFCOMPRESS_ZSTD)
+# No stream of debug information is smaller than this part of its contents; zstd's limit is higher.
+MOST_RATIO = 1 << 17
+_ZLIB_LEVEL = 6  # zlib's own default, as linkers use it
+_ZSTD_LEVEL = 5  # as mold and lld: fast, and smaller than zlib
+
+
+def header_of(records: elf.Records) -> struct.Struct:
+    """(ch_type, ch_size, ch_addralign) of the header in front of the stream."""
+    return struct.Struct(f"{records.order}{'I4xQQ' if records.bits == 64 else 'III'}")
+
+
+def zstd() -> Any:
+    """The module for zstd. Raises `UsageError` where Python has none."""
+    from importlib import import_module
+
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    raise UsageError(
+        "zstd needs Python 3.14, or the package `backports.zstd`, which is not installed",
+        help=("`pip install backports.zstd`", "or use `--compress-debug zlib`"),
+    )
+
+
+def decompress(kind: int, stream: memoryview, size: int) -> bytearray:
+    """The `size` bytes that a stream holds. Raises `ValueError` where it does not."""
+    if kind == elf.ELFCOMPRESS_ZSTD:
+        module = zstd()
+        try:
+            decoder = module.ZstdDecompressor()
+            plain = decoder.decompress(bytes(stream), max_length=size + 1)
+        except module.ZstdError as e:
+            raise ValueError(str(e)) from e
+    else:
+        try:
+            plain = zlib.decompressobj().decompress(stream, size + 1)
+        except zlib.error as e:
+            raise ValueError(str(e)) from e
+    if len(plain) != size:
+        raise ValueError("it has another size than it says")
+    return bytearray(plain)
+
+
+def compress(
+    how: Compression, records: elf.Records, size: int, align: int, chunks: Iterable[Any]
+) -> bytes | None:
+    """Header and stream of `chunks` (`size` bytes together); None where that is no smaller.
+
+    The same chunks give the same bytes, as far as the compressing library is the same.
+    """
+    if how is Compression.ZSTD:
+        kind, encoder = elf.ELFCOMPRESS_ZSTD, zstd().ZstdCompressor(_ZSTD_LEVEL)
+    else:
+        kind, encoder = elf.ELFCOMPRESS_ZLIB, zlib.compressobj(_ZLIB_LEVEL)
+    parts = [header_of(records).pack(kind, size, align)]
+    parts += [encoder.compress(chunk) for chunk in chunks]
+    parts.append(encoder.flush())
+    made = b"".join(parts)
+    return made if len(made) < size else None
+
+
+__all__ = ["KINDS", "MOST_RATIO", "compress", "decompress", "header_of", "zstd"]
