@@ -653,7 +653,7 @@ def test_section_that_should_be_gone(case: Case, name: str) -> None:
     assert f"a section that should be gone: {name}" in findings(changed)
     if name == ".debug_info":
         kept = changed.claiming(strip=Strip.NONE)
-        verify(kept.original, kept.write(), kept.claim)
+        assert "bytes that no input explains: .debug_info" in findings(kept)
 
 
 def test_promised_feature(tmp_path: Path) -> None:

@@ -155,9 +155,10 @@ def _read(f: ElfFiles) -> list[Unit]:
     order = np.argsort(edge_owner, kind="stable")
 
     debug = np.flatnonzero(
-        (flags & elf.SHF_ALLOC == 0)
+        # sections of split debug information (`.dwo`) are not for linkers
+        (flags & (elf.SHF_ALLOC | elf.SHF_EXCLUDE) == 0)
         & _among(types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
-        & (f.named(b".debug_") | f.named(b".gdb_index"))
+        & (f.named(b".debug_") | f.named(b".zdebug_"))
     )
     atoms_of = _parts(atoms, atom_first)
     symbols_of = _parts(symbols, table.first)

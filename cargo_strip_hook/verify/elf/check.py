@@ -8,8 +8,9 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
-from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
+from cargo_strip_hook.verify.elf import debug, pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.infer import infer_placement
 from cargo_strip_hook.verify.elf.machine import machine
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair, resolve
@@ -18,6 +19,7 @@ from cargo_strip_hook.verify.elf.read import (
     STB_LOCAL,
     Damaged,
     Objects,
+    let_go,
     read_objects,
     unique,
 )
@@ -47,7 +49,7 @@ def check_elf(
     except (Damaged, IndexError) as e:
         findings.add("damaged", str(e))
         return nothing
-    _let_go(candidate)
+    let_go(candidate)
     image = memoryview(candidate)[offset : offset + size]
     properties = structure.second_reading(after, image, findings)
     if findings:  # what follows relies on a sound object
@@ -90,6 +92,9 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
             findings.add("placement", f"row {int(np.flatnonzero(bad)[0])} names no section")
             return None
         section = before.section_base[position] + rows["section"]
+    described = before.sections["flags"][section] & SHF_ALLOC == 0
+    about, about_section = rows[described], section[described]
+    rows, section = rows[~described], section[~described]
     whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
     for i in np.flatnonzero(~whole)[:3].tolist():
         findings.add("placement", f"row {i} is not a whole section")
@@ -112,6 +117,8 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
         claim.placement is not None,
         machine(after.machine, after.layouts.order),
         _defined(original, symbols_of(after)),
+        about,
+        about_section,
     )
 
 
@@ -120,15 +127,6 @@ def symbols_of(after: Objects) -> frozenset[bytes]:
     s = after.symbols
     undefined = np.flatnonzero(s["undefined"] & (s["binding"] != STB_LOCAL))
     return frozenset(after.string(int(at)) for at in s["name"][undefined].tolist())
-
-
-def _let_go(data: bytes | mmap.mmap) -> None:
-    """Release the pages of a mapped file: what is needed again comes from the page cache.
-
-    Without this the peak memory of a run would count the whole of both libraries.
-    """
-    if isinstance(data, mmap.mmap) and hasattr(data, "madvise"):
-        data.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_members(original: Archive, used: list[int]) -> Objects:
@@ -145,7 +143,7 @@ def _read_members(original: Archive, used: list[int]) -> Objects:
             buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         objects = read_objects(buffer, base, sizes)
-        _let_go(buffer)
+        let_go(buffer)
         return objects
     except Damaged as e:
         path, member = str(original.path), members[e.index].name
@@ -183,7 +181,7 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     referenced[sides.asking["symbol"]] = True
     if frames is not None:
         referenced |= frames.referenced
-    _let_go(pair.before.buffer)
+    let_go(pair.before.buffer)
     resolution = resolve(pair, referenced)
     changed = relocations.check(pair, resolution, sides)
     functions = unwind.check(pair, frames, resolution) if frames is not None else 0
@@ -193,6 +191,8 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     symbols.check_exports(pair, definitions, resolution)
     symbols.check_undefined(pair, undefined, resolution)
     symbols.check_locals(pair, resolution)
+    if pair.complete and pair.claim.strip is Strip.NONE and not findings:
+        debug.check(pair, pair.described, pair.described_section)
     check_index(listing, set(definitions), findings)
     return Verified(
         tuple(sorted(n.decode("utf-8", "replace") for n in definitions)),

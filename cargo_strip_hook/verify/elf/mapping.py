@@ -63,6 +63,8 @@ class Pair:
     complete: bool
     machine: Machine
     defined_elsewhere: frozenset[bytes]  # names in the original's archive index
+    described: Array  # placement of debug information, and the original's section of each row
+    described_section: Array
 
     def where_before(self, section: int, offset: int) -> str:
         """A place of the original, for a finding."""

@@ -29,6 +29,7 @@ SHF_INFO_LINK, SHF_LINK_ORDER, SHF_GROUP, SHF_TLS, SHF_GNU_RETAIN = (
     0x400,
     0x200000,
 )
+SHF_COMPRESSED, SHF_EXCLUDE = 0x800, 0x80000000
 SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_OBJECT, STT_FUNC, STT_SECTION, STT_TLS, STT_COMMON = 1, 2, 3, 6, 5
@@ -454,3 +455,12 @@ def is_among(values: Array, among: Array) -> Array:
         return np.zeros(len(values), np.bool_)
     at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
     return np.asarray(ordered[at] == values)
+
+
+def let_go(data: bytes | mmap.mmap) -> None:
+    """Release the pages of a mapped file: what is needed again comes from the page cache.
+
+    Without this the peak memory of a run would count the whole of both libraries.
+    """
+    if isinstance(data, mmap.mmap) and hasattr(data, "madvise"):
+        data.madvise(mmap.MADV_DONTNEED)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.elf.debug import is_debug
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -52,7 +53,7 @@ def check_structure(after: Objects, claim: Claim, findings: Findings) -> None:
     _check_header(after, findings)
     _check_sections(after, findings)
     _check_symbols(after, findings)
-    _check_relocations(after, findings)
+    _check_relocations(after, claim, findings)
     _check_content(after, claim, findings)
 
 
@@ -200,9 +201,12 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
     )
 
 
-def _check_relocations(after: Objects, findings: Findings) -> None:
-    """Offsets and symbols of all records, of debug information too."""
-    tables = np.flatnonzero(after.targets > 0)
+def _check_relocations(after: Objects, claim: Claim, findings: Findings) -> None:
+    """Offsets and symbols of all records, but for those that are compared later, one by one."""
+    wanted = after.targets > 0
+    if claim.placement is not None and claim.strip is Strip.NONE:
+        wanted &= ~is_debug(after)[np.maximum(after.targets, 0)]
+    tables = np.flatnonzero(wanted)
     facts = machine(after.machine, after.layouts.order)
     total = np.cumsum(after.sections["size"][tables] // 16)
     batches = np.searchsorted(total, np.arange(0, int(total[-1]) if len(tables) else 0, _BATCH))

@@ -1,0 +1,443 @@
+"""Debug information: each part of it is the original's, and none that describes live code is lost.
+
+Nothing of DWARF is read here but where relocations are: a part is kept byte for byte but for the
+fields of relocations, each of these refers to where its target went, and one whose target is gone
+holds a tombstone. Sources: gABI, "Section Compression"; DWARF 5, section 2.17.3 (what ends a list).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cargo_strip_hook.verify.elf.machine import TYPES, Use, Value
+from cargo_strip_hook.verify.elf.mapping import STEP, Pair
+from cargo_strip_hook.verify.elf.read import (
+    SHF_ALLOC,
+    SHF_COMPRESSED,
+    SHF_EXCLUDE,
+    SHF_MERGE,
+    SHF_STRINGS,
+    STB_LOCAL,
+    Array,
+    Objects,
+    let_go,
+)
+from cargo_strip_hook.verify.elf.relocations import keys, match_keys
+
+_BATCH = 200_000  # relocations that are looked at together
+_SLAB = 1 << 23  # bytes that are compared together
+# lists that a zero would end early: their dead entries hold a one
+_ONE = (".debug_ranges", ".debug_loc")
+_MASK = (1 << STEP) - 1
+
+
+def is_debug(objects: Objects) -> Array:
+    """bool for each section: debug information for debuggers, not for a consumer's own use."""
+    named = objects.names_begin(b".debug_") | objects.names_begin(b".zdebug_")
+    return np.asarray(named & (objects.sections["flags"] & SHF_ALLOC == 0))
+
+
+def plain(objects: Objects, number: int) -> memoryview:
+    """The contents of a section, no longer compressed. Raises `ValueError` for damaged ones."""
+    data = objects.contents(number)
+    if objects.section_name(number).startswith(".zdebug_"):
+        return _inflated(1, data[12:], int.from_bytes(data[4:12], "big"))
+    if not objects.sections["flags"][number] & SHF_COMPRESSED:
+        return data
+    layout = struct.Struct(
+        objects.layouts.order + ("I4xQQ" if objects.layouts.bits == 64 else "III")
+    )
+    kind, size, _ = layout.unpack_from(data)
+    return _inflated(kind, data[layout.size :], size)
+
+
+def _inflated(kind: int, stream: memoryview, size: int) -> memoryview:
+    if kind == 1:
+        try:
+            found = zlib.decompress(stream)
+        except zlib.error as e:
+            raise ValueError(str(e)) from e
+    elif kind == 2:
+        found = _unpacked(stream)
+    else:
+        raise ValueError(f"compression {kind} is unknown")
+    if len(found) != size:
+        raise ValueError("it has another size than it says")
+    return memoryview(found)
+
+
+def _unpacked(stream: memoryview) -> bytes:
+    from importlib import import_module
+
+    try:
+        zstd = import_module("compression.zstd")
+    except ImportError:
+        try:
+            zstd = import_module("backports.zstd")
+        except ImportError:
+            raise ValueError("zstd is not there to read it") from None
+    try:
+        return bytes(zstd.decompress(stream))
+    except zstd.ZstdError as e:
+        raise ValueError(str(e)) from e
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Where offsets of the original's debug sections went.
+
+    `whole[section]`: the place of a section that is kept as it is, -1 for others. `start`, `size`,
+    `place` of the parts of the others, sorted; a start is a section and an offset as a place is.
+    """
+
+    whole: Array
+    start: Array
+    size: Array
+    place: Array
+
+    def of(self, section: Array, offset: Array) -> Array:
+        """The place in the result, -1 for what is not there."""
+        found = self.whole[section]
+        found = np.where(found >= 0, found + offset, -1)
+        rest = np.flatnonzero((found < 0) & (offset >= 0)) if len(self.start) else ()
+        if len(rest):
+            wanted = (section[rest] << STEP) + offset[rest]
+            at = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
+            inside = wanted - self.start[at]
+            good = (inside >= 0) & (inside < self.size[at])
+            found[rest] = np.where(good, self.place[at] + inside, -1)
+        return np.asarray(found)
+
+
+def check(pair: Pair, rows: Array, section: Array) -> None:
+    """`rows`: PLACEMENT of debug information; `section`: the original's section of each."""
+    where = _layout(pair, rows, section)
+    if where is None:
+        return
+    before, after = pair.before, pair.after
+    old_debug, new_debug = is_debug(before), is_debug(after)
+    base_before = _bases_before(pair)
+    s = after.symbols
+    base_after = np.where(s["section"] > 0, (s["section"] << STEP) + s["value"], -1)
+    outside = _Outside(pair, base_before)
+    for number in np.flatnonzero(new_debug).tolist():
+        name = after.section_name(number)
+        members = np.flatnonzero(_named(before, name) & old_debug)
+        fields = _relocations(
+            pair, where, number, members, base_before, base_after, old_debug, outside
+        )
+        mine = np.flatnonzero(rows["out_section"] == number)
+        _bytes(pair, rows[mine], section[mine], number, fields)
+        let_go(before.buffer)
+        let_go(after.buffer)
+    _nothing_lost(pair, where, old_debug, base_before)
+
+
+def _named(objects: Objects, name: str) -> Array:
+    found = objects.names_begin(name.encode() + b"\0")
+    return np.asarray(found | objects.names_begin(b".z" + name[1:].encode() + b"\0"))
+
+
+def _bases_before(pair: Pair) -> Array:
+    """The place in the result of each symbol of the original, -1 where its section is not there."""
+    s = pair.before.symbols
+    row = np.where(s["section"] > 0, pair.row[np.maximum(s["section"], 0)], -1)
+    place = pair.place[np.maximum(row, 0)] if len(pair.place) else row
+    return np.where(row >= 0, place + s["value"], -1)
+
+
+def _sizes(objects: Objects, numbers: Array) -> Array | None:
+    """Bytes of sections, not compressed; None where one is damaged."""
+    size = objects.sections["size"][numbers].copy()
+    flags = objects.sections["flags"][numbers]
+    packed = (flags & SHF_COMPRESSED != 0) | objects.names_begin(b".zdebug_")[numbers]
+    for i in np.flatnonzero(packed).tolist():
+        try:
+            size[i] = len(plain(objects, int(numbers[i])))
+        except (ValueError, struct.error):
+            return None
+    return np.asarray(size)
+
+
+def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
+    """Parts lie within sections of their name, do not overlap, and no bytes come from nowhere."""
+    before, after, add = pair.before, pair.after, pair.findings.add
+    old, new = before.sections[section], after.sections[rows["out_section"]]
+    kinds = is_debug(after)
+    new_size = _sizes(after, np.flatnonzero(kinds))
+    old_numbers, which = np.unique(section, return_inverse=True)
+    old_size = _sizes(before, old_numbers)
+    if new_size is None or old_size is None:
+        add("debug information", "a compressed section cannot be read")
+        return None
+    size_of = np.zeros(len(after.sections), np.int64)
+    size_of[kinds] = new_size
+    bad = (rows["offset"] < 0) | (rows["size"] < 0)
+    bad |= rows["offset"] + rows["size"] > old_size[which]
+    bad |= (rows["out_offset"] < 0) | ~kinds[rows["out_section"]]
+    bad |= rows["out_offset"] + rows["size"] > size_of[rows["out_section"]]
+    for number in np.flatnonzero(kinds).tolist():
+        mine = rows["out_section"] == number
+        bad |= mine & ~_named(before, after.section_name(number))[section]
+    merge = SHF_MERGE | SHF_STRINGS
+    bad |= (new["flags"] & SHF_MERGE != 0) & (
+        ((old["flags"] ^ new["flags"]) & merge != 0) | (old["entsize"] != new["entsize"])
+    )
+    for i in np.flatnonzero(bad)[:8].tolist():
+        where = pair.where_before(int(section[i]), int(rows["offset"][i]))
+        add("debug information is in a wrong place", where)
+    start = (section << STEP) + rows["offset"]
+    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    order = np.argsort(start, kind="stable")
+    for starts, by in ((start, order), (place, np.argsort(place, kind="stable"))):
+        ends = starts[by] + rows["size"][by]
+        overlap = np.flatnonzero((starts[by][1:] < ends[:-1]) & (rows["size"][by][1:] > 0))
+        for i in overlap[:8].tolist():
+            where = pair.where_before(int(section[by[i + 1]]), int(rows["offset"][by[i + 1]]))
+            add("debug information is there twice, or overlaps", where)
+    covered = np.bincount(rows["out_section"], rows["size"], len(after.sections)).astype(np.int64)
+    parts = np.bincount(rows["out_section"], minlength=len(after.sections))
+    slack = (size_of - covered)[kinds]
+    many = slack >= (parts * np.maximum(after.sections["align"], 1))[kinds].clip(1)
+    for number in np.flatnonzero(kinds)[many | (slack < 0)].tolist():
+        add("bytes that no input explains", pair.where_after(number << STEP))
+    if pair.findings:
+        return None
+    whole = np.full(len(before.sections), -1, np.int64)
+    entire = (rows["offset"] == 0) & (rows["size"] == old_size[which])
+    whole[section[entire]] = place[entire]
+    rest = order[~entire[order]]
+    return _Map(whole, start[rest], rows["size"][rest], place[rest])
+
+
+@dataclass(frozen=True)
+class _Outside:
+    """Symbols that debug information names and its own file does not define."""
+
+    pair: Pair
+    base: Array
+
+    @cached_property
+    def dead(self) -> set[bytes]:
+        """Names that the original defines, but nowhere in what is placed."""
+        s, string = self.pair.before.symbols, self.pair.before.string
+        defined = np.flatnonzero((s["binding"] != STB_LOCAL) & ~s["undefined"])
+        placed = self.base[defined] >= 0
+        names = [string(at) for at in s["name"][defined].tolist()]
+        alive = {name for name, is_placed in zip(names, placed.tolist(), strict=True) if is_placed}
+        return set(names) - alive
+
+    def needed(self, symbol: Array) -> Array:
+        """Which of these symbols have to be named by the result, too."""
+        s = self.pair.before.symbols
+        found = [
+            self.pair.before.string(int(s["name"][i])) not in self.dead for i in symbol.tolist()
+        ]
+        return np.array(found, np.bool_)
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Relocated fields of the result: places, sorted, and bytes; of the dead, what they hold."""
+
+    place: Array
+    width: Array
+    dead: Array  # bool
+
+
+def _tables(objects: Objects, members: Array) -> list[Array]:
+    """The relocation tables of these sections, in batches."""
+    mask = np.zeros(len(objects.sections), np.bool_)
+    mask[members] = True
+    tables = np.flatnonzero(objects.targets > 0)
+    tables = tables[mask[objects.targets[tables]]]
+    if not len(tables):
+        return []
+    total = np.cumsum(objects.sections["size"][tables] // 16) // _BATCH
+    return np.split(tables, np.flatnonzero(np.diff(total)) + 1)
+
+
+def _relocations(
+    pair: Pair,
+    where: _Map,
+    number: int,
+    members: Array,
+    base_before: Array,
+    base_after: Array,
+    old_debug: Array,
+    outside: _Outside,
+) -> _Fields:
+    """Compare the relocations of one section of the result; returns all relocated fields."""
+    before, after = pair.before, pair.after
+    after_rows = after.relocations(np.flatnonzero(after.targets == number))
+    new_place = (after_rows["section"] << STEP) + after_rows["offset"]
+    new_target = base_after[np.maximum(after_rows["symbol"], 0)] + after_rows["addend"]
+    known = np.zeros(len(after_rows), np.bool_)
+    in_order = bool((np.diff(new_place) > 0).all())
+    places, widths, deads = [], [], []
+    for tables in _tables(before, members):
+        old = before.relocations(tables)
+        place = where.of(old["section"], old["offset"])
+        kept = np.flatnonzero((place >= 0) & (old["type"] != 0))
+        old, place = old[kept], place[kept]
+        type_ = np.minimum(old["type"].astype(np.int64), TYPES - 1)
+        if in_order:
+            at = np.searchsorted(new_place, place)
+            match = np.minimum(at, max(len(new_place) - 1, 0))
+            repeated = bool((np.diff(place) <= 0).any())
+            hit = new_place[match] == place if len(new_place) else np.zeros(len(place), np.bool_)
+            match = np.where(hit, match, -1)
+            if repeated:
+                match = match_keys(keys(place), keys(new_place))
+        else:
+            match = match_keys(keys(place), keys(new_place))
+        known[match[match >= 0]] = True
+        symbol = np.maximum(old["symbol"], 0)
+        home = before.symbols["section"][symbol]
+        inside = np.maximum(home, 0)
+        debug = (home > 0) & old_debug[inside]
+        target = base_before[symbol] + old["addend"]
+        lives = base_before[symbol] >= 0
+        offset = before.symbols["value"][symbol] + old["addend"]
+        mine = np.flatnonzero(debug)
+        target[mine] = where.of(home[mine], offset[mine])
+        excluded = before.sections["flags"][inside] & SHF_EXCLUDE != 0
+        dangling = debug & (target < 0) & ~excluded
+        lives |= debug & (target >= 0)
+        other = home <= 0  # undefined, absolute or common: the consumer's, or chosen by the result
+        gone = np.flatnonzero(other & (match < 0))
+        other[gone] = outside.needed(symbol[gone])
+        same = np.zeros(len(old), np.bool_)
+        there = np.flatnonzero(match >= 0)
+        found = after_rows[match[there]]
+        same[there] = (found["type"] == old["type"][there]) & (found["symbol"] >= 0)
+        agrees = new_target[match[there]] == target[there]
+        same[there] &= agrees | ~lives[there]
+        doubtful = there[(~agrees & lives[there] & ~debug[there]) | ~(lives | other)[there]]
+        for i in doubtful.tolist():
+            same[i] = _alike(pair, int(symbol[i]), int(after_rows["symbol"][match[i]]), home[i])
+        wrong = (match >= 0) & ~same
+        for bad, kind in (
+            (dangling, "debug information refers to some that is gone"),
+            ((match < 0) & (lives | other), "a relocation of debug information is missing"),
+            (wrong, "a relocation of debug information has another target"),
+        ):
+            for i in np.flatnonzero(bad)[:8].tolist():
+                text = pair.where_before(int(old["section"][i]), int(old["offset"][i]))
+                pair.findings.add(kind, text)
+            pair.findings.more(kind, int(bad.sum()) - 8)
+        places.append(place)
+        widths.append(pair.machine.width[type_])
+        plain_address = (pair.machine.use[type_] == Use.PLACE) & (
+            pair.machine.value[type_] == Value.NEVER
+        )
+        deads.append((match < 0) & plain_address)
+    for place in new_place[np.flatnonzero(~known)[:8]].tolist():
+        pair.findings.add("a relocation that the original has not", pair.where_after(place))
+    if not places:
+        none = np.zeros(0, np.int64)
+        return _Fields(none, none, none.astype(np.bool_))
+    place, width, dead = np.concatenate(places), np.concatenate(widths), np.concatenate(deads)
+    order = np.argsort(place, kind="stable")
+    return _Fields(place[order], width[order], dead[order])
+
+
+def _alike(pair: Pair, old: int, new: int, home: int) -> bool:
+    """The rarer ways to say the same: another definition of the name, the winner of a group."""
+    before, after = pair.before, pair.after
+    name = before.string(int(before.symbols["name"][old]))
+    if name and name == after.string(int(after.symbols["name"][new])):
+        return True
+    s = before.symbols
+    place = int(after.symbols["section"][new])
+    if place <= 0 or home <= 0:
+        return False
+    if name and s["binding"][old] != STB_LOCAL:
+        return True  # of several weak definitions; which one it is, code relocations tell
+    section = before.section_name(int(home))
+    rows = np.flatnonzero(pair.row >= 0)
+    rows = rows[pair.placement["out_section"][pair.row[rows]] == place]
+    size = before.sections["size"][int(home)]
+    rows = rows[before.sections["size"][rows] == size]
+    return any(before.section_name(int(r)) == section for r in rows)
+
+
+def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields) -> None:
+    """Parts are equal but for relocated fields; what lies between them is zero."""
+    order = np.argsort(rows["out_offset"], kind="stable")
+    rows, section = rows[order], section[order]
+    result = np.frombuffer(plain(pair.after, number), np.uint8)
+    base = number << STEP
+    tombstone = int(pair.after.section_name(number) in _ONE)
+    first = 0
+    opened: tuple[int, memoryview] | None = None
+    while first < len(rows):
+        begin = int(rows["out_offset"][first])
+        last = int(np.searchsorted(rows["out_offset"], begin + _SLAB))
+        last = max(last, first + 1)
+        end = int(rows["out_offset"][last]) if last < len(rows) else len(result)
+        expected = np.zeros(end - begin, np.uint8)
+        view = memoryview(expected.data)
+        for row in range(first, last):
+            source = int(section[row])
+            if opened is None or opened[0] != source:
+                opened = source, plain(pair.before, source)
+            at, size = int(rows["out_offset"][row]) - begin, int(rows["size"][row])
+            start = int(rows["offset"][row])
+            view[at : at + size] = opened[1][start : start + size]
+        differs = np.flatnonzero(expected != result[begin:end]) + begin + base
+        near = np.searchsorted(fields.place, differs, side="right") - 1
+        safe = np.maximum(near, 0)
+        allowed = near >= 0
+        if len(fields.place):
+            allowed &= differs < fields.place[safe] + fields.width[safe]
+        for place in differs[~allowed][:8].tolist():
+            pair.findings.add("other bytes", pair.where_after(place))
+        pair.findings.more("other bytes", int((~allowed).sum()) - 8)
+        first = last
+        let_go(pair.before.buffer)
+    _tombstones(pair, fields, result, base, tombstone)
+
+
+def _tombstones(pair: Pair, fields: _Fields, result: Array, base: int, value: int) -> None:
+    """Fields whose target is gone: 0, or 1 where a zero would end a list."""
+    little = pair.after.layouts.order == "<"
+    for width in (4, 8):
+        at = fields.place[fields.dead & (fields.width == width)] - base
+        at = at[at + width <= len(result)]
+        octets = result[at[:, None] + np.arange(width)]
+        low = octets[:, 0 if little else -1]
+        rest = octets[:, 1:] if little else octets[:, :-1]
+        bad = (low != value) | rest.any(axis=1)
+        for place in at[bad][:8].tolist():
+            pair.findings.add(
+                "dead debug information without a tombstone", pair.where_after(place + base)
+            )
+        pair.findings.more("dead debug information without a tombstone", int(bad.sum()) - 8)
+
+
+def _nothing_lost(pair: Pair, where: _Map, old_debug: Array, base_before: Array) -> None:
+    """Every relocation of the original's debug information to live code is in a part that is kept.
+
+    So the unit of each live function is there, with its lines and ranges.
+    """
+    before = pair.before
+    excluded = before.sections["flags"] & SHF_EXCLUDE != 0
+    lost = np.flatnonzero(old_debug & ~excluded & (where.whole < 0))
+    for tables in _tables(before, lost):
+        old = before.relocations(tables)
+        gone = where.of(old["section"], old["offset"]) < 0
+        alive = base_before[np.maximum(old["symbol"], 0)] >= 0
+        bad = np.flatnonzero(gone & alive & (old["type"] != 0))
+        for i in bad[:8].tolist():
+            text = pair.where_before(int(old["section"][i]), int(old["offset"][i]))
+            pair.findings.add("debug information of live code is gone", text)
+        pair.findings.more("debug information of live code is gone", len(bad) - 8)
+
+
+__all__ = ["check", "is_debug", "plain"]
