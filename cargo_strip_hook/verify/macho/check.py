@@ -19,7 +19,7 @@ _MAGIC = b"\xcf\xfa\xed\xfe"
 def check_macho(
     original: Archive,
     listing: Listing,
-    candidate: bytes | mmap.mmap,
+    candidate: bytes | mmap.mmap | memoryview,
     claim: Claim,
     findings: Findings,
 ) -> Verified:
