@@ -43,7 +43,7 @@ class NativeEngine:
                 )
             index = archive.symbols()
             if index is None:
-                index = _read_index(members, format)
+                index = read_index(members, format)
             made = prelink(members, index, format, request)
             image = made.image(format, request)
             _write(request, request.output, image)
@@ -125,7 +125,7 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
     return found
 
 
-def _read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int]:
+def read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int]:
     """The symbol index of an archive that has none."""
     index: dict[bytes, int] = {}
     for number, member in members.items():

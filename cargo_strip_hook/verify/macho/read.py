@@ -94,7 +94,7 @@ class Object:
     flags: int = 0
     sections: list[Section] = field(default_factory=list)
     symbols: list[Symbol] = field(default_factory=list)
-    groups: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)  # LC_DYSYMTAB
+    groups: tuple[int, int, int, int, int, int] | None = None  # LC_DYSYMTAB
     versions: list[tuple[int, int]] = field(default_factory=list)  # platform, minimum
 
     def contents(self, section: Section) -> memoryview:
