@@ -37,7 +37,8 @@ from cargo_strip_hook.objects.macho import versions
 from cargo_strip_hook.objects.macho.buckets import personalities
 from cargo_strip_hook.objects.macho.commands import File, read_commands
 from cargo_strip_hook.objects.macho.symtab import symbol_name
-from cargo_strip_hook.prelink.resolve import Input, resolve
+from cargo_strip_hook.objects.model import Input
+from cargo_strip_hook.prelink.resolve import resolve
 
 if TYPE_CHECKING:
     from cargo_strip_hook.objects.macho.versions import Version

@@ -10,6 +10,7 @@ from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.macho import compare, demands
+from cargo_strip_hook.verify.macho.infer import check_by_names
 from cargo_strip_hook.verify.macho.read import Damaged, Object, Places, read
 from cargo_strip_hook.verify.macho.unwind import records
 
@@ -55,7 +56,9 @@ def check_macho(
     undefined = _check_undefined(original, after, members, claim, findings)
     demands.check_versions(after, members, findings)
     pieces = compared = 0
-    if claim.placement is not None and not findings:
+    if claim.placement is None and not findings:
+        pieces, compared = check_by_names(members, after, unwound, findings)
+    elif claim.placement is not None and not findings:
         places = _places(claim, members, after, findings)
         if not findings:
             pieces = len(claim.placement)
