@@ -147,11 +147,14 @@ def _plan(
 def _extract(inputs: Mapping[int, Input], plan: Plan, folder: Path) -> dict[str, str]:
     """Write the members, each under a name of its own; file -> the member's name."""
     (folder / "members").mkdir()
+    routines = [name.encode() for name in plan.personalities]
     names = {}
     for number in plan.members:
         member = inputs[number]
         file = f"members/{number:05}.o"
-        (folder / file).write_bytes(member.data)
+        data = bytearray(member.data)
+        nlist.show(data, routines)
+        (folder / file).write_bytes(data)
         names[file] = member.name
     return names
 

@@ -62,6 +62,20 @@ def finish(data: bytearray, routines: Sequence[bytes], marker: tuple[str, str]) 
     )
 
 
+def show(data: bytearray, names: Sequence[bytes]) -> None:
+    """Take the mark of a private external symbol off `names`, in place: ld exports no such symbol.
+
+    Raises `ObjectError` for what is no sound object.
+    """
+    if not any(name in data for name in names):
+        return
+    commands = read_commands(File("member", memoryview(data)))
+    kind = commands.symbols["type"]
+    for row in np.flatnonzero((kind & mo.N_PEXT != 0) & (kind & mo.N_STAB == 0)).tolist():
+        if string_at(commands.strings, int(commands.symbols["strx"][row])) in names:
+            kind[row] &= ~mo.N_PEXT & 0xFF
+
+
 def make_anonymous(archive: Path) -> None:
     """Write 0 for time and owner of each member, and 644 for its mode.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.macho.compare import personality_of
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, Object, Reference, Symbol
 from cargo_strip_hook.verify.macho.unwind import Record, records
 
@@ -188,8 +189,7 @@ def _functions(o: Object, unwound: Iterable[Record]) -> dict[int, tuple[bool, by
     found: dict[int, tuple[bool, bytes]] = {}
     for r in unwound:
         lsda, personality = found.get(r.function, (False, b""))
-        name = o.symbols[r.personality].name if r.personality >= 0 else b""
-        found[r.function] = (lsda or r.lsda >= 0, personality or name)
+        found[r.function] = (lsda or r.lsda >= 0, personality or personality_of(o, r))
     return found
 
 
