@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cargo_strip_hook.archive import Archive, Member, open_archive
+from cargo_strip_hook.archive import Archive, Member, Part, open_archive, parts_of
+from cargo_strip_hook.deduce import architecture_of
 from cargo_strip_hook.errors import InputError, ObjectError
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.job import Export, ExportSet, Origin
@@ -47,12 +48,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """All that was found in one library."""
+    """All that was found in one library, or in one slice of a universal one."""
 
     library: Path
     target: Target
     findings: tuple[Finding, ...]
     notes: tuple[Finding, ...]
+    architecture: str = ""
 
     def all(self) -> tuple[Finding, ...]:
         return (*self.findings, *self.notes)
@@ -87,7 +89,7 @@ def decide_or_remember(archive: Archive, request: ExportRequest) -> ExportSet:
         request.files,
     )
     if not any(given):
-        marker = read_marker(archive.path)
+        marker = read_marker(archive.part)
         if marker is not None:
             names = json.loads(marker)["exports"]
             origin = (Origin("file", archive.path.name),)
@@ -99,28 +101,36 @@ def decide_or_remember(archive: Archive, request: ExportRequest) -> ExportSet:
 
 
 def inspect(
-    library: Path, target: Target, exports: ExportSet, against: Sequence[Path] = ()
+    library: Path | Part, target: Target, exports: ExportSet, against: Sequence[Path] = ()
 ) -> Inspection:
-    """Look at a library as its users' linkers do.
+    """Look at a library, or at one slice of a universal one, as its users' linkers do.
 
     `against` are libraries that are to be linked into the same program. Raises `InputError` for
     damaged libraries and for formats that are not supported.
     """
-    facts = read_facts(library)
+    part = library if isinstance(library, Part) else Part(library)
+    facts = read_facts(part)
     names = set(exports.names())
     findings = [
         *_api(facts, names, exports),
         *_contents(facts),
-        *(f for other in against for f in _collisions(facts, library, other)),
+        *(f for other in _beside(target, against) for f in _collisions(facts, part, other)),
     ]
     if facts.objects == 1:
         findings += _one_object(facts, names)
     return Inspection(
-        library,
+        part.path,
         target,
         tuple(f for f in findings if f.severity == "finding"),
         tuple(f for f in findings if f.severity == "note"),
+        part.architecture,
     )
+
+
+def _beside(target: Target, others: Sequence[Path]) -> list[Part]:
+    """What of other libraries gets into one program with `target`'s: of universal ones a slice."""
+    found = [p for other in others for p in parts_of(other)]
+    return [p for p in found if architecture_of(p) in ("", target.arch)]
 
 
 def _api(facts: Facts, names: set[str], exports: ExportSet) -> list[Finding]:
@@ -150,7 +160,7 @@ def _contents(facts: Facts) -> list[Finding]:
     return found
 
 
-def _collisions(facts: Facts, library: Path, other: Path) -> list[Finding]:
+def _collisions(facts: Facts, library: Part, other: Part) -> list[Finding]:
     theirs = read_facts(other)
     found = []
     both = facts.strong & theirs.strong
@@ -189,14 +199,14 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def read_facts(library: Path) -> Facts:
+def read_facts(library: Path | Part) -> Facts:
     """Read a library's symbols and sections; of Mach-O and COFF only the symbols, so far.
 
     Raises `InputError` for damaged libraries, `UsageError` for formats that are not supported.
     """
     import mmap
 
-    with open_archive(library) as archive, library.open("rb") as file:
+    with open_archive(library) as archive, archive.path.open("rb") as file:
         if archive.thin:
             raise InputError("a thin archive cannot be published", path=str(library))
         places: list[Member] = []
@@ -212,7 +222,7 @@ def read_facts(library: Path) -> Facts:
         if not places:
             return Facts(0, frozenset(), frozenset(), bitcode, 0, 0, ())
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        objects = _read(library, data, places)
+        objects = _read(archive.part, data, places)
     return _facts(objects, len(places), bitcode)
 
 
@@ -232,11 +242,12 @@ def _by_symbols(archive: Archive) -> Facts:
     return Facts(objects, strong, weak, 0, 0, 0, ())
 
 
-def _read(library: Path, data: mmap.mmap, members: Sequence[Member]) -> Objects:
+def _read(library: Part, data: mmap.mmap, members: Sequence[Member]) -> Objects:
     from cargo_strip_hook.verify.elf.read import Damaged, read_objects
 
+    places = [library.start + m.offset for m in members]
     try:
-        return read_objects(data, [m.offset for m in members], [m.size for m in members])
+        return read_objects(data, places, [m.size for m in members])
     except Damaged as e:
         raise ObjectError(e.what, path=str(library), member=members[e.index].name) from e
 

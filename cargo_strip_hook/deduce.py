@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.objects.sniff import elf_machine, sniff
+from cargo_strip_hook.archive import Archive, Part
+from cargo_strip_hook.errors import ArchiveError, UsageError
+from cargo_strip_hook.objects.sniff import elf_machine, macho_machine, macho_platforms, sniff
 from cargo_strip_hook.target import Target
 
 # ELF e_machine, bits, byte order -> architecture and environment as rustc names them: gABI
@@ -28,8 +29,22 @@ _ELF = {
     (8, 32, "little"): ("mipsel", "gnu"),
     (8, 64, "little"): ("mips64el", "gnuabi64"),
 }
-# cputype of a 64-bit Mach-O header: mach/machine.h
-_MACHO = {0x0100000C: "aarch64", 0x01000007: "x86_64"}
+# cputype and cpusubtype of a Mach-O header: mach/machine.h
+_MACHO = {
+    (0x0100000C, 0): "aarch64",
+    (0x0100000C, 1): "aarch64",
+    (0x0100000C, 2): "arm64e",
+    (0x0200000C, 0): "arm64_32",
+    (0x0200000C, 1): "arm64_32",
+    (0x01000007, 3): "x86_64",
+    (0x01000007, 8): "x86_64h",
+    (7, 3): "i686",
+    (12, 9): "armv7",
+    (12, 11): "armv7s",
+    (12, 12): "armv7k",
+}
+# how the architectures of universal files are called in targets, where that differs
+_SLICES = {"arm64": "aarch64", "arm64v8": "aarch64", "i386": "i686"}
 # Machine of a COFF header: PE format, "Machine Types"
 _COFF = {0x8664: "x86_64", 0xAA64: "aarch64", 0x14C: "i686", 0xA641: "arm64ec", 0x1C4: "thumbv7a"}
 
@@ -37,9 +52,39 @@ _COFF = {0x8664: "x86_64", 0xAA64: "aarch64", 0x14C: "i686", 0xA641: "arm64ec", 
 def deduce_target(archive: Archive) -> Target:
     """The target of an archive's first object; this machine's where no object says it.
 
-    An object names its machine and format, not its operating system: an ELF library is taken for
-    Linux (with musl where the archive brings musl's own objects), a Mach-O one for macOS.
+    An ELF object names its machine, not its operating system: the library is taken for one for
+    Linux (with musl where the archive brings musl's own objects). A Mach-O object names its
+    platform as well; where none does (assembly), macOS is taken.
+
+    Raises `ArchiveError` where a slice of a universal file holds objects for another architecture
+    than the file says.
     """
+    found = _deduce(archive)
+    said = archive.part.architecture
+    if said and found.arch != architecture_of(archive.part):
+        raise ArchiveError(
+            f"the slice for {said} holds objects for {found.arch}", path=str(archive.part)
+        )
+    return found
+
+
+def architecture_of(part: Part) -> str:
+    """The architecture that a universal file says a slice is for, as targets call it."""
+    return _SLICES.get(part.architecture, part.architecture)
+
+
+def slice_target(archive: Archive, named: Target) -> Target:
+    """The target of one slice of a universal file, `named` being that of the whole file.
+
+    No triple names two architectures: one that was named holds for its own, and what the others
+    are for their objects say. Raises as `deduce_target` does.
+    """
+    found = deduce_target(archive)
+    return named if named.arch == found.arch else found
+
+
+def _deduce(archive: Archive) -> Target:
+    macho = ""
     for member in archive.members:
         head = bytes(archive.data(member)[:20])
         kind = sniff(head)
@@ -49,16 +94,24 @@ def deduce_target(archive: Archive) -> Target:
             if known is not None:
                 return Target.parse(f"{known[0]}-unknown-linux-{_c_library(archive, known[1])}")
         elif kind == "macho":
-            arch = _MACHO.get(int.from_bytes(head[4:8], "little"))
-            if arch is not None:
-                return Target.parse(f"{arch}-apple-darwin")
+            macho = macho or _MACHO.get(macho_machine(head) or (0, 0), "")
+            platforms = macho_platforms(archive.data(member)) if macho else ()
+            if platforms:
+                return _apple(macho, platforms[0])
         elif kind == "coff":
             at = 6 if head[:4] == b"\0\0\xff\xff" else 0
             arch = _COFF.get(int.from_bytes(head[at : at + 2], "little"))
             if arch is not None:
                 environment = "msvc" if archive.path.suffix == ".lib" else "gnu"
                 return Target.parse(f"{arch}-pc-windows-{environment}")
-    return host_target()
+    return _apple(macho, 1) if macho else host_target()
+
+
+def _apple(arch: str, platform: int) -> Target:
+    try:
+        return Target.apple(arch, platform)
+    except UsageError:
+        return Target.apple(arch, 1)  # and what reads the objects refuses the platform by its name
 
 
 def _c_library(archive: Archive, environment: str) -> str:

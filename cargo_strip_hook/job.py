@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from cargo_strip_hook.archive import Part
     from cargo_strip_hook.target import Target
 
 
@@ -94,10 +95,11 @@ class DefinedSymbol:
 class PrelinkRequest:
     """What an engine is asked for. It writes a complete archive to `output`, nothing else.
 
-    `twin` gets a second one: the same program with all names and debug information.
+    `archive` is a library, or one slice of a universal one. `twin` gets a second one: the same
+    program with all names and debug information.
     """
 
-    archive: Path
+    archive: Path | Part
     output: Path
     target: Target
     exports: tuple[str, ...]

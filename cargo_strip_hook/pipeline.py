@@ -1,20 +1,28 @@
 """One library from start to end: the only place that knows the order of the phases.
 
 lock -> is it done already? -> what is public -> engine -> verify -> replace
+
+A library is one archive, or several in a universal file: its slices. What is public, the engine
+and the verifier see each of them alone; the file is replaced as a whole.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cargo_strip_hook import __version__
-from cargo_strip_hook.archive import Archive, open_archive
-from cargo_strip_hook.errors import DiscoveryError, ExportsError, InputError
+from cargo_strip_hook.archive import Archive, Part, join_parts, open_archive
+from cargo_strip_hook.errors import (
+    DiscoveryError,
+    ExportsError,
+    InputError,
+    UsageError,
+)
 from cargo_strip_hook.exports.decide import ExportRequest, decide
 from cargo_strip_hook.job import (
     DefinedSymbol,
@@ -24,21 +32,27 @@ from cargo_strip_hook.job import (
     Statistics,
     Strip,
 )
+from cargo_strip_hook.slices import about, slices_of, total, united
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify.marker import make_marker, read_marker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cargo_strip_hook.job import PrelinkResult
+    from cargo_strip_hook.replace import Staging
+    from cargo_strip_hook.verify import Verified
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be done to one library. Picklable.
 
-    `output` is where the result goes; None replaces the library itself. `root` is the folder that
-    a symbolic link may not lead out of. `link_args` are what a program needs besides std's own
-    libraries, for `link_check`. `twin` is where the same library with all names and debug
-    information goes.
+    `target` is, of a universal library, that of the slice with its architecture; the objects of
+    the other slices say theirs. `output` is where the result goes; None replaces the library
+    itself. `root` is the folder that a symbolic link may not lead out of. `link_args` are what a
+    program needs besides std's own libraries, for `link_check`. `twin` is where the same library
+    with all names and debug information goes.
     """
 
     library: Path
@@ -66,21 +80,51 @@ class Seconds:
 
 
 @dataclass(frozen=True, slots=True)
+class SlicePlan:
+    """What a run would do to one archive of a library; `fresh` where nothing is left to do."""
+
+    part: Part
+    target: Target
+    exports: ExportSet
+    marker: bytes
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run would do: `fresh` where there is nothing left to do; `before` in bytes."""
+    """What a run would do. `before` in bytes; `exports` are those of all slices together."""
 
     job: Job
     exports: ExportSet
-    marker: bytes
+    slices: tuple[SlicePlan, ...]
     before: int
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there is nothing left to do."""
+        return all(s.fresh for s in self.slices)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceOutcome:
+    """What a run did to one slice of a universal library; see `Outcome`."""
+
+    architecture: str
+    target: Target
+    before: int
+    after: int
     fresh: bool
+    exports: ExportSet
+    undefined: tuple[str, ...] = ()
+    statistics: Statistics = field(default_factory=Statistics)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run did. Sizes in bytes; `undefined` are the names that the consumer supplies.
 
-    Of a library that was done already (`fresh`) only sizes and exports are told.
+    Of a library that was done already (`fresh`) only sizes and exports are told. `slices` are
+    those of a universal library: all else then is of them together.
     """
 
     job: Job
@@ -93,6 +137,7 @@ class Outcome:
     statistics: Statistics = field(default_factory=Statistics)
     warnings: tuple[str, ...] = ()
     seconds: Seconds = Seconds()
+    slices: tuple[SliceOutcome, ...] = ()
 
 
 class _Clock:
@@ -104,7 +149,7 @@ class _Clock:
     def phase(self, name: str) -> Iterator[None]:
         begin = time.perf_counter()
         yield
-        self.spent[name] = time.perf_counter() - begin
+        self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - begin
 
     def seconds(self) -> Seconds:
         return Seconds(**self.spent, total=time.perf_counter() - self.start)
@@ -141,6 +186,7 @@ def strip_library(job: Job) -> Outcome:
                 plan.exports,
                 warnings=plan.exports.warnings,
                 seconds=clock.seconds(),
+                slices=_slice_outcomes(plan, [_kept(s) for s in plan.slices]),
             )
         return _make(job, plan, clock)
 
@@ -148,16 +194,24 @@ def strip_library(job: Job) -> Outcome:
 def plan_library(job: Job) -> Plan:
     """Decide what is public and whether there is anything left to do; changes nothing."""
     must_exist(job.library)
-    found = read_marker(job.library)
-    with open_archive(job.library) as archive:
+    slices = tuple(
+        _plan_slice(job, part, target) for part, target in slices_of(job.library, job.target)
+    )
+    exports = united([(s.part.architecture, s.exports) for s in slices])
+    return Plan(job, exports, slices, job.library.stat().st_size)
+
+
+def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
+    found = read_marker(part)
+    with about(part), open_archive(part) as archive:
         try:
-            exports = decide_exports(archive, job.request)
+            exports = decide_exports(archive, replace(job.request, target=target))
         except ExportsError as e:
             if found is not None:
                 raise ExportsError(
                     e.what,
                     help=(
-                        f"{job.library} was stripped before, so that more symbols cannot become "
+                        f"{part} was stripped before, so that more symbols cannot become "
                         "public: build it again, then strip it",
                         *e.help,
                     ),
@@ -166,8 +220,7 @@ def plan_library(job: Job) -> Plan:
     marker = make_marker(
         exports.names(), job.strip.value, job.granularity.value, job.engine, __version__
     )
-    size = job.library.stat().st_size
-    return Plan(job, exports, marker, size, found == marker)
+    return SlicePlan(part, target, exports, marker, found == marker)
 
 
 def decide_exports(archive: Archive, request: ExportRequest) -> ExportSet:
@@ -192,49 +245,55 @@ class _Names:
         return isinstance(name, str) and name.encode(errors="surrogateescape") in self._index
 
 
-def _make(job: Job, plan: Plan, clock: _Clock) -> Outcome:
-    from cargo_strip_hook.engines import engine
-    from cargo_strip_hook.replace import staging
-    from cargo_strip_hook.verify import Claim, verify, verify_twin
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """One finished archive: `part` is where it lies, `result` what the engine said of it.
 
+    A slice that was done already has no result, and lies where it was.
+    """
+
+    part: Part
+    size: int
+    result: PrelinkResult | None = None
+    verified: Verified | None = None
+
+
+def _kept(plan: SlicePlan) -> _Made:
+    size = plan.part.path.stat().st_size if plan.part.size is None else plan.part.size
+    return _Made(plan.part, size)
+
+
+def _make(job: Job, plan: Plan, clock: _Clock) -> Outcome:
+    from cargo_strip_hook.replace import staging
+
+    universal = bool(plan.slices[0].part.architecture)
+    if universal and job.twin is not None:
+        raise UsageError(
+            "there can be no debug twin of a universal library",
+            help="keep debug information in the library, with `--strip none`",
+        )
     with ExitStack() as stack:
         staged = stack.enter_context(staging(job.library, root=job.root, output=job.output))
         twin = None
         if job.twin is not None:
             twin = stack.enter_context(staging(job.library, output=job.twin))
-        with clock.phase("prelink"):
-            request = PrelinkRequest(
-                archive=staged.library,
-                output=staged.path,
-                target=job.target,
-                exports=plan.exports.names(),
-                strip=job.strip,
-                granularity=job.granularity,
-                marker=plan.marker,
-                twin=twin.path if twin else None,
-            )
-            made = engine(job.engine).prelink(request)
-        with clock.phase("verify"):
-            claim = Claim(
-                job.target,
-                plan.exports.names(),
-                job.strip,
-                made.placement,
-                plan.marker,
-                _c_library_symbols(staged.library, made.undefined, job.target),
-            )
-            verified = verify(staged.library, staged.path, claim)
-            if twin:
-                whole = replace(claim, strip=Strip.NONE, placement=made.twin_placement)
-                verify(staged.library, twin.path, whole)
-                verify_twin(staged.path, twin.path)
-            if job.link_check:
-                _link(job, staged.path, plan.exports.names())
+        plans = [_moved(s, staged.library) for s in plan.slices]
+        if universal:
+            made = _make_slices(job, plans, staged, clock)
+        else:
+            made = [_make_archive(job, plans[0], staged.path, twin, clock)]
+        if job.link_check:
+            with clock.phase("verify"):
+                for one in plans:
+                    _link(job, one.target, staged.path, one.exports.names())
         after = staged.path.stat().st_size
         with clock.phase("replace"):
             if twin:
                 twin.commit()
             staged.commit()
+    results = [m.result for m in made if m.result is not None]
+    undefined = {n for m in made if m.verified for n in m.verified.undefined}
+    warnings = dict.fromkeys(w for r in results for w in r.warnings)
     return Outcome(
         job,
         job.output or job.library,
@@ -242,15 +301,98 @@ def _make(job: Job, plan: Plan, clock: _Clock) -> Outcome:
         after,
         False,
         plan.exports,
-        verified.undefined,
-        made.statistics,
-        (*plan.exports.warnings, *made.warnings),
+        tuple(sorted(undefined)),
+        total([r.statistics for r in results]),
+        (*plan.exports.warnings, *warnings),
         clock.seconds(),
+        _slice_outcomes(plan, made),
+    )
+
+
+def _moved(plan: SlicePlan, library: Path) -> SlicePlan:
+    """The same slice of the file behind a symbolic link."""
+    return replace(plan, part=replace(plan.part, path=library))
+
+
+def _make_slices(
+    job: Job, plans: Sequence[SlicePlan], staged: Staging, clock: _Clock
+) -> list[_Made]:
+    """Make each slice in a file of its own, then the universal file of them, and verify that."""
+    import tempfile
+
+    from cargo_strip_hook.verify import verify_universal
+
+    with tempfile.TemporaryDirectory(prefix="cargo-strip-hook-") as folder:
+        made = []
+        for number, plan in enumerate(plans):
+            if plan.fresh:
+                made.append(_kept(plan))
+                continue
+            with about(plan.part):
+                made.append(_make_archive(job, plan, Path(folder, f"{number}.a"), None, clock))
+        with clock.phase("prelink"), staged.path.open("wb") as file:
+            join_parts(file, staged.library, [m.part for m in made])
+        with clock.phase("verify"):
+            verify_universal(staged.library, staged.path, [m.part for m in made])
+    return made
+
+
+def _make_archive(
+    job: Job, plan: SlicePlan, output: Path, twin: Staging | None, clock: _Clock
+) -> _Made:
+    """Have the engine make one archive, and verify it."""
+    from cargo_strip_hook.engines import engine
+    from cargo_strip_hook.verify import Claim, verify, verify_twin
+
+    exports = plan.exports.names()
+    with clock.phase("prelink"):
+        request = PrelinkRequest(
+            archive=plan.part,
+            output=output,
+            target=plan.target,
+            exports=exports,
+            strip=job.strip,
+            granularity=job.granularity,
+            marker=plan.marker,
+            twin=twin.path if twin else None,
+        )
+        made = engine(job.engine).prelink(request)
+    with clock.phase("verify"):
+        claim = Claim(
+            plan.target,
+            exports,
+            job.strip,
+            made.placement,
+            plan.marker,
+            _c_library_symbols(plan.part, made.undefined, plan.target),
+        )
+        verified = verify(plan.part, output, claim)
+        if twin:
+            whole = replace(claim, strip=Strip.NONE, placement=made.twin_placement)
+            verify(plan.part, twin.path, whole)
+            verify_twin(output, twin.path)
+    return _Made(Part(output), output.stat().st_size, made, verified)
+
+
+def _slice_outcomes(plan: Plan, made: Sequence[_Made]) -> tuple[SliceOutcome, ...]:
+    return tuple(
+        SliceOutcome(
+            one.part.architecture,
+            one.target,
+            one.part.size or 0,
+            done.size,
+            one.fresh,
+            one.exports,
+            done.verified.undefined if done.verified else (),
+            done.result.statistics if done.result else Statistics(),
+        )
+        for one, done in zip(plan.slices, made, strict=True)
+        if one.part.architecture
     )
 
 
 def _c_library_symbols(
-    library: Path, undefined: tuple[str, ...], target: Target
+    library: Part, undefined: tuple[str, ...], target: Target
 ) -> tuple[str, ...]:
     """Names that stay undefined although the archive defines them: those of a bundled libc."""
     if not target.environment.startswith("musl"):
@@ -261,7 +403,7 @@ def _c_library_symbols(
         return tuple(n for n in undefined if index.get(n.encode()) in of_libc)
 
 
-def _link(job: Job, candidate: Path, exports: tuple[str, ...]) -> None:
+def _link(job: Job, target: Target, candidate: Path, exports: tuple[str, ...]) -> None:
     import os
     import shlex
 
@@ -269,11 +411,11 @@ def _link(job: Job, candidate: Path, exports: tuple[str, ...]) -> None:
     from cargo_strip_hook.verify.linkcheck import compiler, default_libs, link_check
 
     here = host_target()
-    native = (job.target.arch, job.target.system) == (here.arch, here.system)
+    native = (target.arch, target.system) == (here.arch, here.system)
     chosen = shlex.split(os.environ.get("CC", "")) if native else []
-    cc = tuple(chosen) or compiler(job.target, host=native)
-    libs = (*job.link_args, *default_libs(job.target))
-    link_check(candidate, exports, job.target, cc, libs)
+    cc = tuple(chosen) or compiler(target, host=native)
+    libs = (*job.link_args, *default_libs(target))
+    link_check(candidate, exports, target, cc, libs)
 
 
 def must_exist(library: Path) -> None:

@@ -11,6 +11,22 @@ ObjectFormat = Literal["elf", "macho", "coff"]
 ArchiveDialect = Literal["gnu", "darwin", "coff"]
 
 _DARWIN_SYSTEMS = frozenset({"darwin", "macos", "ios", "tvos", "watchos", "visionos"})
+# Platforms of Apple's by their number in LC_BUILD_VERSION (mach-o/loader.h, PLATFORM_*), and
+# system and environment of rustc's triples for them
+_PLATFORMS = {
+    1: ("darwin", ""),
+    2: ("ios", ""),
+    3: ("tvos", ""),
+    4: ("watchos", ""),
+    6: ("ios", "macabi"),
+    7: ("ios", "sim"),
+    8: ("tvos", "sim"),
+    9: ("watchos", "sim"),
+    11: ("visionos", ""),
+    12: ("visionos", "sim"),
+}
+# simulators since before there were devices of another kind: their triples do not say so
+_INTEL_SIMULATORS = frozenset({"ios", "tvos"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +55,30 @@ class Target:
         vendor = rest[0]
         system = rest[1] if len(rest) > 1 else "none"
         return cls(triple, arch, vendor, system, "-".join(rest[2:]))
+
+    @classmethod
+    def apple(cls, arch: str, platform: int) -> Target:
+        """The target of an architecture, as rustc calls it, and a platform of Apple's.
+
+        Raises `UsageError` for a platform that rustc has no target for.
+        """
+        if platform not in _PLATFORMS:
+            raise UsageError(f"there is no target for Apple's platform {platform}")
+        system, environment = _PLATFORMS[platform]
+        if environment == "sim" and system in _INTEL_SIMULATORS and arch == "x86_64":
+            environment = ""
+        return cls.parse("-".join(filter(None, (arch, "apple", system, environment))))
+
+    @property
+    def apple_platform(self) -> int | None:
+        """The platform's number in LC_BUILD_VERSION; None for systems that are not Apple's."""
+        if self.system not in _DARWIN_SYSTEMS:
+            return None
+        system = "darwin" if self.system == "macos" else self.system
+        environment = self.environment
+        if not environment and system in _INTEL_SIMULATORS and self.arch == "x86_64":
+            environment = "sim"
+        return next((n for n, p in _PLATFORMS.items() if p == (system, environment)), None)
 
     @property
     def object_format(self) -> ObjectFormat:

@@ -1,7 +1,11 @@
-"""Static libraries: read every dialect of `ar` over `mmap`, write one deterministically."""
+"""Static libraries: read every dialect of `ar` over `mmap`, write one deterministically.
 
-from cargo_strip_hook.archive.model import Dialect, Member, NewMember
+A library is one archive, or several in a universal file: `parts_of` and `join_parts`.
+"""
+
+from cargo_strip_hook.archive.model import Dialect, Member, NewMember, Part
 from cargo_strip_hook.archive.reader import Archive, open_archive
+from cargo_strip_hook.archive.universal import join_parts, parts_of
 from cargo_strip_hook.archive.writer import write_archive
 
 __all__ = [
@@ -9,6 +13,9 @@ __all__ = [
     "Dialect",
     "Member",
     "NewMember",
+    "Part",
+    "join_parts",
     "open_archive",
+    "parts_of",
     "write_archive",
 ]

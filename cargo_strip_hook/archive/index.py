@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NoReturn
 
 from cargo_strip_hook.archive.model import Member
@@ -33,7 +32,7 @@ _MEMBER_NAMES: dict[IndexKind, str] = {
 
 
 def parse_index(
-    archive: memoryview, index: SymbolIndex, members: tuple[Member, ...], path: Path
+    archive: memoryview, index: SymbolIndex, members: tuple[Member, ...], path: str
 ) -> dict[bytes, int]:
     """Symbol name to position in `members`, the first definition where there are several.
 
@@ -59,13 +58,13 @@ def parse_index(
 
 
 class _Reader:
-    def __init__(self, data: bytes, index: SymbolIndex, path: Path) -> None:
+    def __init__(self, data: bytes, index: SymbolIndex, path: str) -> None:
         self.data, self.index, self.path = data, index, path
 
     def fail(self, what: str, at: int = 0) -> NoReturn:
         raise ArchiveError(
             what,
-            path=str(self.path),
+            path=self.path,
             member=_MEMBER_NAMES[self.index.kind],
             offset=self.index.offset + at,
             help="make a new index with `ranlib`",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -28,11 +29,39 @@ NAME_ENCODING = ("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Where an archive lies: in `size` bytes of a file from `start` on (None: all of it).
+
+    A universal file has a part for each `architecture`, called as `lipo` calls it; that of a plain
+    library is "".
+    """
+
+    path: Path
+    start: int = 0
+    size: int | None = None
+    architecture: str = ""
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffix."""
+        return self.path.stem
+
+    @property
+    def name(self) -> str:
+        """The file's name, and the architecture in parentheses."""
+        return self.path.name + (f"({self.architecture})" if self.architecture else "")
+
+    def __str__(self) -> str:
+        return str(self.path.with_name(self.name)) if self.architecture else str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One file in an archive; repeated names are told apart by `index`.
 
     `header_offset` is where its header starts in the archive. `offset` and `size` (bytes) say where
-    its data lies: in the archive, or for a thin archive in the file of its own. A Darwin archive
+    its data lies: in the archive (not in the file that an archive may be a part of), or for a thin
+    archive in the file of its own. A Darwin archive
     counts up to seven bytes of padding as data.
     """
 

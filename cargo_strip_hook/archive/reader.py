@@ -21,6 +21,7 @@ from cargo_strip_hook.archive.model import (
     THIN_MAGIC,
     Dialect,
     Member,
+    Part,
 )
 from cargo_strip_hook.archive.sniff import is_macho, what_instead
 from cargo_strip_hook.errors import ArchiveError
@@ -36,20 +37,28 @@ _INDEX_NAMES: dict[bytes, IndexKind] = {
 
 
 class _Mapping:
-    """A file in memory, read-only. The file may be closed, replaced or removed meanwhile."""
+    """A part of a file in memory, read-only. The file may be closed, replaced or removed meanwhile.
 
-    def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
+    Raises `ArchiveError` where the file has no such part.
+    """
+
+    def __init__(self, part: Part) -> None:
+        with part.path.open("rb") as file:
             status = os.fstat(file.fileno())
-            self.identity = _identity(status)
+            end = status.st_size if part.size is None else part.start + part.size
+            self.identity = _identity(status, (part.start, end))
             empty = status.st_size == 0  # which cannot be mapped
             self.map = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.buffer: bytes | mmap.mmap = self.map or b""
-        self.view = memoryview(self.buffer)
+        self.whole = memoryview(self.map or b"")
+        self.view = self.whole[part.start : end]
+        if end > len(self.whole):
+            self.close()
+            raise ArchiveError("the file ends before this part of it does", path=str(part))
 
     def close(self) -> None:
         try:
             self.view.release()
+            self.whole.release()
             if self.map is not None:
                 self.map.close()
         except BufferError:
@@ -62,8 +71,8 @@ _SETTLED = 2_000_000_000  # ns
 _Identity = tuple[int, ...]
 
 
-def _identity(status: os.stat_result) -> _Identity | None:
-    """What tells a file and its contents from all others; None where its times cannot."""
+def _identity(status: os.stat_result, extent: tuple[int, int]) -> _Identity | None:
+    """What tells a part of a file from all others; None where the file's times cannot."""
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
     if not status.st_ino or not 0 <= changed < time.time_ns() - _SETTLED:
         return None
@@ -73,6 +82,7 @@ def _identity(status: os.stat_result) -> _Identity | None:
         status.st_size,
         status.st_mtime_ns,
         status.st_ctime_ns,
+        *extent,
     )
 
 
@@ -99,10 +109,15 @@ class Archive:
     Data stays mapped until `close` and as long as a view of it is in use.
     """
 
-    path: Path
+    part: Part
     _contents: _Contents = field(repr=False)
     _mapping: _Mapping = field(repr=False)
     _files: dict[Path, _Mapping] = field(repr=False, default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The file that it is, or that it is a part of."""
+        return self.part.path
 
     @property
     def dialect(self) -> Dialect:
@@ -129,11 +144,11 @@ class Archive:
         mapping = self._files.get(path)
         if mapping is None:
             try:
-                mapping = self._files[path] = _Mapping(path)
+                mapping = self._files[path] = _Mapping(Part(path))
             except (OSError, ValueError) as e:
                 raise ArchiveError(
                     f"the thin archive's member cannot be read: {e}",
-                    path=str(self.path),
+                    path=str(self.part),
                     member=member.name,
                     help="a thin archive needs the files it was made of; build it again",
                 ) from e
@@ -141,7 +156,7 @@ class Archive:
         if size < end or (whole and size != end):
             raise ArchiveError(
                 f"`{path}` has {size} bytes, the thin archive says {end}",
-                path=str(self.path),
+                path=str(self.part),
                 member=member.name,
                 offset=member.header_offset,
                 help="the file has changed since the thin archive was made; build it again",
@@ -159,7 +174,7 @@ class Archive:
             return None
         if contents.symbols is None:
             contents.symbols = parse_index(
-                self._mapping.view, contents.index, contents.members, self.path
+                self._mapping.view, contents.index, contents.members, str(self.part)
             )
         return contents.symbols
 
@@ -181,47 +196,47 @@ class Archive:
         self.close()
 
 
-def open_archive(path: Path) -> Archive:
+def open_archive(where: Path | Part) -> Archive:
     """Map an archive and read its member headers; the symbol index is read when asked for.
 
     Understands GNU (System V), BSD, Darwin and COFF archives and GNU's thin ones. Raises
     `ArchiveError`, which names the member and the offset, for everything else.
     """
-    return _open(path, ())
+    return _open(where if isinstance(where, Part) else Part(where), ())
 
 
-def _open(path: Path, outer: tuple[str, ...]) -> Archive:
+def _open(part: Part, outer: tuple[str, ...]) -> Archive:
     """`outer` are the thin archives that led here, which may not come again."""
     try:
-        mapping = _Mapping(path)
+        mapping = _Mapping(part)
     except (OSError, ValueError) as e:
-        raise ArchiveError(f"cannot be read: {e}", path=str(path)) from e
+        raise ArchiveError(f"cannot be read: {e}", path=str(part)) from e
     for identity, contents in _last:
         if identity == mapping.identity:
-            return Archive(path, contents, mapping)
+            return Archive(part, contents, mapping)
     try:
-        contents = _Scan(path, mapping, outer).run()
+        contents = _Scan(part, mapping, outer).run()
     except BaseException:
         mapping.close()
         raise
     # a thin archive's members may change while it stays as it is
     if mapping.identity is not None and not contents.thin:
         _last[:] = [(mapping.identity, contents)]
-    return Archive(path, contents, mapping)
+    return Archive(part, contents, mapping)
 
 
 class _Scan:
     """One pass over the member headers."""
 
-    def __init__(self, path: Path, mapping: _Mapping, outer: tuple[str, ...]) -> None:
-        self.path, self.mapping, self.outer = path, mapping, outer
-        self.buffer = mapping.buffer
-        self.end = len(self.buffer)
+    def __init__(self, part: Part, mapping: _Mapping, outer: tuple[str, ...]) -> None:
+        self.part, self.path, self.outer = part, part.path, outer
+        self.view = mapping.view
+        self.end = len(self.view)
         self.thin = False
         self.dialect: Dialect | None = None
         self.index: SymbolIndex | None = None
         self.special: list[bytes] = []
-        self.names: tuple[int, int] | None = None  # start and end of the `//` member
+        self.names: bytes | None = None  # the contents of the `//` member
         self.members: list[Member] = []
         self.outside: list[tuple[Path, bool]] = []
         self.nested: dict[Path, Archive] = {}
@@ -229,13 +244,16 @@ class _Scan:
     def fail(
         self, what: str, offset: int, member: str | None = None, help: str | tuple[str, ...] = ()
     ) -> NoReturn:
-        raise ArchiveError(what, path=str(self.path), member=member, offset=offset, help=help)
+        raise ArchiveError(what, path=str(self.part), member=member, offset=offset, help=help)
+
+    def read(self, start: int, end: int) -> bytes:
+        return bytes(self.view[start:end])
 
     def run(self) -> _Contents:
-        magic = self.buffer[: len(MAGIC)]
+        magic = self.read(0, len(MAGIC))
         if magic not in (MAGIC, THIN_MAGIC):
-            what, help = what_instead(self.buffer[:64])
-            raise ArchiveError(what, path=str(self.path), help=help)
+            what, help = what_instead(self.read(0, 64))
+            raise ArchiveError(what, path=str(self.part), help=help)
         self.thin = magic == THIN_MAGIC
         try:
             for at, raw, size in self.headers():
@@ -253,10 +271,10 @@ class _Scan:
 
     def headers(self) -> Iterator[tuple[int, bytes, int]]:
         """Offset, raw name and size of each member; data follows where the archive holds it."""
-        buffer, end = self.buffer, self.end
+        view, end = self.view, self.end
         at = len(MAGIC)
         while at < end:
-            header = buffer[at : at + HEADER_SIZE]
+            header = bytes(view[at : at + HEADER_SIZE])
             if len(header) < HEADER_SIZE:
                 self.fail(f"truncated: {len(header)} bytes are no member header", at)
             raw = header[:16].rstrip(b" ")
@@ -288,7 +306,7 @@ class _Scan:
             length = self.number(raw[3:], "length of the name", at, raw)
             if self.thin or length > size:
                 self.fail(f"the name of {length} bytes does not fit the member", at, _show(raw))
-            name = self.buffer[data : data + length].rstrip(b"\0")
+            name = self.read(data, data + length).rstrip(b"\0")
             data, size = data + length, size - length
         elif raw.startswith(b"/"):
             self.dialect = self.dialect or "gnu"
@@ -345,7 +363,7 @@ class _Scan:
             self.index = SymbolIndex("coff", at, data, size)
             self.dialect = "coff"
         elif raw == b"//" and self.names is None:
-            self.names = (data, data + size)
+            self.names = self.read(data, data + size)
         elif raw not in _COFF_MAPS or self.thin:
             self.fail("a special member that is not known, or not at this place", at, _show(raw))
         self.dialect = self.dialect or "gnu"
@@ -363,19 +381,18 @@ class _Scan:
         """
         if self.names is None:
             self.fail("a long name without a table of long names", at, _show(raw))
-        start, end = self.names[0] + where, self.names[1]
-        if start >= end:
+        if where >= len(self.names):
             self.fail(
-                f"the name is at {where} of {end - self.names[0]} bytes of long names",
+                f"the name is at {where} of {len(self.names)} bytes of long names",
                 at,
                 _show(raw),
             )
-        zero = self.buffer.find(b"\0", start, end)
-        newline = -1 if self.dialect == "coff" else self.buffer.find(b"\n", start, end)
+        zero = self.names.find(b"\0", where)
+        newline = -1 if self.dialect == "coff" else self.names.find(b"\n", where)
         stops = [stop for stop in (zero, newline) if stop >= 0]
         if not stops:
             self.fail(f"the long name at {where} has no end", at, _show(raw))
-        name = self.buffer[start : min(stops)]
+        name = self.names[where : min(stops)]
         return name[:-1] if min(stops) == newline and name.endswith(b"/") else name
 
     def proxy(self, name: bytes, origin: int, at: int) -> None:
@@ -390,7 +407,7 @@ class _Scan:
             if os.path.realpath(path) in outer:
                 self.fail("thin archives that list each other", at, text)
             try:
-                archive = self.nested[path] = _open(path, outer)
+                archive = self.nested[path] = _open(Part(path), outer)
             except ArchiveError as e:
                 self.fail(f"an archive it lists cannot be used: {e.what}", at, text, e.help)
         for found in archive.members:
@@ -406,7 +423,7 @@ class _Scan:
         """BSD and Darwin archives differ in alignment only, so look what is in them."""
         if self.dialect == "bsd":
             for member in self.members:
-                if is_macho(self.buffer[member.offset : member.offset + 4]):
+                if is_macho(self.read(member.offset, member.offset + 4)):
                     return "darwin"
         return self.dialect or "gnu"
 

@@ -24,10 +24,7 @@ def what_instead(start: bytes) -> tuple[str, str]:
     if not start:
         return "an empty file, not an archive", "the build may have been interrupted; run it again"
     if magic in _UNIVERSAL:
-        return (
-            "a universal (fat) binary; universal archives are not supported yet",
-            "take one architecture out with `lipo -thin ARCH FILE -output OUT` and use that",
-        )
+        return "a universal (fat) file, not an archive for one architecture", _WANTED
     if magic in _BITCODE:
         return (
             "LLVM bitcode, not an archive",

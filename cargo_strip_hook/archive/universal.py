@@ -1,18 +1,37 @@
 """Universal (fat) files: several architectures behind one header, each a slice.
 
-Source: mach-o/fat.h (`fat_header`, `fat_arch`, `fat_arch_64`); all numbers are big-endian.
+Sources: mach-o/fat.h (`fat_header`, `fat_arch`, `fat_arch_64`; all numbers are big-endian);
+mach/machine.h and cctools' `arch.c` (the names of architectures).
 """
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
 
+from cargo_strip_hook.archive.model import Part
 from cargo_strip_hook.errors import ArchiveError
 
 FAT_MAGIC, FAT_MAGIC_64 = b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"
+_NAMES = {
+    (7, 3): "i386",
+    (0x01000007, 3): "x86_64",
+    (0x01000007, 8): "x86_64h",
+    (12, 6): "armv6",
+    (12, 9): "armv7",
+    (12, 11): "armv7s",
+    (12, 12): "armv7k",
+    (0x0100000C, 0): "arm64",
+    (0x0100000C, 1): "arm64v8",
+    (0x0100000C, 2): "arm64e",
+    (0x0200000C, 0): "arm64_32",
+    (0x0200000C, 1): "arm64_32",
+}
 _MOST_SLICES = 32  # Java classes begin with the same four bytes, and then have a version above
 _LARGEST_ALIGNMENT = 15
 
@@ -26,6 +45,12 @@ class Slice:
     align: int
     offset: int
     size: int
+
+    @property
+    def architecture(self) -> str:
+        """What `lipo` calls it; the upper byte of the subtype has capabilities."""
+        kind = self.cputype, self.cpusubtype & 0xFFFFFF
+        return _NAMES.get(kind, f"processor {kind[0]:#x}.{kind[1]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +130,57 @@ def encode(header: Universal) -> bytes:
         else:
             out += struct.pack(">IIIII", s.cputype, s.cpusubtype, s.offset, s.size, s.align)
     return out
+
+
+def parts_of(path: Path) -> tuple[Part, ...]:
+    """The archives that a library consists of: the file itself, or its slices in their order.
+
+    Raises `ArchiveError` for a damaged universal header, and where the file cannot be read.
+    """
+    header = _header(path)
+    if header is None:
+        return (Part(path),)
+    return tuple(Part(path, s.offset, s.size, s.architecture) for s in header.slices)
+
+
+def _header(path: Path) -> Universal | None:
+    """The header of a universal file; None for other files."""
+    try:
+        with path.open("rb") as file:
+            if file.read(4) not in (FAT_MAGIC, FAT_MAGIC_64):
+                return None
+            with (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+                memoryview(data) as view,
+            ):
+                return read_universal(view, str(path))
+    except (OSError, ValueError) as e:
+        raise ArchiveError(f"cannot be read: {e}", path=str(path)) from e
+
+
+def join_parts(file: BinaryIO, original: Path, parts: Sequence[Part]) -> None:
+    """Write a universal file like `original`, with other slices: same order, same alignment.
+
+    Raises `ArchiveError` where `original` is none, or has another number of slices.
+    """
+    old = _header(original)
+    if old is None or len(old.slices) != len(parts):
+        raise ArchiveError("the universal file has other slices than before", path=str(original))
+    sizes = [p.path.stat().st_size if p.size is None else p.size for p in parts]
+    new = lay_out(old, sizes)
+    at = file.write(encode(new))
+    for one, part in zip(new.slices, parts, strict=True):
+        at += file.write(bytes(one.offset - at))
+        with part.path.open("rb") as source:
+            source.seek(part.start)
+            at += _copy(source, file, one.size)
+
+
+def _copy(source: BinaryIO, file: BinaryIO, size: int) -> int:
+    left = size
+    while left:
+        chunk = source.read(min(left, 1 << 20))
+        if not chunk:
+            raise ArchiveError("a slice became shorter while it was copied")
+        left -= file.write(chunk)
+    return size

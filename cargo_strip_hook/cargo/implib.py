@@ -22,9 +22,12 @@ def is_import_library(path: Path) -> bool:
     """
     if path.name.endswith((".dll.lib", ".dll.a")):
         return True
-    from cargo_strip_hook.archive.reader import open_archive
+    from cargo_strip_hook.archive import open_archive, parts_of
 
-    with open_archive(path) as archive:
+    parts = parts_of(path)
+    if parts[0].architecture:  # a universal file: Darwin has no such libraries
+        return False
+    with open_archive(parts[0]) as archive:
         if not archive.members:
             return False
         for member in archive.members:

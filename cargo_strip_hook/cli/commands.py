@@ -13,6 +13,7 @@ from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import StripHookError, ToolError, ToolFailure, UsageError
 
 if TYPE_CHECKING:
+    from cargo_strip_hook.archive import Part
     from cargo_strip_hook.cargo.discover import Artefact
     from cargo_strip_hook.cargo.selection import Selection
     from cargo_strip_hook.exports.decide import ExportRequest
@@ -26,16 +27,21 @@ def strip(args: argparse.Namespace, console: Console) -> int:
 
     if args.output is not None and len(args.library) > 1:
         raise UsageError("--output takes the result of one library, and there are several")
+    if args.output is not None and options.is_xcframework(args.library[0]):
+        raise UsageError(
+            "--output takes the result of one library, and an xcframework has several",
+            help="copy the xcframework, and strip the copy",
+        )
     jobs = []
     exit_code = 0
-    for library in args.library:
+    for subject in options.subjects(args):
         try:
-            target = options.target_for_file(args, library)
+            target = options.target_for_file(args, subject.library)
         except StripHookError as e:
             console.problem(e)
             exit_code = max(exit_code, e.exit_code)
             continue
-        jobs.append(options.job_for_file(args, library, target))
+        jobs.append(options.job_for_file(args, subject, target))
     done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
     return max(exit_code, done)
 
@@ -86,25 +92,26 @@ def check(args: argparse.Namespace, console: Console) -> int:
     from cargo_strip_hook.archive import open_archive
     from cargo_strip_hook.check import decide_or_remember, inspect
     from cargo_strip_hook.report import messages
+    from cargo_strip_hook.slices import about
 
     exit_code = 0
-    for library, target, request in _subjects(args, console):
+    for part, target, request in _subjects(args, console):
         try:
-            with open_archive(library) as archive:
+            with about(part), open_archive(part) as archive:
                 exports = decide_or_remember(archive, request)
-            found = inspect(library, target, exports, tuple(args.against or ()))
+                found = inspect(part, target, exports, tuple(args.against or ()))
         except StripHookError as e:
             console.problem(e)
             exit_code = max(exit_code, e.exit_code)
             continue
-        console.shell.status("Checking", f"{library.name} ({exports.source})")
+        console.shell.status("Checking", f"{part.name} ({exports.source})")
         for warning in exports.warnings:
             console.warning(warning)
         for finding in found.findings:
-            console.shell.warning(f"{library.name}: {finding.message}")
+            console.shell.warning(f"{part.name}: {finding.message}")
             _list_symbols(finding.symbols, console)
         for note in found.notes:
-            console.shell.note(f"{library.name}: {note.message}")
+            console.shell.note(f"{part.name}: {note.message}")
             if console.shell.is_verbose:
                 _list_symbols(note.symbols, console)
         if console.json:
@@ -131,28 +138,29 @@ def exports(args: argparse.Namespace, console: Console) -> int:
     from cargo_strip_hook.archive import open_archive
     from cargo_strip_hook.check import decide_or_remember
     from cargo_strip_hook.report import messages
+    from cargo_strip_hook.slices import about
 
     exit_code = 0
-    for library, _, request in _subjects(args, console):
+    for part, _, request in _subjects(args, console):
         try:
-            with open_archive(library) as archive:
+            with about(part), open_archive(part) as archive:
                 decided = decide_or_remember(archive, request)
         except StripHookError as e:
             console.problem(e)
             exit_code = max(exit_code, e.exit_code)
             continue
-        console.shell.status("Exporting", f"{decided.source} ({library.name})")
+        console.shell.status("Exporting", f"{decided.source} ({part.name})")
         for warning in decided.warnings:
             console.warning(warning)
         if console.json:
-            console.send(messages.exports(str(library), decided))
+            console.send(messages.exports(str(part.path), decided, part.architecture))
         else:
-            _print_exports(decided)
+            _print_exports(decided, part.architecture)
     return exit_code
 
 
-def _print_exports(decided: ExportSet) -> None:
-    """A table for people, tab-separated for programs."""
+def _print_exports(decided: ExportSet, architecture: str) -> None:
+    """A table for people, tab-separated for programs; of a slice it says the architecture."""
     rows = []
     for state, entries in (
         ("", decided.exports),
@@ -161,7 +169,8 @@ def _print_exports(decided: ExportSet) -> None:
     ):
         for export in entries:
             where = ", ".join(f"{o.kind} {o.where}".strip() for o in export.origins)
-            rows.append((export.name, f"{where} ({state})" if state else where))
+            more = ", ".join(filter(None, (architecture, state)))
+            rows.append((export.name, f"{where} ({more})" if more else where))
     if not sys.stdout.isatty():
         sys.stdout.writelines(f"{name}\t{where}\n" for name, where in rows)
         return
@@ -178,16 +187,25 @@ def _print_exports(decided: ExportSet) -> None:
 
 def _subjects(
     args: argparse.Namespace, console: Console
-) -> list[tuple[Path, Target, ExportRequest]]:
-    """The libraries that `check` and `exports` look at: files, or those of packages."""
+) -> list[tuple[Part, Target, ExportRequest]]:
+    """What `check` and `exports` look at: files, or those of packages; universal ones by slice."""
+    from dataclasses import replace
+
+    from cargo_strip_hook.slices import slices_of
+
+    found: list[tuple[Path, Target, ExportRequest]] = []
     if args.library:
-        found = []
-        for library in args.library:
-            target = options.target_for_file(args, library)
-            found.append((library, target, options.request_for_file(args, target)))
-        return found
-    artefacts = _find(options.selection_of(args), console)
-    return [(a.library, a.target, options.request_for_artefact(args, a)) for a in artefacts]
+        for one in options.subjects(args):
+            target = options.target_for_file(args, one.library)
+            found.append((one.library, target, options.request_for_file(args, one, target)))
+    else:
+        for a in _find(options.selection_of(args), console):
+            found.append((a.library, a.target, options.request_for_artefact(args, a)))
+    return [
+        (part, target, replace(request, target=target))
+        for library, named, request in found
+        for part, target in slices_of(library, named)
+    ]
 
 
 def _strip_selection(args: argparse.Namespace, selection: Selection, console: Console) -> int:

@@ -50,6 +50,8 @@ class Console:
         else:
             self._sources(outcome.exports)
             self.shell.status("Stripping", text.stripped(outcome))
+            for line in text.slices(outcome):
+                self.shell.detail("Slice", line)
             self.shell.detail("Finished", f"{outcome.output}: {text.details(outcome)}")
         for warning in outcome.warnings:
             self.shell.warning(warning)

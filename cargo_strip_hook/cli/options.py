@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,48 @@ if TYPE_CHECKING:
     from cargo_strip_hook.cargo.selection import Selection
 
 
-def request_for_file(args: argparse.Namespace, target: Target) -> ExportRequest:
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A library that was named; one of an xcframework has headers beside it.
+
+    `root` is the folder that a link may not lead out of, where that is not the library's own.
+    """
+
+    library: Path
+    headers: tuple[Path, ...] = ()
+    root: Path | None = None
+
+
+def subjects(args: argparse.Namespace) -> list[Subject]:
+    """The libraries that were named; for an xcframework those of its variants.
+
+    Raises `InputError` for a damaged xcframework.
+    """
+    found: list[Subject] = []
+    for path in args.library:
+        if not is_xcframework(path):
+            found.append(Subject(path))
+            continue
+        from cargo_strip_hook.xcframework import variants
+
+        found += [Subject(v.library, v.headers, path) for v in variants(path)]
+    return found
+
+
+def is_xcframework(path: Path) -> bool:
+    """Whether a path names an xcframework; only folders are looked at closely."""
+    if not path.is_dir():
+        return False
+    from cargo_strip_hook.xcframework import is_xcframework as really
+
+    return really(path)
+
+
+def request_for_file(args: argparse.Namespace, subject: Subject, target: Target) -> ExportRequest:
     """What is public in a file that no package stands behind."""
     return ExportRequest(
         target,
-        headers=_many(args.header),
+        headers=_many(args.header) or subject.headers,
         include_dirs=_many(args.include_dir),
         defines=_many(args.define),
         cdylib=args.cdylib,
@@ -58,16 +96,17 @@ def request_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Export
     )
 
 
-def job_for_file(args: argparse.Namespace, library: Path, target: Target) -> Job:
+def job_for_file(args: argparse.Namespace, subject: Subject, target: Target) -> Job:
     """`strip LIB`."""
     return Job(
-        library,
+        subject.library,
         target,
-        request_for_file(args, target),
+        request_for_file(args, subject, target),
         Strip(args.strip or Strip.DEBUGINFO.value),
         Granularity(args.granularity or Granularity.CLASS.value),
         args.engine or "native",
         output=args.output,
+        root=subject.root,
         link_check=args.link_check,
         link_args=_many(args.link_arg),
         twin=args.debug_twin,
@@ -95,15 +134,15 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
 
 
 def target_for_file(args: argparse.Namespace, library: Path) -> Target:
-    """--target, else what the objects in the library say."""
+    """--target, else what the objects in the library, or in its first slice, say."""
     if args.target:
         return Target.parse(args.target)
-    from cargo_strip_hook.archive import open_archive
+    from cargo_strip_hook.archive import open_archive, parts_of
     from cargo_strip_hook.deduce import deduce_target
     from cargo_strip_hook.pipeline import must_exist
 
     must_exist(library)
-    with open_archive(library) as archive:
+    with open_archive(parts_of(library)[0]) as archive:
         return deduce_target(archive)
 
 

@@ -43,7 +43,7 @@ class NativeEngine:
                 )
             index = archive.symbols()
             if index is None:
-                index = _read_index(members, format)
+                index = read_index(members, format)
             made = prelink(members, index, format, request)
             image = made.image(format, request)
             _write(request, request.output, image)
@@ -91,7 +91,7 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
         if contents == "bitcode":
             raise ObjectError(
                 "this member is LLVM bitcode, which only LLVM's linker can read",
-                path=archive.path.name,
+                path=archive.part.name,
                 member=member.name,
                 help=_HELP_BITCODE,
             )
@@ -105,7 +105,7 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
         if contents != target.object_format:
             raise InputError(
                 f"this is a {contents} object, but the target is {target.triple}",
-                path=archive.path.name,
+                path=archive.part.name,
                 member=member.name,
                 help="name the library's own target with `--target`",
             )
@@ -114,18 +114,18 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
             first, second = list(seen.values())[:2]
             raise InputError(
                 f"the archive mixes objects of different kinds: {first} and {second}",
-                path=archive.path.name,
+                path=archive.part.name,
                 member=member.name,
                 help="make one library for each architecture",
             )
         if not member.name.endswith(".lo"):
             found[member.index] = Input(member.index, member.name, data)
     if not found:
-        raise InputError("the archive holds no object files", path=archive.path.name)
+        raise InputError("the archive holds no object files", path=archive.part.name)
     return found
 
 
-def _read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int]:
+def read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int]:
     """The symbol index of an archive that has none."""
     index: dict[bytes, int] = {}
     for number, member in members.items():

@@ -153,6 +153,7 @@ def predefined(target: Target, *, cxx: bool) -> dict[str, str]:
         out.pop("i386", None)
     if not target.is_msvc:
         out |= {"__GNUC__": "4", "__GNUC_MINOR__": "2", "__GNUC_PATCHLEVEL__": "1"}
+    out["__USER_LABEL_PREFIX__"] = target.symbol_prefix
     out |= _data_model(target, family)
     if target.object_format == "macho":
         out |= _target_conditionals(target)

@@ -54,3 +54,34 @@ def macho_machine(head: bytes) -> tuple[int, int] | None:
     order: Literal["little", "big"] = "big" if head[0] == 0xFE else "little"
     cpu, subtype = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))
     return cpu, subtype & 0xFFFFFF
+
+
+# LC_VERSION_MIN_MACOSX and its like, and the platforms that they are of
+_VERSION_MIN = {0x24: 1, 0x25: 2, 0x2F: 3, 0x30: 4}
+
+
+def macho_platforms(data: memoryview) -> tuple[int, ...]:
+    """The numbers of the platforms that a Mach-O object was built for, in the file's order.
+
+    None are told of damaged objects and of those that do not say it. Source: mach-o/loader.h,
+    struct build_version_command, struct version_min_command.
+    """
+    head = bytes(data[:32])
+    if head[:4] not in (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe") or len(head) < 32:
+        return ()
+    found: list[int] = []
+    at = 32 if head[:1] == b"\xcf" else 28
+    intel = head[4:5] == b"\x07"
+    for _ in range(int.from_bytes(head[16:20], "little")):
+        words = bytes(data[at : at + 12])
+        command, size, platform = (int.from_bytes(words[i : i + 4], "little") for i in (0, 4, 8))
+        if size < 8 or len(words) < 12:
+            break
+        if command == 0x32:  # LC_BUILD_VERSION
+            found.append(platform)
+        elif command in _VERSION_MIN:
+            # from when Intel's processors meant the simulator
+            platform = _VERSION_MIN[command]
+            found.append({2: 7, 3: 8, 4: 9}.get(platform, platform) if intel else platform)
+        at += size
+    return tuple(found)

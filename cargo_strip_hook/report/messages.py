@@ -18,7 +18,7 @@ Message = dict[str, Any]
 def stripped(outcome: Outcome) -> Message:
     """A library that is done; `fresh` where it was before."""
     seconds = {name: round(value, 6) for name, value in asdict(outcome.seconds).items()}
-    return {
+    message: Message = {
         "reason": "stripped",
         **_job(outcome.job),
         "output": str(outcome.output),
@@ -34,11 +34,26 @@ def stripped(outcome: Outcome) -> Message:
         "seconds": seconds,
         "warnings": list(outcome.warnings),
     }
+    if outcome.slices:
+        message["slices"] = [
+            {
+                "architecture": one.architecture,
+                "target": one.target.triple,
+                "fresh": one.fresh,
+                "before": one.before,
+                "after": one.after,
+                "exports": [e.name for e in one.exports.exports],
+                "undefined": list(one.undefined),
+                "statistics": asdict(one.statistics),
+            }
+            for one in outcome.slices
+        ]
+    return message
 
 
 def planned(plan: Plan) -> Message:
     """What --dry-run would have done."""
-    return {
+    message: Message = {
         "reason": "planned",
         **_job(plan.job),
         "output": str(plan.job.output or plan.job.library),
@@ -50,15 +65,28 @@ def planned(plan: Plan) -> Message:
         "missing": [e.name for e in plan.exports.missing],
         "warnings": list(plan.exports.warnings),
     }
+    slices = [
+        {
+            "architecture": one.part.architecture,
+            "target": one.target.triple,
+            "fresh": one.fresh,
+            "before": one.part.size or 0,
+            "exports": [e.name for e in one.exports.exports],
+        }
+        for one in plan.slices
+        if one.part.architecture
+    ]
+    return {**message, "slices": slices} if slices else message
 
 
-def exports(library: str, decided: ExportSet) -> list[Message]:
-    """Each public symbol of a library and where it came from."""
+def exports(library: str, decided: ExportSet, architecture: str = "") -> list[Message]:
+    """Each public symbol of a library, or of a slice of it, and where it came from."""
 
     def message(export: Export, state: str) -> Message:
         return {
             "reason": "export",
             "library": library,
+            **_slice(architecture),
             "symbol": export.name,
             "state": state,
             "origins": [{"kind": o.kind, "where": o.where} for o in export.origins],
@@ -78,6 +106,7 @@ def checked(inspection: Inspection) -> list[Message]:
         {
             "reason": "finding",
             "library": library,
+            **_slice(inspection.architecture),
             "kind": finding.kind,
             "severity": finding.severity,
             "message": finding.message,
@@ -89,6 +118,7 @@ def checked(inspection: Inspection) -> list[Message]:
         {
             "reason": "checked",
             "library": library,
+            **_slice(inspection.architecture),
             "target": inspection.target.triple,
             "findings": len(inspection.findings),
             "notes": len(inspection.notes),
@@ -126,6 +156,11 @@ def error(problem: StripHookError) -> Message:
 def finished(exit_code: int) -> Message:
     """The last line of every run."""
     return {"reason": "finished", "success": exit_code == 0}
+
+
+def _slice(architecture: str) -> Message:
+    """Which slice of a universal library is meant."""
+    return {"architecture": architecture} if architecture else {}
 
 
 def _job(job: Job) -> Message:

@@ -48,6 +48,16 @@ def stripped(outcome: Outcome) -> str:
     )
 
 
+def slices(outcome: Outcome) -> list[str]:
+    """What became of each slice of a universal library: ``libfoo.a(arm64): 23.1 MB → …``."""
+    return [
+        f"{outcome.output.name}({one.architecture}): "
+        + ("as it was" if one.fresh else f"{size(one.before)} → {size(one.after)}")
+        + f", {one.target.triple}"
+        for one in outcome.slices
+    ]
+
+
 def details(outcome: Outcome) -> str:
     """Counts and times of a run, for -v."""
     counts, spent = outcome.statistics, outcome.seconds
@@ -70,7 +80,8 @@ def _part(some: int, total: int) -> str:
 def planned(plan: Plan) -> str:
     """What follows ``Would strip``."""
     job = plan.job
-    words = f"{job.library.name} ({size(plan.before)}; {plan.exports.source}; {job.target.triple}, "
+    targets = ", ".join(one.target.triple for one in plan.slices)
+    words = f"{job.library.name} ({size(plan.before)}; {plan.exports.source}; {targets}, "
     words += f"engine {job.engine}, strip {job.strip.value}, granularity {job.granularity.value})"
     return words + (f" to {job.output}" if job.output else "")
 

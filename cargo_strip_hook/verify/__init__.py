@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from cargo_strip_hook.archive import Part
 from cargo_strip_hook.errors import VerifyError
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 
-__all__ = ["Claim", "Verified", "verify", "verify_twin"]
+__all__ = ["Claim", "Verified", "verify", "verify_twin", "verify_universal"]
 
 
-def verify(original: Path, candidate: Path, claim: Claim) -> Verified:
+def verify(original: Path | Part, candidate: Path | Part, claim: Claim) -> Verified:
     """Check that `candidate` is `original` with only the exports visible, and nothing else changed.
 
-    Raises `VerifyError` with all findings, `ArchiveError` or `ObjectError` for a damaged original.
+    Both are plain libraries, or slices of universal ones. Raises `VerifyError` with all findings,
+    `ArchiveError` or `ObjectError` for a damaged original.
     """
     import mmap
 
@@ -22,22 +25,25 @@ def verify(original: Path, candidate: Path, claim: Claim) -> Verified:
 
     findings = Findings()
     done = Verified((), ())
-    with candidate.open("rb") as file:
-        data: bytes | mmap.mmap = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    part = candidate if isinstance(candidate, Part) else Part(candidate)
+    with part.path.open("rb") as file:
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    plain = part.size is None
+    data = whole if part.size is None else memoryview(whole)[part.start : part.start + part.size]
     try:
         listing = read_listing(data)
     except ValueError as e:
-        raise _error(candidate, (f"damaged: {e}",)) from e
+        raise _error(part, (f"damaged: {e}",)) from e
     if len(listing.members) != 1:
-        raise _error(candidate, (f"the archive has {len(listing.members)} members, not one",))
+        raise _error(part, (f"the archive has {len(listing.members)} members, not one",))
     if not listing.anonymous:
         findings.add("the archive", "tells a time or an owner: it would not be the same twice")
     start = listing.members[0][1]
-    if data[start : start + 4] == b"\x7fELF":
+    if data[start : start + 4] == b"\x7fELF" and plain:
         from cargo_strip_hook.verify.elf.check import check_elf
 
         with open_archive(original) as archive:
-            done = check_elf(archive, listing, data, claim, findings)
+            done = check_elf(archive, listing, whole, claim, findings)
     elif data[start : start + 4] == b"\xcf\xfa\xed\xfe":
         from cargo_strip_hook.verify.macho.check import check_macho
 
@@ -46,8 +52,23 @@ def verify(original: Path, candidate: Path, claim: Claim) -> Verified:
     else:
         findings.add("damaged", "its member is of a format that cannot be verified")
     if findings:
-        raise _error(candidate, findings.texts())
+        raise _error(part, findings.texts())
     return done
+
+
+def verify_universal(original: Path, candidate: Path, parts: Sequence[Part]) -> None:
+    """Check that `candidate` is a universal file like `original` whose slices are `parts`.
+
+    Each of these was verified alone. Raises `VerifyError`.
+    """
+    from cargo_strip_hook.verify.universal import differences
+
+    try:
+        found = differences(original, candidate, parts)
+    except ValueError as e:
+        found = (f"damaged: {e}",)
+    if found:
+        raise _error(Part(candidate), found)
 
 
 def verify_twin(candidate: Path, twin: Path) -> None:
@@ -59,10 +80,10 @@ def verify_twin(candidate: Path, twin: Path) -> None:
 
     found = differences(candidate, twin)
     if found:
-        raise _error(twin, found)
+        raise _error(Part(twin), found)
 
 
-def _error(candidate: Path, findings: tuple[str, ...]) -> VerifyError:
+def _error(candidate: Part, findings: tuple[str, ...]) -> VerifyError:
     return VerifyError(
         f"{candidate.name}: the result is not what it should be",
         findings,

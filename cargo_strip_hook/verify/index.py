@@ -19,16 +19,16 @@ class Listing:
     anonymous: bool  # whether no header tells a time or an owner
 
 
-def read_listing(data: bytes | mmap.mmap) -> Listing:
+def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
     """Read the headers of a plain archive (GNU or BSD names). Raises `ValueError`.
 
     Sources: System V ABI, chapter 7 ("Archive File"); ar(5) of FreeBSD for `__.SYMDEF`.
     """
-    if data[:8] != b"!<arch>\n":
+    if bytes(data[:8]) != b"!<arch>\n":
         raise ValueError("no archive")
     members, index, at, anonymous = [], None, 8, True
     while at < len(data):
-        header = data[at : at + 60]
+        header = bytes(data[at : at + 60])
         if len(header) < 60 or header[58:] != b"`\n":
             raise ValueError(f"no member header at {at:#x}")
         size, name, start = int(header[48:58]), header[:16].rstrip(), at + 60
@@ -38,14 +38,14 @@ def read_listing(data: bytes | mmap.mmap) -> Listing:
         body = start
         if name.startswith(b"#1/"):
             length = int(name[3:])
-            name = data[start : start + length].rstrip(b"\0")
+            name = bytes(data[start : start + length]).rstrip(b"\0")
             body = start + length
         if name == b"/":
-            index = _gnu(data[start : start + size], 4)
+            index = _gnu(bytes(data[start : start + size]), 4)
         elif name == b"/SYM64/":
-            index = _gnu(data[start : start + size], 8)
+            index = _gnu(bytes(data[start : start + size]), 8)
         elif name.startswith(b"__.SYMDEF"):
-            index = _bsd(data[body : start + size], 8 if b"_64" in name else 4)
+            index = _bsd(bytes(data[body : start + size]), 8 if b"_64" in name else 4)
         elif name != b"//":
             members.append((at, body, start + size - body))
         at = start + size + (size & 1)

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from cargo_strip_hook.archive import Part
+
 SECTION_NAME = ".cargo-strip-hook"
 _NAME = SECTION_NAME.encode()
 _MACHO_NAME = b"__strip_hook".ljust(16, b"\0") + b"__DWARF".ljust(16, b"\0")
@@ -44,21 +46,26 @@ def make_marker(
     return text.encode() + b"\n"
 
 
-def read_marker(path: Path) -> bytes | None:
+def read_marker(where: Path | Part) -> bytes | None:
     """The marker's bytes, or None where the file has none, is no archive or cannot be read."""
+    part = where if isinstance(where, Part) else Part(where)
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _from_archive(data)
+        with (
+            part.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            end = len(data) if part.size is None else part.start + part.size
+            return _from_archive(data, part.start, min(end, len(data)))
     except (OSError, ValueError, IndexError, OverflowError, struct.error):
         return None
 
 
-def _from_archive(data: mmap.mmap) -> bytes | None:
+def _from_archive(data: mmap.mmap, at: int, end: int) -> bytes | None:
     """Looks at the first object only: a finished library has one, and an original has many."""
-    if data[:8] != b"!<arch>\n":
+    if data[at : at + 8] != b"!<arch>\n":
         return None
-    at = 8
-    while at + 60 <= len(data):
+    at += 8
+    while at + 60 <= end:
         header = data[at : at + 60]
         size = int(header[48:58])
         start = at + 60

@@ -418,8 +418,8 @@ def test_coff_index_outside_of_its_members(tmp_path: Path, which: int) -> None:
     ("start", "what", "help"),
     [
         (b"", "an empty file", "run it again"),
-        (b"\xca\xfe\xba\xbe\0\0\0\2", "universal", "lipo"),
-        (b"\xca\xfe\xba\xbf\0\0\0\2", "universal", "lipo"),
+        (b"\xca\xfe\xba\xbe\0\0\0\2", "universal", "static library is wanted"),
+        (b"\xca\xfe\xba\xbf\0\0\0\2", "universal", "static library is wanted"),
         (b"BC\xc0\xde", "LLVM bitcode", "linker-plugin LTO"),
         (b"\xde\xc0\x17\x0b", "LLVM bitcode", "linker-plugin LTO"),
         (b"\x7fELF\2\1\1", "object file", "static library is wanted"),

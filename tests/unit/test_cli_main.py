@@ -115,7 +115,7 @@ def test_strip_takes_everything_from_its_arguments() -> None:
     words += "--exports-file f.txt --cdylib l.so --strip none --granularity section "
     words += "--engine system --allow-missing --link-check --link-arg=-lz --crate-name c -o out.a"
     args = parser.strip_parser().parse_args(words.split())
-    job = options.job_for_file(args, args.library[0], LINUX)
+    job = options.job_for_file(args, options.Subject(args.library[0]), LINUX)
     request = job.request
     assert job.library == Path("lib.a")
     assert job.output == Path("out.a")
@@ -140,7 +140,7 @@ def test_strip_takes_everything_from_its_arguments() -> None:
 
 def test_strip_by_default_removes_debug_information() -> None:
     args = parser.strip_parser().parse_args(["lib.a"])
-    job = options.job_for_file(args, Path("lib.a"), LINUX)
+    job = options.job_for_file(args, options.Subject(Path("lib.a")), LINUX)
     assert job.strip is Strip.DEBUGINFO
     assert job.granularity is Granularity.CLASS
     assert job.engine == "native"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cargo_strip_hook.archive import Part
 from cargo_strip_hook.check import Finding, Inspection
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import (
@@ -22,7 +23,7 @@ from cargo_strip_hook.errors import (
 )
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.job import Export, ExportSet, Origin, Statistics
-from cargo_strip_hook.pipeline import Job, Outcome, Plan, Seconds
+from cargo_strip_hook.pipeline import Job, Outcome, Plan, Seconds, SlicePlan
 from cargo_strip_hook.report import messages, text
 from cargo_strip_hook.report.terminal import (
     Shell,
@@ -56,7 +57,8 @@ OUTCOME = Outcome(
     ("careful",),
     Seconds(0.1, 0.2, 0.1, 0.01, 0.62),
 )
-PLAN = Plan(JOB, EXPORTS, b"{}", 100, False)
+SLICE = SlicePlan(Part(JOB.library), TARGET, EXPORTS, b"{}", False)
+PLAN = Plan(JOB, EXPORTS, (SLICE,), 100)
 
 
 def shell(**kwargs: Any) -> tuple[Shell, io.StringIO]:

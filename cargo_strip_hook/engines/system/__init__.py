@@ -1,6 +1,7 @@
 """The system engine: the same result through the platform's own linker and objcopy.
 
-One module per platform pipeline (`elf`), one that finds and judges the programs (`tools`).
+One module per platform pipeline (`elf`, `macho`), one for each that finds and judges the programs
+(`tools`, `apple`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class SystemEngine:
             from cargo_strip_hook.engines.system import elf
 
             return elf.prelink(request)
+        if target.object_format == "macho":
+            from cargo_strip_hook.engines.system import macho
+
+            return macho.prelink(request)
         raise UsageError(
             f"the system engine does not know {target.triple} (format {target.object_format})",
             help="use `--engine native`",

@@ -24,7 +24,7 @@ from cargo_strip_hook.run import Finished, run
 from cargo_strip_hook.target import Target
 
 Kind = Literal["ld", "objcopy"]
-Family = Literal["gnu", "llvm"]
+Family = Literal["gnu", "llvm", "apple"]
 
 NATIVE_HELP = "or use `--engine native`, which needs no such program"
 

@@ -10,7 +10,11 @@ import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.macho import layouts as mo
-from cargo_strip_hook.objects.macho.versions import VERSION_MIN_PLATFORMS, Version
+from cargo_strip_hook.objects.macho.versions import (
+    VERSION_MIN_PLATFORMS,
+    Version,
+    platform_of,
+)
 from cargo_strip_hook.objects.model import Array
 
 _CPU_NAMES = {
@@ -98,7 +102,8 @@ def read_commands(f: File) -> Commands:
         elif command in VERSION_MIN_PLATFORMS:
             _need(f, at, size, 16)
             minimum, sdk = struct.unpack_from("<II", f.data, at + 8)
-            versions.append(Version(VERSION_MIN_PLATFORMS[command], minimum, sdk, command))
+            platform = platform_of(command, int(header["cputype"]))
+            versions.append(Version(platform, minimum, sdk, command))
         elif command == mo.LC_LINKER_OPTION:
             options.append(_option(f, at, size))
         elif command == mo.LC_DATA_IN_CODE:

@@ -32,9 +32,8 @@ VERSION_MIN_PLATFORMS = {
     mo.LC_VERSION_MIN_TVOS: 3,
     mo.LC_VERSION_MIN_WATCHOS: 4,
 }
-_DEVICES = {"darwin": 1, "macos": 1, "ios": 2, "tvos": 3, "watchos": 4, "visionos": 11}
-_SIMULATORS = {2: 7, 3: 8, 4: 9, 11: 12}
-_CATALYST = 6
+# Intel's processors in the days of these commands: a simulator
+_INTEL_PLATFORMS = {2: 7, 3: 8, 4: 9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,14 @@ class Version:
             words = (self.command, 24, self.platform, self.minimum, self.sdk, 0)
             return struct.pack("<6I", *words)
         return struct.pack("<4I", self.command, 16, self.minimum, self.sdk)
+
+
+def platform_of(command: int, cputype: int) -> int:
+    """The platform that one of the LC_VERSION_MIN commands means."""
+    platform = VERSION_MIN_PLATFORMS[command]
+    if cputype == mo.CPU_TYPE_X86_64:
+        return _INTEL_PLATFORMS.get(platform, platform)
+    return platform
 
 
 def merge(units: Iterable[tuple[str, tuple[Version, ...]]]) -> tuple[Version, ...]:
@@ -100,14 +107,10 @@ def check_target(versions: tuple[Version, ...], cputype: int, target: Target) ->
             f"but the target is {target.triple}",
             help=help,
         )
-    wanted = _DEVICES.get(target.system)
+    wanted = target.apple_platform
     platforms = {v.platform for v in versions}
     if wanted is None or not platforms:
         return
-    if target.environment == "macabi":
-        wanted = _CATALYST
-    elif target.environment == "sim" or (target.arch == "x86_64" and wanted in _SIMULATORS):
-        wanted = _SIMULATORS.get(wanted, wanted)
     if wanted not in platforms:
         raise LinkError(
             f"the objects are for {_names(frozenset(platforms))}, "

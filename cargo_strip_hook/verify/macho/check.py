@@ -10,6 +10,7 @@ from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.macho import compare, demands
+from cargo_strip_hook.verify.macho.infer import check_by_names
 from cargo_strip_hook.verify.macho.read import Damaged, Object, Places, read
 from cargo_strip_hook.verify.macho.unwind import records
 
@@ -19,7 +20,7 @@ _MAGIC = b"\xcf\xfa\xed\xfe"
 def check_macho(
     original: Archive,
     listing: Listing,
-    candidate: bytes | mmap.mmap,
+    candidate: bytes | mmap.mmap | memoryview,
     claim: Claim,
     findings: Findings,
 ) -> Verified:
@@ -48,14 +49,16 @@ def check_macho(
     defined = {s.name for s in after.symbols if s.external and not s.stab and s.defined}
     defined |= {s.name for s in after.symbols if s.type & 0xE == 0 and s.external and s.value}
     _check_exports(defined, claim, allowed, findings)
-    _check_index(listing, claim, findings)
+    _check_index(listing, claim, allowed, findings)
 
     before = _read_members(original, claim)
     members = {index: o for index, (_, o) in before.items()}
     undefined = _check_undefined(original, after, members, claim, findings)
     demands.check_versions(after, members, findings)
     pieces = compared = 0
-    if claim.placement is not None and not findings:
+    if claim.placement is None and not findings:
+        pieces, compared = check_by_names(members, after, unwound, findings)
+    elif claim.placement is not None and not findings:
         places = _places(claim, members, after, findings)
         if not findings:
             pieces = len(claim.placement)
@@ -82,13 +85,17 @@ def _check_exports(
         findings.add("leaked symbol", name.decode("utf-8", "replace"))
 
 
-def _check_index(listing: Listing, claim: Claim, findings: Findings) -> None:
-    """The archive's index has each export once, and points at the object."""
+def _check_index(listing: Listing, claim: Claim, allowed: set[bytes], findings: Findings) -> None:
+    """The archive's index has each export once, and points at the object.
+
+    Apple's libtool lists private external symbols, the `allowed` ones, as well.
+    """
     if listing.index is None:
         findings.add("the archive's index", "is missing")
         return
-    names = sorted(name for name, _ in listing.index)
-    if names != sorted({n.encode("utf-8", "surrogateescape") for n in claim.exports}):
+    names = [name for name, _ in listing.index]
+    wanted = {n.encode("utf-8", "surrogateescape") for n in claim.exports}
+    if len(set(names)) != len(names) or not wanted <= set(names) <= wanted | allowed:
         findings.add("the archive's index", "does not list the exports, each once")
     if any(place != listing.members[0][0] for _, place in listing.index):
         findings.add("the archive's index", "points at no member")

@@ -233,8 +233,8 @@ def check_unwind(
             if at is None:
                 continue
             lsda = -1 if record.lsda < 0 else side.where(record.lsda)
-            wanted[record.compact, at] = (record.what, lsda, _personality(o, record))
-    found = {(r.compact, r.function): (r.what, r.lsda, _personality(after, r)) for r in unwound}
+            wanted[record.compact, at] = (record.what, lsda, personality_of(o, record))
+    found = {(r.compact, r.function): (r.what, r.lsda, personality_of(after, r)) for r in unwound}
     if len(found) != len(unwound):
         findings.add("unwind", "a function has two records")
     for key in sorted(wanted.keys() - found.keys()):
@@ -246,7 +246,8 @@ def check_unwind(
             findings.add("unwind", f"the function at {key[1]:#x} is unwound in another way")
 
 
-def _personality(o: Object, record: Record) -> bytes:
+def personality_of(o: Object, record: Record) -> bytes:
+    """The name of a record's personality routine, empty where it has none."""
     if record.personality >= 0:
         return o.symbols[record.personality].name
     if record.personality_address < 0:

@@ -31,10 +31,12 @@ def check_structure(o: Object, findings: Findings) -> None:
                 f"section {s.name.decode('utf-8', 'replace')} overlaps or is not aligned",
             )
         end = s.address + s.size
-    first_local, locals_, first_defined, defined, first_undefined, undefined = o.groups
-    sound = (first_local, first_defined, first_undefined) == (0, locals_, locals_ + defined)
-    if not sound or first_undefined + undefined != len(o.symbols):
-        findings.add("structure", "LC_DYSYMTAB does not match the symbol table")
+    locals_ = sum(not s.external for s in o.symbols)
+    if o.groups is not None:  # ld64 itself writes none under -r
+        first_local, count, first_defined, defined, first_undefined, undefined = o.groups
+        sound = (first_local, first_defined, first_undefined) == (0, count, count + defined)
+        if not sound or count != locals_ or first_undefined + undefined != len(o.symbols):
+            findings.add("structure", "LC_DYSYMTAB does not match the symbol table")
     lowest: dict[int, int] = {}
     for number, symbol in enumerate(o.symbols):
         shown = symbol.name.decode("utf-8", "replace")

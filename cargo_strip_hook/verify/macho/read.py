@@ -94,7 +94,7 @@ class Object:
     flags: int = 0
     sections: list[Section] = field(default_factory=list)
     symbols: list[Symbol] = field(default_factory=list)
-    groups: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)  # LC_DYSYMTAB
+    groups: tuple[int, int, int, int, int, int] | None = None  # LC_DYSYMTAB
     versions: list[tuple[int, int]] = field(default_factory=list)  # platform, minimum
 
     def contents(self, section: Section) -> memoryview:
@@ -188,6 +188,8 @@ def _read(data: memoryview) -> Object:
             out.versions.append(struct.unpack_from("<II", data, at + 8))
         elif command in (0x24, 0x25, 0x2F, 0x30):
             platform = {0x24: 1, 0x25: 2, 0x2F: 3, 0x30: 4}[command]
+            if cpu == X86_64:  # which was in no device: the simulator
+                platform = {2: 7, 3: 8, 4: 9}.get(platform, platform)
             out.versions.append((platform, *struct.unpack_from("<I", data, at + 8)))
         at += length
     return out

@@ -88,6 +88,11 @@ def _frames(o: Object, number: int) -> list[Record]:
     try:
         while at + 8 <= section.size:
             length, pointer = struct.unpack_from("<II", raw, at)
+            if at + 4 in by_offset:  # as ld64 -r writes it: the distance of two symbols
+                cie = by_offset[at + 4]
+                if cie.minus < 0 or cie.symbol < 0:
+                    raise Damaged("__eh_frame has a CIE pointer that is no difference")
+                pointer = o.symbols[cie.symbol].value + cie.addend - o.symbols[cie.minus].value
             if length == 0:
                 break
             if at + 4 + length > section.size:

@@ -1,0 +1,75 @@
+"""The libraries of an xcframework: one folder for each platform, and Info.plist that lists them.
+
+Source: Xcode's documentation, "Creating a multiplatform binary framework bundle", and the keys
+that `xcodebuild -create-xcframework` writes.
+"""
+
+from __future__ import annotations
+
+import plistlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+from cargo_strip_hook.errors import InputError
+
+_HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx"})
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The library for one platform, and the headers that are beside it (sorted by path)."""
+
+    identifier: str
+    library: Path
+    headers: tuple[Path, ...]
+
+
+def is_xcframework(path: Path) -> bool:
+    """Whether a path names the folder of an xcframework."""
+    return path.is_dir() and (path.suffix == ".xcframework" or _plist(path).is_file())
+
+
+def variants(folder: Path) -> tuple[Variant, ...]:
+    """The variants in the order of Info.plist. Raises `InputError` where that is not sound."""
+    file = _plist(folder)
+    try:
+        with file.open("rb") as stream:
+            content = plistlib.load(stream)
+    except OSError as e:
+        raise InputError(f"cannot be read: {e.strerror}", path=str(file)) from e
+    except (plistlib.InvalidFileException, ExpatError, ValueError, LookupError, OverflowError) as e:
+        raise InputError(f"no property list: {e}", path=str(file)) from e
+    listed = content.get("AvailableLibraries") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise InputError("it lists no libraries (AvailableLibraries)", path=str(file))
+    return tuple(_variant(folder, file, entry) for entry in listed)
+
+
+def _plist(folder: Path) -> Path:
+    return folder / "Info.plist"
+
+
+def _variant(folder: Path, file: Path, entry: Any) -> Variant:
+    def text(key: str) -> str | None:
+        value = entry.get(key) if isinstance(entry, dict) else None
+        if value is None:
+            return None
+        path = PurePosixPath(value if isinstance(value, str) else "/")
+        if not path.parts or path.is_absolute() or ".." in path.parts:
+            raise InputError(f"{key} is no path inside of the xcframework", path=str(file))
+        return str(path)
+
+    identifier, library = text("LibraryIdentifier"), text("LibraryPath")
+    if identifier is None or library is None:
+        raise InputError("a library has no LibraryIdentifier or no LibraryPath", path=str(file))
+    place = folder / identifier
+    binary = place / library
+    if binary.suffix == ".framework":
+        binary = place / (text("BinaryPath") or f"{library}/{binary.stem}")
+        headers = place / library / "Headers"
+    else:
+        headers = place / (text("HeadersPath") or "Headers")
+    found = sorted(p for p in headers.rglob("*") if p.suffix in _HEADERS and p.is_file())
+    return Variant(identifier, binary, tuple(found))
