@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
+from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.fields import Field
@@ -217,7 +218,7 @@ def _asks_for_library(program: Program, placed: Placed, rows: Array, which: Bool
     found = np.zeros(len(rows), np.bool_)
     candidates = np.flatnonzero(which)
     definition = program.definition[rows["symbol"][candidates]].astype(np.int64)
-    null = np.isin(definition, program.symbol_base)
+    null = isin(definition, program.symbol_base)
     outside = (program.symbols["atom"][definition] == Place.UNDEFINED) & ~null
     candidates, definition = candidates[outside], definition[outside]
     section = placed.section[rows["atom"][candidates]].astype(np.int64)

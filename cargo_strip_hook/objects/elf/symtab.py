@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.job import Strip
+from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.relocate import Placed
@@ -39,15 +40,31 @@ class SymbolTable:
     undefined: tuple[bytes, ...]
 
 
+def symbol_names(program: Program, symbols: Array) -> list[bytes]:
+    """The names of program-wide symbols, in their order."""
+    numbers = np.searchsorted(program.symbol_base, symbols, side="right") - 1
+    inside = symbols - program.symbol_base[numbers]
+    names: list[bytes] = []
+    for number, local, start in zip(
+        numbers.tolist(), inside.tolist(), program.symbols["name"][symbols].tolist(), strict=True
+    ):
+        unit = program.units[number]
+        if local >= unit.first_global:
+            names.append(unit.names[local - unit.first_global])
+        else:
+            names.append(string_at(unit.native.symbol_strings, start))
+    return names
+
+
 def symbol_name(program: Program, symbol: int) -> bytes:
-    """The name of a program-wide symbol."""
-    number = int(np.searchsorted(program.symbol_base, symbol, side="right")) - 1
-    unit = program.units[number]
-    local = symbol - int(program.symbol_base[number])
-    if local >= unit.first_global:
-        return unit.names[local - unit.first_global]
-    start = int(unit.symbols["name"][local])
-    return string_at(unit.native.symbol_strings, start)
+    """The name of one program-wide symbol."""
+    return symbol_names(program, np.array([symbol]))[0]
+
+
+def _by_name(program: Program, chosen: Bool) -> list[tuple[bytes, int]]:
+    """(name, program-wide number) of the chosen symbols, sorted."""
+    rows = np.flatnonzero(chosen)
+    return sorted(zip(symbol_names(program, rows), rows.tolist(), strict=True))
 
 
 def build(
@@ -87,20 +104,16 @@ def build(
     if machine.mapping and len(local_rows):
         local_rows = _without_repeats(symbols, placed, local_rows, mapping, mapping_names)
     strings = StringTable()
-    local_names: list[bytes] = []
     keep_name = named[local_rows] | (needed[local_rows] & (strip is not Strip.SYMBOLS))
-    is_mapping = mapping[local_rows]
-    for row, keep, code in zip(
-        local_rows.tolist(), keep_name.tolist(), is_mapping.tolist(), strict=True
-    ):
-        if code:
-            local_names.append(mapping_names[row])
-        else:
-            name = symbol_name(program, row) if keep else b""
-            local_names.append(b"" if name.startswith(b".L") else name)
+    kept_names = iter(symbol_names(program, local_rows[keep_name & ~mapping[local_rows]]))
+    local_names: list[bytes] = []
+    for row, keep in zip(local_rows.tolist(), keep_name.tolist(), strict=True):
+        name = mapping_names.get(row)
+        if name is None:
+            name = next(kept_names) if keep else b""
+        local_names.append(b"" if name.startswith(b".L") else name)
 
-    globals_ = sorted((symbol_name(program, r), r) for r in np.flatnonzero(is_global).tolist())
-    outside = sorted((symbol_name(program, r), r) for r in np.flatnonzero(undefined).tolist())
+    globals_, outside = _by_name(program, is_global), _by_name(program, undefined)
     rows_ = np.array(
         [*local_rows.tolist(), *(r for _, r in globals_), *(r for _, r in outside)], np.int64
     )
@@ -222,7 +235,7 @@ def _without_repeats(
     section, code = section[order], code[order]
     repeat = np.zeros(len(mine), np.bool_)
     repeat[1:] = (section[1:] == section[:-1]) & (code[1:] == code[:-1])
-    return rows[~np.isin(rows, mine[order[repeat]])]
+    return rows[~isin(rows, mine[order[repeat]])]
 
 
 def _weak_references(program: Program, live: Bool, rows: Array) -> Bool:

@@ -175,6 +175,12 @@ class Objects:
         buffer = self.buffer
         return buffer[position : buffer.find(b"\0", position)]
 
+    def strings(self, positions: Array) -> list[bytes]:
+        """The same for many positions."""
+        buffer = self.buffer
+        find = buffer.find
+        return [buffer[at : find(b"\0", at)] for at in positions.tolist()]
+
     def section_name(self, number: int) -> str:
         """Of a section by its number over all objects."""
         return self.string(int(self.sections["name"][number])).decode("utf-8", "replace")

@@ -15,7 +15,15 @@ from cargo_strip_hook.verify.elf.machine import (
     Value,
 )
 from cargo_strip_hook.verify.elf.mapping import STEP, Kind, Pair, Resolution, Special
-from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS, Array, gather, unique
+from cargo_strip_hook.verify.elf.read import (
+    SHF_ALLOC,
+    SHF_MERGE,
+    SHT_NOBITS,
+    Array,
+    gather,
+    is_among,
+    unique,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ def collect(pair: Pair) -> Sides:
     tables = np.flatnonzero(after.targets >= 0)
     targets = after.targets[tables]
     allocated = after.sections["flags"][targets] & SHF_ALLOC != 0
-    tables = tables[allocated & ~np.isin(targets, frames)]
+    tables = tables[allocated & ~is_among(targets, frames)]
     new = after.relocations(tables)
     after_asking = new[(new["type"] == 0) & pair.machine.keeps_none]
     new = new[new["type"] != 0]

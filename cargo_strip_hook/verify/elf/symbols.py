@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from cargo_strip_hook.job import Strip
@@ -132,31 +134,45 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     old, new = pair.before.symbols, pair.after.symbols
     kinds = (STT_OBJECT, STT_FUNC, STT_TLS)
     mine = np.flatnonzero(
-        (new["binding"] == STB_LOCAL) & np.isin(new["kind"], kinds) & (new["section"] > 0)
+        (new["binding"] == STB_LOCAL)
+        & is_among(new["kind"], np.array(kinds))
+        & (new["section"] > 0)
     )
     placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
-    placed = placed[is_among(resolution.own.base[placed], resolution.after.base[mine])]
-    known: dict[tuple[int, ...], list[int]] = {}
-    columns = _facts(old[placed])
-    for i, *facts in zip(
-        placed.tolist(), resolution.own.base[placed].tolist(), *columns, strict=True
+    was = _facts(old[placed], resolution.own.base[placed])
+    now = _facts(new[mine], resolution.after.base[mine])
+    was_first, was_group, now_group = _alike(was, now)
+    # most have one candidate, whose name is the same
+    single = was_first[now_group] >= 0
+    names = pair.after.strings(new["name"][mine])
+    olds = pair.before.strings(old["name"][placed[was_first[now_group[single]]]])
+    kept = np.zeros(len(mine), np.bool_)
+    kept[single] = [
+        _kept_name(pair, a, b)
+        for a, b in zip(olds, itertools.compress(names, single.tolist()), strict=True)
+    ]
+    rest = np.flatnonzero(~kept)
+    if not len(rest):
+        return
+    wanted = np.flatnonzero(is_among(was_group, now_group[rest]))
+    known: dict[int, list[int]] = {}
+    for group, at in zip(
+        was_group[wanted].tolist(), old["name"][placed[wanted]].tolist(), strict=True
     ):
-        known.setdefault(tuple(facts), []).append(int(old["name"][i]))
+        known.setdefault(group, []).append(at)
     # neither a common symbol nor the end of a set has a place in the original
     pools = old["name"][(old["section"] == IN_COMMON) & (old["binding"] != STB_LOCAL)]
     commons = {pair.before.string(at) for at in pools.tolist()}
     numbers = [resolution.names.number.get(name, -1) for name in commons]
     free = {resolution.export_place[n] for n in numbers if n in resolution.export_place}
     free |= resolution.set_ends
-    columns = _facts(new[mine])
-    for i, *facts in zip(
-        mine.tolist(), resolution.after.base[mine].tolist(), *columns, strict=True
-    ):
-        name = pair.after.string(int(new["name"][i]))
-        candidates = known.get(tuple(facts), ())
+    bases = resolution.after.base[mine[rest]].tolist()
+    for i, group, base in zip(rest.tolist(), now_group[rest].tolist(), bases, strict=True):
+        name = names[i]
+        candidates = known.get(group, ())
         if (
             name in commons
-            or facts[0] in free
+            or base in free
             or any(_kept_name(pair, pair.before.string(at), name) for at in candidates)
         ):
             continue
@@ -164,10 +180,27 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
             pair.findings.add("a local symbol that the original has not", shown(name))
 
 
-def _facts(symbols: Array) -> list[list[int]]:
-    """Type, size and st_other; a local symbol's visibility means nothing, and linkers merge it."""
+def _facts(symbols: Array, base: Array) -> Array:
+    """int64[n, 4]: place, type, size and st_other of symbols.
+
+    A local symbol's visibility means nothing, and linkers merge it.
+    """
     other = symbols["other"] & ~np.uint8(3)
-    return [symbols["kind"].tolist(), symbols["size"].tolist(), other.tolist()]
+    columns = (base, symbols["kind"], symbols["size"], other)
+    return np.stack([np.asarray(c, np.int64) for c in columns], axis=1)
+
+
+def _alike(was: Array, now: Array) -> tuple[Array, Array, Array]:
+    """Groups of equal rows: (first row of `was` in each, -1 for none; group of each in both)."""
+    both = np.concatenate([was, now])
+    order = np.lexsort(both.T)
+    new = np.ones(len(both), np.bool_)
+    new[1:] = (both[order[1:]] != both[order[:-1]]).any(axis=1)
+    group = np.empty(len(both), np.int64)
+    group[order] = np.cumsum(new) - 1
+    first = np.full(int(new.sum()), -1, np.int64)
+    first[group[: len(was)][::-1]] = np.arange(len(was))[::-1]
+    return first, group[: len(was)], group[len(was) :]
 
 
 def _kept_name(pair: Pair, old: bytes, new: bytes) -> bool:

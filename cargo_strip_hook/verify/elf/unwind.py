@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair, Resolution
-from cargo_strip_hook.verify.elf.read import Array, Objects, gather
+from cargo_strip_hook.verify.elf.read import Array, Objects, gather, is_among
 from cargo_strip_hook.verify.elf.relocations import by_place, keys, match_keys, same_target
 
 _POINTER_SIZES = {0x0: 0, 0x2: 2, 0x3: 4, 0x4: 8, 0xA: 2, 0xB: 4, 0xC: 8}
@@ -72,7 +72,7 @@ class BadFrames(Exception):
 
 def read_frames(objects: Objects, sections: Array) -> Frames:
     """Take the `.eh_frame` sections with these numbers apart. Raises `BadFrames`."""
-    tables = np.flatnonzero(np.isin(objects.targets, sections) & (objects.targets > 0))
+    tables = np.flatnonzero(is_among(objects.targets, sections) & (objects.targets > 0))
     relocations = objects.relocations(tables)
     relocations = relocations[relocations["type"] != 0]
     at, section = _records(objects, sections)
