@@ -19,6 +19,7 @@ COMMANDS = {
     "help": "show the help of a command",
 }
 PROGRAM = "cargo strip-hook"
+_LIBRARY = "a static library, or an xcframework"
 
 
 class Parser(argparse.ArgumentParser):
@@ -246,7 +247,7 @@ def strip_parser() -> Parser:
         "under a name that is not mangled.",
         "strip LIB... [OPTIONS]",
     )
-    parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help="a static library")
+    parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help=_LIBRARY)
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="write OUT, leave LIB")
     parser.add_argument(
         "--target", metavar="T", help="the target triple (default: told from the objects)"
@@ -266,7 +267,7 @@ def check_parser() -> Parser:
         "check [LIB...] [OPTIONS]",
         "Without LIB: the libraries of the selected packages.",
     )
-    parser.add_argument("library", type=Path, nargs="*", metavar="LIB", help="a static library")
+    parser.add_argument("library", type=Path, nargs="*", metavar="LIB", help=_LIBRARY)
     parser.add_argument(
         "--against",
         action="append",
@@ -287,7 +288,7 @@ def exports_parser() -> Parser:
         "exports [LIB...] [OPTIONS]",
         "Without LIB: the libraries of the selected packages.",
     )
-    parser.add_argument("library", type=Path, nargs="*", metavar="LIB", help="a static library")
+    parser.add_argument("library", type=Path, nargs="*", metavar="LIB", help=_LIBRARY)
     _selection(parser)
     _exports(parser)
     return parser

@@ -322,6 +322,20 @@ def test_platforms_do_not_mix(tmp_path: Path, arch: str) -> None:
         )
 
 
+@pytest.mark.parametrize("other", ["ios15-simulator", "ios15-macabi", "tvos15"])
+def test_a_device_does_not_mix_with_its_relatives(tmp_path: Path, arch: str, other: str) -> None:
+    if arch == "x86_64":
+        pytest.skip("no device has such a processor")
+    one = kit.compile(tmp_path / "a", arch, {"a.c": "int a(void) { return 1; }"}, platform="ios15")
+    text = "int a(void); int b(void) { return a(); }"
+    two = kit.compile(tmp_path / "b", arch, {"b.c": text}, platform=other)
+    library = kit.archive(tmp_path / "libt.a", [*one, *two])
+    for target in ("aarch64-apple-ios", "aarch64-apple-ios-sim"):
+        with pytest.raises(LinkError, match=r"[ab]\.o was built for .*iOS") as caught:
+            kit.strip(library, arch, ["_b"], target=target)
+        assert "b.o" in caught.value.what and "iOS" in caught.value.what
+
+
 def test_linker_options_are_united(tmp_path: Path, arch: str) -> None:
     sources = {
         "a.s": '.linker_option "-lfirst"\n.linker_option "-framework", "Foo"\n'

@@ -396,6 +396,16 @@ def test_what_it_cannot_do(tmp_path: Path, tools: Tools) -> None:
     assert not tools.calls("ld")
 
 
+def test_commons_cannot_be_private(tmp_path: Path, tools: Tools) -> None:
+    """ld64 leaves them external, under `-d` as well (seen)."""
+    text = "int shared[4]; int api(int a) { return shared[a]; } int more(void) { return 1; }"
+    original = kit.library(tmp_path, "arm64", {"c.c": text}, "-fcommon")
+    with pytest.raises(LinkError, match=r"common symbols \(`_shared`\)") as caught:
+        SystemEngine().prelink(asked(original, "arm64"))
+    assert "-fno-common" in caught.value.help[0]
+    assert not tools.calls("ld")
+
+
 # Finding the programs -----------------------------------------------------------------------------
 
 DARWIN = Target.parse("aarch64-apple-darwin")

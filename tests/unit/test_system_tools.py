@@ -179,7 +179,8 @@ def test_gnu_prefixes(triple: str, first: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "triple", ["armv7-unknown-linux-gnueabihf", "x86_64-unknown-linux-gnux32", "aarch64-apple-ios"]
+    "triple",
+    ["armv7-unknown-linux-gnueabihf", "x86_64-unknown-linux-gnux32", "x86_64-pc-windows-msvc"],
 )
 def test_other_targets_are_refused(triple: str, tmp_path: Path) -> None:
     target = Target.parse(triple)

@@ -37,7 +37,7 @@ from cargo_strip_hook.objects.macho import versions
 from cargo_strip_hook.objects.macho.buckets import personalities
 from cargo_strip_hook.objects.macho.commands import File, read_commands
 from cargo_strip_hook.objects.macho.symtab import symbol_name
-from cargo_strip_hook.objects.model import Input
+from cargo_strip_hook.objects.model import Input, Place
 from cargo_strip_hook.prelink.resolve import resolve
 
 if TYPE_CHECKING:
@@ -141,6 +141,14 @@ def _plan(
     merged = versions.merge((name, c.versions) for name, c in commands)
     versions.check_target(merged, commands[0][1].cputype, request.target)
     members = tuple(u.index for u in program.units if u.index >= 0)
+    rows = np.flatnonzero(program.symbols["atom"] == Place.COMMON)
+    commons = {symbol_name(program, row) for row in rows.tolist()} - set(roots)
+    if commons:
+        names = ", ".join(sorted(f"`{n.decode(errors='replace')}`" for n in commons)[:4])
+        raise LinkError(
+            f"the library has common symbols ({names}), which Apple's linker cannot make private",
+            help=("compile its C code with -fno-common", NATIVE_HELP),
+        )
     return Plan(members, tuple(sorted(extra - set(request.exports))), merged)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.macho.compare import personality_of
-from cargo_strip_hook.verify.macho.read import ALT_ENTRY, Object, Reference, Symbol
+from cargo_strip_hook.verify.macho.read import ALT_ENTRY, ARM64, Object, Reference, Symbol
 from cargo_strip_hook.verify.macho.unwind import Record, records
 
 
@@ -27,6 +27,7 @@ class Place(NamedTuple):
 
 _CSTRINGS = 0x2  # S_CSTRING_LITERALS; and the sizes of S_4BYTE_LITERALS and its like
 _LITERALS = {0x3: 4, 0x4: 8, 0xE: 16}
+_POINTERS = (0, 7)  # ARM64_RELOC_UNSIGNED, ARM64_RELOC_POINTER_TO_GOT
 _SUFFIX = re.compile(rb"\.llvm\.\d+$")
 
 
@@ -164,7 +165,7 @@ def _check_piece(
             findings.add("relocation", f"of {pair.shown} at {offset:#x} is to another symbol")
             return
         end = offset + reference.width
-        if reference.kind == 0 or pair.before.cpu == 0x01000007:
+        if pair.before.cpu != ARM64 or reference.kind in _POINTERS:  # others lie in instructions
             old[offset:end] = new[offset:end] = bytes(reference.width)
     if old != new:
         findings.add("contents", f"of {pair.shown} differ from the original")
