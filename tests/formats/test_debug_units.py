@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import VerifyError
+from cargo_strip_hook.errors import StripHookError, VerifyError
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
@@ -235,6 +236,38 @@ def test_link_time_optimisation(version: str, tmp_path: Path) -> None:
     assert errors(programs[1]) <= errors(programs[0])
     before, after = (places(program) for program in programs)
     assert after and after == {name: before[name] for name in after}
+
+
+@pytest.mark.parametrize("variant", ["gcc-4", "gcc-5", "clang-5"])
+def test_damage_is_told_or_does_no_harm(variant: str, tmp_path: Path) -> None:
+    """Whatever stands in debug sections, the result is verified or there is a clear error."""
+    built = Built(tmp_path, variant)
+    whole = bytearray(built.original.read_bytes())
+    start = whole.index(b"\x7fELF")
+    editor = Editor(bytes(whole[start:]))
+    spans = [
+        (start + s["offset"], s["size"])
+        for name, s in ((name, editor.section(name)) for name in set(editor.names))
+        if name.startswith((".debug_", ".rela.debug_")) and s["size"]
+    ]
+    pick = random.Random(variant)
+    fine = 0
+    for _ in range(120):
+        data = bytearray(whole)
+        for _ in range(pick.choice((1, 4))):
+            at, size = pick.choice(spans)
+            data[at + pick.randrange(size)] = pick.choice((0, 1, 2, 5, 0x7F, 0xFF))
+        built.original.write_bytes(data)
+        try:
+            stripped, result = kit.strip(built.original, ("user_entry",), Strip.NONE)
+            claim = replace(built.claim(), placement=result.placement)
+            verify(built.original, stripped, claim)
+            fine += 1
+        except VerifyError:
+            raise
+        except StripHookError as e:
+            assert "internal" not in str(e)
+    assert fine > 40
 
 
 # ---- what the checker finds
