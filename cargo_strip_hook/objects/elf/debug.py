@@ -21,6 +21,7 @@ from cargo_strip_hook.objects.elf.debuginput import (
     Slots,
     batches,
     find_slots,
+    out_of_range,
     plain,
     stored_addends,
 )
@@ -288,40 +289,48 @@ def _rewrite(
     addend = batch.addend + targets.delta[symbol]
     debug = np.flatnonzero((target < ~(targets.first_slot - 1)) & (target != DEAD))
     there = ~target[debug] - targets.first_slot
-    kept = layout.kept[there]
+    stays = layout.kept[there]
+    beyond = stays & ((addend[debug] < 0) | (addend[debug] > slots.rows["size"][there]))
+    if beyond.any():
+        raise out_of_range(program, slots, batch, int(debug[beyond.argmax()]))
     moved = layout.at[there] + addend[debug]
-    for slot in unique(there[kept]).tolist():
+    for slot in unique(there[stays]).tolist():
         if layout.parts[slot] is not None:
             mine = np.flatnonzero(there == slot)
             moved[mine], _ = layout.move(slot, addend[debug[mine]])
     number = layout.number[slots.rows["out"][there]].astype(np.int32)
-    target[debug] = np.where(kept, ~(number + targets.first_slot), DEAD)
+    target[debug] = np.where(stays, ~(number + targets.first_slot), DEAD)
     addend[debug] = moved
 
     dead = target == DEAD
     width = machine.absolute_types[np.minimum(kind, TYPES - 1)]
     one = int(slots.names[int(slots.rows["out"][batch.slots[0]])] in _TOMBSTONE_ONE)
-    left = ~dead & (kind != 0) & np.repeat(layout.kept[batch.slots], counts)
+    kept = np.repeat(layout.kept[batch.slots], counts)
     offset = rows["offset"].astype(np.int64)
     place = offset + np.repeat(layout.at[batch.slots], counts)
     borders = np.concatenate(([0], np.cumsum(counts)))
-    words, halves = np.flatnonzero(dead & (width == 8)), np.flatnonzero(dead & (width == 4))
+    for i, slot in enumerate(batch.slots.tolist()):
+        if layout.parts.get(slot) is not None:
+            span = slice(int(borders[i]), int(borders[i + 1]))
+            place[span], kept[span] = layout.move(slot, offset[span])
+            last = np.maximum(width[span].astype(np.int64), 1) - 1
+            across = kept[span] & (layout.move(slot, offset[span] + last)[0] != place[span] + last)
+            if across.any():
+                raise out_of_range(program, slots, batch, span.start + int(across.argmax()))
+    left = ~dead & (kind != 0) & kept
+    words = np.flatnonzero(dead & kept & (width == 8))
+    halves = np.flatnonzero(dead & kept & (width == 4))
     of_words, of_halves = np.searchsorted(words, borders), np.searchsorted(halves, borders)
     changed = (of_words[1:] > of_words[:-1]) | (of_halves[1:] > of_halves[:-1]) | machine.rel
-    given = [layout.parts.get(slot) is not None for slot in batch.slots.tolist()]
-    divided = np.array(given, np.bool_)
-    for i in np.flatnonzero((changed | divided) & layout.kept[batch.slots]).tolist():
+    for i in np.flatnonzero(changed).tolist():
         slot, span = int(batch.slots[i]), slice(int(borders[i]), int(borders[i + 1]))
-        if divided[i]:
-            place[span], inside = layout.move(slot, offset[span])
-            left[span] &= inside
         unit = program.units[int(slots.rows["unit"][slot])]
-        stays = np.flatnonzero(left[span] & (target[span] < 0)) + span.start
+        moved = np.flatnonzero(left[span] & (target[span] < 0)) + span.start
         patches[slot] = (
             offset[words[of_words[i] : of_words[i + 1]]],
             offset[halves[of_halves[i] : of_halves[i + 1]]],
             one,
-            stored_addends(machine, unit, kind[stays], offset[stays], addend[stays]),
+            stored_addends(machine, unit, kind[moved], offset[moved], addend[moved]),
         )
     rows["offset"] = place
     rows["info"] = kind

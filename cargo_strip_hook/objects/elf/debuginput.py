@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Slots:
     section_base: Int64
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Relocations of neighbouring slots of one output section, in the output's form.
 
@@ -248,24 +248,24 @@ def _batch(
             release(data[offset : offset + count * dtype.itemsize])
     numbers = np.array(chosen, np.int64)
     count_of = np.array(counts, np.int64)
+    addend = rows["offset"] if machine.rel else rows["addend"]  # REL: read below
+    batch = Batch(numbers, count_of, rows, addend)
     records: elf.Records = program.units[0].native.records
     limits = np.diff(program.symbol_base)[slots.rows["unit"][numbers]]
     symbol = rows["info"] >> records.symbol_shift
     bad = symbol >= np.repeat(limits, count_of)
     bad |= rows["offset"] >= np.repeat(slots.rows["size"][numbers], count_of)
     if bad.any():
-        raise _out_of_range(program, slots, numbers, count_of, int(bad.argmax()))
-    if machine.rel:
-        addend = _implicit(program, machine, slots, numbers, count_of, rows)
-    else:
-        addend = rows["addend"]
-    return Batch(numbers, count_of, rows, addend)
+        raise out_of_range(program, slots, batch, int(bad.argmax()))
+    return (
+        replace(batch, addend=_implicit(program, machine, slots, batch)) if machine.rel else batch
+    )
 
 
-def _out_of_range(
-    program: Program, slots: Slots, numbers: Array, counts: Int64, row: int
-) -> ObjectError:
-    slot = slots.rows[numbers[np.searchsorted(np.cumsum(counts), row, side="right")]]
+def out_of_range(program: Program, slots: Slots, batch: Batch, row: int) -> ObjectError:
+    """The error for a relocation of a batch."""
+    which = np.searchsorted(np.cumsum(batch.counts), row, side="right")
+    slot = slots.rows[batch.slots[which]]
     unit = program.units[int(slot["unit"])]
     return ObjectError(
         "a relocation of debug information is out of range",
@@ -274,15 +274,14 @@ def _out_of_range(
     )
 
 
-def _implicit(
-    program: Program, machine: Machine, slots: Slots, numbers: Array, counts: Int64, rows: Array
-) -> Int64:
+def _implicit(program: Program, machine: Machine, slots: Slots, batch: Batch) -> Int64:
     """The addends that REL keeps in the contents."""
+    rows = batch.rows
     addend = np.zeros(len(rows), np.int64)
     kinds = rows["info"] & program.units[0].native.records.type_mask
     implicit = machine.implicit_types[np.minimum(kinds, TYPES - 1)]
     end = 0
-    for slot, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+    for slot, count in zip(batch.slots.tolist(), batch.counts.tolist(), strict=True):
         begin, end = end, end + count
         unit = program.units[int(slots.rows["unit"][slot])]
         octets = np.frombuffer(plain(unit, int(slots.rows["section"][slot])), np.uint8)
@@ -290,7 +289,7 @@ def _implicit(
             mine = np.flatnonzero(implicit[begin:end] == field) + begin
             at = rows["offset"][mine].astype(np.int64)
             if len(mine) and (at + fields.width(field) > len(octets)).any():
-                raise _out_of_range(program, slots, numbers, counts, int(mine[0]))
+                raise out_of_range(program, slots, batch, int(mine[0]))
             if len(mine):
                 addend[mine] = fields.load(octets, at, field, unit.native.records.order)
     return addend
@@ -319,4 +318,13 @@ def stored_addends(
     return tuple(found)
 
 
-__all__ = ["SLOT", "Batch", "Slots", "batches", "find_slots", "plain", "stored_addends"]
+__all__ = [
+    "SLOT",
+    "Batch",
+    "Slots",
+    "batches",
+    "find_slots",
+    "out_of_range",
+    "plain",
+    "stored_addends",
+]

@@ -187,7 +187,7 @@ def kept(graph: Graph) -> Bool:
         found = _reached(found | more, source, target)
     about = graph.index[graph.source] & graph.unit[graph.target] & found[graph.target]
     found[graph.source[about]] = True
-    return found
+    return _reached(found, graph.source, graph.target)
 
 
 def _reached(start: Bool, source: Int64, target: Int64) -> Bool:

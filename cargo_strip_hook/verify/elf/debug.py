@@ -96,6 +96,7 @@ class _Map:
     """
 
     whole: Array
+    total: Array  # bytes of each section that has parts
     start: Array
     size: Array
     place: Array
@@ -110,6 +111,8 @@ class _Map:
             at = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
             inside = wanted - self.start[at]
             good = (inside >= 0) & (inside < self.size[at])
+            # the end of a section belongs to its last part
+            good |= (inside == self.size[at]) & (offset[rest] == self.total[section[rest]])
             found[rest] = np.where(good, self.place[at] + inside, -1)
         return np.asarray(found)
 
@@ -211,8 +214,10 @@ def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
     whole = np.full(len(before.sections), -1, np.int64)
     entire = (rows["offset"] == 0) & (rows["size"] == old_size[which])
     whole[section[entire]] = place[entire]
+    total = np.zeros(len(before.sections), np.int64)
+    total[section] = old_size[which]
     rest = order[~entire[order]]
-    return _Map(whole, start[rest], rows["size"][rest], place[rest])
+    return _Map(whole, total, start[rest], rows["size"][rest], place[rest])
 
 
 @dataclass(frozen=True)
@@ -374,6 +379,7 @@ def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields
     result = np.frombuffer(plain(pair.after, number), np.uint8)
     base = number << STEP
     tombstone = int(pair.after.section_name(number) in _ONE)
+    furthest = np.maximum.accumulate(fields.place + fields.width)
     first = 0
     opened: tuple[int, memoryview] | None = None
     while first < len(rows):
@@ -395,7 +401,7 @@ def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields
         safe = np.maximum(near, 0)
         allowed = near >= 0
         if len(fields.place):
-            allowed &= differs < fields.place[safe] + fields.width[safe]
+            allowed &= differs < furthest[safe]
         for place in differs[~allowed][:8].tolist():
             pair.findings.add("other bytes", pair.where_after(place))
         pair.findings.more("other bytes", int((~allowed).sum()) - 8)
