@@ -127,6 +127,7 @@ class PrelinkResult:
     `placement`: structured array of `PLACEMENT` (see `cargo_strip_hook.verify`), one row for each
     live allocated piece of input and where it went; None where the engine cannot tell. It is a
     claim that the verifier checks byte for byte, not something it trusts.
+    `described`: whether it tells of debug sections, too.
     `exports`: the names that were asked for and are defined.
     `undefined`: names the consumer has to supply.
     """
@@ -137,6 +138,7 @@ class PrelinkResult:
     warnings: tuple[str, ...] = ()
     placement: npt.NDArray[np.void] | None = None
     twin_placement: npt.NDArray[np.void] | None = None
+    described: bool = True
 
 
 class Engine(Protocol):

@@ -21,7 +21,8 @@ class Claim:
     `PLACEMENT` (see `placement`), one row for each live allocated piece of input; where it is None
     the pieces are found by symbol names and only those are compared. `allowed_extra` are names
     that may stay undefined although a member of the original defines them (those of a C library
-    that is in the archive).
+    that is in the archive). `described`: the placement tells of debug information, too, which is
+    then compared; a platform's linker tells of code and data only.
     """
 
     target: Target
@@ -30,6 +31,7 @@ class Claim:
     placement: npt.NDArray[np.void] | None
     marker: bytes
     allowed_extra: tuple[str, ...] = ()
+    described: bool = True
 
 
 @dataclass(frozen=True, slots=True)

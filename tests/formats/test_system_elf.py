@@ -189,7 +189,10 @@ def test_a_program_runs(chain: Chain, strip: Strip, tmp_path: Path) -> None:
     assert (result.placement is not None) is chain.collects
     if chain.collects:
         target = Target.parse(chain.triple)
-        claim = Claim(target, result.exports, strip, result.placement, MARKER)
+        claim = Claim(
+            target, result.exports, strip, result.placement, MARKER, described=result.described
+        )
+        assert not result.described  # GNU ld's map is read for code and data
         assert verify(library, stripped, claim).pieces == len(result.placement)
     names = [name for name, _ in sections(stripped)]
     assert (".text.dead" in names) is not chain.collects

@@ -86,6 +86,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         ),
         warnings=_warnings(box),
         placement=placed,
+        described=False,
     )
 
 

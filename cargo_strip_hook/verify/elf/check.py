@@ -8,7 +8,6 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
-from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 from cargo_strip_hook.verify.elf import debug, pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.infer import infer_placement
@@ -191,7 +190,7 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     symbols.check_exports(pair, definitions, resolution)
     symbols.check_undefined(pair, undefined, resolution)
     symbols.check_locals(pair, resolution)
-    if pair.complete and pair.claim.strip is Strip.NONE and not findings:
+    if pair.complete and debug.is_claimed(pair.claim) and not findings:
         debug.check(pair, pair.described, pair.described_section)
     check_index(listing, set(definitions), findings)
     return Verified(

@@ -14,6 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
+from cargo_strip_hook.job import Strip
+from cargo_strip_hook.verify.claim import Claim
 from cargo_strip_hook.verify.elf.machine import TYPES, Use, Value
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair
 from cargo_strip_hook.verify.elf.read import (
@@ -34,6 +36,11 @@ _SLAB = 1 << 23  # bytes that are compared together
 # lists that a zero would end early: their dead entries hold a one
 _ONE = (".debug_ranges", ".debug_loc")
 _RESULT = np.dtype([("place", "<i8"), ("target", "<i8"), ("symbol", "<i4"), ("type", "<u4")])
+
+
+def is_claimed(claim: Claim) -> bool:
+    """Whether it is told where debug information went, so that it can be compared."""
+    return claim.placement is not None and claim.described and claim.strip is Strip.NONE
 
 
 def is_debug(objects: Objects) -> Array:
@@ -459,4 +466,4 @@ def _nothing_lost(pair: Pair, where: _Map, old_debug: Array, base_before: Array)
         pair.findings.more("debug information of live code is gone", len(bad) - 8)
 
 
-__all__ = ["check", "is_debug", "plain"]
+__all__ = ["check", "is_claimed", "is_debug", "plain"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.claim import Claim, Findings
-from cargo_strip_hook.verify.elf.debug import is_debug
+from cargo_strip_hook.verify.elf.debug import is_claimed, is_debug
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -204,7 +204,7 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
 def _check_relocations(after: Objects, claim: Claim, findings: Findings) -> None:
     """Offsets and symbols of all records, but for those that are compared later, one by one."""
     wanted = after.targets > 0
-    if claim.placement is not None and claim.strip is Strip.NONE:
+    if is_claimed(claim):
         wanted &= ~is_debug(after)[np.maximum(after.targets, 0)]
     tables = np.flatnonzero(wanted)
     facts = machine(after.machine, after.layouts.order)
