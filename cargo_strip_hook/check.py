@@ -200,7 +200,7 @@ def _count(number: int, what: str) -> str:
 
 
 def read_facts(library: Path | Part) -> Facts:
-    """Read a library's symbols and sections; of Mach-O and COFF only the symbols, so far.
+    """Read a library's symbols and sections.
 
     Raises `InputError` for damaged libraries, `UsageError` for formats that are not supported.
     """
@@ -215,8 +215,8 @@ def read_facts(library: Path | Part) -> Facts:
             kind = sniff(bytes(archive.data(member)[:20]))
             if kind == "bitcode":
                 bitcode += member.size
-            elif kind in ("macho", "coff"):
-                return _by_symbols(archive)
+            elif kind in ("macho", "coff", "coff-import"):
+                return _by_model(archive)
             elif kind == "elf" and not member.name.endswith(".lo"):
                 places.append(member)
         if not places:
@@ -226,20 +226,20 @@ def read_facts(library: Path | Part) -> Facts:
     return _facts(objects, len(places), bitcode)
 
 
-def _by_symbols(archive: Archive) -> Facts:
-    """What the common model tells of any format: symbols, no sections."""
-    from cargo_strip_hook.objects.summary import defined_symbols
+def _by_model(archive: Archive) -> Facts:
+    """What the common model tells of a library of any format."""
+    from cargo_strip_hook.objects import summary
 
     # Rust's personality routine is weak and hidden in a finished library, so that it coalesces
     symbols = [
         s
-        for s in defined_symbols(archive).values()
+        for s in summary.defined_symbols(archive).values()
         if not (s.weak and s.hidden and s.name == "_rust_eh_personality")
     ]
-    objects = sum(sniff(bytes(archive.data(m)[:20])) in ("macho", "coff") for m in archive.members)
+    found = summary.leftovers(archive)
     weak = frozenset(s.name for s in symbols if s.weak)
     strong = frozenset(s.name for s in symbols if not s.weak)
-    return Facts(objects, strong, weak, 0, 0, 0, ())
+    return Facts(found.objects, strong, weak, 0, found.debug, found.initialisers, ())
 
 
 def _read(library: Part, data: mmap.mmap, members: Sequence[Member]) -> Objects:

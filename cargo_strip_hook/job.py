@@ -130,6 +130,7 @@ class PrelinkResult:
     `described`: whether it tells of debug sections, too.
     `exports`: the names that were asked for and are defined.
     `undefined`: names the consumer has to supply.
+    `companions`: positions in the original of the members that follow the object, as they were.
     """
 
     exports: tuple[str, ...]
@@ -138,6 +139,7 @@ class PrelinkResult:
     warnings: tuple[str, ...] = ()
     placement: npt.NDArray[np.void] | None = None
     twin_placement: npt.NDArray[np.void] | None = None
+    companions: tuple[int, ...] = ()
     described: bool = True
 
 

@@ -365,6 +365,7 @@ def _make_archive(
             made.placement,
             plan.marker,
             _c_library_symbols(plan.part, made.undefined, plan.target),
+            made.companions,
             made.described,
         )
         verified = verify(plan.part, output, claim)

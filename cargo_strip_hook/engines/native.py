@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_arc
 from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
 from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.model import Format, Image, Input
-from cargo_strip_hook.objects.sniff import elf_machine, macho_machine, sniff
+from cargo_strip_hook.objects.model import Companion, Format, Image, Input
+from cargo_strip_hook.objects.sniff import coff_machine, elf_machine, macho_machine, sniff
 from cargo_strip_hook.prelink import prelink
 from cargo_strip_hook.target import Target
 
@@ -38,19 +38,25 @@ class NativeEngine:
             if request.twin is not None and not format.twins:
                 raise UsageError(
                     f"there can be no debug twin of a library for {request.target.triple}",
-                    help="keep debug information in the library, with `--strip none`, and run "
-                    "`dsymutil` on the program",
+                    help="keep debug information in the library, with `--strip none`",
                 )
+            apart = format.companions(list(members.values()))
+            for companion in apart:
+                del members[companion.index]
+            if not members:
+                raise InputError("the archive holds no object files", path=archive.path.name)
             index = archive.symbols()
             if index is None:
                 index = read_index(members, format)
             made = prelink(members, index, format, request)
             image = made.image(format, request)
-            _write(request, request.output, image)
+            needed = _needed(apart, image)
+            beside = [_copy(archive, c) for c in needed]
+            _write(request, request.output, image, beside)
             twin = None
             if request.twin is not None:
                 twin = made.image(format, replace(request, strip=Strip.NONE))
-                _write(request, request.twin, twin)
+                _write(request, request.twin, twin, beside)
             total = len(archive.members)
         return PrelinkResult(
             tuple(_text(n) for n in image.defined),
@@ -59,15 +65,38 @@ class NativeEngine:
             image.warnings,
             image.placement,
             twin.placement if twin is not None else None,
+            tuple(c.index for c in needed),
         )
 
 
-def _write(request: PrelinkRequest, path: Path, image: Image) -> None:
+def _needed(apart: Sequence[Companion], image: Image) -> list[Companion]:
+    """The companions that the object needs, and those that these need, in their order."""
+    owners: dict[bytes, list[Companion]] = {}
+    for companion in apart:
+        for name in companion.defines:
+            owners.setdefault(name, []).append(companion)
+    chosen: set[int] = set()
+    wanted = list(image.undefined)
+    while wanted:
+        for companion in owners.get(wanted.pop(), ())[:1]:  # as a linker: the first one
+            if companion.index not in chosen:
+                chosen.add(companion.index)
+                wanted += companion.needs
+    return [c for c in apart if c.index in chosen]
+
+
+def _copy(archive: Archive, companion: Companion) -> NewMember:
+    member = archive.members[companion.index]
+    data = archive.data(member)
+    return NewMember(member.name, len(data), [data], companion.defines)
+
+
+def _write(request: PrelinkRequest, path: Path, image: Image, beside: list[NewMember]) -> None:
     member = NewMember(
         f"{request.archive.stem.removeprefix('lib')}.o", image.size, image.chunks, image.defined
     )
     with path.open("wb") as file:
-        write_archive(file, request.target.archive_dialect, [member])
+        write_archive(file, request.target.archive_dialect, [member, *beside])
 
 
 def _text(name: bytes) -> str:
@@ -76,7 +105,7 @@ def _text(name: bytes) -> str:
 
 
 def loadable(archive: Archive, target: Target) -> dict[int, Input]:
-    """The members that may be loaded: objects of one format and machine.
+    """The members that may be loaded: objects and imports of one format and machine.
 
     The C library's own objects, which Rust's musl targets bundle, are left out: a private copy of
     them inside of a C program would be a second C library. Raises `ObjectError` for members that
@@ -95,13 +124,17 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
                 member=member.name,
                 help=_HELP_BITCODE,
             )
-        if contents not in ("elf", "macho", "coff"):
+        if contents not in ("elf", "macho", "coff", "coff-import"):
             continue
+        if contents == "coff-import":
+            contents = "coff"
         kind: tuple[str, object] = (contents, None)
         if contents == "elf":
             kind = (contents, elf_machine(head))
         elif contents == "macho":
             kind = (contents, macho_machine(head))
+        elif contents == "coff":
+            kind = (contents, coff_machine(head))
         if contents != target.object_format:
             raise InputError(
                 f"this is a {contents} object, but the target is {target.triple}",

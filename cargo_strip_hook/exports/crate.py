@@ -17,7 +17,7 @@ _HASH = re.compile(r"-[0-9a-f]{16}$")
 # and what rustc and LLVM make themselves.
 _INTERNAL = re.compile(
     r"_Z|_R[0-9]*[A-Z]|__rust|__rdl_|__rg_|rust_eh_personality$|rust_begin_unwind$|rust_panic$"
-    r"|rust_metadata_|alloc_[0-9a-f]{32}|__start_|__stop_|__imp_|\?"
+    r"|rust_metadata_|alloc_[0-9a-f]{32}|__start_|__stop_|__imp_|\?|__real@|__[xyz]mm@|_CT\?|_TI[0-9]"
 )
 
 

@@ -155,9 +155,10 @@ class _Decision:
 
     def spelled(self, symbol: Declared) -> str:
         plain = object_name(symbol, self.target)
-        if symbol.label or symbol.convention == "cdecl" or self.target.symbol_prefix != "_":
+        if symbol.label or symbol.convention == "cdecl" or self.target.object_format != "coff":
             return plain
-        if self.target.object_format != "coff":
+        # on x86_64 only vectorcall is a convention of its own
+        if self.target.symbol_prefix != "_" and symbol.convention != "vectorcall":
             return plain
         return self._decorated(symbol) or plain
 

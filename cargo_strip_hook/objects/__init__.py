@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def format_for(name: str) -> Format:
-    """The room of a format, "elf" or "macho". Raises `UsageError` for those without one."""
+    """The room of a format: "elf", "macho" or "coff". Raises `UsageError` for another name."""
     if name == "elf":
         from cargo_strip_hook.objects.elf import ElfFormat
 
@@ -20,7 +20,11 @@ def format_for(name: str) -> Format:
         from cargo_strip_hook.objects.macho import MachoFormat
 
         return MachoFormat()
+    if name == "coff":
+        from cargo_strip_hook.objects.coff import CoffFormat
+
+        return CoffFormat()
     raise UsageError(
-        f"libraries of the object format {name} are not supported yet",
-        help="supported are ELF targets (Linux, Android, BSD) and Darwin (macOS, iOS, tvOS)",
+        f"libraries of the object format {name} are not supported",
+        help="supported are ELF (Linux, Android, BSD), Mach-O (Darwin) and COFF (Windows)",
     )

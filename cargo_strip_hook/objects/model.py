@@ -119,18 +119,26 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Atoms that come together; the first group of a signature wins where `comdat` is set."""
+    """Atoms that come together; one group of a signature wins where `comdat` is set.
+
+    That is the first one of the highest `rank`. All must have the same `alike`. `bound` groups
+    also live together.
+    """
 
     signature: bytes
     atoms: tuple[int, ...]
     comdat: bool
+    bound: bool = True
+    rank: int = 0
+    alike: object = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
     """One object file, read. Atom and symbol numbers are local to it.
 
-    `symbols[first_global:]` are those that take part in resolution, named by `names`.
+    `symbols[first_global:]` are those that take part in resolution, named by `names`. `aliases`:
+    the target, where it is defined, stands for a source that nobody defines.
     """
 
     index: int  # of the member in its archive, -1 for the synthetic unit
@@ -144,6 +152,19 @@ class Unit:
     edges: Array  # EDGE: the target lives if the source does
     groups: tuple[Group, ...]
     native: Any
+    aliases: Array = field(default_factory=lambda: np.zeros(0, EDGE))  # EDGE, of symbols
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A member that stays one of its own beside the object, for as long as it is needed.
+
+    `defines` and `needs` are names of symbols.
+    """
+
+    index: int  # position in the archive
+    defines: tuple[bytes, ...]
+    needs: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,16 +270,33 @@ class Format(Protocol):
         """Read object files. Raises `ObjectError`."""
         ...
 
+    def companions(self, inputs: Sequence[Input]) -> list[Companion]:
+        """The members among `inputs` that are never joined with others. Raises `ObjectError`."""
+        ...
+
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
         """What the values of `SYMBOL.kind` mean."""
+        ...
+
+    def leftovers(self, unit: Unit) -> tuple[int, int]:
+        """(bytes of debug information, number of initialisers and finalisers) of an object."""
         ...
 
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
         """The element sets whose start or stop symbols are among `undefined`."""
         ...
 
-    def synthetic(self, atoms: Array, symbols: Array, names: Sequence[bytes]) -> Unit:
-        """A unit for what no file holds: commons and the ends of element sets."""
+    def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The names that, where their value here is defined, are pointers to it (`__imp_X`)."""
+        ...
+
+    def synthetic(
+        self, atoms: Array, symbols: Array, names: Sequence[bytes], pointers: Array
+    ) -> Unit:
+        """A unit for what no file holds: commons, the ends of element sets, and pointers.
+
+        `pointers`: EDGE, from an atom, whose size is set here, to the symbol that it points to.
+        """
         ...
 
     def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
@@ -285,6 +323,7 @@ __all__ = [
     "Binding",
     "Bool",
     "Bucket",
+    "Companion",
     "ElementSet",
     "Format",
     "Granularity",

@@ -56,6 +56,14 @@ def macho_machine(head: bytes) -> tuple[int, int] | None:
     return cpu, subtype & 0xFFFFFF
 
 
+def coff_machine(head: bytes) -> int | None:
+    """Machine of a COFF object's or short import's first 20 bytes."""
+    if len(head) < 20:
+        return None
+    at = 6 if head[:4] == b"\0\0\xff\xff" else 0
+    return int.from_bytes(head[at : at + 2], "little")
+
+
 # LC_VERSION_MIN_MACOSX and its like, and the platforms that they are of
 _VERSION_MIN = {0x24: 1, 0x25: 2, 0x2F: 3, 0x30: 4}
 

@@ -15,11 +15,14 @@ def string_at(table: memoryview, start: int) -> bytes:
 
 
 class StringTable:
-    """Names behind one another, equal ones once. Offset 0 is the empty name."""
+    """Names behind one another, equal ones once. Offset 0 is the empty name.
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] = [b"\0"]
-        self.size = 1
+    `start`: where the first name stands, in bytes; what is before it is zeros here.
+    """
+
+    def __init__(self, start: int = 1) -> None:
+        self.parts: list[bytes] = [bytes(start)]
+        self.size = start
         self.known: dict[bytes, int] = {b"": 0}
 
     def add(self, name: bytes) -> int:

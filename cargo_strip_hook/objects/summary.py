@@ -3,35 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.job import DefinedSymbol
 from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.model import Binding, Input, Place, Unit
+from cargo_strip_hook.objects.model import Binding, Format, Input, Place, Unit
 from cargo_strip_hook.objects.sniff import sniff
 
 Kind = Literal["function", "data", "tls", "common", "unknown"]
 
 
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What is in an archive besides its API: number of objects, bytes of debug information,
+    number of initialisers and finalisers."""
+
+    objects: int
+    debug: int
+    initialisers: int
+
+
 def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
     """All global definitions, by name; the first member that defines a name strongly counts.
 
-    Raises `ObjectError` for a damaged member; members that are no objects are passed over.
+    Raises `ObjectError` for a damaged member; members that are no objects of the library's own
+    are passed over.
     """
     found: dict[str, DefinedSymbol] = {}
+    for format, unit in _units(archive):
+        for symbol in _definitions(unit, format.symbol_kinds()):
+            old = found.get(symbol.name)
+            if old is None or (old.weak and not symbol.weak):
+                found[symbol.name] = symbol
+    return found
+
+
+def leftovers(archive: Archive) -> Leftovers:
+    """Count. Raises `ObjectError` for a damaged member."""
+    each = [format.leftovers(unit) for format, unit in _units(archive)]
+    return Leftovers(len(each), sum(d for d, _ in each), sum(i for _, i in each))
+
+
+def _units(archive: Archive) -> Iterator[tuple[Format, Unit]]:
     for member in archive.members:
         data = archive.data(member)
         contents = sniff(bytes(data[:20]))
         if contents not in ("elf", "macho", "coff"):
             continue
         format = format_for(contents)
-        [unit] = format.read([Input(member.index, member.name, data)])
-        for symbol in _definitions(unit, format.symbol_kinds()):
-            old = found.get(symbol.name)
-            if old is None or (old.weak and not symbol.weak):
-                found[symbol.name] = symbol
-    return found
+        item = Input(member.index, member.name, data)
+        if not format.companions([item]):
+            [unit] = format.read([item])
+            yield format, unit
 
 
 def _definitions(unit: Unit, kinds: dict[int, Kind]) -> Iterator[DefinedSymbol]:

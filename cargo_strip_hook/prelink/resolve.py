@@ -20,6 +20,7 @@ from cargo_strip_hook.objects.model import (
     Binding,
     ElementSet,
     Format,
+    Group,
     Input,
     Int32,
     Place,
@@ -48,7 +49,8 @@ class _Loader:
         # of each name, the row of the symbol that wins so far, times four, and its strength
         self.table: dict[bytes, int] = {}
         self.commons: dict[bytes, tuple[int, int]] = {}  # size, alignment
-        self.signatures: dict[bytes, tuple[int, ...]] = {}  # program-wide atoms of the group
+        # of each signature the group that wins so far, its unit and that one's first atom
+        self.signatures: dict[bytes, tuple[Group, Unit, int]] = {}
         self.discarded: list[int] = []
         self.twins: list[tuple[int, int]] = []  # discarded atom, atom of the winner
         self.queue: list[bytes] = []
@@ -78,6 +80,10 @@ class _Loader:
             for member, unit in zip(inputs, self.format.read(inputs), strict=True):
                 self.ahead[member.index] = unit
                 release(member.data)
+
+    def undefined(self) -> list[bytes]:
+        """The names that nobody defines so far."""
+        return [n for n, entry in self.table.items() if entry & 3 == _UNDEFINED]
 
     def load_needed(self, index: Mapping[bytes, int]) -> None:
         """Load what defines the symbols that are referred to, and what those refer to."""
@@ -114,14 +120,15 @@ class _Loader:
         for group in unit.groups:
             if not group.comdat:
                 continue
-            winner = self.signatures.get(group.signature)
-            if winner is None:
-                self.signatures[group.signature] = tuple(self.atom_base + a for a in group.atoms)
+            won = self.signatures.get(group.signature)
+            if won is None or self.overtaken(group, unit, won):
+                self.signatures[group.signature] = group, unit, self.atom_base
                 continue
+            winner, _, base = won
             dropped.update(group.atoms)
-            if len(winner) == len(group.atoms):
+            if len(winner.atoms) == len(group.atoms):
                 mine = (self.atom_base + a for a in group.atoms)
-                self.twins += zip(mine, winner, strict=True)
+                self.twins += zip(mine, (base + a for a in winner.atoms), strict=True)
         self.discarded.extend(self.atom_base + a for a in dropped)
 
         symbols = unit.symbols[unit.first_global :]
@@ -153,6 +160,26 @@ class _Loader:
                 )
         self.symbol_base += len(unit.symbols)
         self.atom_base += len(unit.atoms)
+
+    def overtaken(self, group: Group, unit: Unit, won: tuple[Group, Unit, int]) -> bool:
+        """Whether a group takes the place of the one that won so far, which is then discarded.
+
+        Raises `LinkError` where the two must be alike and are not.
+        """
+        winner, owner, base = won
+        if group.alike != winner.alike and None not in (group.alike, winner.alike):
+            raise LinkError(
+                f"`{group.signature.decode(errors='replace')}` differs in {owner.name} and in "
+                f"{unit.name}, which say that it must not",
+                help="a program that uses both members does not link with the original either",
+            )
+        if group.rank <= winner.rank:
+            return False
+        self.discarded.extend(base + a for a in winner.atoms)
+        atoms = owner.symbols["atom"][owner.first_global :]
+        for n in np.flatnonzero(np.isin(atoms, winner.atoms)).tolist():
+            self.table[owner.names[n]] &= ~3
+        return True
 
     def unit_of(self, row: int) -> Unit:
         """The loaded unit that has a program-wide symbol."""
@@ -210,25 +237,51 @@ def resolve(
             f"the library's symbol index names {names}, but the member does not define it",
             help="rebuild the index with `ranlib`, or the library",
         )
-    undefined = [n for n, entry in loader.table.items() if entry & 3 == _UNDEFINED]
-    sets = format.find_sets(loader.units, undefined)
-    sets = _add_synthetic(loader, sets, frozenset(roots))
+    pointers = _load_for_pointers(loader, index)
+    sets = format.find_sets(loader.units, loader.undefined())
+    sets = _add_synthetic(loader, sets, pointers, frozenset(roots))
     return _program(loader, sets)
 
 
+def _load_for_pointers(loader: _Loader, index: Mapping[bytes, int]) -> dict[bytes, bytes]:
+    """The pointers to be made, and what each points to, which is loaded."""
+    while True:
+        wanted = loader.format.find_pointers(loader.undefined())
+        missing = [t for t in wanted.values() if not loader.strength(t)]
+        missing = [t for t in missing if index.get(t) in loader.members]
+        if not missing:
+            return {n: t for n, t in wanted.items() if loader.strength(t)}
+        for target in missing:
+            loader.load(index[target])
+            if not loader.strength(target):
+                raise LinkError(
+                    f"the library's symbol index names `{target.decode(errors='replace')}`, but "
+                    "the member does not define it",
+                    help="rebuild the index with `ranlib`, or the library",
+                )
+        loader.load_needed(index)
+
+
 def _add_synthetic(
-    loader: _Loader, sets: Sequence[ElementSet], exported: frozenset[bytes]
+    loader: _Loader,
+    sets: Sequence[ElementSet],
+    pointers: Mapping[bytes, bytes],
+    exported: frozenset[bytes],
 ) -> list[ElementSet]:
-    """Give commons a place, and element sets their ends. An exported common stays one."""
+    """Give commons and pointers a place, and element sets their ends.
+
+    An exported common stays one.
+    """
     commons = sorted(
         n for n in loader.commons if loader.strength(n) == _COMMON and n not in exported
     )
-    if not commons and not sets:
+    if not commons and not sets and not pointers:
         return []
-    atoms = np.zeros(len(commons) + 2 * len(sets), ATOM)
-    symbols = np.zeros(1 + len(atoms), SYMBOL)
-    symbols["atom"][0] = Place.UNDEFINED
-    symbols["atom"][1:] = np.arange(len(atoms))
+    before = len(commons) + 2 * len(sets)
+    atoms = np.zeros(before + len(pointers), ATOM)
+    symbols = np.zeros(1 + len(atoms) + len(pointers), SYMBOL)
+    symbols["atom"] = Place.UNDEFINED
+    symbols["atom"][1 : 1 + len(atoms)] = np.arange(len(atoms))
     symbols["binding"][1:] = Binding.GLOBAL
     atoms["section"] = -1
     atoms["align"] = 1
@@ -249,7 +302,11 @@ def _add_synthetic(
                 stop_atom=loader.atom_base + at + 1,
             )
         )
-    loader.add(loader.format.synthetic(atoms, symbols, names))
+    ends = np.zeros(len(pointers), EDGE)
+    ends["source"] = before + np.arange(len(pointers))
+    ends["target"] = 1 + len(atoms) + np.arange(len(pointers))
+    names += [*sorted(pointers), *(pointers[n] for n in sorted(pointers))]
+    loader.add(loader.format.synthetic(atoms, symbols, names, ends))
     return finished
 
 
@@ -285,6 +342,7 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
             first = base + unit.first_global
             rows = np.fromiter(map(entry, unit.names), np.int64, len(unit.names))
             definition[first : first + len(unit.names)] = rows >> 2
+    _follow_aliases(units, symbol_base, symbols, definition)
     discarded = np.zeros(len(atoms), np.bool_)
     discarded[loader.discarded] = True
     # the program-wide tables replace the units' own, whose memory is large
@@ -299,10 +357,30 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
         edges,
         definition,
         discarded,
-        {name: row >> 2 for name, row in loader.table.items()},
+        {name: int(definition[row >> 2]) for name, row in loader.table.items()},
         tuple(sets),
         twin=_twins(loader, atoms),
     )
+
+
+def _follow_aliases(
+    units: Sequence[Unit], symbol_base: Array, symbols: Array, definition: Int32
+) -> None:
+    """Bind what nobody defines to what stands for it; changes `definition`."""
+    pairs = [
+        (base + source, base + target)
+        for base, unit in zip(symbol_base.tolist(), units, strict=False)
+        for source, target in unit.aliases.tolist()
+    ]
+    for _ in pairs:  # an alias may stand for another one
+        changed = False
+        for source, target in pairs:
+            old, new = int(definition[source]), int(definition[target])
+            if symbols["atom"][old] == Place.UNDEFINED and symbols["atom"][new] >= 0:
+                definition[definition == old] = new
+                changed = True
+        if not changed:
+            break
 
 
 def _twins(loader: _Loader, atoms: Array) -> Int32:
@@ -317,7 +395,9 @@ def _twins(loader: _Loader, atoms: Array) -> Int32:
 
 def _edges(unit: Unit) -> Array:
     """The unit's own edges, and those that keep the members of a group together."""
-    pairs = [(g.atoms[0], other) for g in unit.groups if g.atoms for other in g.atoms[1:]]
+    pairs = [
+        (g.atoms[0], other) for g in unit.groups if g.bound and g.atoms for other in g.atoms[1:]
+    ]
     if not pairs:
         return unit.edges
     both = np.array([*pairs, *((b, a) for a, b in pairs)], np.int32)

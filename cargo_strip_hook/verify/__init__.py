@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cargo_strip_hook.archive import Part
 from cargo_strip_hook.errors import VerifyError
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
+
+if TYPE_CHECKING:
+    import mmap
+
+    from cargo_strip_hook.archive import Archive
+    from cargo_strip_hook.verify.index import Listing
 
 __all__ = ["Claim", "Verified", "verify", "verify_twin", "verify_universal"]
 
@@ -34,8 +41,10 @@ def verify(original: Path | Part, candidate: Path | Part, claim: Claim) -> Verif
         listing = read_listing(data)
     except ValueError as e:
         raise _error(part, (f"damaged: {e}",)) from e
-    if len(listing.members) != 1:
-        raise _error(part, (f"the archive has {len(listing.members)} members, not one",))
+    count = 1 + len(claim.companions)
+    if len(listing.members) != count:
+        what = f"the archive has {len(listing.members)} members, not {count}"
+        raise _error(part, (what.replace("not 1", "not one"),))
     if not listing.anonymous:
         findings.add("the archive", "tells a time or an owner: it would not be the same twice")
     start = listing.members[0][1]
@@ -49,11 +58,37 @@ def verify(original: Path | Part, candidate: Path | Part, claim: Claim) -> Verif
 
         with open_archive(original) as archive:
             done = check_macho(archive, listing, data, claim, findings)
+    elif data[start : start + 2] in (b"\x4c\x01", b"\x64\x86", b"\x64\xaa", b"\0\0"):
+        from cargo_strip_hook.verify.coff.check import check_coff
+
+        with open_archive(original) as archive:
+            done = check_coff(archive, listing, data, claim, findings)
     else:
         findings.add("damaged", "its member is of a format that cannot be verified")
+    if claim.companions:
+        with open_archive(original) as archive:
+            _compare_companions(archive, listing, data, claim, findings)
     if findings:
         raise _error(part, findings.texts())
     return done
+
+
+def _compare_companions(
+    archive: Archive,
+    listing: Listing,
+    data: mmap.mmap | memoryview,
+    claim: Claim,
+    findings: Findings,
+) -> None:
+    """The members after the object are the original's, byte for byte and in its order."""
+    if list(claim.companions) != sorted(set(claim.companions)):
+        findings.add("the members", "are not in the order of the original")
+    for number, (_, start, size) in zip(claim.companions, listing.members[1:], strict=True):
+        if not 0 <= number < len(archive.members):
+            findings.add("the members", f"are said to come from number {number} of the original")
+        elif archive.data(archive.members[number]) != data[start : start + size]:
+            name = archive.members[number].name
+            findings.add("the members", f"differ from the original's: {name}")
 
 
 def verify_universal(original: Path, candidate: Path, parts: Sequence[Part]) -> None:

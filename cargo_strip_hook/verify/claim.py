@@ -21,8 +21,9 @@ class Claim:
     `PLACEMENT` (see `placement`), one row for each live allocated piece of input; where it is None
     the pieces are found by symbol names and only those are compared. `allowed_extra` are names
     that may stay undefined although a member of the original defines them (those of a C library
-    that is in the archive). `described`: the placement tells of debug information, too, which is
-    then compared; a platform's linker tells of code and data only.
+    that is in the archive). `companions` are positions in the original of the members that follow
+    the object. `described`: the placement tells of debug information, too, which is then compared;
+    a platform's linker tells of code and data only.
     """
 
     target: Target
@@ -31,6 +32,7 @@ class Claim:
     placement: npt.NDArray[np.void] | None
     marker: bytes
     allowed_extra: tuple[str, ...] = ()
+    companions: tuple[int, ...] = ()
     described: bool = True
 
 

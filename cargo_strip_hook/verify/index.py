@@ -12,21 +12,24 @@ class Listing:
     """`members`: header offset, data offset and size (bytes) of each member that is no table.
 
     `index`: names of the archive's index with the header offset of the member; None without one.
+    `second`: the same of the second linker member, which libraries for Windows have.
     """
 
     members: tuple[tuple[int, int, int], ...]
     index: tuple[tuple[bytes, int], ...] | None
     anonymous: bool  # whether no header tells a time or an owner
+    second: tuple[tuple[bytes, int], ...] | None = None
 
 
 def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
     """Read the headers of a plain archive (GNU or BSD names). Raises `ValueError`.
 
-    Sources: System V ABI, chapter 7 ("Archive File"); ar(5) of FreeBSD for `__.SYMDEF`.
+    Sources: System V ABI, chapter 7 ("Archive File"); ar(5) of FreeBSD for `__.SYMDEF`; Microsoft
+    PE/COFF specification, "Second Linker Member".
     """
     if bytes(data[:8]) != b"!<arch>\n":
         raise ValueError("no archive")
-    members, index, at, anonymous = [], None, 8, True
+    members, index, second, at, anonymous = [], None, None, 8, True
     while at < len(data):
         header = bytes(data[at : at + 60])
         if len(header) < 60 or header[58:] != b"`\n":
@@ -40,7 +43,9 @@ def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
             length = int(name[3:])
             name = bytes(data[start : start + length]).rstrip(b"\0")
             body = start + length
-        if name == b"/":
+        if name == b"/" and index is not None:
+            second = _sorted(bytes(data[start : start + size]))
+        elif name == b"/":
             index = _gnu(bytes(data[start : start + size]), 4)
         elif name == b"/SYM64/":
             index = _gnu(bytes(data[start : start + size]), 8)
@@ -49,7 +54,7 @@ def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
         elif name != b"//":
             members.append((at, body, start + size - body))
         at = start + size + (size & 1)
-    return Listing(tuple(members), index, anonymous)
+    return Listing(tuple(members), index, anonymous, second)
 
 
 def _gnu(table: bytes, width: int) -> tuple[tuple[bytes, int], ...]:
@@ -77,3 +82,18 @@ def _bsd(table: bytes, width: int) -> tuple[tuple[bytes, int], ...]:
         (strings[name : strings.index(b"\0", name)], place)
         for name, place in zip(pairs[::2], pairs[1::2], strict=True)
     )
+
+
+def _sorted(table: bytes) -> tuple[tuple[bytes, int], ...]:
+    """The second linker member: places of members, and for each name the number of one, from 1."""
+    try:
+        (members,) = struct.unpack_from("<I", table)
+        places = struct.unpack_from(f"<{members}I", table, 4)
+        (count,) = struct.unpack_from("<I", table, 4 + 4 * members)
+        numbers = struct.unpack_from(f"<{count}H", table, 8 + 4 * members)
+    except struct.error as e:
+        raise ValueError("the index is cut short") from e
+    names = table[8 + 4 * members + 2 * count :].split(b"\0")[:-1][:count]
+    if len(names) < count or any(not 0 < n <= members for n in numbers):
+        raise ValueError("the index has too few names")
+    return tuple((name, places[n - 1]) for name, n in zip(names, numbers, strict=True))

@@ -83,7 +83,7 @@ def _from_archive(data: mmap.mmap, at: int, end: int) -> bytes | None:
             return _from_elf(data, start, size)
         if data[start : start + 4] == b"\xcf\xfa\xed\xfe":
             return _from_macho(data, start, size)
-        return None
+        return _from_coff(data, start, size)
     return None
 
 
@@ -132,4 +132,29 @@ def _from_macho(data: mmap.mmap, start: int, size: int) -> bytes | None:
                 return None
             return data[start + offset : start + offset + found]
         at += max(step, 8)
+    return None
+
+
+def _from_coff(data: mmap.mmap, start: int, size: int) -> bytes | None:
+    """Find the section by name; Microsoft, "PE Format", "Section Table"."""
+    end = min(start + size, len(data))
+    machine, count, _, table, symbols = struct.unpack_from("<HHIII", data, start)
+    headers, entry = start + 20, 18
+    if (machine, count) == (0, 0xFFFF):
+        count, table, symbols = struct.unpack_from("<III", data, start + 44)
+        headers, entry = start + 56, 20
+    strings = start + table + entry * symbols
+    if headers + 40 * count > end or not table or strings + 4 > end:
+        return None
+    # the writer puts it last
+    for number in range(count - 1, -1, -1):
+        at = headers + 40 * number
+        if data[at : at + 1] != b"/":
+            continue
+        place = strings + int(data[at + 1 : at + 8].rstrip(b"\0"))
+        if data[place : place + len(_NAME) + 1] == _NAME + b"\0":
+            length, offset = struct.unpack_from("<II", data, at + 16)
+            if start + offset + length > end:
+                return None
+            return data[start + offset : start + offset + length]
     return None

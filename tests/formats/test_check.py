@@ -175,19 +175,6 @@ def test_the_target_is_told_from_the_objects(
         assert deduce_target(archive).triple == deduced
 
 
-def test_formats_that_are_not_supported_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    triple = "x86_64-pc-windows-gnu"
-    library = build(tmp_path, {"one.c": "int one(void) { return 1; }"}, (), triple)
-    before = library.read_bytes()
-    assert main(["strip", str(library), "--export", "one"]) == 2
-    assert main(["check", str(library), "--export", "one"]) == 2
-    err = capsys.readouterr().err
-    assert err.count("not supported") == 2
-    assert library.read_bytes() == before
-
-
 # The pipeline on the same libraries -----------------------------------------------------------
 
 

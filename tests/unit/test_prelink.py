@@ -21,6 +21,7 @@ from cargo_strip_hook.objects.model import (
     AtomFlag,
     Binding,
     Bucket,
+    Companion,
     ElementSet,
     Group,
     Int32,
@@ -136,7 +137,19 @@ class Fake:
             )
         return found
 
-    def synthetic(self, atoms: Array, symbols: Array, names: Sequence[bytes]) -> Unit:
+    def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
+        return []
+
+    def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:  # noqa: ARG002
+        return {}
+
+    def synthetic(
+        self,
+        atoms: Array,
+        symbols: Array,
+        names: Sequence[bytes],
+        pointers: Array,  # noqa: ARG002
+    ) -> Unit:
         nothing = np.zeros(0, RELOCATION), np.zeros(0, EDGE)
         native = Spec("", len(atoms))
         return Unit(-1, "", memoryview(b""), atoms, symbols, 1, names, *nothing, (), native)

@@ -16,6 +16,7 @@ from cargo_strip_hook.objects.model import (
     Array,
     Bool,
     Bucket,
+    Companion,
     ElementSet,
     Image,
     Input,
@@ -40,6 +41,9 @@ class ElfFormat:
             self._first = units[0].native
         return units
 
+    def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
+        return []
+
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
         return {
             layouts.STT_OBJECT: "data",
@@ -49,10 +53,26 @@ class ElfFormat:
             layouts.STT_GNU_IFUNC: "function",
         }
 
+    def leftovers(self, unit: Unit) -> tuple[int, int]:
+        native: ElfUnit = unit.native
+        arrays = (layouts.SHT_INIT_ARRAY, layouts.SHT_FINI_ARRAY, layouts.SHT_PREINIT_ARRAY)
+        chosen = np.isin(native.sections["type"], arrays)
+        entries = int(native.sections["size"][chosen].sum()) * 8 // native.records.bits
+        return int(native.sections["size"][list(native.debug)].sum()), entries
+
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
         return buckets.find_sets(units, undefined)
 
-    def synthetic(self, atoms: Array, symbols: Array, names: Sequence[bytes]) -> Unit:
+    def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:  # noqa: ARG002
+        return {}
+
+    def synthetic(
+        self,
+        atoms: Array,
+        symbols: Array,
+        names: Sequence[bytes],
+        pointers: Array,  # noqa: ARG002
+    ) -> Unit:
         assert self._first is not None
         symbols["kind"][1:] = layouts.STT_OBJECT
         native = ElfUnit(

@@ -16,6 +16,7 @@ from cargo_strip_hook.objects.model import (
     Array,
     Bool,
     Bucket,
+    Companion,
     ElementSet,
     Image,
     Input,
@@ -37,6 +38,9 @@ class MachoFormat:
     def read(self, inputs: Sequence[Input]) -> list[Unit]:
         return [reader.read(i.index, i.name, i.data) for i in inputs]
 
+    def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
+        return []
+
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
         return {
             reader.KIND_DATA: "data",
@@ -44,10 +48,32 @@ class MachoFormat:
             reader.KIND_TLS: "tls",
         }
 
+    def leftovers(self, unit: Unit) -> tuple[int, int]:
+        native: reader.MachoUnit = unit.native
+        sections = native.sections
+        debug = sections["segname"] == mo.DEBUG_SEGMENT
+        debug &= sections["sectname"] != mo.MARKER_SECTION
+        kinds = sections["flags"] & mo.SECTION_TYPE
+        entries = sum(
+            int(sections["size"][kinds == kind].sum())
+            // (4 if kind == mo.S_INIT_FUNC_OFFSETS else 8)
+            for kind in mo.INITIALISER_TYPES
+        )
+        return int(sections["size"][debug].sum()), entries
+
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
         return buckets.find_sets(units, undefined)
 
-    def synthetic(self, atoms: Array, symbols: Array, names: Sequence[bytes]) -> Unit:
+    def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:  # noqa: ARG002
+        return {}
+
+    def synthetic(
+        self,
+        atoms: Array,
+        symbols: Array,
+        names: Sequence[bytes],
+        pointers: Array,  # noqa: ARG002
+    ) -> Unit:
         symbols["kind"][1:] = reader.KIND_DATA
         symbols["name"][0] = reader.ANCHOR
         native = reader.MachoUnit(

@@ -1,0 +1,193 @@
+"""DWARF of live units: sections joined by name, relocations rewritten.
+
+Sources: DWARF 5, section 7.4; Microsoft, "PE Format", for references between sections (SECREL).
+What refers to dead code gets a tombstone as linkers write it: 0, and 1 in `.debug_ranges` and
+`.debug_loc` of DWARF 4, where 0 would end a list early.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cargo_strip_hook.objects.arrays import unique
+from cargo_strip_hook.objects.coff import layouts as coff
+from cargo_strip_hook.objects.coff.file import CoffFile
+from cargo_strip_hook.objects.coff.kinds import SectionKind
+from cargo_strip_hook.objects.coff.machine import Machine, Mode
+from cargo_strip_hook.objects.coff.place import Placed
+from cargo_strip_hook.objects.coff.reader import CoffUnit
+from cargo_strip_hook.objects.coff.relocate import STEP, Rewritten
+from cargo_strip_hook.objects.model import Array, Bool, Int64, Place, Program
+
+_TOMBSTONE_ONE = (b".debug_ranges", b".debug_loc")
+
+
+@dataclass(frozen=True, slots=True)
+class Debug:
+    """Sections that follow those of the program, their contents and relocations.
+
+    `left_out`: names of members whose debug information is in another form.
+    """
+
+    kinds: tuple[SectionKind, ...]
+    sizes: Int64
+    align: Int64
+    blob: Array  # uint8, all contents one behind the other
+    relocations: Rewritten
+    left_out: tuple[str, ...]
+
+
+def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> Debug:
+    """The debug sections of every unit with a live atom."""
+    order: dict[bytes, int] = {}
+    sizes: list[int] = []
+    aligns: list[int] = []
+    pieces: list[tuple[int, int, int, int]] = []  # unit, section, output section, offset
+    left_out = []
+    units = unique(program.unit_of(np.flatnonzero(live))).tolist()
+    for number in units:
+        unit = program.units[number]
+        native: CoffUnit = unit.native
+        for section in native.debug:
+            name = native.names[section]
+            size = int(native.sections["size"][section])
+            if not name.startswith(b".debug_"):
+                if name == b".debug$T" and unit.name not in left_out:
+                    left_out.append(unit.name)
+                continue
+            out = order.setdefault(name, len(order))
+            if out == len(sizes):
+                sizes.append(0)
+                aligns.append(1)
+            shift = (int(native.sections["flags"][section]) & coff.SCN_ALIGN_MASK) >> 20
+            align = 1 << max(shift - 1, 0)
+            at = -(-sizes[out] // align) * align
+            pieces.append((number, section, out, at))
+            sizes[out], aligns[out] = at + size, max(aligns[out], align)
+
+    total = np.array(sizes, np.int64)
+    start = np.cumsum(total) - total
+    blob = np.zeros(int(total.sum()), np.uint8)
+    first = len(placed.kinds)
+    names = list(order)
+    found: list[tuple[Int64, ...]] = []
+    of_unit: dict[int, list[tuple[int, int, int]]] = {}
+    for number, section, out, at in pieces:
+        of_unit.setdefault(number, []).append((section, out, at))
+    for number, mine in of_unit.items():
+        f = CoffFile(program.units[number].name, program.units[number].data)
+        base = np.full((len(f.sections), 2), -1, np.int64)
+        for section, out, at in mine:
+            base[section] = out, at
+            contents = f.contents(section)
+            begin = int(start[out]) + at
+            blob[begin : begin + len(contents)] = np.frombuffer(contents, np.uint8)
+        rows = f.relocations(np.array([s for s, _, _ in mine], np.int64))
+        if len(rows):
+            one = np.array([n in _TOMBSTONE_ONE for n in names], np.bool_)
+            found.append(
+                _rewrite(program, machine, live, placed, number, f, rows, base, (start, blob, one))
+            )
+    columns = [np.concatenate(c) for c in zip(*found, strict=True)] if found else _empty()
+    by_place = np.lexsort((columns[1], columns[0]))
+    out_section, offset, kind, target, at_place = (c[by_place] for c in columns)
+    rewritten = Rewritten(out_section + first, offset, kind, target, at_place != 0)
+    flags = coff.DEBUG & ~coff.SCN_ALIGN_MASK
+    kinds = tuple(SectionKind(n, flags, root=True) for n in names)
+    return Debug(kinds, total, np.array(aligns, np.int64), blob, rewritten, tuple(left_out))
+
+
+def _empty() -> list[Int64]:
+    return [np.zeros(0, np.int64) for _ in range(5)]
+
+
+def _rewrite(
+    program: Program,
+    machine: Machine,
+    live: Bool,
+    placed: Placed,
+    number: int,
+    f: CoffFile,
+    rows: Array,
+    base: Int64,
+    output: tuple[Int64, Array, Bool],
+) -> tuple[Int64, ...]:
+    """(output section, offset, type, target, whether that is a place) of a unit's relocations.
+
+    `base`: (output section, offset) of each section of the unit. Changes the contents.
+    """
+    start, blob, one = output
+    native: CoffUnit = program.units[number].native
+    symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
+    definition = program.definition[symbol].astype(np.int64)
+    place = program.symbols["atom"][definition].astype(np.int64)
+    value = program.symbols["value"][definition].copy()
+    # what is said of the loser of a COMDAT holds for the winner only where the two are alike
+    own = program.symbols["atom"][symbol]
+    lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
+    place = np.where(lost, program.twin[np.maximum(own, 0)], place)
+    value = np.where(lost, program.symbols["value"][symbol], value)
+    at = np.maximum(place, 0)
+    alive = (place >= 0) & live[at] & (placed.section[at] >= 0)
+    dead = ((place >= 0) | lost) & ~alive
+    section, begin = base[rows["atom"]].T
+    offset = begin + rows["offset"]
+    kind = rows["type"].astype(np.int64)
+
+    # the symbol of a section that is no atom: its place is in the file's own record
+    elsewhere = np.flatnonzero(place == Place.ELSEWHERE)
+    target = definition.copy()
+    at_place = np.zeros(len(rows), np.bool_)
+    adds = np.zeros(len(rows), np.int64)
+    whole = alive & (~placed.kept[definition] | lost)
+    target[whole] = placed.section[at[whole]].astype(np.int64) << STEP
+    adds[whole] = placed.offset[at[whole]] + value[whole]
+    at_place |= whole
+    if len(elsewhere):
+        where = f.symbols["section"][rows["symbol"][elsewhere]].astype(np.int64)
+        inside = (where > 0) & (where <= len(base))
+        out = np.where(inside[:, None], base[np.where(inside, where - 1, 0)], -1)
+        kept = out[:, 0] >= 0
+        mine = elsewhere[kept]
+        target[mine] = (out[kept, 0] + len(placed.kinds)) << STEP
+        adds[mine] = out[kept, 1] + value[mine]
+        at_place[mine] = True
+        dead[elsewhere[~kept]] = True
+
+    mode = machine.mode[kind]
+    width = machine.width[kind]
+    field = start[section] + offset
+    for size, form in ((4, "<u4"), (8, "<u8")):
+        chosen = np.flatnonzero(at_place & ~dead & (mode == Mode.ADDS) & (width == size))
+        octets = field[chosen, None] + np.arange(size)
+        word = np.ascontiguousarray(blob[octets]).view(form).reshape(-1)
+        word = word + adds[chosen].astype(form)
+        blob[octets] = word.astype(form).view(np.uint8).reshape(-1, size)
+    for size in (2, 4, 8):
+        chosen = np.flatnonzero(dead & (width == size))
+        octets = field[chosen, None] + np.arange(size)
+        blob[octets] = 0
+        blob[field[chosen]] = one[section[chosen]]
+    left = ~dead
+    return section[left], offset[left], kind[left], target[left], at_place[left].astype(np.int64)
+
+
+def joined(placed: Placed, debug: Debug) -> Placed:
+    """The program's sections and the debug sections behind them."""
+    end = int(placed.start[-1])
+    return replace(
+        placed,
+        start=np.concatenate(
+            [placed.start[:-1], end + np.cumsum(debug.sizes) - debug.sizes, [end + len(debug.blob)]]
+        ),
+        blob=np.concatenate([placed.blob, debug.blob]),
+        kinds=(*placed.kinds, *debug.kinds),
+    )
+
+
+def all_relocations(first: Rewritten, second: Rewritten) -> Rewritten:
+    """The relocations of the program and those of what follows it."""
+    fields = ("section", "offset", "type", "target", "place")
+    return Rewritten(*(np.concatenate([getattr(first, n), getattr(second, n)]) for n in fields))

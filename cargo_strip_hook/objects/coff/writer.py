@@ -1,0 +1,359 @@
+"""Writes one COFF object: headers, contents, relocations, symbols, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from cargo_strip_hook.errors import LinkError
+from cargo_strip_hook.job import PrelinkRequest, Strip
+from cargo_strip_hook.objects import told
+from cargo_strip_hook.objects.arrays import unique
+from cargo_strip_hook.objects.coff import buckets, directives, kinds, symtab
+from cargo_strip_hook.objects.coff import debug as dbg
+from cargo_strip_hook.objects.coff import layouts as coff
+from cargo_strip_hook.objects.coff.machine import Machine, Mode
+from cargo_strip_hook.objects.coff.place import Placed, place, with_entries
+from cargo_strip_hook.objects.coff.reader import CoffUnit
+from cargo_strip_hook.objects.coff.relocate import STEP, Rewritten, rewrite
+from cargo_strip_hook.objects.model import (
+    Array,
+    AtomFlag,
+    Bool,
+    Image,
+    Int64,
+    Layout,
+    Place,
+    Program,
+    Unit,
+)
+
+MARKER_SECTION = b".cargo-strip-hook"
+_NOT_LOADED = coff.SCN_LNK_INFO | coff.SCN_LNK_REMOVE | coff.SCN_ALIGN_1BYTES
+
+Chunk = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """A section without a relocation that follows those of the layout."""
+
+    name: bytes
+    flags: int
+    contents: bytes
+
+
+def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+    """Make the object. Raises `LinkError` for a reference that cannot be kept."""
+    machine: Machine = program.units[0].native.machine
+    layout = buckets.in_order(program, layout)
+    layout = with_entries(program, live, layout)
+    placed = place(program, machine, layout)
+    rewritten = rewrite(program, machine, live, placed)
+    live_units = unique(program.unit_of(np.flatnonzero(live))).tolist()
+    real = [n for n in live_units if program.units[n].index >= 0]
+    features = reduce(int.__and__, (_native(program.units[n]).features for n in real), -1)
+    features = features if real else 0
+    listed = _listed(program, live, placed, real, features, rewritten)
+
+    sizes = np.array([s.size for s in layout.sections], np.int64)
+    aligns = np.array([s.align for s in layout.sections], np.int64)
+    left_out: tuple[str, ...] = ()
+    if request.strip is Strip.NONE:
+        debug = dbg.collect(program, machine, live, placed)
+        placed = dbg.joined(placed, debug)
+        rewritten = dbg.all_relocations(rewritten, debug.relocations)
+        sizes = np.concatenate([sizes, debug.sizes])
+        aligns = np.concatenate([aligns, debug.align])
+        left_out = debug.left_out
+    sections = _sections(program, placed, sizes, rewritten)
+    used = unique(np.concatenate([rewritten.target[~rewritten.place], _asked(program)]))
+    mode = machine.mode[rewritten.type]
+    exact = rewritten.target[rewritten.place & (mode == Mode.EXACT)]
+    places = unique(np.concatenate([exact, *(p for _, p, _ in listed.values())]))
+    table = symtab.build(program, live, placed, sections, used, places, features, request.strip)
+    extra = [
+        _Extra(name, flags, _numbers(table, where, symbols))
+        for name, (flags, where, symbols) in listed.items()
+    ]
+    asked = directives.merge(
+        [_native(u).directives for u in program.units if u.index >= 0],
+        frozenset(table.defined),
+        frozenset(table.undefined),
+        b"_" if machine.number == coff.I386 else b"",
+    )
+    if asked:
+        extra.append(_Extra(b".drectve", _NOT_LOADED, asked))
+    if request.marker:
+        extra.append(_Extra(MARKER_SECTION, _NOT_LOADED, request.marker))
+    size, chunks = _file(machine, aligns, placed, sections, rewritten, table, extra)
+    return Image(
+        size,
+        chunks,
+        table.defined,
+        table.undefined,
+        _placement(program, live, placed),
+        told.statistics(program, live, _pieces(program), len(table.defined)),
+        _warnings(program, placed, live, left_out),
+    )
+
+
+def _asked(program: Program) -> Int64:
+    """What files name without a relocation, or by `/INCLUDE`, and nobody here defines."""
+    rows = program.relocations
+    chosen = rows[(program.atoms["flags"][rows["atom"]] & AtomFlag.ROOT != 0) & (rows["type"] == 0)]
+    named = [chosen["symbol"].astype(np.int64)]
+    for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
+        named.append(base + _native(unit).asked)
+    found = program.definition[np.concatenate(named)].astype(np.int64)
+    missing: Int64 = found[program.symbols["atom"][found] == Place.UNDEFINED]
+    return missing
+
+
+def _native(unit: Unit) -> CoffUnit:
+    native: CoffUnit = unit.native
+    return native
+
+
+def _listed(
+    program: Program,
+    live: Bool,
+    placed: Placed,
+    units: list[int],
+    features: int,
+    rewritten: Rewritten,
+) -> dict[bytes, tuple[int, Int64, Int64]]:
+    """For each table of symbol numbers: flags, places and program symbols of what lives.
+
+    Tables of control flow guard only hold where all files have them (`features`); without them
+    linkers take every address that is used for a target.
+    """
+    needed = {
+        b".sxdata": coff.FEAT_SAFE_SEH,
+        b".gfids$y": coff.FEAT_GUARD_CF,
+        b".giats$y": coff.FEAT_GUARD_CF,
+        b".gljmp$y": coff.FEAT_GUARD_CF,
+        b".gehcont$y": coff.FEAT_GUARD_EHCONT,
+    }
+    used = np.zeros(len(program.symbols), np.bool_)
+    used[rewritten.target[~rewritten.place]] = True
+    found: dict[bytes, tuple[int, Int64, Int64]] = {}
+    for name in kinds.SYMBOL_TABLES:
+        if not features & needed[name]:
+            continue
+        flags, rows = 0, []
+        for number in units:
+            native = _native(program.units[number])
+            if name in native.tables:
+                flags, symbols = native.tables[name]
+                rows.append(program.definition[program.symbol_base[number] + symbols])
+        if not rows:
+            continue
+        symbols = np.concatenate(rows).astype(np.int64)
+        atom = program.symbols["atom"][symbols]
+        at = np.where(atom >= 0, atom, 0)
+        here = (atom >= 0) & live[at] & (placed.section[at] >= 0)
+        local = here & ~placed.kept[symbols]
+        where = (placed.section[at].astype(np.int64) << STEP) + placed.offset[at]
+        where += program.symbols["value"][symbols]
+        named = symbols[(here & placed.kept[symbols]) | ((atom == Place.UNDEFINED) & used[symbols])]
+        found[name] = flags & ~coff.SCN_ALIGN_MASK | 0x300000, unique(where[local]), unique(named)
+    return {n: row for n, row in found.items() if len(row[1]) or len(row[2])}
+
+
+def _numbers(table: symtab.SymbolTable, places: Int64, symbols: Int64) -> bytes:
+    """The contents of a table of symbol numbers."""
+    of_place = table.of_place[np.searchsorted(table.places, places)]
+    rows = np.sort(np.concatenate([of_place, table.of_symbol[symbols]]))
+    return rows.astype("<u4").tobytes()
+
+
+def _sections(
+    program: Program, placed: Placed, sizes: Int64, rewritten: Rewritten
+) -> symtab.OutputSections:
+    count = len(placed.kinds)
+    rooted = np.zeros(count, np.bool_)
+    roots = np.flatnonzero(program.atoms["flags"] & AtomFlag.ROOT != 0)
+    rooted[placed.section[roots[placed.section[roots] >= 0]]] = True
+    selection = np.where(rooted, 0, coff.COMDAT_NODUPLICATES)
+    parent = np.full(count, -1, np.int64)
+    for number, kind in enumerate(placed.kinds):
+        if kind.selection:
+            selection[number] = kind.selection
+        if kind.name == kinds.EH_FRAME or kind.root or kinds.is_initialiser(kind.name):
+            selection[number] = 0
+        if kind.parent >= 0:
+            alone = selection[kind.parent] == 0
+            selection[number] = 0 if alone else coff.COMDAT_ASSOCIATIVE
+            parent[number] = -1 if alone else kind.parent
+    return symtab.OutputSections(
+        [k.name for k in placed.kinds],
+        sizes,
+        np.bincount(rewritten.section, minlength=count).astype(np.int64),
+        selection,
+        parent,
+    )
+
+
+def _file(
+    machine: Machine,
+    align: Int64,
+    placed: Placed,
+    sections: symtab.OutputSections,
+    rewritten: Rewritten,
+    table: symtab.SymbolTable,
+    extra: list[_Extra],
+) -> tuple[int, Iterator[Chunk]]:
+    """The size and the stream of the whole file."""
+    count = len(placed.kinds)
+    total = count + len(extra)
+    big = count > coff.MOST_SECTIONS
+    if big != (total > coff.MOST_SECTIONS):
+        raise LinkError(f"{total} sections are just at the limit of what an object can have")
+    strings = table.strings
+    at = (coff.BIG_HEADER if big else coff.HEADER).size + total * coff.SECTION.itemsize
+    headers = np.zeros(total, coff.SECTION)
+    flags = np.array([k.flags for k in placed.kinds], np.int64)
+    if len(align) and int(align.max()) > coff.MOST_ALIGN:
+        raise LinkError(f"an alignment of {int(align.max())} bytes is more than COFF can say")
+    flags |= (np.log2(np.maximum(align, 1)).astype(np.int64) + 1) << coff.SCN_ALIGN_SHIFT
+    flags[sections.selection != 0] |= coff.SCN_LNK_COMDAT
+    stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0
+    rows, counts = _relocations(machine, rewritten, table, sections.relocations)
+    overflow = counts > sections.relocations
+    flags[overflow] |= coff.SCN_LNK_NRELOC_OVFL
+
+    headers["flags"][:count] = flags
+    headers["size"][:count] = sections.size
+    headers["offset"][:count] = np.where(stored & (sections.size > 0), at + placed.start[:-1], 0)
+    at += len(placed.blob)
+    body: list[Chunk] = [_octets(placed.blob)]
+    first = at + coff.RELOCATION.itemsize * (np.cumsum(counts) - counts)
+    headers["relocations"][:count] = np.where(counts > 0, first, 0)
+    headers["relocation_count"][:count] = np.minimum(counts, coff.MOST_RELOCATIONS)
+    body.append(_octets(rows))
+    at += rows.nbytes
+    for number, one in enumerate(extra, start=count):
+        headers["size"][number] = len(one.contents)
+        headers["offset"][number] = at
+        headers["flags"][number] = one.flags
+        body.append(one.contents)
+        at += len(one.contents)
+    names = [k.name for k in placed.kinds] + [e.name for e in extra]
+    headers["name"], more = _section_names(names, len(strings))
+    strings += more
+    if at >= 1 << 32:
+        raise LinkError("the object would be larger than 4 GiB, which COFF cannot say")
+    body += [_octets(r) for r in table.records]
+    body += [len(strings).to_bytes(4, "little"), strings[4:]]
+    if big:
+        head = coff.BIG_HEADER.pack(
+            0, 0xFFFF, 2, machine.number, 0, coff.BIG_CLASS, 0, 0, 0, 0, total, at, table.count
+        )
+    else:
+        head = coff.HEADER.pack(machine.number, total, 0, at, table.count, 0, 0)
+    size = at + sum(r.nbytes for r in table.records) + len(strings)
+    return size, iter([head, headers.tobytes(), *body])
+
+
+def _octets(array: Array) -> memoryview:
+    return memoryview(array.view(np.uint8).data) if len(array) else memoryview(b"")
+
+
+def _section_names(names: list[bytes], strings: int) -> tuple[Array, bytes]:
+    """(name fields of the headers, what has to follow the string table of `strings` bytes)."""
+    more = b""
+    known: dict[bytes, bytes] = {}
+    fields = []
+    for name in names:
+        if len(name) > 8 and name not in known:
+            where = strings + len(more)
+            if where > 9_999_999:
+                raise LinkError("the symbol names are too long for the names of sections")
+            known[name] = b"/%d" % where
+            more += name + b"\0"
+        fields.append(known.get(name, name))
+    return np.array(fields or [b""], "S8")[: len(names)], more
+
+
+def _relocations(
+    machine: Machine, rewritten: Rewritten, table: symtab.SymbolTable, counts: Int64
+) -> tuple[Array, Int64]:
+    """(records of all sections, their number for each section).
+
+    Where there are more than a header can say, one more goes first and holds the number.
+    """
+    rows = np.zeros(len(rewritten.section), coff.RELOCATION)
+    rows["address"] = rewritten.offset
+    rows["type"] = rewritten.type
+    target, at_place = rewritten.target, rewritten.place
+    exact = at_place & (machine.mode[rewritten.type] == Mode.EXACT)
+    whole = at_place & ~exact
+    index = np.zeros(len(rows), np.int64)
+    index[~at_place] = table.of_symbol[target[~at_place]]
+    index[whole] = table.of_section[target[whole] >> STEP]
+    if exact.any():
+        index[exact] = table.of_place[np.searchsorted(table.places, target[exact])]
+    if (index < 0).any():
+        raise AssertionError("a relocation has no symbol")
+    rows["symbol"] = index
+    overflow = np.flatnonzero(counts >= coff.MOST_RELOCATIONS)
+    counts = counts.copy()
+    if len(overflow):
+        starts = np.cumsum(counts) - counts
+        more = np.zeros(len(overflow), coff.RELOCATION)
+        more["address"] = counts[overflow] + 1
+        rows = np.insert(rows, starts[overflow], more)
+        counts[overflow] += 1
+    return rows, counts
+
+
+def _pieces(program: Program) -> Bool:
+    """bool for each atom: whether it is a section, not an entry of one."""
+    found: Bool = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) & (
+        program.atoms["section"] >= 0
+    )
+    return found
+
+
+def _placement(program: Program, live: Bool, placed: Placed) -> Array:
+    atoms = np.flatnonzero(live & (program.atoms["section"] >= 0) & (placed.section >= 0))
+    return told.placement(program, atoms, placed.section, placed.offset, first_section=1)
+
+
+# Microsoft's and the Itanium ABI's names of type information and of inline statics
+_CXX_IDENTITY = (b"??_R", b"_ZTI", b"_ZTS", b"_ZGV", b"_ZZ", b"__ZTI", b"__ZTS", b"__ZGV", b"__ZZ")
+
+
+def _warnings(
+    program: Program, placed: Placed, live: Bool, left_out: tuple[str, ...]
+) -> tuple[str, ...]:
+    warnings = []
+    if left_out:
+        shown = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
+        warnings.append(
+            f"CodeView debug information is left out (of {shown}): its type indices hold for one "
+            "object file only"
+        )
+    found = []
+    symbols = program.symbols
+    for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
+        for n, name in enumerate(unit.names, start=base + unit.first_global):
+            if name.startswith(_CXX_IDENTITY) and program.definition[n] == n:
+                atom = symbols["atom"][n]
+                if atom >= 0 and live[atom] and not placed.kept[n]:
+                    found.append(name.decode(errors="replace"))
+    if found:
+        shown = ", ".join(sorted(found)[:3])
+        warnings.append(
+            f"{len(found)} C++ symbols with an identity across libraries become local "
+            f"({shown}{', …' if len(found) > 3 else ''}): inline statics and type information are "
+            "not shared with other libraries; `--keep` keeps such symbols"
+        )
+    return tuple(warnings)
+
+
+__all__ = ["MARKER_SECTION", "write"]

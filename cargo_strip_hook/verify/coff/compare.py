@@ -1,0 +1,372 @@
+"""Compares pieces with where they came from: each byte, relocation and entry of .pdata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from cargo_strip_hook.verify.coff.machine import POINTER, UNWOUND, addends
+from cargo_strip_hook.verify.coff.places import (
+    NAME,
+    NOWHERE,
+    PLACE,
+    STEP,
+    VALUE,
+    Definitions,
+    Meaning,
+    Pair,
+    fallback,
+    meanings,
+    shown,
+)
+from cargo_strip_hook.verify.coff.read import ABSOLUTE, BSS, I386, Array, Object
+
+_FILL = np.frombuffer(b"\x00\x90\xcc", np.uint8)
+_IMPORT = b"__imp_"
+_POINTER_MASK = (np.uint64(0xFFFF_FFFF), np.uint64(0xFFFF_FFFF_FFFF_FFFF))
+_APART = frozenset(
+    b".drectve .cargo-strip-hook .sxdata .gfids$y .giats$y .gljmp$y .gehcont$y".split()
+)
+
+
+@dataclass
+class References:
+    """Fields that refer to something: where they are in the result, and what they mean there."""
+
+    place: Array
+    type: Array
+    kind: Array
+    base: Array
+    addend: Array
+
+    @property
+    def target(self) -> Array:
+        return self.base + self.addend
+
+
+@dataclass
+class Made:
+    """What no piece of the original holds: place and size of commons and of import pointers."""
+
+    common: dict[int, int]  # number of the name -> place
+    pointer: dict[int, int]
+
+
+def compare(pair: Pair, found: Definitions) -> tuple[int, int, int]:
+    """All pieces. Returns (bytes, relocations, relocations that were settled)."""
+    after = pair.after
+    own = np.array([not _is_apart(name) for name in after.names])
+    result = _references_after(pair, after.relocations[own[after.relocations["section"]]])
+    order = np.argsort(result.place, kind="stable")
+    for name in ("place", "type", "kind", "base", "addend"):
+        setattr(result, name, getattr(result, name)[order])
+    twice = result.place[1:] == result.place[:-1]
+    if twice.any():
+        where = pair.where(int(result.place[1:][twice][0]))
+        pair.findings.add("relocation", f"two at {where}")
+    copy, wide = after.raw.copy(), after.machine != I386
+    used = np.zeros(len(result.place), np.bool_)
+    made = Made({}, {})
+    parts: list[Array] = []
+    count = settled = 0
+    for m in range(len(pair.objects)):
+        wanted, masks, raw = _references_before(pair, found, m)
+        i = np.searchsorted(result.place, wanted.place)
+        near = np.minimum(i, max(len(result.place) - 1, 0))
+        there = np.zeros(len(i), np.bool_)
+        if len(result.place):
+            there = (i < len(result.place)) & (result.place[near] == wanted.place)
+        used[near[there]] = True
+        _check_kept(pair, found, made, _take(wanted, there), _take(result, near[there]))
+        _check_settled(pair, found, _take(wanted, ~there))
+        _clear(copy, _file_places(after, wanted.place), masks)
+        count, settled = count + len(i), settled + int((~there).sum())
+        parts.append(raw)
+    _check_made(pair, found, made, result, used)
+    pointers = np.array(list(made.pointer.values()), np.int64)
+    _clear(copy, _file_places(after, pointers), np.full(len(pointers), _POINTER_MASK[wide]))
+    return _check_bytes(pair, copy, parts), count, settled
+
+
+def _is_apart(name: bytes) -> bool:
+    """Whether a section holds no pieces: debug information, directives and tables of symbols."""
+    return name.startswith(b".debug") or name in _APART
+
+
+def _take(references: References, which: Array) -> References:
+    return References(
+        references.place[which],
+        references.type[which],
+        references.kind[which],
+        references.base[which],
+        references.addend[which],
+    )
+
+
+def _file_places(o: Object, places: Array) -> Array:
+    section = places >> STEP
+    return np.asarray(o.sections["offset"][section] + (places & ((1 << STEP) - 1)))
+
+
+def _clear(raw: Array, at: Array, masks: Array) -> None:
+    """Zero the bits of `masks` (eight bytes each) at places in a file."""
+    width = np.where(masks >> np.uint64(32), 8, np.where(masks >> np.uint64(16), 4, 2))
+    for size in (2, 4, 8):
+        mine = np.flatnonzero((width == size) & (masks != 0))
+        octets = (masks[mine, None] >> (8 * np.arange(size, dtype=np.uint64))).astype(np.uint8)
+        raw[at[mine, None] + np.arange(size)] &= ~octets
+
+
+def _references_after(pair: Pair, relocations: Array) -> References:
+    o, ext = pair.after, pair.result
+    section = o.symbols["section"].astype(np.int64)
+    value = o.symbols["value"].astype(np.int64)
+    kind = np.where(section > 0, PLACE, np.where(section == ABSOLUTE, VALUE, NOWHERE))
+    base = np.where(section > 0, (section << STEP) + value, value)
+    loose = ext.index[~ext.defined]
+    kind[loose], base[loose] = NAME, ext.name[~ext.defined]
+    number, _, _ = addends(o.machine, relocations["type"], relocations["field"])
+    place = (relocations["section"].astype(np.int64) << STEP) + relocations["offset"]
+    symbol = relocations["symbol"]
+    return References(place, relocations["type"], kind[symbol], base[symbol], number)
+
+
+def _references_before(
+    pair: Pair, found: Definitions, member: int
+) -> tuple[References, Array, Array]:
+    """(the relocations of the placed pieces, their masks, the file with the masked bits zero)."""
+    o = pair.objects[member]
+    relocations = o.relocations
+    place = pair.find(member, relocations["section"], relocations["offset"])
+    here = (place >= 0) & (relocations["type"] != 0)
+    relocations, place = relocations[here], place[here]
+    number, masks, _ = addends(o.machine, relocations["type"], relocations["field"])
+    for i in np.flatnonzero(masks == 0)[:1].tolist():
+        kind = int(relocations["type"][i])
+        pair.findings.add("relocation", f"type {kind} at {pair.where(int(place[i]))} is not known")
+    meaning: Meaning = meanings(pair, found, member)
+    symbol = relocations["symbol"]
+    raw = o.raw.copy()
+    at = o.sections["offset"][relocations["section"]] + relocations["offset"]
+    _clear(raw, at, masks)
+    wanted = References(
+        place, relocations["type"], meaning.kind[symbol], meaning.base[symbol], number
+    )
+    return wanted, masks, raw
+
+
+def _tell(pair: Pair, places: Array, what: str) -> None:
+    for place in places[:4].tolist():
+        pair.findings.add("relocation", f"at {pair.where(place)} {what}")
+    pair.findings.more("relocation", len(places) - 4)
+
+
+def _check_kept(
+    pair: Pair, found: Definitions, made: Made, wanted: References, result: References
+) -> None:
+    """Fields that have a relocation on both sides."""
+    place = wanted.place
+    _tell(pair, place[wanted.type != result.type], "has another type than in the original")
+    _tell(pair, place[wanted.kind == NOWHERE], "refers to what is not in the result")
+    same = (wanted.kind == result.kind) & (wanted.kind != NOWHERE)
+    # only places and values may be split into a symbol and an addend in another way
+    split = np.where(
+        wanted.kind == NAME,
+        (wanted.base == result.base) & (wanted.addend == result.addend),
+        wanted.target == result.target,
+    )
+    for i in np.flatnonzero(~(same & split) & (wanted.kind != NOWHERE)).tolist():
+        one = _take(wanted, np.array([i])), _take(result, np.array([i]))
+        if wanted.kind[i] != NAME or not _as_made(pair, found, made, *one):
+            _tell(pair, place[[i]], "refers to another place than in the original")
+
+
+def _as_made(
+    pair: Pair, found: Definitions, made: Made, wanted: References, result: References
+) -> bool:
+    """Whether a reference to a name nothing defines may mean what it does in the result."""
+    name, addend = int(wanted.base[0]), int(wanted.addend[0])
+    kind, target = int(result.kind[0]), int(result.target[0]) - addend
+    if name in found.common and kind == PLACE:
+        return made.common.setdefault(name, target) == target
+    text = pair.names.text[name]
+    if text.startswith(_IMPORT) and kind == PLACE:
+        return made.pointer.setdefault(name, target) == target
+    if name in found.fallback:
+        other, base = fallback(pair, found, name)
+        same_name = kind == NAME and int(result.base[0]) == base
+        return other == kind and (same_name if kind == NAME else target == base)
+    return False
+
+
+def _check_settled(pair: Pair, found: Definitions, wanted: References) -> None:
+    """Fields without a relocation in the result: distances within a section, and constants."""
+    after = pair.after
+    at = _file_places(after, wanted.place)
+    fields = np.ascontiguousarray(after.raw[at[:, None] + np.arange(8)]).view("<u8").ravel()
+    value, _, behind = addends(after.machine, wanted.type, fields)
+    kind, base = wanted.kind.copy(), wanted.base.copy()
+    for i in np.flatnonzero(kind == NAME).tolist():
+        if int(base[i]) in found.fallback:
+            kind[i], base[i] = fallback(pair, found, int(base[i]))
+    target = base + wanted.addend
+    near = (kind == PLACE) & (behind >= 0) & (base >> STEP == wanted.place >> STEP)
+    near &= value == target - wanted.place - behind
+    constant = (kind == VALUE) & (behind < 0) & (value == target)
+    _tell(pair, wanted.place[~near & ~constant], "was settled wrongly or lost its relocation")
+
+
+def _check_made(
+    pair: Pair, found: Definitions, made: Made, result: References, used: Array
+) -> None:
+    """Commons have room that nothing else uses; import pointers point where the name is."""
+    rows, findings = pair.rows, pair.findings
+    spans = [(int(p), int(s), False) for p, s in zip(pair.place, rows["size"], strict=True) if s]
+    for name, place in made.common.items():
+        section = place >> STEP
+        flags = int(pair.after.sections["flags"][section])
+        room = int(pair.after.sections["size"][section]) - (place & ((1 << STEP) - 1))
+        if not flags & BSS or room < found.common[name]:
+            findings.add("relocation", f"{shown(pair.names.text[name])} has no room")
+        spans.append((place, found.common[name], True))
+    width = 4 if POINTER[pair.after.machine] == 6 else 8
+    for name, place in made.pointer.items():
+        text = pair.names.text[name]
+        wanted = pair.names.number.get(text[len(_IMPORT) :], -1)
+        i = int(np.searchsorted(result.place, place))
+        ok = i < len(result.place) and result.place[i] == place and not used[i] and wanted >= 0
+        if ok:
+            used[i] = True
+            ok = result.type[i] == POINTER[pair.after.machine] and result.kind[i] == PLACE
+            ok &= int(result.target[i]) == int(found.place[wanted]) >= 0
+        if not ok:
+            findings.add("relocation", f"{shown(text)} does not point to what it should")
+        spans.append((place, width, True))
+    spans.sort()
+    for (start, size, mine), (other, _, others) in pairwise(spans):
+        if start + size > other and (mine or others):
+            findings.add("placement", f"two pieces overlap at {pair.where(other)}")
+    _tell(pair, result.place[~used], "is not in the original")
+
+
+def _check_bytes(pair: Pair, after: Array, members: list[Array]) -> int:
+    """All bytes but those that relocations decide; what lies between pieces is filling."""
+    rows, o = pair.rows, pair.after
+    left = np.ones(len(after), np.bool_)
+    out = memoryview(after.tobytes())
+    views = [memoryview(m.tobytes()) for m in members]
+    compared = 0
+    for m, place, row in zip(
+        pair.position.tolist(), pair.place.tolist(), rows.tolist(), strict=True
+    ):
+        _, number, offset, size, out_number, out_offset = row
+        home, mine = o.sections[out_number], pair.objects[m].sections[number]
+        start = int(home["offset"]) + out_offset
+        if int(home["flags"]) & BSS:
+            if not int(mine["flags"]) & BSS:
+                pair.findings.add("contents", f"at {pair.where(place)} are not there")
+            continue
+        there = out[start : start + size]
+        left[start : start + size] = False
+        if int(mine["flags"]) & BSS:
+            same = not any(there)
+        else:
+            begin = int(mine["offset"]) + offset
+            same = there == views[m][begin : begin + size]
+        if not same:
+            pair.findings.add("contents", f"at {pair.where(place)} differ from the original")
+        compared += size
+    for number in range(1, len(o.names)):
+        home = o.sections[number]
+        if int(home["flags"]) & BSS or _is_apart(o.names[number]):
+            continue
+        start, stop = int(home["offset"]), int(home["offset"]) + int(home["size"])
+        extra = after[start:stop][left[start:stop]]
+        if not np.isin(extra, _FILL).all():
+            where = pair.where(number << STEP)
+            pair.findings.add("contents", f"of {where} are more than its pieces")
+    return compared
+
+
+def check_unwinding(pair: Pair) -> int:
+    """Each function that is in the result has its entries of .pdata there, in order."""
+    size = UNWOUND.get(pair.after.machine)
+    if size is None:
+        return 0
+    for m, o in enumerate(pair.objects):
+        tables = [s for s in range(1, len(o.names)) if o.bare(s) == b".pdata"]
+        rows = o.relocations[np.isin(o.relocations["section"], tables)]
+        starts = rows[rows["offset"] % size == 0]
+        symbol = starts["symbol"]
+        place = pair.find(
+            m,
+            o.symbols["section"][symbol],
+            o.symbols["value"][symbol] + (starts["field"] & 0xFFFF_FFFF).astype(np.int64),
+        )
+        live = (place >= 0) & (o.symbols["section"][symbol] > 0)
+        entry = pair.find(m, starts["section"], starts["offset"])
+        for p in place[live & (entry < 0)][:4].tolist():
+            pair.findings.add("unwind", f"the function at {pair.where(p)} has lost its entry")
+        pair.findings.more("unwind", int((live & (entry < 0)).sum()) - 4)
+    return _check_tables(pair, size)
+
+
+def _check_tables(pair: Pair, size: int) -> int:
+    """The result's own tables: as many entries as were placed, sorted by the function."""
+    after = pair.after
+    tables = [s for s in range(1, len(after.names)) if after.bare(s) == b".pdata"]
+    everything = _references_after(pair, after.relocations)
+    section = everything.place >> STEP
+    starts = np.isin(section, tables) & ((everything.place & ((1 << STEP) - 1)) % size == 0)
+    place, target, kind = (
+        everything.place[starts],
+        everything.target[starts],
+        everything.kind[starts],
+    )
+    order = np.argsort(place, kind="stable")
+    place, target, kind = place[order], target[order], kind[order]
+    entries = int(after.sections["size"][tables].sum()) // size
+    if entries != len(place) or (kind != PLACE).any():
+        pair.findings.add("unwind", "an entry of .pdata is for no function of the library")
+        return entries
+    # GNU ld keeps the order of a table; lld sorts the whole
+    same = (place[1:] >> STEP == place[:-1] >> STEP) & (target[1:] >> STEP == target[:-1] >> STEP)
+    for i in np.flatnonzero(same & (target[1:] <= target[:-1]))[:4].tolist():
+        pair.findings.add("unwind", f"the entry at {pair.where(int(place[i + 1]))} is out of order")
+    return entries
+
+
+def check_weak(pair: Pair, found: Definitions) -> None:
+    """Weak externals that are left have the default they had."""
+    o, ext = pair.after, pair.result
+    for symbol, name, default in zip(
+        ext.index[ext.weak].tolist(), ext.name[ext.weak].tolist(), ext.fallback, strict=True
+    ):
+        text = shown(pair.names.text[name])
+        if name not in found.fallback or name >= len(found.place) or found.place[name] >= 0:
+            pair.findings.add("weak external", f"{text} was none before")
+            continue
+        if default >= len(o.symbols) or o.auxiliary[default]:
+            pair.findings.add("weak external", f"{text} has no default")
+            continue
+        member, _ = found.fallback[name]
+        aux_before = pair.objects[member].auxiliary_of(_symbol(pair, member, name))[4:8]
+        if o.auxiliary_of(symbol)[4:8] != aux_before:
+            pair.findings.add("weak external", f"{text} is searched for in another way")
+        kind, base = fallback(pair, found, name)
+        section, value = int(o.symbols["section"][default]), int(o.symbols["value"][default])
+        if section > 0:
+            good = kind == PLACE and base == (section << STEP) + value
+        elif section == ABSOLUTE:
+            good = kind == VALUE and base == value
+        else:
+            good = kind == NAME and pair.names.text[base] == o.name(default)
+        if not good:
+            pair.findings.add("weak external", f"{text} has another default")
+
+
+def _symbol(pair: Pair, member: int, name: int) -> int:
+    ext = pair.before[member]
+    return int(ext.index[(ext.name == name) & ext.weak][0])

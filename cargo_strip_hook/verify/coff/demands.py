@@ -1,0 +1,330 @@
+"""What the object keeps of its members besides their pieces: names, directives, order, tables.
+
+Sources: Microsoft PE/COFF specification, "The .drectve Section", "The .sxdata Section", "Import
+Library Format"; Microsoft's C runtime for the order of `.CRT$X*`; LLVM's `COFFImportFile.cpp`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+import numpy as np
+
+from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.coff.places import (
+    NAME,
+    PLACE,
+    STEP,
+    Definitions,
+    Pair,
+    meanings,
+    shown,
+)
+from cargo_strip_hook.verify.coff.read import (
+    COMDAT,
+    EXTERNAL,
+    I386,
+    NODUPLICATES,
+    STATIC,
+    Damaged,
+    Object,
+    read,
+)
+from cargo_strip_hook.verify.index import Listing
+
+# sections that are merged whatever follows the dollar
+_PLAIN = frozenset(
+    b".text .rdata .data .bss .xdata .pdata .eh_frame .gcc_except_table .debug .idata".split()
+)
+_NAMING = (b"export:", b"exclude-symbols:", b"aligncomm:")
+_ROOTS = (b".CRT$X", b".ctors", b".dtors")
+_PART = (b".text", b".rdata", b".data", b".bss", b".xdata", b".pdata", b".eh_frame")
+
+
+def encoded(names: Iterable[str]) -> set[bytes]:
+    return {n.encode("utf-8", "surrogateescape") for n in names}
+
+
+def check_exports(pair: Pair, found: Definitions) -> set[bytes]:
+    """Exactly the exports are external; the names that are."""
+    o, ext, claim = pair.after, pair.result, pair.claim
+    visible = ext.index[ext.defined | ext.common].tolist()
+    names = [o.name(i) for i in visible]
+    wanted = encoded(claim.exports)
+    if len(set(names)) != len(names):
+        pair.findings.add("exports", "a name is defined twice")
+    for name in sorted(wanted - set(names)):
+        pair.findings.add("missing export", shown(name))
+    for name in sorted(set(names) - wanted):
+        pair.findings.add("leaked symbol", shown(name))
+    for i, name in zip(visible, names, strict=True):
+        number = pair.names.number[name]
+        section, value = int(o.symbols["section"][i]), int(o.symbols["value"][i])
+        place = int(found.place[number]) if number < len(found.place) else -1
+        if section > 0 and place >= 0 and place != (section << STEP) + value:
+            pair.findings.add("exports", f"{shown(name)} is at another place")
+        elif section > 0 and place < 0 and not _stands_for(pair, found, number, section, value):
+            pair.findings.add("exports", f"{shown(name)} is no definition of the original's")
+        elif section <= 0 and section != 0 and found.value.get(number) != value:
+            pair.findings.add("exports", f"{shown(name)} has another value")
+        elif section == 0 and found.common.get(number) != value:
+            pair.findings.add("exports", f"the common {shown(name)} has another size")
+    _check_replaceable(pair, wanted)
+    return set(names)
+
+
+def _stands_for(pair: Pair, found: Definitions, name: int, section: int, value: int) -> bool:
+    """Whether an export is a weak name for what is there, or a common that got room."""
+    from cargo_strip_hook.verify.coff.places import fallback
+
+    if name in found.fallback:
+        return fallback(pair, found, name) == (PLACE, (section << STEP) + value)
+    return name in found.common
+
+
+def _check_replaceable(pair: Pair, exports: set[bytes]) -> None:
+    """An exported COMDAT that linkers choose among others has the selection it had."""
+    before: dict[bytes, set[int]] = {}
+    for o in pair.objects:
+        for selection, _, leader in o.selections.values():
+            if leader >= 0 and o.symbols["class"][leader] == EXTERNAL:
+                name = o.name(leader)
+                if name in exports:
+                    before.setdefault(name, set()).add(selection)
+    for section, (selection, _, leader) in pair.after.selections.items():
+        if leader < 0 or pair.after.symbols["class"][leader] != EXTERNAL:
+            continue
+        name = pair.after.name(leader)
+        allowed = before.get(name, {NODUPLICATES})
+        if selection not in allowed | {NODUPLICATES} or (
+            selection == NODUPLICATES and not allowed & {NODUPLICATES}
+        ):
+            where = f"{shown(name)} in section {section}"
+            pair.findings.add("COMDAT", f"{where} has another selection than in the original")
+
+
+def check_undefined(
+    pair: Pair, found: Definitions, index: dict[bytes, int], companions: set[bytes]
+) -> set[bytes]:
+    """The names that the consumer supplies: only what the members left undefined as well."""
+    result = pair.result
+    names = {pair.names.text[n] for n in result.name[result.undefined].tolist()}
+    weak = {pair.names.text[n] for n in result.name[result.weak].tolist()}
+    before = {pair.names.text[n] for ext in pair.before for n in ext.name[ext.undefined].tolist()}
+    inside = {pair.names.text[n] for n in found.defined}
+    # an index lists weak externals, which define nothing
+    defined = inside | {n for n in names & index.keys() if n not in weak or n not in before}
+    allowed = encoded(pair.claim.allowed_extra) | companions
+    for name in sorted(names - before):
+        pair.findings.add("undefined symbol", f"{shown(name)} was not undefined before")
+    for name in sorted(names & defined - allowed):
+        pair.findings.add("undefined symbol", f"{shown(name)} is defined by the original")
+    return names
+
+
+def check_directives(pair: Pair) -> None:
+    """What `.drectve` tells linkers is what the members told them."""
+    after = set(_directives(pair.after))
+    before = {d for o in pair.objects for d in _directives(o)}
+    exports = encoded(pair.claim.exports)
+    for one in sorted(after - before):
+        if not _about(one) <= exports or not _about(one):
+            pair.findings.add("directives", f"{shown(one)} was none before")
+    for one in sorted(before - after):
+        if one.lower().startswith((b"/defaultlib:", b"/disallowlib:", b"-defaultlib:")):
+            pair.findings.add("directives", f"{shown(one)} is lost")
+    for one in sorted(after):
+        key = one[1:].lower()
+        if key.startswith(_NAMING) and not _about(one) <= exports:
+            pair.findings.add("directives", f"{shown(one)} names what is no export")
+
+
+def _about(directive: bytes) -> set[bytes]:
+    """The names that a directive is about."""
+    names = directive.partition(b":")[2].split(b",")
+    found = set()
+    if directive[1:].lower().startswith((b"export:", b"aligncomm:")):
+        names = names[:1]
+    for name in names:
+        plain = name.strip(b'"').partition(b"=")[0]
+        found |= {plain} if plain else set()
+    # MinGW's directives leave out i686's underscore
+    return found
+
+
+def _directives(o: Object) -> list[bytes]:
+    words: list[bytes] = []
+    for number in range(1, len(o.names)):
+        if o.names[number] != b".drectve":
+            continue
+        text = o.contents(number).lstrip(b"\xef\xbb\xbf").replace(b"\0", b" ")
+        word, quoted = b"", False
+        for part in text.split(b'"'):
+            if quoted:
+                word += b'"' + part + b'"'
+            else:
+                first, *rest = part.split(b" ")
+                word += first
+                for following in rest:
+                    words.append(word)
+                    word = following
+            quoted = not quoted
+        words.append(word)
+    return [w for w in words if w]
+
+
+def check_order(pair: Pair) -> None:
+    """Initialisers and other grouped sections: all are there, in the order of their suffixes."""
+    rows, findings = pair.rows, pair.findings
+    placed: dict[bytes, list[tuple[int, bytes, int]]] = {}
+    there = {(p, r) for p, r in zip(pair.position.tolist(), rows["section"].tolist(), strict=True)}
+    for m, o in enumerate(pair.objects):
+        for number in range(1, len(o.names)):
+            name, flags = o.names[number], int(o.sections["flags"][number])
+            root = name.startswith(_ROOTS) and o.sections["size"][number] and not flags & COMDAT
+            if root and (m, number) not in there:
+                findings.add("initialisers", f"{shown(name)} of {pair.titles[m]} is lost")
+    for position, place, row in zip(
+        pair.position.tolist(), pair.place.tolist(), rows.tolist(), strict=True
+    ):
+        name = pair.objects[position].names[row[1]]
+        home = pair.after.names[row[4]]
+        base, dollar, suffix = name.partition(b"$")
+        if base in _PLAIN or any(base.startswith(p + b".") for p in _PART):
+            if home.partition(b"$")[0] not in (base, *_PART):
+                findings.add("section", f"{shown(name)} went to {shown(home)}")
+        elif home == name:
+            continue
+        elif dollar and home == base and not base.startswith((b".CRT", b".tls")):
+            placed.setdefault(base, []).append((place, suffix, row[3]))
+        else:
+            findings.add("section", f"{shown(name)} went to {shown(home)}")
+    for base, pieces in placed.items():
+        pieces.sort()
+        suffixes = [suffix for _, suffix, _ in pieces]
+        homes = {place >> STEP for place, _, _ in pieces}
+        if suffixes != sorted(suffixes) or len(homes) > 1:
+            findings.add("section", f"the parts of {shown(base)} are not in order")
+
+
+def check_handlers(pair: Pair, found: Definitions) -> None:
+    """On i686: the handlers that SafeSEH allows (`.sxdata`), and what `@feat.00` says."""
+    if pair.after.machine != I386:
+        return
+    wanted: set[tuple[int, int]] = set()
+    features = 0xFFFF_FFFF
+    for m, o in enumerate(pair.objects):
+        features &= _features(o)
+        symbols = _handlers(o)
+        if not symbols:
+            continue
+        meaning = meanings(pair, found, m)
+        for symbol in symbols:
+            if meaning.kind[symbol] in (PLACE, NAME):
+                wanted.add((int(meaning.kind[symbol]), int(meaning.base[symbol])))
+    has: set[tuple[int, int]] = set()
+    o = pair.after
+    for symbol in _handlers(o):
+        section = int(o.symbols["section"][symbol])
+        if section > 0:
+            has.add((PLACE, (section << STEP) + int(o.symbols["value"][symbol])))
+        else:
+            has.add((NAME, pair.names.of(o.name(symbol))))
+    # a name that no live piece uses need not be there
+    undefined = set(pair.result.name[pair.result.undefined].tolist())
+    wanted = {(k, b) for k, b in wanted if k == PLACE or b in undefined}
+    if wanted != has:
+        pair.findings.add("handlers", f"{len(wanted - has)} are lost, {len(has - wanted)} are new")
+    if _features(o) != features:
+        pair.findings.add("handlers", f"@feat.00 is {_features(o):#x} instead of {features:#x}")
+
+
+def _features(o: Object) -> int:
+    absolute = (o.symbols["section"] == -1) & (o.symbols["class"] == STATIC) & ~o.auxiliary
+    for i in np.flatnonzero(absolute).tolist():
+        if o.name(i) == b"@feat.00":
+            return int(o.symbols["value"][i])
+    return 0
+
+
+def _handlers(o: Object) -> list[int]:
+    """The symbols in `.sxdata`. Raises `Damaged`."""
+    found: list[int] = []
+    for number in range(1, len(o.names)):
+        if o.names[number] == b".sxdata":
+            text = o.contents(number)
+            found += struct.unpack(f"<{len(text) // 4}I", text[: len(text) & ~3])
+    if any(s >= len(o.symbols) or o.auxiliary[s] for s in found):
+        raise Damaged(".sxdata names no symbol")
+    return found
+
+
+def check_tables(o: Object, findings: Findings) -> None:
+    """Tables of symbol numbers name symbols."""
+    for number in range(1, len(o.names)):
+        if o.names[number] in (b".gfids$y", b".giats$y", b".gljmp$y", b".gehcont$y", b".sxdata"):
+            text = o.contents(number)
+            symbols = np.frombuffer(text[: len(text) & ~3], "<u4")
+            if (symbols >= len(o.symbols)).any() or o.auxiliary[symbols].any():
+                findings.add("structure", f"{shown(o.names[number])} names no symbol")
+
+
+def companion_names(original: Archive, claim: Claim) -> list[tuple[bytes, ...]]:
+    """What each member that follows the object defines."""
+    found: list[tuple[bytes, ...]] = []
+    for number in claim.companions:
+        if not 0 <= number < len(original.members):
+            found.append(())
+            continue
+        data = original.data(original.members[number])
+        found.append(_short(bytes(data)) if _is_short(data) else _long(data))
+    return found
+
+
+def _is_short(data: memoryview) -> bool:
+    return bytes(data[:6]) == b"\0\0\xff\xff\0\0"
+
+
+def _short(data: bytes) -> tuple[bytes, ...]:
+    (kind,) = struct.unpack_from("<H", data, 18)
+    name = data[20:].split(b"\0", 1)[0]
+    return (b"__imp_" + name,) if kind & 3 else (b"__imp_" + name, name)
+
+
+def _long(data: memoryview) -> tuple[bytes, ...]:
+    o = read(data)
+    defined = (o.symbols["class"] == EXTERNAL) & ~o.auxiliary
+    defined &= (o.symbols["section"] != 0) | (o.symbols["value"] > 0)
+    return tuple(o.name(i) for i in np.flatnonzero(defined).tolist())
+
+
+def check_index(
+    listing: Listing, claim: Claim, companions: list[tuple[bytes, ...]], findings: Findings
+) -> None:
+    """The archive's index has each export and what the other members define, by their owner.
+
+    A library for Microsoft's linker has it twice, the second time sorted.
+    """
+    starts = [start for start, _, _ in listing.members]
+    wanted = {(name, starts[0]) for name in encoded(claim.exports)}
+    for start, names in zip(starts[1:], companions, strict=True):
+        wanted |= {(name, start) for name in names}
+    first = {name for name, _ in wanted}
+    if listing.index is None:
+        findings.add("the archive's index", "is missing")
+        return
+    tables = [("", listing.index)]
+    if claim.target.archive_dialect == "coff":
+        if listing.second is None:
+            findings.add("the archive's index", "has no second linker member")
+        else:
+            tables.append(("'s second table", listing.second))
+            order = [name for name, _ in listing.second]
+            if order != sorted(order):
+                findings.add("the archive's index", "'s second table is not sorted")
+    for which, table in tables:
+        entries = set(table)
+        if {name for name, _ in entries} != first or not entries <= wanted:
+            findings.add(f"the archive's index{which}", "does not list each name by its member")

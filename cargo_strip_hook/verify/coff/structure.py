@@ -1,0 +1,196 @@
+"""What linkers demand of a COFF object; nothing of the original is needed.
+
+Sources: Microsoft PE/COFF specification, "Section Flags", "Auxiliary Format 5: Section
+Definitions", "COMDAT Sections"; bfd/cofflink.c and ld's PE emulation for what GNU ld does with
+COMDATs: it knows them by the names of their sections.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.coff.places import shown
+from cargo_strip_hook.verify.coff.read import (
+    ALIGN,
+    ANY,
+    ASSOCIATIVE,
+    BSS,
+    COMDAT,
+    EXTERNAL,
+    INFO,
+    LABEL,
+    LARGEST,
+    NODUPLICATES,
+    OVERFLOW,
+    REMOVE,
+    STATIC,
+    WEAK,
+    Object,
+)
+
+MARKER = b".cargo-strip-hook"
+_ROOTS = (b".CRT$", b".ctors", b".dtors")
+_DEBUG = (b".debug", b".zdebug")
+
+
+def check_structure(o: Object, claim: Claim, findings: Findings) -> None:
+    """Header, sections, symbols, COMDATs and the marker."""
+    _check_header(o, findings)
+    _check_sections(o, claim, findings)
+    _check_symbols(o, findings)
+    _check_comdats(o, claim, findings)
+    _check_marker(o, claim, findings)
+
+
+def _check_header(o: Object, findings: Findings) -> None:
+    big = o.record == 20
+    time = o.raw[8:12] if big else o.raw[4:8]
+    if time.any():
+        findings.add("structure", "the header tells a time: it would not be the same twice")
+    if not big and (o.raw[16:20]).any():
+        findings.add("structure", "the header has the flags or the size of a program's")
+
+
+def _check_sections(o: Object, claim: Claim, findings: Findings) -> None:
+    sections = o.sections
+    flags, sizes = sections["flags"], sections["size"].astype(np.int64)
+    stored = (flags & BSS == 0) & (sizes > 0)
+    stored[0] = False
+    if (sections["offset"][stored] == 0).any():
+        findings.add("structure", "a section has no contents")
+    zero = flags & BSS != 0
+    if (sections["offset"][zero].any() or sections["count"][zero].any()) and zero.any():
+        findings.add("structure", "a section of zeros has contents or relocations")
+    if sections["memory"][1:].any() or sections["lines"].any() or sections["line_count"].any():
+        findings.add("structure", "a section has an address or line numbers")
+    full = (sections["count"] == 0xFFFF) != (flags & OVERFLOW != 0)
+    if full.any():
+        findings.add("structure", "NRELOC_OVFL does not match the number of relocations")
+    counts = np.bincount(o.relocations["section"], minlength=len(sections)).astype(np.int64)
+    spans = [
+        np.stack([sections["offset"][stored], sections["offset"][stored] + sizes[stored]], 1),
+        np.stack(
+            [
+                sections["relocations"][counts > 0].astype(np.int64),
+                sections["relocations"][counts > 0] + 10 * counts[counts > 0],
+            ],
+            1,
+        ),
+        np.array([[o.table, o.table + o.record * len(o.symbols) + len(o.strings)]]),
+    ]
+    taken = np.concatenate(spans).astype(np.int64)
+    taken = taken[np.argsort(taken[:, 0])]
+    if (taken[:-1, 1] > taken[1:, 0]).any():
+        findings.add("structure", "two parts of the file overlap")
+    key = o.relocations["section"].astype(np.int64) << 40 | o.relocations["offset"]
+    if (key[1:] <= key[:-1]).any():
+        findings.add("structure", "relocations are not sorted, or two are at one place")
+    for number in range(1, len(sections)):
+        name, mine = o.names[number], int(flags[number])
+        if name.startswith(_DEBUG) and claim.strip.value != "none":
+            findings.add("structure", f"{shown(name)} is debug information")
+        if name == b".llvm_addrsig":
+            findings.add("structure", "a table of addresses that matter: it would be wrong")
+        if name.startswith(b"/") or not name:
+            findings.add("structure", "a section has no name")
+        if name.startswith(_ROOTS) and mine & COMDAT and _selection(o, number) != ASSOCIATIVE:
+            findings.add("initialisers", f"{shown(name)} could be dropped by linkers")
+        if (mine & ALIGN) >> 20 > 14:
+            findings.add("structure", f"{shown(name)} has no sensible alignment")
+
+
+def _selection(o: Object, section: int) -> int:
+    return o.selections.get(section, (0, 0, -1))[0]
+
+
+def _check_symbols(o: Object, findings: Findings) -> None:
+    symbols, sections = o.symbols, o.sections
+    own = np.flatnonzero(~o.auxiliary)
+    place = symbols["section"][own]
+    inside = own[place > 0]
+    size = sections["size"][symbols["section"][inside]]
+    for i in inside[symbols["value"][inside] > size][:4].tolist():
+        findings.add("structure", f"{shown(o.name(i))} lies outside of its section")
+    classes = symbols["class"][own]
+    for i in own[~np.isin(classes, (EXTERNAL, STATIC, LABEL, WEAK, 103, 104))][:4].tolist():
+        findings.add("structure", f"{shown(o.name(i))} has the class {symbols['class'][i]}")
+    loose = own[(place == 0) & np.isin(classes, (STATIC, LABEL))]
+    for i in loose[:4].tolist():
+        findings.add("structure", f"{shown(o.name(i))} is static and nowhere")
+    # a section's symbol: of its name, at its start, with its definition behind it
+    starts = (symbols["class"] == STATIC) & (symbols["value"] == 0) & (symbols["aux"] > 0)
+    starts &= ~o.auxiliary & (symbols["section"] > 0)
+    seen: set[int] = set()
+    counts = np.bincount(o.relocations["section"], minlength=len(sections))
+    for i in np.flatnonzero(starts).tolist():
+        number = int(symbols["section"][i])
+        if o.name(i) != o.names[number]:
+            continue
+        aux = o.auxiliary_of(i)
+        length, relocations = int.from_bytes(aux[:4], "little"), int.from_bytes(aux[4:6], "little")
+        name = shown(o.names[number])
+        if number in seen:
+            findings.add("structure", f"{name}[{number}] is defined twice")
+        seen.add(number)
+        if length != sections["size"][number] or relocations != min(counts[number], 0xFFFF):
+            findings.add("structure", f"the definition of {name}[{number}] is of another section")
+    missing = [n for n in range(1, len(sections)) if n not in seen]
+    for number in missing[:4]:
+        if int(sections["flags"][number]) & COMDAT:
+            findings.add("structure", f"{shown(o.names[number])}[{number}] has no definition")
+
+
+def _check_comdats(o: Object, claim: Claim, findings: Findings) -> None:
+    exports = {n.encode("utf-8", "surrogateescape") for n in claim.exports}
+    leaders: set[int] = set()
+    for number in np.flatnonzero(o.sections["flags"] & COMDAT).tolist():
+        selection, other, leader = o.selections.get(number, (0, 0, -1))
+        name = f"{shown(o.names[number])}[{number}]"
+        if not NODUPLICATES <= selection <= LARGEST:
+            findings.add("COMDAT", f"{name} has the selection {selection}")
+            continue
+        if selection == ASSOCIATIVE:
+            _check_associated(o, number, other, name, findings)
+            continue
+        if leader < 0:
+            findings.add("COMDAT", f"{name} has no leader")
+            continue
+        leaders.add(leader)
+        external = int(o.symbols["class"][leader]) == EXTERNAL
+        if not external and selection != NODUPLICATES:
+            findings.add(
+                "COMDAT", f"{name} has a static leader, and another library's could replace it"
+            )
+        if external and o.name(leader) not in exports:
+            findings.add("COMDAT", f"{name} is led by {shown(o.name(leader))}, no export")
+        if external and selection == ANY and o.bare(number) in (b".pdata", b".xdata"):
+            findings.add("COMDAT", f"{name} would be dropped by GNU ld")
+
+
+def _check_associated(o: Object, number: int, other: int, name: str, findings: Findings) -> None:
+    seen = {number}
+    while True:
+        if not 0 < other < len(o.sections):
+            findings.add("COMDAT", f"{name} is associated to no section")
+            return
+        if other in seen:
+            findings.add("COMDAT", f"{name} is associated to itself")
+            return
+        seen.add(other)
+        selection, following, _ = o.selections.get(other, (0, 0, -1))
+        if selection != ASSOCIATIVE:
+            if not int(o.sections["flags"][other]) & COMDAT:
+                findings.add("COMDAT", f"{name} is associated to a section that is none")
+            return
+        other = following
+
+
+def _check_marker(o: Object, claim: Claim, findings: Findings) -> None:
+    if not claim.marker:
+        return
+    found = [n for n in range(1, len(o.names)) if o.names[n] == MARKER]
+    if len(found) != 1 or o.contents(found[0]) != claim.marker:
+        findings.add("marker", "is missing or another one")
+    elif int(o.sections["flags"][found[0]]) & (INFO | REMOVE) != INFO | REMOVE:
+        findings.add("marker", "would become a part of programs")
