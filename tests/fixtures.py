@@ -24,7 +24,7 @@ from typing import Literal
 
 from filelock import FileLock
 
-from tests.targets import FOREIGN
+from tests.targets import FOREIGN, WINDOWS
 from tests.tools import missing
 
 Toolchain = Literal["rustup", "debian"]
@@ -43,13 +43,16 @@ PUBLISHED = {
     "rav1e": "0.8.1",
 }
 # Our own crates below `consumers/crates`; the values are cargo features.
-OWN = {
+OWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "behaviour": ("behaviour", ()),
     "behaviour-minimal": ("behaviour", ("--no-default-features",)),
     "alpha": ("alpha", ()),
     "beta": ("beta", ()),
     "gamma": ("gamma", ()),
+    "windows": ("windows", ()),
 }
+# Folders whose sources a crate uses besides.
+BESIDES = {"windows": ("shared", "behaviour")}
 NAMES = (*PUBLISHED, *OWN)
 
 
@@ -200,7 +203,8 @@ def _plain_build(
     if target != host():
         argv += ["-Zbuild-std=std,panic_unwind"]
         env["RUSTC_BOOTSTRAP"] = "1"
-        env.update(FOREIGN[target].build_environment())
+        foreign = WINDOWS[target] if target in WINDOWS else FOREIGN[target]
+        env.update(foreign.build_environment())
     said = _output([*argv, "--", "--print", "native-static-libs"], cwd=source, env=env)
     found = re.search(r"native-static-libs: (.*)", said)
     return tuple(found[1].split()) if found else ()
@@ -248,12 +252,17 @@ def _key(name: str, target: str, toolchain: Toolchain) -> tuple[str, tuple[str, 
     """(what the library is made of, as the name of a folder; cargo's flags for it)."""
     flags: tuple[str, ...]
     if name in PUBLISHED:
-        identity, flags = PUBLISHED[name], ()
+        # cargo-c asks for this feature itself
+        identity, flags = PUBLISHED[name], () if target == host() else ("--features", "capi")
     else:
         folder, flags = OWN[name]
-        identity = _tree_hash(CRATES / folder) + _tree_hash(CRATES / "shared")
+        identity = "".join(_tree_hash(CRATES / f) for f in (folder, *_besides(name)))
     key_text = "\n".join([name, identity, _version(toolchain), target, *flags])
     return f"{name}-{hashlib.sha256(key_text.encode()).hexdigest()[:12]}", flags
+
+
+def _besides(name: str) -> tuple[str, ...]:
+    return BESIDES.get(name, ("shared",))
 
 
 def _load(out: Path, name: str, target: str) -> Built:
@@ -284,7 +293,8 @@ def _build(
         # Copied: cargo writes Cargo.lock and cargo-c its cache beside the sources.
         source = CACHE / "src" / key / OWN[name][0]
         shutil.copytree(CRATES / OWN[name][0], source, dirs_exist_ok=True)
-        shutil.copytree(CRATES / "shared", source.parent / "shared", dirs_exist_ok=True)
+        for other in _besides(name):
+            shutil.copytree(CRATES / other, source.parent / other, dirs_exist_ok=True)
     # Foreign targets share a folder, so that the std of each is built once.
     shared = target != host()
     target_dir = CACHE / "target" / (_std_key(toolchain) if shared else key)

@@ -4,6 +4,7 @@ What runs: GNU/Linux targets under qemu-user with the distribution's cross C lib
 is. Android's are linked with lld against glibc and one function that only Bionic has
 (`c/bionic.c`): names, layout, unwinding and threads are put to the test, Bionic itself is not. For
 the others there is no C library to be had: they are linked with lld, and looked at.
+Windows: see `consumers/windows_kit.py`.
 """
 
 from __future__ import annotations
@@ -98,3 +99,49 @@ RUNNING = tuple(t for t, foreign in FOREIGN.items() if foreign.gnu)
 LINKED = tuple(t for t, foreign in FOREIGN.items() if not foreign.gnu)
 # What the tier `ci` builds: 32 bits with REL relocations, and 64 bits.
 QUICK = ("armv7-unknown-linux-gnueabihf", "aarch64-unknown-linux-gnu")
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """One target of Windows.
+
+    `machine`: as `lld-link /machine:` spells it; `gnu`: the GNU name of MinGW's tools and import
+    libraries, "" where there are none. `wine`: the Wine that runs the target's programs, "" for
+    none; that for 32 bits is used where it is there, and no tier promises it.
+    """
+
+    triple: str
+    machine: str
+    gnu: str = ""
+    wine: str = ""
+
+    @property
+    def msvc(self) -> bool:
+        return self.triple.endswith("msvc")
+
+    def build_environment(self) -> dict[str, str]:
+        """What cargo has to know to compile the C and C++ in a library."""
+        name = self.triple.replace("-", "_")
+        if not self.msvc:
+            tools = {"CC": "gcc", "CXX": "g++", "AR": "ar"}
+            return {f"{k}_{name}": str(need(f"{self.gnu}-{v}")) for k, v in tools.items()}
+        return {
+            f"CC_{name}": str(need("clang-22", "clang")),
+            f"CXX_{name}": str(need("clang++-22", "clang++")),
+            f"AR_{name}": str(need("llvm-lib-22", "llvm-lib")),
+            f"CFLAGS_{name}": "-ffreestanding",
+            f"CXXFLAGS_{name}": "-ffreestanding",
+        }
+
+
+WINDOWS = {
+    target.triple: target
+    for target in (
+        Windows("x86_64-pc-windows-gnu", "x64", "x86_64-w64-mingw32", "wine64"),
+        Windows("x86_64-pc-windows-msvc", "x64", "x86_64-w64-mingw32", "wine64"),
+        Windows("i686-pc-windows-gnu", "x86", "i686-w64-mingw32", "wine32"),
+        Windows("i686-pc-windows-msvc", "x86", "i686-w64-mingw32", "wine32"),
+        Windows("aarch64-pc-windows-msvc", "arm64"),
+    )
+}
+QUICK_WINDOWS = ("x86_64-pc-windows-gnu", "x86_64-pc-windows-msvc")

@@ -57,6 +57,27 @@ BEHAVIOUR_SHARED = (
     .replace("at exit: c++\nat exit: c\n", "at exit: c\nat exit: c++\n")
 )
 
+# For Windows: what begins with .CRT$XI comes before all constructors. MSVC sorts those of C and of
+# Rust together; MinGW's runtime calls Rust's first and then those of C and C++. C++ objects end
+# after the functions of `destructor`, and a library without names shows none in a backtrace.
+BEHAVIOUR_WINDOWS = (
+    BEHAVIOUR.replace("priority: 1CM2", "priority: {priority}")
+    .replace("+cmr", "+cimr")
+    .replace("first: 1", "first: 0")
+    .replace("backtrace: bhv_backtrace\nbacktrace: main\n", "{backtrace}")
+    .replace(
+        "at exit: c++\nat exit: c\n",
+        "thread starts: 1\ncalling conventions: 5 42\nc imported: 42\nc alias: 77\n"
+        "at exit: c\nat exit: c++\n",
+    )
+)
+BEHAVIOUR_MSVC = BEHAVIOUR_WINDOWS.format(priority="1CM2", backtrace="")
+# "main" is found in the name of what calls it as well
+BEHAVIOUR_MINGW = BEHAVIOUR_WINDOWS.format(
+    priority="12CM",
+    backtrace="backtrace: bhv_backtrace\nbacktrace: main\nbacktrace: main\n",
+)
+
 IMAGEQUANT = """\
 set colours: 0
 bad value: 100

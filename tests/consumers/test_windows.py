@@ -1,0 +1,297 @@
+"""Rust libraries with a real std for Windows, stripped, linked and run under Wine."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cargo_strip_hook.engines.native import NativeEngine
+from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
+from cargo_strip_hook.target import Target
+from cargo_strip_hook.verify import Claim, verify
+from tests import fixtures
+from tests.consumers import windows_kit as kit
+from tests.consumers.expected import BEHAVIOUR_MINGW, BEHAVIOUR_MSVC, DOLBY_VISION, IMAGEQUANT
+from tests.consumers.toolbox import SOURCES, command, run
+from tests.fixtures import Built
+from tests.targets import QUICK_WINDOWS, WINDOWS
+from tests.tools import need
+
+X64_GNU, X64_MSVC = QUICK_WINDOWS
+TARGETS = [pytest.param(t, marks=pytest.mark.target(t)) for t in WINDOWS]
+RUNNING = [
+    pytest.param(t, linker, marks=pytest.mark.target(t))
+    for t in kit.RUNNING
+    for linker in (("",) if WINDOWS[t].msvc else ("bfd", "lld"))
+]
+NAMES = ("alpha", "beta", "gamma")
+VARIANTS = [
+    (Strip.NONE, Granularity.CLASS),
+    (Strip.DEBUGINFO, Granularity.CLASS),
+    (Strip.SYMBOLS, Granularity.CLASS),
+    (Strip.SYMBOLS, Granularity.SECTION),
+    (Strip.SYMBOLS, Granularity.WHOLE),
+]
+
+
+def strip(
+    built: Built,
+    folder: Path,
+    exports: tuple[str, ...],
+    remove: Strip = Strip.SYMBOLS,
+    granularity: Granularity = Granularity.CLASS,
+) -> Path:
+    """The library as the engine writes it, verified."""
+    folder.mkdir(parents=True, exist_ok=True)
+    out, target = folder / built.library.name, Target.parse(built.target)
+    request = PrelinkRequest(built.library, out, target, exports, remove, granularity, b"marked\n")
+    made = NativeEngine().prelink(request)
+    assert set(made.exports) == set(exports)
+    placement, beside = made.placement, made.companions
+    claim = Claim(target, exports, remove, placement, b"marked\n", companions=beside)
+    done = verify(built.library, out, claim)
+    assert done.piece_bytes > 50_000
+    return out
+
+
+def kept(target: str, *flags: str) -> tuple[str, ...]:
+    """Flags that let the linker drop what is unused, warn of nothing, and fold nothing."""
+    if WINDOWS[target].msvc:
+        return ("/opt:ref,noicf", *flags)
+    return ("-Wl,--gc-sections", *flags)
+
+
+def strict(target: str) -> str:
+    return "/wx" if WINDOWS[target].msvc else "-Wl,--fatal-warnings"
+
+
+def behaviour(target: str, folder: Path) -> list[Path]:
+    includes = [f"-I{h.parent}" for h in kit.HEADERS]
+    return [kit.compile(target, kit.HERE / "behaviour.c", folder, *includes)]
+
+
+@pytest.mark.parametrize(("target", "linker"), RUNNING)
+def test_the_program_does_the_same(target: str, linker: str, tmp_path: Path) -> None:
+    built = kit.built_for("windows", target)
+    objects = behaviour(target, tmp_path)
+    # GNU ld and lld drop the original's sets of elements with --gc-sections
+    flags = kept(target) if WINDOWS[target].msvc else ()
+    original = tmp_path / "original.exe"
+    first, _ = kit.link(target, objects, [built.library], original, *flags, linker=linker)
+    before = kit.output(target, first, "a", "b")
+    assert before == (BEHAVIOUR_MSVC if WINDOWS[target].msvc else BEHAVIOUR_MINGW)
+    for remove, granularity in VARIANTS:
+        folder = tmp_path / f"{remove.value}-{granularity.value}"
+        library = strip(built, folder, kit.exports(target), remove, granularity)
+        for flags in (kept(target), ("/opt:noref",) if WINDOWS[target].msvc else ()):
+            out = folder / f"program{len(flags)}.exe"
+            linked, said = kit.link(
+                target, objects, [library], out, *flags, strict(target), linker=linker
+            )
+            assert said.strip() == ""
+            assert kit.output(target, linked, "a", "b") == before, (remove, granularity, flags)
+
+
+def test_the_original_needs_the_linker_to_settle_imports(tmp_path: Path) -> None:
+    """The linker warns of the original, where the stripped library leaves it nothing to settle."""
+    built = kit.built_for("windows", X64_MSVC)
+    objects = behaviour(X64_MSVC, tmp_path)
+    _, said = kit.link(X64_MSVC, objects, [built.library], tmp_path / "program.exe")
+    assert "LNK4217" in said
+
+
+# Three libraries in one program
+
+
+@cache
+def _three(target: str) -> list[Built]:
+    return [kit.built_for(name, target) for name in NAMES]
+
+
+def three(target: str, folder: Path, *flags: str) -> list[Path]:
+    includes = [f"-I{b.header.parent}" for b in _three(target) if b.header]
+    return [kit.compile(target, kit.HERE / "lookup.c", folder, *includes, *flags)]
+
+
+def own(built: Built, target: str) -> tuple[str, ...]:
+    assert built.header
+    return kit.exports(target, [built.header])
+
+
+def report(names: tuple[str, ...]) -> str:
+    """Each has run its own hook twice, bumped its own counter, and sees one element."""
+    lines = []
+    for name in names:
+        lines += [f"{name} hooked before: 0", f"{name} panic: 20", f"{name} panic: 30"]
+        lines += [f"{name} hooked: 2", f"{name} bumps: 1", f"{name} items: 1"]
+        lines += [f"{name} std: PATH"]
+    lines += [f"{name} unwinds: 1" for name in names for _ in range(2)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+@pytest.mark.parametrize(("target", "linker"), RUNNING)
+def test_two_and_three_libraries_each_run_their_own_copy(
+    target: str, linker: str, tmp_path: Path
+) -> None:
+    for remove in (Strip.DEBUGINFO, Strip.SYMBOLS):
+        libraries = [
+            strip(b, tmp_path / f"{remove.value}-{b.name}", own(b, target), remove)
+            for b in _three(target)
+        ]
+        for count, defines in ((2, ["-DWITHOUT_GAMMA"]), (3, [])):
+            objects = three(target, tmp_path / str(count), *defines)
+            for number, flags in enumerate((kept(target), ())):
+                out = tmp_path / f"{remove.value}-{count}-{number}.exe"
+                flags = (*flags, strict(target))
+                program, said = kit.link(
+                    target, objects, libraries[:count], out, *flags, linker=linker
+                )
+                assert said.strip() == ""
+                text = re.sub(r"std: \S*time\.rs", "std: PATH", kit.output(target, program))
+                assert text == report(NAMES[:count])
+
+
+@pytest.mark.parametrize(("target", "linker"), RUNNING)
+def test_originals_collide(target: str, linker: str, tmp_path: Path) -> None:
+    """The second binds to the std of the first without a word; taken whole, they do not link."""
+    originals = [b.library for b in _three(target)][:2]
+    objects = three(target, tmp_path, "-DWITHOUT_GAMMA", "-DWITHOUT_ITEMS")
+    program, _ = kit.link(target, objects, originals, tmp_path / "two.exe", linker=linker)
+    said = kit.output(target, program)
+    assert "alpha hooked: 0\n" in said
+    assert "beta hooked before: 3\n" in said
+    whole = ["-Wl,--whole-archive"]
+    if WINDOWS[target].msvc:
+        whole = [f"/wholearchive:{path}" for path in originals]
+    with pytest.raises(AssertionError, match=r"duplicate symbol|multiple definition"):
+        kit.link(target, objects, originals, tmp_path / "whole.exe", *whole, linker=linker)
+
+
+# Published crates
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "expected"),
+    [
+        ("imagequant-sys", "imagequant.c", IMAGEQUANT),
+        ("dolby_vision", "dolby_vision.c", DOLBY_VISION),
+    ],
+)
+@pytest.mark.parametrize("target", QUICK_WINDOWS)
+def test_published_crates(
+    name: str, source: str, expected: str, target: str, tmp_path: Path
+) -> None:
+    built = kit.built_for(name, target)
+    header = fixtures.library(name).header
+    assert header
+    include = f"-I{header.parent}"
+    objects = [kit.compile(target, SOURCES / source, tmp_path, include)]
+    original, _ = kit.link(target, objects, [built.library], tmp_path / "original.exe")
+    assert kit.output(target, original) == expected
+    out = tmp_path / "stripped" / built.library.name
+    out.parent.mkdir()
+    command("strip", built.library, "--header", header, "--target", target, "-o", out)
+    flags = (*kept(target), strict(target))
+    program, said = kit.link(target, objects, [out], tmp_path / "program.exe", *flags)
+    assert said.strip() == ""
+    assert kit.output(target, program) == expected
+
+
+# What tools say of a result
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("remove", Strip)
+def test_readers_have_no_complaint(target: str, remove: Strip, tmp_path: Path) -> None:
+    built = kit.built_for("windows", target)
+    library = strip(built, tmp_path, kit.exports(target), remove)
+    readers: list[tuple[str | Path, ...]] = [
+        (need("llvm-readobj-22", "llvm-readobj"), "--all", "--codeview"),
+        (need("llvm-objdump-22", "llvm-objdump"), "-x", "-d", "-r"),
+        (need("llvm-nm-22", "llvm-nm"), "--print-armap"),
+    ]
+    if WINDOWS[target].gnu:
+        readers.append((need(f"{WINDOWS[target].gnu}-objdump"), "-x", "-d"))
+        readers.append((need(f"{WINDOWS[target].gnu}-nm"), "--print-armap"))
+    for argv in readers:
+        done = run(*argv, library)
+        assert not done.stderr, argv
+        assert not re.search(r"^[^ ]*: (warning|error):", done.stdout, re.M), argv
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_command_does_it_from_the_headers(target: str, tmp_path: Path) -> None:
+    built = kit.built_for("windows", target)
+    out = tmp_path / built.library.name
+    headers = [word for header in kit.HEADERS for word in ("--header", header)]
+    command("strip", built.library, *headers, "--target", target, "-o", out)
+    said = run(need("llvm-nm-22", "llvm-nm"), "-g", "--defined-only", "--format=just-symbols", out)
+    names = {n for n in said.stdout.split() if not n.endswith((":", ".o"))}
+    imports = {n for n in names if n.startswith("__imp_") or "IMPORT_DESCRIPTOR" in n}
+    assert names - imports >= set(kit.exports(target))
+    first = run(need("llvm-ar-22", "llvm-ar"), "t", out).stdout.splitlines()[0]
+    alone = tmp_path / "alone.o"
+    alone.write_bytes(kit.member(out, first))
+    said = run(need("llvm-nm-22", "llvm-nm"), "-g", "--defined-only", alone)
+    lines = [line.split() for line in said.stdout.splitlines()]
+    strong = sorted(words[-1] for words in lines if words[-2] not in "wW")
+    assert strong == list(kit.exports(target))
+
+
+@pytest.mark.parametrize("granularity", Granularity)
+def test_the_same_bytes_twice(granularity: Granularity, tmp_path: Path) -> None:
+    built = kit.built_for("windows", X64_MSVC)
+    exports = kit.exports(X64_MSVC)
+    results = [
+        strip(built, tmp_path / n, exports, granularity=granularity).read_bytes() for n in "ab"
+    ]
+    assert results[0] == results[1]
+
+
+# Sizes
+
+
+def _program(
+    target: str, objects: list[Path], library: Path, out: Path, linker: str, *flags: str
+) -> int:
+    """The size of a program without its symbols, from which the unused was dropped."""
+    flags = (*kept(target), *flags) if WINDOWS[target].msvc else (*kept(target), "-s", *flags)
+    return kit.link(target, objects, [library], out, *flags, linker=linker)[0].stat().st_size
+
+
+@pytest.mark.parametrize(("target", "linker"), [(X64_GNU, "bfd"), (X64_GNU, "lld"), (X64_MSVC, "")])
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("windows", kit.HERE / "behaviour.c"),
+        ("imagequant-sys", SOURCES / "imagequant.c"),
+        ("imagequant-sys", SOURCES / "one_imagequant.c"),
+        ("alpha", SOURCES / "one_alpha.c"),
+    ],
+)
+def test_programs_are_no_larger(
+    name: str, source: Path, target: str, linker: str, tmp_path: Path
+) -> None:
+    built = kit.built_for(name, target)
+    assert built.header
+    headers = kit.HEADERS if name == "windows" else (built.header,)
+    objects = [kit.compile(target, source, tmp_path, *(f"-I{h.parent}" for h in headers))]
+    before = _program(target, objects, built.library, tmp_path / "a.exe", linker)
+    for granularity in (Granularity.CLASS, Granularity.SECTION):
+        exports = kit.exports(target, headers)
+        library = strip(built, tmp_path / granularity.value, exports, granularity=granularity)
+        after = _program(target, objects, library, tmp_path / "b.exe", linker)
+        assert after <= before * 1.02, (granularity, before, after)
+
+
+@pytest.mark.parametrize("target", QUICK_WINDOWS)
+def test_it_is_small(target: str, tmp_path: Path) -> None:
+    """Against the stripped DLL of the same crate."""
+    built = kit.built_for("windows", target)
+    exports = kit.exports(target)
+    library = strip(built, tmp_path, exports)
+    floor = kit.shared(target, built.library, exports, tmp_path / "windows.dll").stat().st_size
+    assert library.stat().st_size <= 1.5 * floor
