@@ -7,6 +7,7 @@ its functions, which have to be `sysv_abi` ones.
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -135,13 +136,46 @@ def call(dll: Path, *calls: tuple[str, int]) -> list[int]:
     return [int(word) for word in said.split()]
 
 
+class Parts:
+    """Where the records of a plain object are."""
+
+    def __init__(self, data: bytes) -> None:
+        self.raw = bytearray(data)
+        self.machine, self.count = struct.unpack_from("<HH", data)
+        self.table, self.symbols = struct.unpack_from("<II", data, 8)
+        self.strings = self.table + 18 * self.symbols
+
+    def section(self, name: bytes) -> int:
+        """The header of the first section of that name, which has eight bytes at the most."""
+        return next(
+            at
+            for at in range(20, 20 + 40 * self.count, 40)
+            if self.raw[at : at + 8].rstrip(b"\0") == name
+        )
+
+    def contents(self, name: bytes) -> int:
+        """Where the first section of that name has its contents."""
+        return int(struct.unpack_from("<I", self.raw, self.section(name) + 20)[0])
+
+    def relocation(self, name: bytes) -> int:
+        """The first relocation of a section."""
+        return int(struct.unpack_from("<I", self.raw, self.section(name) + 24)[0])
+
+    def symbol(self, name: bytes, number: int = 0) -> int:
+        """The record of a symbol of that name, which has eight bytes at the most."""
+        return [
+            at
+            for at in range(self.table, self.strings, 18)
+            if self.raw[at : at + 8].rstrip(b"\0") == name
+        ][number]
+
+
 class Image:
     """An x86_64 image in memory, at a place of its own. Source: Microsoft, "PE Format"."""
 
     def __init__(self, path: Path) -> None:
         import ctypes
         import mmap
-        import struct
 
         data = path.read_bytes()
         pe = struct.unpack_from("<I", data, 0x3C)[0]

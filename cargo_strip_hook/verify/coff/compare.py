@@ -21,7 +21,7 @@ from cargo_strip_hook.verify.coff.places import (
     meanings,
     shown,
 )
-from cargo_strip_hook.verify.coff.read import ABSOLUTE, BSS, I386, Array, Object
+from cargo_strip_hook.verify.coff.read import ABSOLUTE, ASSOCIATIVE, BSS, I386, Array, Object
 
 _FILL = np.frombuffer(b"\x00\x90\xcc", np.uint8)
 _IMPORT = b"__imp_"
@@ -331,6 +331,12 @@ def _check_tables(pair: Pair, size: int) -> int:
     if entries != len(place) or (kind != PLACE).any():
         pair.findings.add("unwind", "an entry of .pdata is for no function of the library")
         return entries
+    # a table goes with the section it is associated to: that has to be its functions'
+    of, home = np.unique(np.stack([place >> STEP, target >> STEP], 1), axis=0).T.tolist()
+    for number, function in zip(of, home, strict=True):
+        selection, parent, _ = after.selections.get(number, (0, 0, -1))
+        if selection and (selection != ASSOCIATIVE or parent != function):
+            pair.findings.add("unwind", f"{pair.where(number << STEP)} can go without its function")
     # GNU ld keeps the order of a table; lld sorts the whole
     same = (place[1:] >> STEP == place[:-1] >> STEP) & (target[1:] >> STEP == target[:-1] >> STEP)
     for i in np.flatnonzero(same & (target[1:] <= target[:-1]))[:4].tolist():

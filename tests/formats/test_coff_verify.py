@@ -1,0 +1,285 @@
+"""The COFF checker finds what a broken engine could do; each test breaks one thing."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from cargo_strip_hook.errors import VerifyError
+from cargo_strip_hook.job import Strip
+from cargo_strip_hook.target import Target
+from cargo_strip_hook.verify import Claim, verify
+from tests.formats import windows_objects as kit
+from tests.formats.native_kit import tool
+from tests.formats.test_coff_engine import SECTIONS
+
+TARGETS = ("x86_64-pc-windows-msvc", "aarch64-pc-windows-msvc", "x86_64-pc-windows-gnu")
+C_ONE = """
+extern int outside(int);
+int used(int), maybe(void) __attribute__((weak));
+static int table[4] = {1, 2, 3, 4};
+int *pointer = table + 1;
+__attribute__((noinline)) static int helper(int a) { return outside(a) + table[a & 3] + 1; }
+__attribute__((noinline)) static int alone(int a) { return outside(a) * outside(3); }
+static void first(void) { table[0]++; }
+__attribute__((section(".CRT$XCU"), used)) static void (*const start)(void) = first;
+int api(int a) { return helper(a) + *pointer + (maybe ? maybe() : 0) + used(a) + alone(a); }
+int other(int a) { return helper(a + 1) + used(a); }
+"""
+C_TWO = """
+int outside(int);
+int used(int a) { return outside(a) + 7; }
+__asm__(".section .drectve,\\"yn\\"\\n.ascii \\" /DEFAULTLIB:some\\"\\n.text\\n");
+"""
+EXPORTS = ("api", "other")
+FLAGS = ("-O1", "-fno-inline", "-fasynchronous-unwind-tables", *SECTIONS)
+
+
+@dataclass
+class Result:
+    """A good result, which tests break. `at`: where its object is in the library."""
+
+    original: Path
+    library: Path
+    claim: Claim
+    raw: bytearray
+    at: int
+    parts: kit.Parts
+
+    def findings(self) -> str:
+        size = len(self.parts.raw)
+        self.raw[self.at : self.at + size] = self.parts.raw
+        self.library.write_bytes(self.raw)
+        with pytest.raises(VerifyError) as caught:
+            verify(self.original, self.library, self.claim)
+        return "\n".join(caught.value.findings)
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def made(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Claim]:
+    target = request.param
+    folder = tmp_path_factory.mktemp("verify")
+    objects = kit.compile(folder, target, {"one.c": C_ONE, "two.c": C_TWO}, *FLAGS)
+    original = kit.archive(folder / "t.lib", target, objects)
+    definition = folder / "some.def"
+    definition.write_text("LIBRARY some.dll\nEXPORTS\n outside\n")
+    machine = "arm64" if target.startswith("aarch64") else "i386:x86-64"
+    imports = folder / "some.lib"
+    tool([kit.llvm("dlltool"), "-m", machine, "-d", definition, "-l", imports])
+    tool([kit.llvm("ar"), "qLsD", original, imports])
+    out, done = kit.strip(original, target, EXPORTS)
+    assert len(done.companions) == 4
+    asked = (Target.parse(target), EXPORTS, Strip.DEBUGINFO, done.placement, kit.MARKER)
+    claim = Claim(*asked, companions=done.companions)
+    verify(original, out, claim)
+    return original, out, claim
+
+
+@pytest.fixture
+def good(made: tuple[Path, Path, Claim], tmp_path: Path) -> Result:
+    original, library, claim = made
+    raw = library.read_bytes()
+    contents = kit.first_object(library).read_bytes()
+    at = raw.index(contents)
+    broken = tmp_path / library.name
+    return Result(original, broken, claim, bytearray(raw), at, kit.Parts(contents))
+
+
+def _set(form: str, at: int, value: int) -> Callable[[Result], None]:
+    """Another value at a place of the object's header."""
+    return lambda r: struct.pack_into(form, r.parts.raw, at, value)
+
+
+def _class(name: str, storage: int) -> Callable[[Result], None]:
+    def change(r: Result) -> None:
+        r.parts.raw[r.parts.symbol(name.encode()) + 16] = storage
+
+    return change
+
+
+def _value(name: str, more: int) -> Callable[[Result], None]:
+    def change(r: Result) -> None:
+        at = r.parts.symbol(name.encode()) + 8
+        struct.pack_into("<I", r.parts.raw, at, struct.unpack_from("<I", r.parts.raw, at)[0] + more)
+
+    return change
+
+
+def _name(old: bytes, new: bytes) -> Callable[[Result], None]:
+    def change(r: Result) -> None:
+        at = r.parts.symbol(old)
+        r.parts.raw[at : at + 8] = new.ljust(8, b"\0")
+
+    return change
+
+
+def _byte(section: str, offset: int) -> Callable[[Result], None]:
+    def change(r: Result) -> None:
+        r.parts.raw[r.parts.contents(section.encode()) + offset] ^= 0x10
+
+    return change
+
+
+def _data_byte(r: Result) -> None:
+    at = r.parts.raw.index(struct.pack("<4I", 1, 2, 3, 4))
+    r.parts.raw[at + 8] = 9
+
+
+def _flags(section: str, clear: int, put: int = 0) -> Callable[[Result], None]:
+    def change(r: Result) -> None:
+        at = r.parts.section(section.encode()) + 36
+        flags = struct.unpack_from("<I", r.parts.raw, at)[0]
+        struct.pack_into("<I", r.parts.raw, at, flags & ~clear | put)
+
+    return change
+
+
+def _relocation(section: str, field: int, form: str, change_by: int) -> Callable[[Result], None]:
+    def change(r: Result) -> None:
+        at = r.parts.relocation(section.encode()) + field
+        old = struct.unpack_from(form, r.parts.raw, at)[0]
+        struct.pack_into(form, r.parts.raw, at, old + change_by)
+
+    return change
+
+
+def _no_relocation(r: Result) -> None:
+    at = r.parts.section(b".text") + 32
+    count = struct.unpack_from("<H", r.parts.raw, at)[0]
+    # the section's definition says it, too
+    for place in (at, _definition(r, b".text") + 4):
+        struct.pack_into("<H", r.parts.raw, place, count - 1)
+
+
+def _definition(r: Result, name: bytes, number: int = 0) -> int:
+    """Where a section's definition is."""
+    return r.parts.symbol(name, number) + 18
+
+
+def _any(r: Result) -> None:
+    number = r.parts.raw[r.parts.symbol(b"helper") + 12]
+    at = next(
+        a + 18 for n in range(20) if r.parts.raw[(a := r.parts.symbol(b".text", n)) + 12] == number
+    )
+    r.parts.raw[at + 14] = 2
+
+
+def _selection(r: Result) -> None:
+    r.parts.raw[_definition(r, b".text") + 14] = 0
+
+
+def _associated_elsewhere(r: Result) -> None:
+    first, second = (_definition(r, b".pdata", n) + 12 for n in (0, 1))
+    r.parts.raw[first : first + 2] = r.parts.raw[second : second + 2]
+
+
+def _weak(r: Result) -> None:
+    r.parts.raw[r.parts.symbol(b"maybe") + 18 + 4] = 1
+
+
+def _marker(r: Result) -> None:
+    at = r.parts.raw.index(kit.MARKER)
+    r.parts.raw[at + 1] ^= 1
+
+
+def _directive(r: Result) -> None:
+    at = r.parts.raw.index(b"/DEFAULTLIB:some")
+    r.parts.raw[at + 14 : at + 16] = b"ng"
+
+
+def _moved(r: Result) -> None:
+    assert r.claim.placement is not None
+    rows = r.claim.placement.copy()
+    chosen = int((rows["size"] > 8).argmax())
+    rows["out_offset"][chosen] += 4
+    rows["size"][chosen] -= 4
+    r.claim = replace(r.claim, placement=rows)
+
+
+def _forgotten(r: Result) -> None:
+    assert r.claim.placement is not None
+    r.claim = replace(r.claim, placement=r.claim.placement[1:])
+
+
+def _index(r: Result) -> None:
+    at = r.raw.index(b"other\0")
+    r.raw[at : at + 5] = b"othes"
+
+
+def _companion(r: Result) -> None:
+    r.raw[r.raw.rindex(b"some.dll")] ^= 1
+
+
+def _companions_order(r: Result) -> None:
+    r.claim = replace(r.claim, companions=r.claim.companions[::-1])
+
+
+def _time(r: Result) -> None:
+    r.raw[8 + 16] = ord("1")
+
+
+BREAKS: dict[str, tuple[Callable[[Result], None], str]] = {
+    "a leaked function": (_class("helper", 2), "helper"),
+    "an export that is static": (_class("api", 3), "missing export"),
+    "an export of another name": (_name(b"other", b"othes"), "no export"),
+    "an export elsewhere": (_value("api", 4), "api"),
+    "an undefined name": (_name(b"outside", b"outsidf"), "was not undefined before"),
+    "a byte of code": (_byte(".text", 3), "contents|relocation"),
+    "a byte of data": (_data_byte, "contents"),
+    "a byte of unwind data": (_byte(".xdata", 1), "contents"),
+    "a relocation's symbol": (_relocation(".text", 4, "<I", 1), "relocation"),
+    "a relocation's place": (_relocation(".text", 0, "<I", 1), "relocation"),
+    "a relocation's type": (_relocation(".text", 8, "<H", 1), "relocation"),
+    "a lost relocation": (_no_relocation, "lost its relocation"),
+    "an entry of unwind data": (_relocation(".pdata", 4, "<I", 1), "unwind|relocation"),
+    "a selection that others replace": (_any, "static leader"),
+    "no selection": (_selection, "selection 0"),
+    "unwind data with another function": (_associated_elsewhere, "unwind"),
+    "an initialiser that can be dropped": (_flags(".CRT$XCU", 0, 0x1000), "initialisers"),
+    "code that does not run": (_flags(".text", 0x20000000), "section"),
+    "data that cannot be written": (_flags(".data", 0x80000000), "section"),
+    "a low alignment": (_flags(".text", 0xF00000, 0x100000), "aligned"),
+    "a weak external's search": (_weak, "maybe"),
+    "the marker": (_marker, "marker"),
+    "a directive": (_directive, "directives"),
+    "a piece elsewhere": (_moved, "aligned|contents|relocation"),
+    "a piece that is not told": (_forgotten, "contents|placement|relocation|unwind|section"),
+    "another processor": (_set("<H", 0, 0x14C), "processor"),
+    "a time": (_set("<I", 4, 7), "time"),
+    "the archive's index": (_index, "archive's index"),
+    "a companion's bytes": (_companion, "differ from the original"),
+    "the companions' order": (_companions_order, "the members"),
+    "a member's time": (_time, "the archive"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_it_is_found(good: Result, name: str) -> None:
+    change, expected = BREAKS[name]
+    change(good)
+    said = good.findings()
+    assert any(words in said for words in expected.split("|")), said
+
+
+def test_random_damage_ends_in_findings(good: Result) -> None:
+    """Whatever byte of the object is another one, the checker says so or nothing depends on it."""
+    chance = random.Random(7)
+    found = 0
+    for _ in range(120):
+        raw = bytearray(good.raw)
+        at = chance.randrange(good.at, good.at + len(good.parts.raw))
+        raw[at] ^= 1 << chance.randrange(8)
+        good.library.write_bytes(raw)
+        try:
+            verify(good.original, good.library, good.claim)
+        except VerifyError as e:
+            assert e.findings
+            found += 1
+    assert found > 60
