@@ -36,6 +36,7 @@ _SLAB = 1 << 23  # bytes that are compared together
 _ONE = (".debug_ranges", ".debug_loc")
 # ch_type of what was asked for
 _KINDS = {Compression.NONE: 0, Compression.ZLIB: 1, Compression.ZSTD: 2}
+_RESULT = np.dtype([("place", "<i8"), ("target", "<i8"), ("symbol", "<i4"), ("type", "<u4")])
 
 
 def is_claimed(claim: Claim) -> bool:
@@ -250,6 +251,20 @@ def _tables(objects: Objects, members: Array) -> list[Array]:
     return np.split(tables, np.flatnonzero(np.diff(total)) + 1)
 
 
+def _result(after: Objects, number: int, base: Array) -> Array:
+    """The relocations (_RESULT) of one section of the result; `base` are its symbols' places."""
+    parts = [np.zeros(0, _RESULT)]
+    for table in np.flatnonzero(after.targets == number).tolist():
+        for rows in after.relocation_parts(table, _BATCH):
+            part = np.zeros(len(rows), _RESULT)
+            part["place"] = (rows["section"] << STEP) + rows["offset"]
+            part["target"] = base[np.maximum(rows["symbol"], 0)] + rows["addend"]
+            part["symbol"], part["type"] = rows["symbol"], rows["type"]
+            parts.append(part)
+            let_go(after.buffer)
+    return np.concatenate(parts)
+
+
 def _relocations(
     pair: Pair,
     where: _Map,
@@ -262,10 +277,9 @@ def _relocations(
 ) -> _Fields:
     """Compare the relocations of one section of the result; returns all relocated fields."""
     before, after = pair.before, pair.after
-    after_rows = after.relocations(np.flatnonzero(after.targets == number))
-    new_place = (after_rows["section"] << STEP) + after_rows["offset"]
-    new_target = base_after[np.maximum(after_rows["symbol"], 0)] + after_rows["addend"]
-    known = np.zeros(len(after_rows), np.bool_)
+    new = _result(after, number, base_after)
+    new_place = np.ascontiguousarray(new["place"])
+    known = np.zeros(len(new), np.bool_)
     in_order = bool((np.diff(new_place) > 0).all())
     places, widths, deads = [], [], []
     for tables in _tables(before, members):
@@ -302,13 +316,13 @@ def _relocations(
         other[gone] = outside.needed(symbol[gone])
         same = np.zeros(len(old), np.bool_)
         there = np.flatnonzero(match >= 0)
-        found = after_rows[match[there]]
+        found = new[match[there]]
         same[there] = (found["type"] == old["type"][there]) & (found["symbol"] >= 0)
-        agrees = new_target[match[there]] == target[there]
+        agrees = found["target"] == target[there]
         same[there] &= agrees | ~lives[there]
         doubtful = there[(~agrees & lives[there] & ~debug[there]) | ~(lives | other)[there]]
         for i in doubtful.tolist():
-            same[i] = _alike(pair, int(symbol[i]), int(after_rows["symbol"][match[i]]), home[i])
+            same[i] = _alike(pair, int(symbol[i]), int(new["symbol"][match[i]]), home[i])
         wrong = (match >= 0) & ~same
         for bad, kind in (
             (dangling, "debug information refers to some that is gone"),

@@ -6,7 +6,7 @@ Source of the layouts: System V gABI, chapter 4 ("Object Files").
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -256,19 +256,32 @@ class Objects:
         for kind in (SHT_RELA, SHT_REL):
             chosen = tables[self.sections["type"][tables] == kind]
             if len(chosen):
-                parts.append(self._records(chosen, kind == SHT_RELA))
+                s = self.sections[chosen]
+                parts.append(self._records(chosen, s["offset"], s["size"], kind == SHT_RELA))
+        if len(parts) == 1:
+            return parts[0]
         return np.concatenate(parts) if parts else np.empty(0, RELOCATION)
 
-    def _records(self, tables: Array, with_addend: bool) -> Array:
+    def relocation_parts(self, table: int, most: int) -> Iterator[Array]:
+        """The same for one section, at most so many records at a time."""
+        with_addend = bool(self.sections["type"][table] == SHT_RELA)
+        step = most * self.layouts.relocation(with_addend).itemsize
+        tables, start = np.array([table]), int(self.sections["offset"][table])
+        size = int(self.sections["size"][table])
+        for at in range(0, size, step):
+            part = np.array([min(step, size - at)])
+            yield self._records(tables, np.array([start + at]), part, with_addend)
+
+    def _records(self, tables: Array, start: Array, size: Array, with_addend: bool) -> Array:
         layout = self.layouts.relocation(with_addend)
         s = self.sections[tables]
-        wrong = np.flatnonzero((s["entsize"] != layout.itemsize) | (s["size"] % layout.itemsize))
+        wrong = np.flatnonzero((s["entsize"] != layout.itemsize) | (size % layout.itemsize))
         if len(wrong):
             number = int(tables[wrong[0]])
             what = f"the relocation table {self.section_name(number)} has records of another size"
             raise Damaged(int(s["object"][wrong[0]]), what)
-        counts = s["size"] // layout.itemsize
-        raw = gather(self.data, spread(s["offset"], counts, layout.itemsize), layout)
+        counts = size // layout.itemsize
+        raw = gather(self.data, spread(start, counts, layout.itemsize), layout)
         shift, mask = (32, 0xFFFFFFFF) if self.layouts.bits == 64 else (8, 0xFF)
         owner = np.repeat(s["object"].astype(np.int64), counts)
         found = np.empty(len(raw), RELOCATION)
