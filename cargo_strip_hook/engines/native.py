@@ -63,7 +63,7 @@ class NativeEngine:
             tuple(_text(n) for n in image.defined),
             tuple(_text(n) for n in image.undefined),
             replace(image.statistics, members_total=total),
-            image.warnings,
+            tuple(dict.fromkeys(image.warnings + (twin.warnings if twin is not None else ()))),
             image.placement,
             twin.placement if twin is not None else None,
         )

@@ -11,7 +11,7 @@ from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.job import Compression, PrelinkRequest, Strip
 from cargo_strip_hook.objects import told
 from cargo_strip_hook.objects.arrays import unique
-from cargo_strip_hook.objects.elf import attributes, compress, notes, symtab
+from cargo_strip_hook.objects.elf import attributes, compress, notes, split, symtab
 from cargo_strip_hook.objects.elf import debug as dbg
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.buckets import SectionKind
@@ -109,7 +109,11 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         for number, rows in relas
     ]
     sections += _tables(first.records, table, symtab_index)
-    warnings = _warnings(program, placed, live, merged)
+    beside = split.file_names(
+        dbg.inputs(program, debug, (b".debug_abbrev",)),
+        dbg.inputs(program, debug, (b".debug_str", b".debug_info")),
+    )
+    warnings = _warnings(program, placed, live, merged) + split.warning(beside)
     size, chunks = _file(sections, program, flags)
     return Image(
         size,
