@@ -24,7 +24,7 @@ from typing import Literal
 
 from filelock import FileLock
 
-from tests.targets import FOREIGN, WINDOWS
+from tests.targets import build_environment
 from tests.tools import missing
 
 Toolchain = Literal["rustup", "debian"]
@@ -50,6 +50,8 @@ OWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "beta": ("beta", ()),
     "gamma": ("gamma", ()),
     "windows": ("windows", ()),
+    "apple": ("apple", ()),
+    "mixed": ("mixed", ()),
 }
 # Folders whose sources a crate uses besides.
 BESIDES = {"windows": ("shared", "behaviour")}
@@ -203,8 +205,7 @@ def _plain_build(
     if target != host():
         argv += ["-Zbuild-std=std,panic_unwind"]
         env["RUSTC_BOOTSTRAP"] = "1"
-        foreign = WINDOWS[target] if target in WINDOWS else FOREIGN[target]
-        env.update(foreign.build_environment())
+        env.update(build_environment(target))
     said = _output([*argv, "--", "--print", "native-static-libs"], cwd=source, env=env)
     found = re.search(r"native-static-libs: (.*)", said)
     return tuple(found[1].split()) if found else ()
@@ -252,8 +253,8 @@ def _key(name: str, target: str, toolchain: Toolchain) -> tuple[str, tuple[str, 
     """(what the library is made of, as the name of a folder; cargo's flags for it)."""
     flags: tuple[str, ...]
     if name in PUBLISHED:
-        # cargo-c asks for this feature itself
-        identity, flags = PUBLISHED[name], () if target == host() else ("--features", "capi")
+        identity = PUBLISHED[name]
+        flags = () if target == host() else ("--features", "capi")
     else:
         folder, flags = OWN[name]
         identity = "".join(_tree_hash(CRATES / f) for f in (folder, *_besides(name)))

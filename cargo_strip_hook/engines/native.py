@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
 from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
-from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.model import Companion, Format, Image, Input
 from cargo_strip_hook.objects.sniff import coff_machine, elf_machine, macho_machine, sniff
@@ -40,6 +40,13 @@ class NativeEngine:
                     f"there can be no debug twin of a library for {request.target.triple}",
                     help="keep debug information in the library, with `--strip none`",
                 )
+            if request.compress_debug is not Compression.NONE and not format.compresses:
+                raise UsageError(
+                    f"debug sections of {request.target.triple} cannot be compressed: "
+                    "linkers take that for ELF only",
+                    help="leave `--compress-debug` out, or the key `compress-debug` for this "
+                    "target",
+                )
             apart = format.companions(list(members.values()))
             for companion in apart:
                 del members[companion.index]
@@ -62,7 +69,7 @@ class NativeEngine:
             tuple(_text(n) for n in image.defined),
             tuple(_text(n) for n in image.undefined),
             replace(image.statistics, members_total=total),
-            image.warnings,
+            tuple(dict.fromkeys(image.warnings + (twin.warnings if twin is not None else ()))),
             image.placement,
             twin.placement if twin is not None else None,
             tuple(c.index for c in needed),

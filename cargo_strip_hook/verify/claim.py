@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cargo_strip_hook.job import Compression
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -23,7 +25,8 @@ class Claim:
     that may stay undefined although a member of the original defines them (those of a C library
     that is in the archive). `companions` are positions in the original of the members that follow
     the object. `described`: the placement tells of debug information, too, which is then compared;
-    a platform's linker tells of code and data only.
+    a platform's linker tells of code and data only. `compress_debug` is how debug sections may be
+    compressed.
     """
 
     target: Target
@@ -34,6 +37,7 @@ class Claim:
     allowed_extra: tuple[str, ...] = ()
     companions: tuple[int, ...] = ()
     described: bool = True
+    compress_debug: Compression = Compression.NONE
 
 
 @dataclass(frozen=True, slots=True)

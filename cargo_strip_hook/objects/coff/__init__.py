@@ -35,6 +35,7 @@ class CoffFormat:
     """`Format` for COFF; remembers the first file's processor, whose pointers may be made."""
 
     twins = False  # nothing checks yet that a twin is the same program
+    compresses = False
 
     def __init__(self) -> None:
         self._first: reader.CoffUnit | None = None
