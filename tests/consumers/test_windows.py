@@ -13,6 +13,7 @@ from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests import fixtures
+from tests.consumers import windows_image as image
 from tests.consumers import windows_kit as kit
 from tests.consumers.expected import BEHAVIOUR_MINGW, BEHAVIOUR_MSVC, DOLBY_VISION, IMAGEQUANT
 from tests.consumers.toolbox import SOURCES, command, run
@@ -101,6 +102,49 @@ def test_the_original_needs_the_linker_to_settle_imports(tmp_path: Path) -> None
     objects = behaviour(X64_MSVC, tmp_path)
     _, said = kit.link(X64_MSVC, objects, [built.library], tmp_path / "program.exe")
     assert "LNK4217" in said
+
+
+LINKED = [
+    pytest.param(t, linker, marks=pytest.mark.target(t))
+    for t, w in WINDOWS.items()
+    if w.wine != "wine64"
+    for linker in (("",) if w.msvc else ("bfd", "lld"))
+]
+
+
+@pytest.mark.parametrize(("target", "linker"), LINKED)
+def test_programs_that_do_not_run_here_are_the_same(
+    target: str, linker: str, tmp_path: Path
+) -> None:
+    """Function by function, unwind data included."""
+    built = kit.built_for("windows", target)
+    objects = behaviour(target, tmp_path)
+    library = strip(built, tmp_path / "stripped", kit.exports(target), Strip.DEBUGINFO)
+    flags = ("/opt:ref,noicf", "/debug:symtab") if WINDOWS[target].msvc else ()
+    before, _ = kit.link(
+        target, objects, [built.library], tmp_path / "old.exe", *flags, linker=linker
+    )
+    after, said = kit.link(
+        target, objects, [library], tmp_path / "new.exe", *flags, strict(target), linker=linker
+    )
+    assert said.strip() == ""
+    shared = frozenset(image.code(before)) & frozenset(image.code(after))
+    old, new = image.code(before, shared), image.code(after, shared)
+    if not WINDOWS[target].msvc:  # of the runtime not all functions have names
+        shared = frozenset(n for n in shared if n.startswith(("__R", "_bhv_", "@bhv_")))
+    assert set(kit.exports(target)) - {"_bhv_c_common"} - image.variables(before) <= shared
+    assert len(shared) > 800
+    # jump tables of x86, and what fills the room behind a function, may be taken for code
+    exact = target.startswith("aarch64")
+    for name in sorted(shared):
+        size = min(len(old[name]), len(new[name]))
+        assert old[name][:size] == new[name][:size], name
+        assert not exact or len(old[name]) == len(new[name]), name
+    if exact:
+        one, two = image.unwinding(before), image.unwinding(after)
+        both = one.keys() & two.keys()
+        assert len(both) > 600
+        assert {n: one[n] for n in both} == {n: two[n] for n in both}
 
 
 # Three libraries in one program
