@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from macholib.MachO import MachO
 
 from cargo_strip_hook.job import Granularity, Strip
 from tests.consumers import darwin_image
@@ -148,6 +150,32 @@ def test_the_command_does_it_from_the_header(tmp_path: Path, name: str, target: 
     assert undefined <= {n for n, letter in before.items() if letter in "Uu"}
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert [s["undefined"] for s in said if s["reason"] == "stripped"] == [sorted(undefined)]
+
+
+@pytest.mark.parametrize("target", DARWIN)
+@pytest.mark.parametrize("name", ["apple", "mixed"])
+@pytest.mark.parametrize("strip", Strip)
+def test_tools_read_it_without_a_complaint(
+    tmp_path: Path, name: str, target: str, strip: Strip
+) -> None:
+    out = darwin.stripped(tmp_path, name, target, strip)
+    for words in (
+        ("objdump", "-d", "-r", "-t", "--private-headers", "--unwind-info"),
+        ("nm", "-a", "-m"),
+        ("readobj", "--all"),
+        ("size", "-m"),
+    ):
+        said = tool([kit.llvm(words[0]), *words[1:], out])
+        assert not re.search(r"\b(warning|error|malformed|truncated)\b:", said, re.I), said[-3000:]
+    assert "No errors." in tool([kit.llvm("dwarfdump"), "--verify", out])
+    file = tmp_path / "member.o"
+    data = out.read_bytes()
+    file.write_bytes(data[data.index(b"\xcf\xfa\xed\xfe") :])
+    (header,) = MachO(str(file)).headers
+    names = [command.get_cmd_name() for command, _, _ in header.commands]
+    versions = [n for n in names if n.startswith(("LC_VERSION_MIN", "LC_BUILD_VERSION"))]
+    assert names[:1] + names[2:4] == ["LC_SEGMENT_64", "LC_SYMTAB", "LC_DYSYMTAB"]
+    assert (names[1:2], set(names[4:])) in [(versions, set()), (versions, {"LC_DATA_IN_CODE"})]
 
 
 @pytest.mark.parametrize("granularity", Granularity)
