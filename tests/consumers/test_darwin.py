@@ -110,24 +110,10 @@ def _covered(image: darwin_image.Image) -> Counter[int]:
     return found
 
 
-def _floor(folder: Path, name: str, target: str) -> int:
-    """The size of the dead-stripped dylib of the crate without any local name."""
-    platform = PLATFORMS[target]
-    names = darwin.exports(name, target)
-    exported = [w for n in names for w in ("-exported_symbol", n, "-u", n)]
-    out = folder / "floor.dylib"
-    stub = kit.ziglang_stub(platform.linker)
-    flags = ("-dylib", "-dead_strip", "-x", "-S", "-undefined", "dynamic_lookup", *exported)
-    inputs = [darwin.built_for(name, target).library]
-    kit.link(out, platform.arch, inputs, *flags, stub=stub, platform=platform.linker)
-    assert not [s for s in darwin_image.load(out.read_bytes()).symbols if not s[1] & 1]
-    return out.stat().st_size
-
-
 @pytest.mark.parametrize(("name", "target"), CASES)
 def test_it_is_small(tmp_path: Path, name: str, target: str) -> None:
     """Against the stripped, dead-stripped dylib of the same crate."""
-    floor = _floor(tmp_path, name, target)
+    floor = darwin.floor(tmp_path, name, target)
     for strip, factor in ((Strip.SYMBOLS, 1.5), (Strip.DEBUGINFO, 2.2)):
         size = darwin.stripped(tmp_path, name, target, strip).stat().st_size
         assert size <= factor * floor, f"{size / floor:.2f} times the dylib"
