@@ -15,6 +15,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -243,3 +244,19 @@ def member(library: Path, name: str) -> bytes:
     """The contents of an archive's member."""
     tool = need("llvm-ar-22", "llvm-ar")
     return subprocess.run([tool, "p", library, name], capture_output=True, check=True).stdout
+
+
+def main(argv: list[str]) -> None:
+    """For benchmarks: where the library and its header are, and the size of the stripped DLL."""
+    name, target, folder = argv
+    header = fixtures.library(name).header
+    assert header
+    library = fixtures.library(name, "release", target, "debian").library
+    said = run(sys.executable, "-m", "cargo_strip_hook", "exports", library, "--header", header)
+    names = [line.split("\t")[0] for line in said.stdout.splitlines()]
+    size = shared(target, library, names, Path(folder) / "floor.dll").stat().st_size
+    print(library, header, size)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
