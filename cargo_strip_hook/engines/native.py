@@ -55,11 +55,8 @@ class NativeEngine:
             index = archive.symbols()
             if index is None:
                 index = read_index(members, format)
-            try:
-                made = prelink(members, index, format, request)
-                image = made.image(format, request)
-            except InputError as e:
-                raise e.of(archive.part.name) from e.__cause__
+            made = prelink(members, index, format, request)
+            image = made.image(format, request)
             needed = _needed(apart, image)
             beside = [_copy(archive, c) for c in needed]
             _write(request, request.output, image, beside)
