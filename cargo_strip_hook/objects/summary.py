@@ -35,7 +35,7 @@ def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
 
 
 def _definitions(unit: Unit, kinds: dict[int, Kind]) -> Iterator[DefinedSymbol]:
-    symbols = unit.symbols[unit.first_global :]
+    symbols = unit.globals
     for name, atom, binding, kind, visibility in zip(
         unit.names,
         symbols["atom"].tolist(),
