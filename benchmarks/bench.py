@@ -38,7 +38,10 @@ LIBRARIES = (
     ("dolby_vision", "dev"),
     ("gst-plugin-fallbackswitch", "release"),
     ("gst-plugin-fallbackswitch", "dev"),
+    ("rav1e", "release"),
 )
+# their headers declare functions of other processors, too: the cdylib says what there is
+BY_CDYLIB = ("rav1e",)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def locate(name: str, profile: str, scratch: Path) -> Library:
     # in a process of its own: memory of this one would count for those that it starts
     words = output_of([sys.executable, "-m", "tests.fixtures", name, profile]).split()
     path, header, cdylib = Path(words[2]), words[3], words[4]
-    source = ("--header", header) if header != "None" else ("--cdylib", cdylib)
+    by_header = header != "None" and name not in BY_CDYLIB
+    source = ("--header", header) if by_header else ("--cdylib", cdylib)
     listed = output_of([*ours(), "exports", path, *source, "-q"])
     exports = tuple(line.split("\t")[0] for line in listed.splitlines())
     floor = None
