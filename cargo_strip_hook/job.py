@@ -96,7 +96,8 @@ class PrelinkRequest:
     """What an engine is asked for. It writes a complete archive to `output`, nothing else.
 
     `archive` is a library, or one slice of a universal one. `twin` gets a second one: the same
-    program with all names and debug information.
+    program with all names and debug information. `compress_debug` is how debug sections are
+    written, where there are any.
     """
 
     archive: Path | Part
@@ -107,6 +108,7 @@ class PrelinkRequest:
     granularity: Granularity = Granularity.CLASS
     marker: bytes = b""  # contents of the non-allocated section that says the work is done
     twin: Path | None = None
+    compress_debug: Compression = Compression.NONE
 
 
 @dataclass(frozen=True, slots=True)

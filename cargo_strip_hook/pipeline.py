@@ -25,6 +25,7 @@ from cargo_strip_hook.errors import (
 )
 from cargo_strip_hook.exports.decide import ExportRequest, decide
 from cargo_strip_hook.job import (
+    Compression,
     DefinedSymbol,
     ExportSet,
     Granularity,
@@ -52,7 +53,7 @@ class Job:
     the other slices say theirs. `output` is where the result goes; None replaces the library
     itself. `root` is the folder that a symbolic link may not lead out of. `link_args` are what a
     program needs besides std's own libraries, for `link_check`. `twin` is where the same library
-    with all names and debug information goes.
+    with all names and debug information goes. `compress_debug` is how debug sections are written.
     """
 
     library: Path
@@ -66,6 +67,7 @@ class Job:
     link_check: bool = False
     link_args: tuple[str, ...] = ()
     twin: Path | None = None
+    compress_debug: Compression = Compression.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,12 @@ def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
                 ) from e
             raise
     marker = make_marker(
-        exports.names(), job.strip.value, job.granularity.value, job.engine, __version__
+        exports.names(),
+        job.strip.value,
+        job.granularity.value,
+        job.engine,
+        __version__,
+        compress_debug=job.compress_debug.value,
     )
     return SlicePlan(part, target, exports, marker, found == marker)
 
@@ -355,6 +362,7 @@ def _make_archive(
             granularity=job.granularity,
             marker=plan.marker,
             twin=twin.path if twin else None,
+            compress_debug=job.compress_debug,
         )
         made = engine(job.engine).prelink(request)
     with clock.phase("verify"):
@@ -366,6 +374,7 @@ def _make_archive(
             plan.marker,
             _c_library_symbols(plan.part, made.undefined, plan.target),
             made.described,
+            job.compress_debug,
         )
         verified = verify(plan.part, output, claim)
         if twin:

@@ -24,7 +24,7 @@ from typing import Literal
 
 from filelock import FileLock
 
-from tests.targets import FOREIGN
+from tests.targets import build_environment
 from tests.tools import missing
 
 Toolchain = Literal["rustup", "debian"]
@@ -49,6 +49,8 @@ OWN = {
     "alpha": ("alpha", ()),
     "beta": ("beta", ()),
     "gamma": ("gamma", ()),
+    "apple": ("apple", ()),
+    "mixed": ("mixed", ()),
 }
 NAMES = (*PUBLISHED, *OWN)
 
@@ -200,7 +202,7 @@ def _plain_build(
     if target != host():
         argv += ["-Zbuild-std=std,panic_unwind"]
         env["RUSTC_BOOTSTRAP"] = "1"
-        env.update(FOREIGN[target].build_environment())
+        env.update(build_environment(target))
     said = _output([*argv, "--", "--print", "native-static-libs"], cwd=source, env=env)
     found = re.search(r"native-static-libs: (.*)", said)
     return tuple(found[1].split()) if found else ()
@@ -248,7 +250,8 @@ def _key(name: str, target: str, toolchain: Toolchain) -> tuple[str, tuple[str, 
     """(what the library is made of, as the name of a folder; cargo's flags for it)."""
     flags: tuple[str, ...]
     if name in PUBLISHED:
-        identity, flags = PUBLISHED[name], ()
+        identity = PUBLISHED[name]
+        flags = () if target == host() else ("--features", "capi")
     else:
         folder, flags = OWN[name]
         identity = _tree_hash(CRATES / folder) + _tree_hash(CRATES / "shared")

@@ -94,7 +94,32 @@ FOREIGN = {
         Foreign("x86_64-unknown-freebsd", clang=True),
     )
 }
+# Libraries for Darwin need no SDK; their std has line tables, as the one that rustup installs has.
+DARWIN = (
+    "x86_64-apple-darwin",
+    "aarch64-apple-darwin",
+    "aarch64-apple-ios",
+    "aarch64-apple-ios-sim",
+)
 RUNNING = tuple(t for t, foreign in FOREIGN.items() if foreign.gnu)
 LINKED = tuple(t for t, foreign in FOREIGN.items() if not foreign.gnu)
+
+
+def build_environment(triple: str) -> dict[str, str]:
+    """What cargo has to know to build a library for a target that is not this machine's."""
+    if triple not in DARWIN:
+        return FOREIGN[triple].build_environment()
+    name = triple.replace("-", "_")
+    return {
+        **Foreign(triple, clang=True).build_environment(),
+        f"CXX_{name}": str(need("clang++-22", "clang++")),
+        f"CXXFLAGS_{name}": "-ffreestanding",
+        "SDKROOT": "/usr",  # any folder but the root keeps the crate cc from asking Xcode
+        "IPHONEOS_DEPLOYMENT_TARGET": "14.0",  # C's default has no thread-local variables
+        "CARGO_PROFILE_RELEASE_DEBUG": "1",
+    }
+
+
 # What the tier `ci` builds: 32 bits with REL relocations, and 64 bits.
 QUICK = ("armv7-unknown-linux-gnueabihf", "aarch64-unknown-linux-gnu")
+QUICK_DARWIN = DARWIN[:2]

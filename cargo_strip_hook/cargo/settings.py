@@ -11,7 +11,7 @@ from cargo_strip_hook.cargo.cfg import CfgSet, holds, parse_platform
 from cargo_strip_hook.cargo.suggest import did_you_mean
 from cargo_strip_hook.cargo.tomlfile import type_name
 from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.job import Compression, Granularity, Strip
 from cargo_strip_hook.target import Target
 
 ENGINES = ("native", "system")
@@ -31,6 +31,7 @@ class Settings:
     keep: tuple[str, ...] | None = None
     allow_missing: bool | None = None
     granularity: Granularity | None = None
+    compress_debug: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,10 @@ def _granularity(value: object, key: str, manifest: Path) -> Granularity:
     return Granularity(_choice(value, tuple(g.value for g in Granularity), key, manifest))
 
 
+def _compression(value: object, key: str, manifest: Path) -> Compression:
+    return Compression(_choice(value, tuple(c.value for c in Compression), key, manifest))
+
+
 def _boolean(value: object, key: str, manifest: Path) -> bool:
     if not isinstance(value, bool):
         raise _wrong(value, "a boolean", key, manifest)
@@ -165,6 +170,7 @@ _READERS: Mapping[str, Callable[[object, str, Path], Any]] = {
     "keep": _strings,
     "allow-missing": _boolean,
     "granularity": _granularity,
+    "compress-debug": _compression,
 }
 assert {name.replace("-", "_") for name in _READERS} == {f.name for f in fields(Settings)}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cargo_strip_hook.errors import UsageError
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.job import Compression, Granularity, Strip
 from cargo_strip_hook.pipeline import Job
 from cargo_strip_hook.target import Target
 
@@ -110,6 +110,7 @@ def job_for_file(args: argparse.Namespace, subject: Subject, target: Target) -> 
         link_check=args.link_check,
         link_args=_many(args.link_arg),
         twin=args.debug_twin,
+        compress_debug=Compression(args.compress_debug or Compression.NONE.value),
     )
 
 
@@ -120,6 +121,9 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
     granularity = settings.granularity or Granularity.CLASS
     if args.granularity:
         granularity = Granularity(args.granularity)
+    compression = settings.compress_debug or Compression.NONE
+    if args.compress_debug:
+        compression = Compression(args.compress_debug)
     return Job(
         artefact.library,
         artefact.target,
@@ -130,6 +134,7 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
         link_check=args.link_check,
         link_args=_many(args.link_arg),
         twin=args.debug_twin,
+        compress_debug=compression,
     )
 
 

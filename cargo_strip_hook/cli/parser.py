@@ -154,6 +154,11 @@ def _result(parser: Parser) -> None:
         "program linked with it has the same addresses, for crash reports",
     )
     group.add_argument(
+        "--compress-debug",
+        choices=("none", "zlib", "zstd"),
+        help="how debug sections are written where they are kept (ELF only; default: none)",
+    )
+    group.add_argument(
         "-j", "--jobs", type=_jobs, metavar="N", help="libraries at a time (default: processors)"
     )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")

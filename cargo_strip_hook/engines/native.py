@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
 from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
-from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.model import Format, Image, Input
 from cargo_strip_hook.objects.sniff import elf_machine, macho_machine, sniff
@@ -41,6 +41,13 @@ class NativeEngine:
                     help="keep debug information in the library, with `--strip none`, and run "
                     "`dsymutil` on the program",
                 )
+            if request.compress_debug is not Compression.NONE and not format.compresses:
+                raise UsageError(
+                    f"debug sections of {request.target.triple} cannot be compressed: "
+                    "linkers take that for ELF only",
+                    help="leave `--compress-debug` out, or the key `compress-debug` for this "
+                    "target",
+                )
             index = archive.symbols()
             if index is None:
                 index = read_index(members, format)
@@ -56,7 +63,7 @@ class NativeEngine:
             tuple(_text(n) for n in image.defined),
             tuple(_text(n) for n in image.undefined),
             replace(image.statistics, members_total=total),
-            image.warnings,
+            tuple(dict.fromkeys(image.warnings + (twin.warnings if twin is not None else ()))),
             image.placement,
             twin.placement if twin is not None else None,
         )

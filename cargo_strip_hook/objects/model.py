@@ -253,9 +253,11 @@ class Format(Protocol):
     """What a format's room offers to the general phases.
 
     `twins`: whether the strip level leaves the program alone, so that there can be a debug twin.
+    `compresses`: whether debug sections can be compressed.
     """
 
     twins: bool
+    compresses: bool
 
     def read(self, inputs: Sequence[Input]) -> list[Unit]:
         """Read object files. Raises `ObjectError`."""

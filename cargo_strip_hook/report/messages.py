@@ -170,4 +170,5 @@ def _job(job: Job) -> Message:
         "engine": job.engine,
         "strip": job.strip.value,
         "granularity": job.granularity.value,
+        "compress-debug": job.compress_debug.value,
     }

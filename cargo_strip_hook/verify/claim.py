@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cargo_strip_hook.job import Compression
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -22,7 +24,8 @@ class Claim:
     the pieces are found by symbol names and only those are compared. `allowed_extra` are names
     that may stay undefined although a member of the original defines them (those of a C library
     that is in the archive). `described`: the placement tells of debug information, too, which is
-    then compared; a platform's linker tells of code and data only.
+    then compared; a platform's linker tells of code and data only. `compress_debug` is how debug
+    sections may be compressed.
     """
 
     target: Target
@@ -32,6 +35,7 @@ class Claim:
     marker: bytes
     allowed_extra: tuple[str, ...] = ()
     described: bool = True
+    compress_debug: Compression = Compression.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def make_marker(
     engine: str,
     version: str,
     allowed_extra: Sequence[str] = (),
+    compress_debug: str = "none",
 ) -> bytes:
     """What is written into the section: JSON, the same bytes for the same request.
 
@@ -40,6 +41,8 @@ def make_marker(
         "strip": strip,
         "version": version,
     }
+    if compress_debug != "none":
+        content["compress-debug"] = compress_debug
     if allowed_extra:
         content["undefined"] = sorted(set(allowed_extra))
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -180,6 +180,12 @@ def _cie(raw: bytes, at: int, start: int) -> tuple[int, bool, bytes]:
     return personality, b"L" in text, bytes(record)
 
 
+def personalities(image: Image) -> tuple[set[int], set[int]]:
+    """The slots of the personality routines: of compact unwind information, and of CIEs."""
+    framed = {f.personality for f in frames(image).values()}
+    return set(unwind_entries(image)[2]), framed - {0}
+
+
 def _lsda(image: Image, address: int) -> bytes:
     """The header and the call sites of an LSDA (Itanium C++ ABI, exception handling, 7.2)."""
     raw = image.bytes_at(address, 1 << 16)
@@ -225,8 +231,25 @@ def unwinding(image: Image) -> dict[int, tuple[object, ...]]:
 _ADDRESS = re.compile(r"-?0x[0-9a-f]+")
 
 
+def data_in_code(image: Image) -> dict[int, bytes]:
+    """Address -> contents of each jump table in `__text`, by LC_DATA_IN_CODE."""
+    found = {}
+    for command, raw in image.commands:
+        if command == 0x29:
+            at, size = struct.unpack_from("<II", raw, 8)
+            for offset, length, _ in struct.iter_unpack("<IHH", image.data[at : at + size]):
+                address = image.base + offset
+                found[address] = image.bytes_at(address, length)
+    return found
+
+
 def bodies(path: Path, objdump: Path) -> dict[int, str]:
-    """Function address -> its instructions, without addresses and what follows from them."""
+    """Function address -> its instructions, without addresses and what follows from them.
+
+    Jump tables behind the instructions are included: they hold distances within the function.
+    """
+    tables = data_in_code(load(path.read_bytes()))
+    order = sorted(tables)
     done = subprocess.run(
         [objdump, "-d", "--no-show-raw-insn", "--section=__text", path],
         capture_output=True,
@@ -234,18 +257,23 @@ def bodies(path: Path, objdump: Path) -> dict[int, str]:
         check=True,
     )
     found: dict[int, str] = {}
-    start = 0
+    start = cut = 0
     lines: list[str] = []
-    for line in [*done.stdout.splitlines(), "0 <end>:"]:
+    for line in [*done.stdout.splitlines(), "fffffffffffffff <end>:"]:
         head = re.match(r"^([0-9a-f]+) <.*>:$", line)
         if head:
+            end = int(head[1], 16)
+            own = [tables[t].hex() for t in order[bisect.bisect_left(order, start) :] if t < end]
             if start:
-                found[start] = "\n".join(_trim(lines))
-            start, lines = int(head[1], 16), []
+                found[start] = "\n".join([*_trim(lines), *own])
+            start, lines = end, []
+            cut = next((t for t in order if t >= start), 1 << 64)
         elif line.startswith("1") and ":" in line:
-            text = line.split(":", 1)[1].strip()
-            text = text.split("##")[0].split(" ; ")[0].split(" <")[0].rstrip()
-            lines.append(_ADDRESS.sub("@", text))
+            where, text = line.split(":", 1)
+            if int(where, 16) < cut:
+                text = text.strip().split("##")[0].split(" ; ")[0].split(" <")[0].rstrip()
+                # an offset within a page that happens to be 0 is not printed
+                lines.append(_ADDRESS.sub("@", text).replace(", #@]", "]"))
     return found
 
 
@@ -264,6 +292,8 @@ def _trim(lines: list[str]) -> list[str]:
         if line.startswith("<unknown>") or re.match(r"^addb\t%\w+, @?\(", line):
             lines = lines[:number]
             break
-    while lines and re.match(r"^(nop|int3|data16|cs nop|udf|xchgw)", lines[-1].replace("\t", " ")):
+    while lines and re.match(
+        r"^(nop|int3|data16|cs nop|udf|xchgw|addb)", lines[-1].replace("\t", " ")
+    ):
         lines = lines[:-1]
     return lines

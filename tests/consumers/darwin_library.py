@@ -1,75 +1,121 @@
-"""Static libraries with a real std for Darwin, built without a Mac: no linker and no SDK needed.
-
-Debian's rustc, cargo and rust-src build std from source; see `tests.fixtures` for the cache.
-"""
+"""Static libraries with a real std for Darwin, stripped and linked on whatever machine this is."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
+import re
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from filelock import FileLock
+import pytest
 
-from tests.fixtures import CACHE, CRATES
-from tests.tools import missing
+from cargo_strip_hook.job import Granularity, Strip
+from tests import fixtures
+from tests.consumers.expected import DARWIN_APPLE, DARWIN_MIXED, DOLBY_VISION, IMAGEQUANT
+from tests.fixtures import PUBLISHED, Built
+from tests.formats import darwin_kit as kit
+from tests.targets import DARWIN, QUICK_DARWIN
+from tests.tools import TIER
 
-HEADER = CRATES / "apple" / "apple.h"
-EXPORTS = (
-    "_apl_constructed",
-    "_apl_counter",
-    "_apl_float",
-    "_apl_format",
-    "_apl_panic_code",
-    "_apl_panic_drops",
-    "_apl_panic_index",
-    "_apl_thread_local_drops",
-    "_apl_threads",
-    "_apl_unused",
-    "_apl_version",
-)
-
-
-def built(target: str) -> Path:
-    """`libapple.a` of `crates/apple` for a Darwin target. Skips where the toolchain is missing."""
-    rustc, cargo = Path("/usr/bin/rustc"), Path("/usr/bin/cargo")
-    source = Path("/usr/lib/rustlib/src/rust/library/std")
-    if not (rustc.exists() and cargo.exists() and source.exists()):
-        missing("Debian's rustc, cargo and rust-src")
-    version = subprocess.run([rustc, "-vV"], capture_output=True, check=True).stdout
-    folder = CRATES / "apple"
-    files = sorted([folder / "Cargo.toml", *(folder / "src").glob("*.rs")])
-    digest = hashlib.sha256(version + b"".join(f.read_bytes() for f in files))
-    key = f"apple-{digest.hexdigest()[:12]}"
-    out = CACHE / "built" / key / target / "libapple.a"
-    if out.exists():
-        return out
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with FileLock(CACHE / f"{key}.lock"):
-        if not out.exists():
-            _build(rustc, cargo, target, key, out)
-    return out
+C = Path(__file__).resolve().parent / "c"
+# name: a program that uses all of it and what that prints; one that uses a single function
+PROGRAMS = {
+    "apple": ("darwin_main.c", DARWIN_APPLE, "one_apple.c"),
+    "mixed": ("darwin_mixed.c", DARWIN_MIXED, "one_mixed.c"),
+    "imagequant-sys": ("imagequant.c", IMAGEQUANT, "one_imagequant.c"),
+    "dolby_vision": ("dolby_vision.c", DOLBY_VISION, "one_dolby_vision.c"),
+}
+FIVE = ("alpha", "beta", "gamma", "apple", "mixed")
 
 
-def _build(rustc: Path, cargo: Path, target: str, key: str, out: Path) -> None:
-    source = CACHE / "src" / key / "apple"
-    shutil.copytree(CRATES / "apple", source, dirs_exist_ok=True)
-    target_dir = CACHE / "target" / key
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("CARGO", "RUST"))}
-    argv: list[str | Path] = [cargo, "rustc", "--release", "-Zbuild-std=std,panic_unwind", "--lib"]
-    argv += ["--target", target, "--crate-type", "staticlib", "--target-dir", target_dir]
-    done = subprocess.run(
-        argv,
-        cwd=source,
-        env={**env, "RUSTC_BOOTSTRAP": "1", "RUSTC": str(rustc)},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What the tools call a target: the processor, ld64's platform, clang's and zig's targets."""
+
+    arch: str
+    linker: str
+    clang: str
+    zig: str
+
+
+PLATFORMS = {
+    "x86_64-apple-darwin": Platform("x86_64", "macos", "macos13", "x86_64-macos.13.0"),
+    "aarch64-apple-darwin": Platform("arm64", "macos", "macos13", "aarch64-macos.13.0"),
+    "aarch64-apple-ios": Platform("arm64", "ios", "ios14", "aarch64-ios.14.0"),
+    "aarch64-apple-ios-sim": Platform(
+        "arm64", "ios-simulator", "ios14-simulator", "aarch64-ios.14.0-simulator"
+    ),
+}
+CASES = [(name, target) for target in DARWIN for name in PROGRAMS]
+
+
+def built_for(name: str, target: str) -> Built:
+    """The library; the tier says whether it may be built now."""
+    quick = QUICK_DARWIN[:1] if name in PUBLISHED else QUICK_DARWIN
+    wanted = TIER == "all" or (TIER == "ci" and target in quick)
+    if not wanted and not fixtures.is_built(name, "release", target, "debian"):
+        pytest.skip(f"{name} for {target} was not built (STRIP_HOOK_TESTS=all does)")
+    return fixtures.library(name, "release", target, "debian")
+
+
+@cache
+def exports(name: str, target: str) -> tuple[str, ...]:
+    """The names of the header that the library defines."""
+    found = kit.globals_of(built_for(name, target).library)
+    text = re.sub(r"/\*.*?\*/", "", header(name, target).read_text(), flags=re.S)
+    defined = {n for n, letter in found.items() if letter != "U"}
+    return tuple(sorted(defined & {f"_{word}" for word in re.findall(r"\w+", text)}))
+
+
+def header(name: str, target: str) -> Path:
+    """The public header. Only cargo-c makes that of dolby_vision, with the host's library."""
+    built = built_for(name, target) if name != "dolby_vision" else fixtures.library(name)
+    assert built.header
+    return built.header
+
+
+def stripped(
+    folder: Path,
+    name: str,
+    target: str,
+    strip: Strip,
+    granularity: Granularity = Granularity.CLASS,
+    only: tuple[str, ...] = (),
+) -> Path:
+    """The library as the engine writes it, verified. `only`: these exports instead of all."""
+    original = built_for(name, target).library
+    link = folder / original.name
+    if not link.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(original)
+    names = only or exports(name, target)
+    return kit.strip(link, PLATFORMS[target].arch, names, strip, granularity, target=target)[0]
+
+
+def program(
+    out: Path,
+    target: str,
+    source: str,
+    names: tuple[str, ...],
+    libraries: list[Path],
+    *flags: str | Path,
+) -> Path:
+    """A program of `c/SOURCE` with the headers of `names`, linked with ld64.lld -dead_strip."""
+    platform = PLATFORMS[target]
+    folders = {header(n, target).parent for n in names}
+    include = [w for f in sorted(folders) for w in ("-I", f)]
+    objects = kit.compile(
+        out.parent,
+        platform.arch,
+        {f"{out.name}.c": (C / source).read_text()},
+        "-O1",
+        *kit.headers(),
+        *include,
+        platform=platform.clang,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_suffix(".part")
-    shutil.copyfile(target_dir / target / "release" / "libapple.a", part)
-    part.rename(out)
+    stub = kit.ziglang_stub(platform.linker)
+    cxx = out.with_name("libc++.tbd")
+    cxx.write_text(kit.cxx_stub(platform.linker))
+    flags = ("-dead_strip", *flags, cxx)
+    inputs = [*objects, *libraries]
+    return kit.link(out, platform.arch, inputs, *flags, stub=stub, platform=platform.linker)

@@ -1,5 +1,7 @@
 """What the programs below `c/` print, worked out from their sources by hand."""
 
+import math
+
 BEHAVIOUR = """\
 add: 42
 version: 1.0
@@ -91,4 +93,53 @@ element: GstFallbackSwitch
 timeout: 1000 ms
 end: eos
 buffers: 20
+"""
+
+# sin(1.5 * 1.25 + 1 / 16); the digits 0 to 6 as text add up to 7 * 48 + 21
+DARWIN_APPLE = f"""\
+version: 0x10203
+counter: 41
+constructed: 7
+text: value     3 Some(0.75)
+panic code: 4
+panic drops: 301
+panic index: 12 -1
+thread-local drops: 803
+threads: 21
+float: {math.sin(1.9375):.6f}
+sum: 357
+"""
+
+DARWIN_MIXED = """\
+constructed: 42
+table: 3 11
+common: 42
+weak: 2
+day: 9
+day: 6
+day: -23
+day: 4
+day: 42
+day: 2
+day: -1
+thread-local: 70 81
+c++ exception: 123 99 -2
+c++ shared: 101108
+c++ virtual: 2 40
+assembly: 42
+through C: 1006 1008
+through a cleanup: 11014 11008
+through assembly: 1006 1008
+through DWARF: 1007 1008
+"""
+
+DARWIN_FIVE = """\
+alpha: 20
+beta: 30
+gamma: 40
+apple: 50
+mixed: 1060
+C and C++: 11070 180
+own copies: 1 1 1
+own sets: 1 1 1
 """

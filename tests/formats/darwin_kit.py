@@ -38,7 +38,11 @@ def llvm(name: str) -> Path:
 
 
 def compile(
-    folder: Path, arch: str, sources: Mapping[str, str], *flags: str, platform: str = "macos13"
+    folder: Path,
+    arch: str,
+    sources: Mapping[str, str],
+    *flags: str | Path,
+    platform: str = "macos13",
 ) -> list[Path]:
     """Compile or assemble each source (name with suffix -> text) for Darwin."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +95,25 @@ def strip(
     return request.output, result, verify(original, request.output, claim)
 
 
+def _stub(library: str, names: str, platform: str = "macos") -> str:
+    """The text of a `.tbd` file."""
+    quoted = ", ".join(f"'{n}'" for n in names.split())
+    targets = f"[ x86_64-{platform}, arm64-{platform} ]"
+    return (
+        f"--- !tapi-tbd\ntbd-version: 4\ntargets: {targets}\n"
+        f"install-name: '/usr/lib/{library}'\nexports:\n"
+        f"  - targets: {targets}\n    symbols: [ {quoted} ]\n...\n"
+    )
+
+
+def cxx_stub(platform: str) -> str:
+    """The text of a `libc++.tbd` with the names that C++ in the tests' libraries needs."""
+    names = "___gxx_personality_v0 ___cxa_throw ___cxa_allocate_exception ___cxa_begin_catch "
+    names += "___cxa_end_catch __ZTIi __ZTVN10__cxxabiv117__class_type_infoE "
+    names += "__ZTVN10__cxxabiv120__si_class_type_infoE"
+    return _stub("libc++.1.dylib", names, platform)
+
+
 @cache
 def system_stub() -> str:
     """The text of a `libSystem.tbd` with the names that the tests' programs need."""
@@ -98,20 +121,22 @@ def system_stub() -> str:
     names += "___gxx_personality_v0 ___cxa_throw ___cxa_allocate_exception __ZTIi __ZSt9terminatev "
     names += "_printf _memcpy _abort _puts __tlv_atexit ___cxa_rethrow ___cxa_atexit __ZTVN10__"
     names += "cxxabiv117__class_type_infoE ___gcc_personality_v0 _system_call _atexit"
-    quoted = ", ".join(f"'{n}'" for n in names.split())
-    return (
-        "--- !tapi-tbd\ntbd-version: 4\ntargets: [ x86_64-macos, arm64-macos ]\n"
-        "install-name: '/usr/lib/libSystem.B.dylib'\nexports:\n"
-        f"  - targets: [ x86_64-macos, arm64-macos ]\n    symbols: [ {quoted} ]\n...\n"
-    )
+    return _stub("libSystem.B.dylib", names)
 
 
-def link(out: Path, arch: str, inputs: Sequence[Path], *flags: str | Path, stub: str = "") -> Path:
-    """Link a program with ld64.lld."""
+def link(
+    out: Path,
+    arch: str,
+    inputs: Sequence[Path],
+    *flags: str | Path,
+    stub: str = "",
+    platform: str = "macos",
+) -> Path:
+    """Link a program with ld64.lld. `platform` as the linker calls it."""
     folder = out.parent / "sdk"
     folder.mkdir(exist_ok=True)
     (folder / "libSystem.tbd").write_text(stub or system_stub())
-    version = ("-platform_version", "macos", "13.0", "13.0")
+    version = ("-platform_version", platform, "14.0", "14.0")
     # hints rewrite instructions of the original only: the result has none
     plain = ("-ignore_optimization_hints", "-L", folder, "-lSystem")
     tool([linker(), "-arch", arch, *version, *plain, "-o", out, *inputs, *flags])
@@ -128,10 +153,20 @@ def ziglang() -> Path:
     return Path(str(folder))
 
 
-def ziglang_stub() -> str:
-    """All of libSystem, as ziglang has it, without the targets that LLVM 22 does not know."""
+def ziglang_stub(platform: str = "macos") -> str:
+    """All of libSystem, as ziglang has it, without the targets that LLVM 22 does not know.
+
+    macOS' names stand for those of the other platforms.
+    """
     file = ziglang() / "lib" / "libc" / "darwin" / "libSystem.tbd"
-    return re.sub(r",?\s*arm64e\.x1-[a-z]+", "", file.read_text())
+    text = re.sub(r",?\s*arm64e\.x1-[a-z]+", "", file.read_text())
+    return text.replace("-macos", f"-{platform}")
+
+
+def headers() -> tuple[str | Path, ...]:
+    """What makes clang find the headers of Darwin's C library."""
+    folder = ziglang() / "lib" / "libc" / "include" / "any-darwin-any"
+    return ("-nostdlibinc", "-isystem", folder)
 
 
 def globals_of(library: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.job import Granularity, PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.job import Compression, Granularity, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.target import Target
 from tests.tools import missing, need
 
@@ -84,14 +84,22 @@ def strip(
     *,
     output: Path | None = None,
     triple: str = TRIPLE,
+    compress: Compression = Compression.NONE,
 ) -> tuple[Path, PrelinkResult]:
     """Prelink with the native engine; the new library and what the engine says of it."""
     if output is None:
-        folder = original.parent / f"{granularity.value}-{strip.value}"
+        folder = original.parent / f"{granularity.value}-{strip.value}-{compress.value}"
         folder.mkdir(exist_ok=True)
         output = folder / original.name
     request = PrelinkRequest(
-        original, output, Target.parse(triple), tuple(exports), strip, granularity, b"marker"
+        original,
+        output,
+        Target.parse(triple),
+        tuple(exports),
+        strip,
+        granularity,
+        b"marker",
+        compress_debug=compress,
     )
     return output, NativeEngine().prelink(request)
 

@@ -22,8 +22,10 @@ C = """
 extern int outside(int);
 static int table[4] = {1, 2, 3, 4};
 int *c_pointer = table + 1;
+extern long distance;
+__asm__(".data\\n.p2align 3\\n_distance: .quad _c_api - _c_other\\n.text");
 __attribute__((noinline)) static int helper(int a) { return outside(a) + table[a & 3]; }
-int c_api(int a) { return helper(a) + *c_pointer; }
+int c_api(int a) { return helper(a) + *c_pointer + (int)distance; }
 int c_other(int a) { return helper(a + 1); }
 """
 EXPORTS = ("_c_api", "_c_other", "_cxx_api")
@@ -38,6 +40,7 @@ class Result:
         self.start = self.raw.index(MAGIC)
         self.sections: dict[bytes, int] = {}  # name -> its header in the file
         self.symbols: dict[bytes, int] = {}  # name -> its record in the file
+        self.records: list[int] = []  # of all symbols, of one name too
         at = self.start + 32
         for _ in range(struct.unpack_from("<I", self.raw, self.start + 16)[0]):
             command, size = struct.unpack_from("<II", self.raw, at)
@@ -49,6 +52,7 @@ class Result:
                 table, count, strings, _ = struct.unpack_from("<4I", self.raw, at + 8)
                 for i in range(count):
                     row = self.start + table + 16 * i
+                    self.records.append(row)
                     text = self.start + strings + struct.unpack_from("<I", self.raw, row)[0]
                     self.symbols[bytes(self.raw[text : self.raw.index(0, text)])] = row
             elif command == 0xB:
@@ -181,6 +185,74 @@ def _subsections(r: Result) -> None:
     struct.pack_into("<I", r.raw, r.start + 24, 0)
 
 
+def _pair(r: Result) -> None:
+    """Moves the second of two relocations that belong together."""
+    subtractor = 1 if r.claim.target.triple.startswith("aarch64") else 5
+    for name in r.sections:
+        place, count = r.relocations(name)
+        for row in range(place, place + 8 * count, 8):
+            if r.raw[row + 7] >> 4 == subtractor:
+                return struct.pack_into("<I", r.raw, row + 8, r.raw[row + 8] ^ 8)
+    raise AssertionError("no pair of relocations")
+
+
+def _pair_cut(r: Result) -> None:
+    """Leaves out the second."""
+    subtractor = 1 if r.claim.target.triple.startswith("aarch64") else 5
+    for name, header in r.sections.items():
+        place, count = r.relocations(name)
+        kinds = [r.raw[row + 7] >> 4 for row in range(place, place + 8 * count, 8)]
+        if subtractor in kinds:
+            last = max(n for n, kind in enumerate(kinds) if kind == subtractor)
+            return struct.pack_into("<I", r.raw, header + 60, last + 1)
+    raise AssertionError("no pair of relocations")
+
+
+def _unaligned(r: Result) -> None:
+    """The member's name is four bytes longer, and the member as much later."""
+    header = r.raw.rindex(b"#1/", 0, r.start)
+    name, size = int(r.raw[header + 3 : header + 16]), int(r.raw[header + 48 : header + 58])
+    r.raw[header : header + 16] = f"#1/{name + 4}".ljust(16).encode()
+    r.raw[header + 48 : header + 58] = str(size + 4).ljust(10).encode()
+    r.raw[r.start : r.start] = bytes(4)
+
+
+def _overlap(r: Result) -> None:
+    at = r.sections[b"__data"] + 32
+    struct.pack_into("<Q", r.raw, at, struct.unpack_from("<Q", r.raw, at)[0] - 8)
+
+
+def _outside(r: Result) -> None:
+    struct.pack_into("<Q", r.raw, r.symbols[b"_helper"] + 8, 1 << 40)
+
+
+def _no_section(r: Result) -> None:
+    r.raw[r.symbols[b"_helper"] + 5] = 200
+
+
+def _order(r: Result) -> None:
+    r.raw[r.symbols[b"_helper"] + 4] |= 1
+
+
+def _another_undefined(r: Result) -> None:
+    at = r.raw.index(b"_outside\0", r.start)
+    r.raw[at : at + 8] = b"_Outside"
+
+
+def _loaded_marker(r: Result) -> None:
+    struct.pack_into("<I", r.raw, r.sections[b"__strip_hook"] + 64, 0)
+    r.raw[r.sections[b"__strip_hook"] + 16 : r.sections[b"__strip_hook"] + 23] = b"__DATA\0"
+
+
+def _lsda(r: Result) -> None:
+    """All symbols at the start of LSDAs are alternate entries."""
+    header = r.sections[b"__gcc_except_tab"]
+    number = next(n for n, row in enumerate(sorted(r.sections.values()), 1) if row == header)
+    for row in r.records:
+        if r.raw[row + 4] & 0xE == 0xE and r.raw[row + 5] == number:
+            r.raw[row + 7] |= 2
+
+
 def _index(r: Result) -> None:
     at = r.raw.index(b"_c_api\0")
     r.raw[at : at + 6] = b"_x_api"
@@ -206,6 +278,16 @@ BREAKS: list[tuple[Callable[[Result], None], str]] = [
     (_platform, "platform"),
     (_subsections, "MH_SUBSECTIONS_VIA_SYMBOLS"),
     (_index, "archive's index"),
+    (_pair, "torn apart"),
+    (_pair_cut, "torn apart"),
+    (_unaligned, "not aligned to 8 bytes"),
+    (_overlap, "overlaps or is not aligned"),
+    (_outside, "lies outside of its section"),
+    (_no_section, "is in no section"),
+    (_order, "among the wrong symbols"),
+    (_another_undefined, "_Outside was not undefined before"),
+    (_loaded_marker, "marker"),
+    (_lsda, "no subsection begins at the LSDA"),
 ]
 
 

@@ -92,6 +92,20 @@ def linked(
     return before, after
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_split_off_files_are_told(variant: str, tmp_path: Path) -> None:
+    """Those of live members, and nothing where nothing is split off."""
+    compiler, *flags = VARIANTS[variant]
+    given = None if compiler == "gcc" else compiler
+    original = kit.library(tmp_path, SOURCES, "-fPIC", *flags, compiler=given)
+    _, result = kit.strip(original, ("outer", "cxx"), Strip.NONE)
+    told = [w for w in result.warnings if "is split off into 2 files" in w]
+    assert len(told) == ("split" in variant)
+    if told:
+        (name,) = re.findall(r"`(\S+\.dwo)`", told[0])
+        assert Path(tmp_path, name).name == "a.dwo"
+
+
 def functions(program: Path) -> dict[str, tuple[int, int]]:
     rows = kit.tool(["nm", "-S", "--defined-only", program]).splitlines()
     found = {}

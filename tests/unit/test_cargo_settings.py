@@ -10,7 +10,7 @@ import pytest
 from cargo_strip_hook.cargo.cfg import builtin_cfg
 from cargo_strip_hook.cargo.settings import Settings, SettingsTable, load_settings
 from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.job import Compression, Granularity, Strip
 from cargo_strip_hook.target import Target
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
@@ -41,6 +41,7 @@ def test_every_key() -> None:
         "keep": "type_info",
         "allow-missing": True,
         "granularity": "whole",
+        "compress-debug": "zstd",
     }
     assert load(table) == Settings(
         export=("a_*", "b"),
@@ -52,6 +53,7 @@ def test_every_key() -> None:
         keep=("type_info",),
         allow_missing=True,
         granularity=Granularity.WHOLE,
+        compress_debug=Compression.ZSTD,
     )
 
 
@@ -118,8 +120,10 @@ def test_cfg_is_decided_only_where_needed() -> None:
         ({"exprt": []}, "strip-hook.exprt`", "did you mean `export`?"),
         ({"allow_missing": True}, "strip-hook.allow_missing`", "did you mean `allow-missing`?"),
         ({"target": {}}, "strip-hook.target`", "did you mean `targets`?"),
-        ({"zzz": 1}, "strip-hook.zzz`", "known keys: allow-missing, engine"),
+        ({"zzz": 1}, "strip-hook.zzz`", "known keys: allow-missing, compress-debug, engine"),
         ({"strip": "debug-info"}, "cannot be `debug-info`", "did you mean `debuginfo`?"),
+        ({"compress-debug": "gzip"}, "cannot be `gzip`", "it is one of none, zlib, zstd"),
+        ({"compress-debug": True}, "must be one of none, zlib, zstd, not a boolean", ""),
         ({"engine": "gold"}, "cannot be `gold`", "it is one of native, system"),
         ({"preset": ["gst", "uniff"]}, "cannot be `uniff`", "did you mean `uniffi`?"),
         ({"export": 3}, "must be a string or an array of strings, not an integer", ""),

@@ -7,7 +7,7 @@ One module per platform pipeline (`elf`, `macho`), one for each that finds and j
 from __future__ import annotations
 
 from cargo_strip_hook.errors import LinkError, UsageError
-from cargo_strip_hook.job import PrelinkRequest, PrelinkResult
+from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult
 
 
 class SystemEngine:
@@ -28,6 +28,11 @@ class SystemEngine:
             raise UsageError(
                 "the system engine cannot make a debug twin",
                 help="use `--engine native`, or leave `--debug-twin` out",
+            )
+        if request.compress_debug is not Compression.NONE:
+            raise UsageError(
+                "the system engine does not compress debug sections",
+                help="use `--engine native`, or leave `--compress-debug` out",
             )
         target = request.target
         if target.object_format == "elf":

@@ -21,6 +21,7 @@ from cargo_strip_hook.errors import (
     ToolFailure,
 )
 from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Statistics, Strip
+from cargo_strip_hook.objects.elf import split
 from cargo_strip_hook.objects.sniff import elf_machine, sniff
 from cargo_strip_hook.prelink import Input
 from cargo_strip_hook.target import Target
@@ -84,7 +85,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
             sections_live=live,
             symbols_hidden=len(hidden),
         ),
-        warnings=_warnings(box),
+        warnings=_warnings(box) + _split_off(result, request.strip),
         placement=placed,
         described=False,
     )
@@ -262,3 +263,15 @@ def _warnings(box: Toolbox) -> tuple[str, ...]:
         f"dead code stays in the library, as `{box.linker}` cannot be asked to drop it: "
         f"it then {', '.join(box.faults)}",
     )
+
+
+def _split_off(result: View, strip: Strip) -> tuple[str, ...]:
+    """What to tell of debug information in files of its own."""
+    if strip is not Strip.NONE:
+        return ()
+    contents: dict[bytes, list[memoryview]] = {}
+    for name, header in zip(result.names, result.sections, strict=True):
+        start = int(header["offset"])
+        contents.setdefault(name, []).append(result.data[start : start + int(header["size"])])
+    strings = contents.get(b".debug_str", []) + contents.get(b".debug_info", [])
+    return split.warning(split.file_names(contents.get(b".debug_abbrev", []), strings))

@@ -30,6 +30,7 @@ class ElfFormat:
     """`Format` for ELF; remembers the first file read, after whose kind the output is made."""
 
     twins = True
+    compresses = True
 
     def __init__(self) -> None:
         self._first: ElfUnit | None = None

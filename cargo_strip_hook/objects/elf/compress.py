@@ -38,7 +38,7 @@ def zstd() -> Any:
             continue
     raise UsageError(
         "zstd needs Python 3.14, or the package `backports.zstd`, which is not installed",
-        help=("`pip install backports.zstd`", "or use `--compress-debug zlib`"),
+        help=("`pip install 'cargo-strip-hook[zstd]'`", "or use `--compress-debug zlib`"),
     )
 
 

@@ -7,7 +7,7 @@ would end a list early).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -394,4 +394,14 @@ def stream(program: Program, section: DebugSection) -> Iterator[Chunk]:
         at = piece.offset + piece.size
 
 
-__all__ = ["Debug", "DebugPiece", "DebugSection", "collect", "stream"]
+def inputs(
+    program: Program, sections: Iterable[DebugSection], names: Iterable[bytes]
+) -> Iterator[memoryview | bytearray]:
+    """The whole contents of each input section that a section with one of `names` has parts of."""
+    for section in sections:
+        if section.name in names:
+            for piece in section.pieces:
+                yield plain(program.units[piece.unit], piece.section)
+
+
+__all__ = ["Debug", "DebugPiece", "DebugSection", "collect", "inputs", "stream"]

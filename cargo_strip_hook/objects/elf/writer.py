@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.job import PrelinkRequest, Strip
+from cargo_strip_hook.job import Compression, PrelinkRequest, Strip
 from cargo_strip_hook.objects import told
 from cargo_strip_hook.objects.arrays import unique
-from cargo_strip_hook.objects.elf import attributes, notes, symtab
+from cargo_strip_hook.objects.elf import attributes, compress, notes, split, symtab
 from cargo_strip_hook.objects.elf import debug as dbg
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.buckets import SectionKind
@@ -90,7 +90,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     merged = notes.merge(real, machine)
     flags, properties = attributes.merge(real, machine)
     sections = _code(program, layout, placed, frame, header_index)
-    sections += [_debug_section(program, d) for d in debug]
+    sections += [_debug_section(program, d, first.records, request.compress_debug) for d in debug]
     relas = _relas(machine, first.records, settled, debug, table, count)
     sections += _notes(first.records, merged, properties, request.marker)
     symtab_index = len(sections) + len(relas) + 1
@@ -109,7 +109,11 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         for number, rows in relas
     ]
     sections += _tables(first.records, table, symtab_index)
-    warnings = _warnings(program, placed, live, merged)
+    beside = split.file_names(
+        dbg.inputs(program, debug, (b".debug_abbrev",)),
+        dbg.inputs(program, debug, (b".debug_str", b".debug_info")),
+    )
+    warnings = _warnings(program, placed, live, merged) + split.warning(beside)
     size, chunks = _file(sections, program, flags)
     return Image(
         size,
@@ -246,7 +250,24 @@ def _code(
     return sections
 
 
-def _debug_section(program: Program, section: dbg.DebugSection) -> _Section:
+def _debug_section(
+    program: Program, section: dbg.DebugSection, records: elf.Records, how: Compression
+) -> _Section:
+    """One debug section, compressed where that was asked for and makes it smaller."""
+    packed = None
+    if how is not Compression.NONE:
+        whole = dbg.stream(program, section)
+        packed = compress.compress(how, records, section.size, section.align, whole)
+    if packed is not None:
+        return _Section(
+            section.name,
+            section.type,
+            section.flags | elf.SHF_COMPRESSED,
+            len(packed),
+            records.size,
+            section.entsize,
+            chunks=lambda: [packed],
+        )
     return _Section(
         section.name,
         section.type,

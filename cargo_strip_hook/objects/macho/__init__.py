@@ -32,6 +32,7 @@ _ARM64_LIMIT = 96 << 20
 class MachoFormat:
     """`Format` for Mach-O."""
 
+    compresses = False
     twins = False  # code of members with debug information keeps its places
 
     def read(self, inputs: Sequence[Input]) -> list[Unit]:

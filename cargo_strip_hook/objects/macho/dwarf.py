@@ -1,7 +1,8 @@
 """Finds the offsets into other sections that DWARF holds.
 
 Objects of Mach-O have no relocations for them: each section starts at 0, and whoever joins two
-has to know the format. Source: DWARF 5, sections 7.4 to 7.5 and 6.2.4; DWARF 4 for its forms.
+has to know the format. Sources: DWARF 5, sections 7.4 to 7.5 and 6.2.4; DWARF 4 for its forms;
+DWARF 3, section 7.5.4, and DWARF 2, section 7.5, which have no form for offsets into sections.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ _BLOCKS = {0x0A: 1, 0x03: 2, 0x04: 4}
 _UNSIZED = frozenset({0x09, 0x18})  # a length in LEB128, then as many bytes
 _STRING = 0x08
 _OFFSETS = {0x0E: STR, 0x1F: LINE_STR, 0x10: INFO}
-_SEC_OFFSET, _INDIRECT, _IMPLICIT = 0x17, 0x16, 0x21
+_SEC_OFFSET, _IMPLICIT, _REF_ADDR, _DATA4 = 0x17, 0x21, 0x10, 0x06
 
-# what an attribute's section offset is into: DWARF 4, then DWARF 5
+# what an attribute's section offset is into: up to DWARF 4, then DWARF 5
 _ATTRIBUTES = {
     0x10: (LINE, LINE),  # stmt_list
     0x55: (RANGES, RNGLISTS),  # ranges
@@ -50,6 +51,7 @@ _ATTRIBUTES = {
     0x74: (RNGLISTS, RNGLISTS),  # rnglists_base
     0x8C: (LOCLISTS, LOCLISTS),  # loclists_base
 }
+_MACROS = frozenset({0x43, 0x79})  # macro_info, macros
 # location, string_length, return_addr, data_member_location, frame_base, segment, static_link,
 # use_location, vtable_elem_location
 _LOCATIONS = frozenset({0x02, 0x19, 0x2A, 0x38, 0x40, 0x46, 0x48, 0x4A, 0x4D})
@@ -106,7 +108,7 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
 _Op = tuple[int, int, bytes]
 
 
-def _abbreviations(data: bytes, at: int, five: bool) -> dict[int, tuple[_Op, ...]]:
+def _abbreviations(data: bytes, at: int, version: int) -> dict[int, tuple[_Op, ...]]:
     """Code -> what to do for each of its attributes, runs of fixed size as one step."""
     table: dict[int, tuple[_Op, ...]] = {}
     while True:
@@ -123,7 +125,7 @@ def _abbreviations(data: bytes, at: int, five: bool) -> dict[int, tuple[_Op, ...
                 _, at = _uleb(data, at)
             if not attribute and not form:
                 break
-            op = _operation(attribute, form, five)
+            op = _operation(attribute, form, version)
             if op[0] == _SKIP and ops and ops[-1][0] == _SKIP:
                 ops[-1] = (_SKIP, ops[-1][1] + op[1], b"")
             else:
@@ -131,17 +133,21 @@ def _abbreviations(data: bytes, at: int, five: bool) -> dict[int, tuple[_Op, ...
         table[code] = tuple(ops)
 
 
-def _operation(attribute: int, form: int, five: bool) -> _Op:
-    if form in _FIXED:
-        return _SKIP, _FIXED[form], b""
+def _operation(attribute: int, form: int, version: int) -> _Op:
+    if form == _REF_ADDR and version == 2:
+        return _PATCH, 8, INFO  # as wide as an address; the upper half stays 0
     if form in _OFFSETS:
         return _PATCH, 4, _OFFSETS[form]
-    if form == _SEC_OFFSET:
+    five = version == 5
+    if form == _SEC_OFFSET or (form == _DATA4 and version < 4):
         if attribute in _ATTRIBUTES:
             return _PATCH, 4, _ATTRIBUTES[attribute][five]
         if attribute in _LOCATIONS:
             return _PATCH, 4, LOCLISTS if five else LOC
-        raise UnknownDwarf(f"attribute {attribute:#x} is an offset into an unknown section")
+        if form == _SEC_OFFSET or attribute in _MACROS:
+            raise UnknownDwarf(f"attribute {attribute:#x} is an offset into an unknown section")
+    if form in _FIXED:
+        return _SKIP, _FIXED[form], b""
     if form in _ULEB:
         return _LEB, 0, b""
     if form in _BLOCKS:
@@ -157,12 +163,12 @@ def _info(
     sections: Mapping[bytes, memoryview], found: dict[tuple[bytes, bytes], list[int]]
 ) -> None:
     data, abbreviations = bytes(sections.get(INFO, b"")), bytes(sections.get(ABBREV, b""))
-    known: dict[tuple[int, bool], dict[int, tuple[_Op, ...]]] = {}
+    known: dict[tuple[int, int], dict[int, tuple[_Op, ...]]] = {}
     at = 0
     while at < len(data):
         begin, end = _length(data, at)
         (version,) = struct.unpack_from("<H", data, begin)
-        if version not in (4, 5):
+        if not 2 <= version <= 5:
             raise UnknownDwarf(f"version {version} is not known")
         field = begin + (4 if version == 5 else 2)
         found.setdefault((INFO, ABBREV), []).append(field)
@@ -174,7 +180,7 @@ def _info(
                 raise UnknownDwarf(f"units of type {data[begin + 2]} are not known")
         if data[begin + (3 if version == 5 else 6)] != 8:
             raise UnknownDwarf("addresses are not of 8 bytes")
-        key = (table_at, version == 5)
+        key = (table_at, version)
         if key not in known:
             known[key] = _abbreviations(abbreviations, *key)
         _entries(data, first, end, known[key], found)
@@ -203,7 +209,7 @@ def _entries(
                 at += size
             elif kind == _PATCH:
                 found.setdefault((INFO, target), []).append(at)
-                at += 4
+                at += size
             elif kind == _LEB:
                 while data[at] >= 0x80:
                     at += 1
@@ -255,7 +261,7 @@ def _names(data: bytes, at: int, found: dict[tuple[bytes, bytes], list[int]]) ->
     for _ in range(count):
         _, at = _uleb(data, at)
         form, at = _uleb(data, at)
-        ops.append(_operation(0, form, True))
+        ops.append(_operation(0, form, 5))
     number, at = _uleb(data, at)
     for _ in range(number):
         for kind, size, target in ops:
@@ -263,7 +269,7 @@ def _names(data: bytes, at: int, found: dict[tuple[bytes, bytes], list[int]]) ->
                 at += size
             elif kind == _PATCH:
                 found.setdefault((LINE, target), []).append(at)
-                at += 4
+                at += size
             elif kind == _LEB:
                 _, at = _uleb(data, at)
             elif kind == _TEXT:

@@ -7,15 +7,14 @@ holds a tombstone. Sources: gABI, "Section Compression"; DWARF 5, section 2.17.3
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from cargo_strip_hook.job import Strip
+from cargo_strip_hook.job import Compression, Strip
 from cargo_strip_hook.verify.claim import Claim
+from cargo_strip_hook.verify.elf.compressed import header_of
 from cargo_strip_hook.verify.elf.machine import TYPES, Use, Value
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair
 from cargo_strip_hook.verify.elf.read import (
@@ -36,6 +35,8 @@ _BATCH = 200_000  # relocations that are looked at together
 _SLAB = 1 << 23  # bytes that are compared together
 # lists that a zero would end early: their dead entries hold a one
 _ONE = (".debug_ranges", ".debug_loc")
+# ch_type of what was asked for
+_KINDS = {Compression.NONE: 0, Compression.ZLIB: 1, Compression.ZSTD: 2}
 _RESULT = np.dtype([("place", "<i8"), ("target", "<i8"), ("symbol", "<i4"), ("type", "<u4")])
 
 
@@ -48,51 +49,6 @@ def is_debug(objects: Objects) -> Array:
     """bool for each section: debug information for debuggers, not for a consumer's own use."""
     named = objects.names_begin(b".debug_") | objects.names_begin(b".zdebug_")
     return np.asarray(named & (objects.sections["flags"] & SHF_ALLOC == 0))
-
-
-def plain(objects: Objects, number: int) -> memoryview:
-    """The contents of a section, no longer compressed. Raises `ValueError` for damaged ones."""
-    data = objects.contents(number)
-    if objects.section_name(number).startswith(".zdebug_"):
-        return _inflated(1, data[12:], int.from_bytes(data[4:12], "big"))
-    if not objects.sections["flags"][number] & SHF_COMPRESSED:
-        return data
-    layout = struct.Struct(
-        objects.layouts.order + ("I4xQQ" if objects.layouts.bits == 64 else "III")
-    )
-    kind, size, _ = layout.unpack_from(data)
-    return _inflated(kind, data[layout.size :], size)
-
-
-def _inflated(kind: int, stream: memoryview, size: int) -> memoryview:
-    if kind == 1:
-        try:
-            found = zlib.decompress(stream)
-        except zlib.error as e:
-            raise ValueError(str(e)) from e
-    elif kind == 2:
-        found = _unpacked(stream)
-    else:
-        raise ValueError(f"compression {kind} is unknown")
-    if len(found) != size:
-        raise ValueError("it has another size than it says")
-    return memoryview(found)
-
-
-def _unpacked(stream: memoryview) -> bytes:
-    from importlib import import_module
-
-    try:
-        zstd = import_module("compression.zstd")
-    except ImportError:
-        try:
-            zstd = import_module("backports.zstd")
-        except ImportError:
-            raise ValueError("zstd is not there to read it") from None
-    try:
-        return bytes(zstd.decompress(stream))
-    except zstd.ZstdError as e:
-        raise ValueError(str(e)) from e
 
 
 @dataclass(frozen=True)
@@ -179,14 +135,34 @@ def _places(pair: Pair, base: Array, rows: Array) -> Array:
 def _sizes(objects: Objects, numbers: Array) -> Array | None:
     """Bytes of sections, not compressed; None where one is damaged."""
     size = objects.sections["size"][numbers].copy()
-    flags = objects.sections["flags"][numbers]
-    packed = (flags & SHF_COMPRESSED != 0) | objects.names_begin(b".zdebug_")[numbers]
-    for i in np.flatnonzero(packed).tolist():
+    for i in np.flatnonzero(objects.compressed[numbers]).tolist():
         try:
-            size[i] = len(plain(objects, int(numbers[i])))
-        except (ValueError, struct.error):
+            size[i] = len(objects.plain(int(numbers[i])))
+        except ValueError:
             return None
     return np.asarray(size)
+
+
+def _alignments(pair: Pair, kinds: Array) -> Array:
+    """Of each section of the result, not compressed; headers of compressed ones are checked."""
+    after, add = pair.after, pair.findings.add
+    found = after.sections["align"].copy()
+    layout, wanted = (
+        header_of(after.layouts.order, after.layouts.bits),
+        _KINDS[pair.claim.compress_debug],
+    )
+    for number in np.flatnonzero(after.compressed & kinds).tolist():
+        where = pair.where_after(number << STEP)
+        if found[number] != after.layouts.bits // 8:
+            add("a compressed section is not aligned as its header is", where)
+        old_style = not after.sections["flags"][number] & SHF_COMPRESSED
+        kind, _, align = (0, 0, 1) if old_style else layout.unpack_from(after.contents(number))
+        if kind != wanted or old_style:
+            add("a section is compressed as was not asked for", where)
+        if align & (align - 1):
+            add("an alignment that is no power of two", where)
+        found[number] = align
+    return np.asarray(found)
 
 
 def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
@@ -202,6 +178,7 @@ def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
         return None
     size_of = np.zeros(len(after.sections), np.int64)
     size_of[kinds] = new_size
+    align = _alignments(pair, kinds)
     bad = (rows["offset"] < 0) | (rows["size"] < 0)
     bad |= rows["offset"] + rows["size"] > old_size[which]
     bad |= (rows["out_offset"] < 0) | ~kinds[rows["out_section"]]
@@ -228,7 +205,7 @@ def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
     covered = np.bincount(rows["out_section"], rows["size"], len(after.sections)).astype(np.int64)
     parts = np.bincount(rows["out_section"], minlength=len(after.sections))
     slack = (size_of - covered)[kinds]
-    many = slack >= (parts * np.maximum(after.sections["align"], 1))[kinds].clip(1)
+    many = slack >= (parts * np.maximum(align, 1))[kinds].clip(1)
     for number in np.flatnonzero(kinds)[many | (slack < 0)].tolist():
         add("bytes that no input explains", pair.where_after(number << STEP))
     if pair.findings:
@@ -411,7 +388,7 @@ def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields
     """Parts are equal but for relocated fields; what lies between them is zero."""
     order = np.argsort(rows["out_offset"], kind="stable")
     rows, section = rows[order], section[order]
-    result = np.frombuffer(plain(pair.after, number), np.uint8)
+    result = np.frombuffer(pair.after.plain(number), np.uint8)
     base = number << STEP
     tombstone = int(pair.after.section_name(number) in _ONE)
     furthest = np.maximum.accumulate(fields.place + fields.width)
@@ -427,7 +404,7 @@ def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields
         for row in range(first, last):
             source = int(section[row])
             if opened is None or opened[0] != source:
-                opened = source, plain(pair.before, source)
+                opened = source, pair.before.plain(source)
             at, size = int(rows["out_offset"][row]) - begin, int(rows["size"][row])
             start = int(rows["offset"][row])
             view[at : at + size] = opened[1][start : start + size]
@@ -481,4 +458,4 @@ def _nothing_lost(pair: Pair, where: _Map, old_debug: Array, base_before: Array)
         pair.findings.more("debug information of live code is gone", len(bad) - 8)
 
 
-__all__ = ["check", "is_claimed", "is_debug", "plain"]
+__all__ = ["check", "is_claimed", "is_debug"]

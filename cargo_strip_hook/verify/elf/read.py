@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cargo_strip_hook.verify.elf.compressed import inflate, inflate_old
 from cargo_strip_hook.verify.elf.machine import ADDEND_WIDTH, TYPES, Addend, machine
 
 Array = npt.NDArray[Any]
@@ -224,6 +225,21 @@ class Objects:
         return memoryview(self.buffer)[start : start + size]
 
     @cached_property
+    def compressed(self) -> Array:
+        """bool for each section: its contents are compressed, in the new way or the old one."""
+        new = self.sections["flags"] & SHF_COMPRESSED != 0
+        return np.asarray(new | self.names_begin(b".zdebug_"))
+
+    def plain(self, number: int) -> memoryview:
+        """The contents of a section, no longer compressed. Raises `ValueError` for damaged ones."""
+        data = self.contents(number)
+        if not self.compressed[number]:
+            return data
+        if self.sections["flags"][number] & SHF_COMPRESSED:
+            return inflate(data, self.layouts.order, self.layouts.bits)
+        return inflate_old(data)
+
+    @cached_property
     def targets(self) -> Array:
         """For each section the number of the one that it relocates, -1 if it is no such table."""
         s = self.sections
@@ -289,10 +305,23 @@ class Objects:
         ]
         at = s["offset"][found["section"]] + found["offset"]
         room = s["size"][found["section"]] - found["offset"]
+        packed = self.compressed[found["section"]]
         holds = (s["type"][found["section"]] != SHT_NOBITS) & (found["offset"] >= 0)
+        self._load(found, self.data, at, part, holds & ~packed, room)
+        for number in unique(found["section"][packed]).tolist():
+            try:
+                data = np.frombuffer(self.plain(number), np.uint8)
+            except ValueError:  # told where contents are compared
+                continue
+            mine = (found["section"] == number) & (found["offset"] >= 0)
+            self._load(found, data, found["offset"], part, mine, len(data) - found["offset"])
+
+    def _load(
+        self, found: Array, data: Array, at: Array, part: Array, holds: Array, room: Array
+    ) -> None:
         for kind, width in ADDEND_WIDTH.items():
             mine = np.flatnonzero(holds & (part == kind) & (room >= width))
-            value = gather(self.data, at[mine], np.dtype(f"{self.layouts.order}i{width}"))
+            value = gather(data, at[mine], np.dtype(f"{self.layouts.order}i{width}"))
             value = value.astype(np.int64)
             found["addend"][mine] = value << 33 >> 33 if kind == Addend.LOW31 else value
 

@@ -16,6 +16,7 @@ from cargo_strip_hook.verify.elf.debug import is_claimed, is_debug
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
+    SHF_COMPRESSED,
     SHF_EXECINSTR,
     SHF_GROUP,
     SHF_INFO_LINK,
@@ -108,6 +109,11 @@ def _check_sections(after: Objects, findings: Findings) -> None:
     each(held & (s["offset"] < table_end) & (s["offset"] + s["size"] > table), "sections overlap")
 
     each(s["address"] != 0, "a section has an address")
+    compressed = s["flags"] & SHF_COMPRESSED != 0
+    each(
+        compressed & ((s["flags"] & SHF_ALLOC != 0) | (s["type"] == SHT_NOBITS)),
+        "a section is compressed that cannot be",
+    )
     tables = (s["type"] == SHT_RELA) | (s["type"] == SHT_REL)
     strings = np.isin(s["type"], (SHT_SYMTAB, SHT_STRTAB))
     each(
