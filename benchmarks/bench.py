@@ -1,6 +1,6 @@
 """Measures cargo-strip-hook against what else there is, on published crates built by cargo-c.
 
-``python benchmarks/bench.py [--rounds N] [--json FILE] [--markdown] [LIBRARY[:PROFILE]…]``
+``python benchmarks/bench.py [--rounds N] [--json FILE] [--markdown] [LIBRARY[:PROFILE[:TARGET]]…]``
 
 One run, interleaved: in every round each contender does the whole job once, in processes of its
 own, on the same library with the page cache warm.
@@ -8,6 +8,8 @@ own, on the same library with the page cache warm.
 * ours: ``cargo-strip-hook strip`` with its default options (verification on), and with debug
   information kept;
 * GNU ld: ``ld -r --gc-sections -u EXPORT…``, then LLVM's objcopy and ar;
+* for Darwin's targets ours alone, without names too; the floor is the dylib that ld64.lld makes of
+  the library with ``-dead_strip -x -S``;
 * armerge 2.2.2, where it is installed (with RANLIB and OBJCOPY set to LLVM's, else it fails).
 
 Time is wall time; memory is the largest resident set of any process of the job (``wait4``).
@@ -32,13 +34,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
-    ("imagequant-sys", "release"),
-    ("imagequant-sys", "dev"),
-    ("dolby_vision", "release"),
-    ("dolby_vision", "dev"),
-    ("gst-plugin-fallbackswitch", "release"),
-    ("gst-plugin-fallbackswitch", "dev"),
-    ("rav1e", "release"),
+    ("imagequant-sys", "release", ""),
+    ("imagequant-sys", "dev", ""),
+    ("dolby_vision", "release", ""),
+    ("dolby_vision", "dev", ""),
+    ("gst-plugin-fallbackswitch", "release", ""),
+    ("gst-plugin-fallbackswitch", "dev", ""),
+    ("rav1e", "release", ""),
+    ("imagequant-sys", "release", "aarch64-apple-darwin"),
+    ("imagequant-sys", "release", "x86_64-apple-darwin"),
+    ("dolby_vision", "release", "aarch64-apple-darwin"),
+    ("dolby_vision", "release", "x86_64-apple-darwin"),
 )
 # their headers declare functions of other processors, too: the cdylib says what there is
 BY_CDYLIB = ("rav1e",)
@@ -46,10 +52,14 @@ BY_CDYLIB = ("rav1e",)
 
 @dataclass(frozen=True)
 class Library:
-    """What is measured on; `floor` is the size of the stripped cdylib in bytes."""
+    """What is measured on; `floor` is the size of the stripped cdylib in bytes.
+
+    `target` is empty for this machine's own.
+    """
 
     name: str
     profile: str
+    target: str
     path: Path
     source: tuple[str, ...]  # our options that say what is public
     exports: tuple[str, ...]
@@ -73,6 +83,7 @@ class Result:
 
     library: str
     profile: str
+    target: str
     contender: str
     debug: bool
     original: int
@@ -118,15 +129,21 @@ def ours() -> tuple[str, ...]:
     return (sys.executable, "-m", "cargo_strip_hook")
 
 
-def locate(name: str, profile: str, scratch: Path) -> Library:
+def locate(name: str, profile: str, target: str, scratch: Path) -> Library:
     """Build a library (or take it from the cache of the tests) and decide what is public."""
+    source: tuple[str, ...]
+    if target:
+        module = "tests.consumers.darwin_library"
+        said = output_of([sys.executable, "-m", module, name, target, scratch])
+        path, header, size = said.split()
+        source = ("--header", header, "--target", target)
+        return Library(name, profile, target, Path(path), source, _exports(path, source), int(size))
     # in a process of its own: memory of this one would count for those that it starts
     words = output_of([sys.executable, "-m", "tests.fixtures", name, profile]).split()
-    path, header, cdylib = Path(words[2]), words[3], words[4]
+    path, header, cdylib = words[2:5]
     by_header = header != "None" and name not in BY_CDYLIB
     source = ("--header", header) if by_header else ("--cdylib", cdylib)
-    listed = output_of([*ours(), "exports", path, *source, "-q"])
-    exports = tuple(line.split("\t")[0] for line in listed.splitlines())
+    exports = _exports(path, source)
     floor = None
     strip = find("strip")
     if cdylib != "None" and strip:
@@ -134,7 +151,12 @@ def locate(name: str, profile: str, scratch: Path) -> Library:
         output_of([strip, "-o", stripped, cdylib])
         floor = stripped.stat().st_size
         stripped.unlink()
-    return Library(name, profile, path, source, exports, floor)
+    return Library(name, profile, target, Path(path), source, exports, floor)
+
+
+def _exports(path: str, source: tuple[str, ...]) -> tuple[str, ...]:
+    listed = output_of([*ours(), "exports", path, *source, "-q"])
+    return tuple(line.split("\t")[0] for line in listed.splitlines())
 
 
 def contenders(library: Library, scratch: Path) -> list[Contender]:
@@ -144,6 +166,11 @@ def contenders(library: Library, scratch: Path) -> list[Contender]:
         out = scratch / f"ours-{debug}.a"
         argv = (*ours(), "strip", str(library.path), *library.source, *strip, "-q", "-o", str(out))
         found.append(Contender("cargo-strip-hook", debug, (argv,), out))
+    if library.target:
+        out = scratch / "ours-symbols.a"
+        words = (*library.source, "--strip", "symbols", "-q", "-o", str(out))
+        argv = (*ours(), "strip", str(library.path), *words)
+        return [*found, Contender("cargo-strip-hook, no names", False, (argv,), out)]
     objcopy, ar = find("llvm-objcopy-22", "llvm-objcopy"), find("llvm-ar-22", "llvm-ar")
     ld = find("ld.bfd", "ld")
     if ld and objcopy and ar:
@@ -225,6 +252,7 @@ def measure(library: Library, rounds: int, scratch: Path) -> list[Result]:
             Result(
                 library.name,
                 library.profile,
+                library.target,
                 contender.name,
                 contender.debug,
                 library.path.stat().st_size,
@@ -310,9 +338,9 @@ def row(result: Result) -> tuple[str, ...]:
 def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
     """All lines: each library's name stands before the first of its contenders."""
     ordered: list[tuple[str, ...]] = []
-    for key in dict.fromkeys((r.library, r.profile) for r in results):
-        mine = [r for r in results if (r.library, r.profile) == key]
-        title = f"{key[0]}, {key[1]} ({mine[0].original / 1e6:.1f} MB)"
+    for key in dict.fromkeys((r.library, r.profile, r.target) for r in results):
+        mine = [r for r in results if (r.library, r.profile, r.target) == key]
+        title = f"{', '.join(filter(None, key))} ({mine[0].original / 1e6:.1f} MB)"
         for result in sorted(mine, key=lambda r: r.debug):
             ordered.append((title, *row(result)[1:]))
             title = ""
@@ -345,20 +373,20 @@ def markdown(results: Sequence[Result]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("library", nargs="*", metavar="LIBRARY[:PROFILE]")
+    parser.add_argument("library", nargs="*", metavar="LIBRARY[:PROFILE[:TARGET]]")
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     args = parser.parse_args(argv)
     wanted = list(LIBRARIES)
     if args.library:
-        pairs = [text.partition(":") for text in args.library]
-        wanted = [(name, profile or "release") for name, _, profile in pairs]
+        words = [[*text.split(":"), "", ""][:3] for text in args.library]
+        wanted = [(name, profile or "release", target) for name, profile, target in words]
     results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="strip-hook-bench-") as folder:
-        for name, profile in wanted:
-            print(f"measuring {name}, {profile}", file=sys.stderr, flush=True)
-            library = locate(name, profile, Path(folder))
+        for name, profile, target in wanted:
+            print(f"measuring {name}, {profile} {target}", file=sys.stderr, flush=True)
+            library = locate(name, profile, target, Path(folder))
             results += measure(library, args.rounds, Path(folder))
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     here, used = machine(), versions()

@@ -75,7 +75,16 @@ class InputError(StripHookError):
         if offset is not None:
             where += f" at offset {offset:#x}"
         super().__init__(f"{where}: {what}" if where else what, help=help)
-        self.path, self.member, self.offset = path, member, offset
+        self.said, self.path, self.member, self.offset = what, path, member, offset
+
+    def of(self, path: str) -> InputError:
+        """The same error as one of the file `path`, if it names none: readers see members only."""
+        if self.path is not None:
+            return self
+        again = type(self)(
+            self.said, path=path, member=self.member, offset=self.offset, help=self.help
+        )
+        return again.with_traceback(self.__traceback__)
 
 
 class ArchiveError(InputError):

@@ -196,9 +196,11 @@ def strip_library(job: Job) -> Outcome:
 def plan_library(job: Job) -> Plan:
     """Decide what is public and whether there is anything left to do; changes nothing."""
     must_exist(job.library)
-    slices = tuple(
-        _plan_slice(job, part, target) for part, target in slices_of(job.library, job.target)
-    )
+    try:
+        parts = slices_of(job.library, job.target)
+        slices = tuple(_plan_slice(job, part, target) for part, target in parts)
+    except InputError as e:
+        raise e.of(str(job.library)) from e.__cause__
     exports = united([(s.part.architecture, s.exports) for s in slices])
     return Plan(job, exports, slices, job.library.stat().st_size)
 

@@ -51,8 +51,11 @@ class NativeEngine:
             index = archive.symbols()
             if index is None:
                 index = read_index(members, format)
-            made = prelink(members, index, format, request)
-            image = made.image(format, request)
+            try:
+                made = prelink(members, index, format, request)
+                image = made.image(format, request)
+            except InputError as e:
+                raise e.of(archive.part.name) from e.__cause__
             _write(request, request.output, image)
             twin = None
             if request.twin is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from cargo_strip_hook.job import Granularity, Strip
 from tests import fixtures
+from tests.consumers import darwin_image
 from tests.consumers.expected import DARWIN_APPLE, DARWIN_MIXED, DOLBY_VISION, IMAGEQUANT
 from tests.fixtures import PUBLISHED, Built
 from tests.formats import darwin_kit as kit
@@ -119,3 +121,27 @@ def program(
     flags = ("-dead_strip", *flags, cxx)
     inputs = [*objects, *libraries]
     return kit.link(out, platform.arch, inputs, *flags, stub=stub, platform=platform.linker)
+
+
+def floor(folder: Path, name: str, target: str) -> int:
+    """The size of the dead-stripped dylib of the crate without any local name, in bytes."""
+    platform = PLATFORMS[target]
+    exported = [w for n in exports(name, target) for w in ("-exported_symbol", n, "-u", n)]
+    out = folder / "floor.dylib"
+    stub = kit.ziglang_stub(platform.linker)
+    flags = ("-dylib", "-dead_strip", "-x", "-S", "-undefined", "dynamic_lookup", *exported)
+    inputs = [built_for(name, target).library]
+    kit.link(out, platform.arch, inputs, *flags, stub=stub, platform=platform.linker)
+    assert not [s for s in darwin_image.load(out.read_bytes()).symbols if not s[1] & 1]
+    return out.stat().st_size
+
+
+def main(argv: list[str]) -> None:
+    """For benchmarks: where the library and its header are, and the size of the dylib."""
+    name, target, folder = argv
+    library = fixtures.library(name, "release", target, "debian").library
+    print(library, header(name, target), floor(Path(folder), name, target))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

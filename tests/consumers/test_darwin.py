@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from macholib.MachO import MachO
 
 from cargo_strip_hook.job import Granularity, Strip
 from tests.consumers import darwin_image
@@ -108,24 +110,10 @@ def _covered(image: darwin_image.Image) -> Counter[int]:
     return found
 
 
-def _floor(folder: Path, name: str, target: str) -> int:
-    """The size of the dead-stripped dylib of the crate without any local name."""
-    platform = PLATFORMS[target]
-    names = darwin.exports(name, target)
-    exported = [w for n in names for w in ("-exported_symbol", n, "-u", n)]
-    out = folder / "floor.dylib"
-    stub = kit.ziglang_stub(platform.linker)
-    flags = ("-dylib", "-dead_strip", "-x", "-S", "-undefined", "dynamic_lookup", *exported)
-    inputs = [darwin.built_for(name, target).library]
-    kit.link(out, platform.arch, inputs, *flags, stub=stub, platform=platform.linker)
-    assert not [s for s in darwin_image.load(out.read_bytes()).symbols if not s[1] & 1]
-    return out.stat().st_size
-
-
 @pytest.mark.parametrize(("name", "target"), CASES)
 def test_it_is_small(tmp_path: Path, name: str, target: str) -> None:
     """Against the stripped, dead-stripped dylib of the same crate."""
-    floor = _floor(tmp_path, name, target)
+    floor = darwin.floor(tmp_path, name, target)
     for strip, factor in ((Strip.SYMBOLS, 1.5), (Strip.DEBUGINFO, 2.2)):
         size = darwin.stripped(tmp_path, name, target, strip).stat().st_size
         assert size <= factor * floor, f"{size / floor:.2f} times the dylib"
@@ -148,6 +136,32 @@ def test_the_command_does_it_from_the_header(tmp_path: Path, name: str, target: 
     assert undefined <= {n for n, letter in before.items() if letter in "Uu"}
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert [s["undefined"] for s in said if s["reason"] == "stripped"] == [sorted(undefined)]
+
+
+@pytest.mark.parametrize("target", DARWIN)
+@pytest.mark.parametrize("name", ["apple", "mixed"])
+@pytest.mark.parametrize("strip", Strip)
+def test_tools_read_it_without_a_complaint(
+    tmp_path: Path, name: str, target: str, strip: Strip
+) -> None:
+    out = darwin.stripped(tmp_path, name, target, strip)
+    for words in (
+        ("objdump", "-d", "-r", "-t", "--private-headers", "--unwind-info"),
+        ("nm", "-a", "-m"),
+        ("readobj", "--all"),
+        ("size", "-m"),
+    ):
+        said = tool([kit.llvm(words[0]), *words[1:], out])
+        assert not re.search(r"\b(warning|error|malformed|truncated)\b:", said, re.I), said[-3000:]
+    assert "No errors." in tool([kit.llvm("dwarfdump"), "--verify", out])
+    file = tmp_path / "member.o"
+    data = out.read_bytes()
+    file.write_bytes(data[data.index(b"\xcf\xfa\xed\xfe") :])
+    (header,) = MachO(str(file)).headers
+    names = [command.get_cmd_name() for command, _, _ in header.commands]
+    versions = [n for n in names if n.startswith(("LC_VERSION_MIN", "LC_BUILD_VERSION"))]
+    assert names[:1] + names[2:4] == ["LC_SEGMENT_64", "LC_SYMTAB", "LC_DYSYMTAB"]
+    assert (names[1:2], set(names[4:])) in [(versions, set()), (versions, {"LC_DATA_IN_CODE"})]
 
 
 @pytest.mark.parametrize("granularity", Granularity)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import fixtures
-from tests.consumers.toolbox import link, run, run_program, strip
+from tests.consumers.toolbox import AARCH64, link, run, run_program, strip
 from tests.tools import need
 
 
@@ -53,6 +53,61 @@ def test_a_crash_is_told_by_the_twin(linker: str, tmp_path: Path) -> None:
     assert sum(p.startswith("??") for p in places) < 0.05 * len(places)
     gone = run(tool, "--obj", shipped, "--functions=none", stdin=asked).stdout
     assert "behaviour" not in gone
+
+
+def _crash(program: Path, target: str | None) -> list[int]:
+    """The addresses that a crash report has: of each frame of the program itself."""
+    said = run_program(program, target=target, exit_code=3).stdout
+    header = run(need("readelf"), "-lW", program).stdout
+    spans = [
+        (int(m[1], 16), int(m[1], 16) + int(m[2], 16))
+        for m in re.finditer(r"LOAD +\S+ 0x(\w+) \S+ \S+ 0x(\w+) R E", header)
+    ]
+    addresses = [int(word, 16) for word in said.split()]
+    return [a for a in addresses if any(first <= a < end for first, end in spans)]
+
+
+def _frames(program: Path, addresses: list[int]) -> list[list[str]]:
+    """Function and `file:line` of each address, frames of inlined functions first."""
+    # they are where the call returns to, one behind the call itself
+    asked = "".join(f"{address - 1:#x}\n" for address in addresses)
+    tool = need("llvm-symbolizer-22", "llvm-symbolizer")
+    said = run(tool, "--obj", program, "--inlines", stdin=asked).stdout
+    return [answer.split("\n") for answer in said.strip().split("\n\n")]
+
+
+@pytest.mark.parametrize(
+    ("target", "linker"),
+    [
+        (None, "bfd"),
+        (None, "lld"),
+        (None, "mold"),
+        pytest.param(AARCH64, "bfd", marks=pytest.mark.target(AARCH64)),
+        pytest.param(AARCH64, "lld", marks=pytest.mark.target(AARCH64)),
+    ],
+)
+def test_every_address_of_a_crash_report_is_known(
+    target: str | None, linker: str, tmp_path: Path
+) -> None:
+    """The stripped program crashes; the twin's says what the original's says."""
+    built = fixtures.library("behaviour", "dev", target, "debian" if target else "rustup")
+    twin = tmp_path / "twin.a"
+    stripped = strip(built, tmp_path / "out", "--strip", "symbols", "--debug-twin", twin)
+    flags = ("-no-pie", "-Wl,--gc-sections")
+    shipped, kept, whole = (
+        link("crash.c", [library], [built], tmp_path / name, *flags, linker=linker)
+        for name, library in (("a", stripped), ("b", twin), ("c", built.library))
+    )
+    run(need("llvm-strip-22", "llvm-strip"), shipped)
+    addresses = _crash(shipped, target)
+    found = _frames(kept, addresses)
+    assert found == _frames(whole, _crash(whole, target))
+    told = "\n".join("\n".join(frame) for frame in found)
+    assert "\ncrash\n" in told and "bhv_map" in told and "state.rs:70" in told
+    assert "core/src" in told  # std's frames between them
+    known = [frame for frame in found if not any("??" in line for line in frame)]
+    # what is before main has no debug information in the original either
+    assert len(known) >= len(found) - 1 and len(known) > 5
 
 
 def _refused(*words: str | Path) -> str:

@@ -6,6 +6,7 @@ import re
 import struct
 import subprocess
 import sys
+import types
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from cargo_strip_hook.archive import NewMember, open_archive, write_archive
 from cargo_strip_hook.errors import ObjectError, UsageError, VerifyError
 from cargo_strip_hook.job import Compression, PrelinkResult, Strip
+from cargo_strip_hook.objects.elf import compress
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.formats import native_kit as kit
@@ -133,9 +135,11 @@ def test_linkers_take_it(how: Compression, linker: str, original: Path, tmp_path
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("triple", CROSS)
-def test_other_machines(triple: str, how: Compression, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["none", "zlib"])
+def test_other_machines(given: str, triple: str, how: Compression, tmp_path: Path) -> None:
+    """Words of 4 bytes, addends in the contents, the other byte order; inputs compressed or not."""
     source = {"a.c": SOURCES["a.c"]}
-    flags = ("-fPIC", "-g", "-ffunction-sections", f"--target={triple}")
+    flags = ("-fPIC", "-g", "-ffunction-sections", f"--target={triple}", f"-gz={given}")
     original = kit.library(tmp_path, source, *flags, compiler="clang-22")
     exports = ("outer",)
     plain, _ = kit.strip(original, exports, Strip.NONE, triple=triple)
@@ -316,6 +320,20 @@ def test_another_byte_below_the_compression_is_found(tmp_path: Path) -> None:
 
 
 # ---- who cannot
+
+
+def test_the_module_of_newer_pythons(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It comes first, and has the same interface."""
+    module = compress.zstd()
+    original = kit.library(tmp_path, {"a.c": SOURCES["a.c"]}, "-fPIC", "-g")
+    expected, result = kit.strip(original, ("outer",), Strip.NONE, compress=Compression.ZSTD)
+    monkeypatch.setitem(sys.modules, "compression", types.ModuleType("compression"))
+    monkeypatch.setitem(sys.modules, "compression.zstd", module)
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    again = tmp_path / "again.a"
+    kit.strip(original, ("outer",), Strip.NONE, compress=Compression.ZSTD, output=again)
+    assert again.read_bytes() == expected.read_bytes()
+    verify(original, again, claim(result, Compression.ZSTD))
 
 
 def test_without_a_module_for_zstd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.cli.main import main
 from cargo_strip_hook.errors import StripHookError
 from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.objects import format_for
@@ -59,3 +61,77 @@ def test_random_damage(tmp_path: Path, arch: str, name: str) -> None:
         except StripHookError:
             refused += 1
     assert refused > 30
+
+
+ALL_COMMANDS = """
+extern int outside(int);
+static int table[3] = {1, 2, 3};
+int api(int a) {
+  switch (a) {
+  case 0: return outside(a) + 1;
+  case 1: return outside(a) * 7;
+  case 2: return outside(a) - 9;
+  case 3: return outside(a) ^ 3;
+  case 4: return outside(a) | 64;
+  case 5: return table[outside(a)];
+  default: return 0;
+  }
+}
+__asm__(".linker_option \\"-lz\\"\\n.section __DATA,__nl_ptr,non_lazy_symbol_pointers\\n"
+        ".p2align 3\\n_pointer: .indirect_symbol _outside\\n.quad 0\\n.no_dead_strip _pointer");
+"""
+SEGMENT, SYMTAB, DYSYMTAB, OPTION, DATA, BUILD, MINIMUM = 0x19, 0x2, 0xB, 0x2D, 0x29, 0x32, 0x24
+# (command, offset of the field in it) of what cannot be a number this large
+REFUSED = {
+    *((c, 4) for c in (SEGMENT, SYMTAB, DYSYMTAB, OPTION)),  # cmdsize
+    (SEGMENT, 64),  # nsects
+    *((SEGMENT, 72 + at) for at in (32, 36, 40, 44, 48, 52, 60)),  # of the first section: addr,
+    # size, offset, align, nreloc; reloff counts with it
+    (SEGMENT, 72 + 56),
+    *((SYMTAB, at) for at in (8, 12, 16, 20)),
+    *((DYSYMTAB, at) for at in (56, 60)),  # indirectsymoff, nindirectsyms
+    (OPTION, 8),  # count
+}
+
+
+@pytest.mark.parametrize(
+    ("arch", "platform"), [("arm64", "macos13"), ("x86_64", "macos13"), ("x86_64", "macosx10.12")]
+)
+def test_each_load_command(
+    tmp_path: Path, arch: str, platform: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A clear error and nothing written, or a result that does not depend on the field."""
+    sources = {"c.c": ALL_COMMANDS}
+    library = kit.library(tmp_path, arch, sources, "-O1", "-fno-pic", platform=platform)
+    good = library.read_bytes()
+    start = good.index(b"\xcf\xfa\xed\xfe")
+    out = tmp_path / "out.a"
+    words = ["strip", str(library), "-o", str(out), "--export", "api", "--target", kit.triple(arch)]
+    assert main(words) == 0
+    out.unlink()
+    capsys.readouterr()
+    refused: set[tuple[int, int]] = set()
+    met: set[int] = set()
+    at = start + 32
+    for _ in range(struct.unpack_from("<I", good, start + 16)[0]):
+        command, size = struct.unpack_from("<II", good, at)
+        met.add(command)
+        for field in range(4, min(size, 72 + 80), 4):
+            damaged = bytearray(good)
+            struct.pack_into("<I", damaged, at + field, 0xFFFFFFF0)
+            library.write_bytes(damaged)
+            code = main(words)
+            said = capsys.readouterr().err
+            if code:
+                assert "error" in said
+                assert str(library) in said or "the objects are for platform" in said
+                assert not out.exists()
+                refused.add((command, field))
+            out.unlink(missing_ok=True)
+            assert library.read_bytes() == damaged
+        at += size
+    assert {SEGMENT, SYMTAB, DYSYMTAB, OPTION, BUILD if platform == "macos13" else MINIMUM} <= met
+    assert refused >= REFUSED, REFUSED - refused
+    assert {(c, 4) for c in met} <= refused
+    if DATA in met:
+        assert {(DATA, 8), (DATA, 12)} <= refused

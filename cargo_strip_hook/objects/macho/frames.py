@@ -147,14 +147,15 @@ def read_frames(
         rows["symbol"][function] = target
         rows["reach"][function] = Reach.REVERSE
 
-    added: list[tuple[int, int, int, int, int, int]] = []
+    added = [np.zeros(0, RELOCATION)]
     edges: list[tuple[int, int]] = []
     dropped = np.zeros(len(rows), np.bool_)
     for number, starts in frames.items():
-        _Frame(f, commands, pieces, found, places, number).read(starts, added, edges, dropped)
-    extra = np.array(added, RELOCATION) if added else np.zeros(0, RELOCATION)
+        frame = _Frame(f, commands, pieces, found, places, number)
+        frame.read(starts, edges)
+        added.append(frame.relocations(dropped))
     links = np.array(edges, EDGE) if edges else np.zeros(0, EDGE)
-    return Frames(np.concatenate([rows[~dropped], extra]), links)
+    return Frames(np.concatenate([rows[~dropped], *added]), links)
 
 
 class _Frame:
@@ -185,14 +186,11 @@ class _Frame:
         for row, key in zip(mine.tolist(), keys, strict=True):
             self.at.setdefault(key, row)
         self.subtractor = SUBTRACTOR[commands.cputype]
+        # atom, offset in it, size, reach, its relocation or -1, distance where it has none
+        self.fields: list[tuple[int, int, int, int, int, int]] = []
 
-    def read(
-        self,
-        starts: list[int],
-        added: list[tuple[int, int, int, int, int, int]],
-        edges: list[tuple[int, int]],
-        dropped: Array,
-    ) -> None:
+    def read(self, starts: list[int], edges: list[tuple[int, int]]) -> None:
+        """Find the fields of all FDEs, and which CIE each has."""
         order = {start: n for n, start in enumerate(starts)}
         cies: dict[int, _Cie] = {}
         for n, start in enumerate(starts):
@@ -213,7 +211,7 @@ class _Frame:
                 raise self.f.fail("__eh_frame is damaged: an FDE has no CIE", where)
             atom = self.first + n
             edges.append((atom, self.first + cie))
-            self.field(atom, start, PC_BEGIN, form.address, Reach.REVERSE, added, dropped)
+            self.field(atom, start, PC_BEGIN, form.address, Reach.REVERSE)
             if not form.lsda:
                 continue
             try:
@@ -221,67 +219,75 @@ class _Frame:
             except IndexError as e:
                 raise self.f.fail("an FDE of __eh_frame is cut short", where) from e
             if length >= form.lsda:
-                self.field(atom, start, at, form.lsda, Reach.FORWARD, added, dropped)
+                self.field(atom, start, at, form.lsda, Reach.FORWARD)
 
-    def field(
-        self,
-        atom: int,
-        start: int,
-        offset: int,
-        size: int,
-        reach: Reach,
-        added: list[tuple[int, int, int, int, int, int]],
-        dropped: Array,
-    ) -> None:
-        """One distance in an FDE: its target becomes the relocation's, by atom."""
+    def field(self, atom: int, start: int, offset: int, size: int, reach: Reach) -> None:
+        """One distance in an FDE."""
         where = self.base + start + offset
         if start + offset + size > self.size:
             raise self.f.fail("an FDE of __eh_frame is cut short", where)
-        address = self.address + start + offset
-        row = self.at.get((atom, offset))
-        if row is None:
+        row, distance = self.at.get((atom, offset), -1), 0
+        if row < 0:
             distance = int.from_bytes(self.f.data[where : where + size], "little", signed=True)
             if distance == 0:  # no LSDA
                 return
-            target = self.by_address(address + distance, where)
-        else:
-            target = self.by_pair(row, address, where)
-            dropped[row] = dropped[row + 1] = True
-        kind = mo.PC_RELATIVE if size == 8 else mo.PC_RELATIVE_4
-        added.append((atom, target[0], kind, reach, offset, target[1]))
+        self.fields.append((atom, offset, size, reach, row, distance))
 
-    def by_address(self, address: int, where: int) -> tuple[int, int]:
-        inside = (self.addresses <= address) & (address < self.ends) & self.pieces.kept
-        found = np.flatnonzero(inside)
-        if not len(found):
-            raise self.f.fail("an FDE of __eh_frame describes no section of the file", where)
-        section = int(found[0])
-        return self.by_place(section, address - int(self.addresses[section]))
+    def relocations(self, dropped: Array) -> Array:
+        """One relocation for each field, to the atom it means; marks those of the file."""
+        out = np.zeros(len(self.fields), RELOCATION)
+        if not len(out):
+            return out
+        atom, offset, size, reach, row, distance = np.array(self.fields, np.int64).T
+        pieces = self.pieces.atoms
+        start = pieces["offset"][atom] + offset
+        plain = row < 0
+        section = np.zeros(len(out), np.int64)
+        target = self.address + start + distance
+        section[plain] = self._sections_at(target[plain], start[plain])
+        rows = row[~plain]
+        section[~plain], target[~plain] = self._pairs(rows, start[~plain])
+        dropped[rows] = dropped[rows + 1] = True
+        place = target - self.addresses[section]
+        outside = (place < 0) | (place > self.ends[section] - self.addresses[section])
+        self._none(outside, start, "describes no section of the file")
+        found = np.searchsorted(self.pieces.keys, (section << STEP) + place, side="right") - 1
+        out["atom"], out["offset"], out["reach"] = atom, offset, reach
+        out["type"] = np.where(size == 8, mo.PC_RELATIVE, mo.PC_RELATIVE_4)
+        out["symbol"], out["addend"] = found, place - pieces["offset"][found]
+        return out
 
-    def by_place(self, section: int, offset: int) -> tuple[int, int]:
-        key = (section << STEP) + offset
-        atom = int(np.searchsorted(self.pieces.keys, key, side="right")) - 1
-        return atom, offset - int(self.pieces.atoms["offset"][atom])
+    def _none(self, wrong: Array, start: Int64, what: str) -> None:
+        if wrong.any():
+            where = self.base + int(start[int(np.argmax(wrong))])
+            raise self.f.fail(f"an FDE of __eh_frame {what}", where)
 
-    def by_pair(self, row: int, field: int, where: int) -> tuple[int, int]:
-        """The target of a SUBTRACTOR pair: minuend + addend, seen from the field itself."""
-        first = self.rows[row]
-        if int(first["type"]) & 0xF != self.subtractor:
-            raise self.f.fail("an FDE of __eh_frame has a relocation of an unknown kind", where)
-        second = self.rows[row + 1]
-        minuend, subtrahend = int(second["symbol"]), int(first["symbol"])
+    def _sections_at(self, address: Int64, start: Int64) -> Int64:
+        """The sections that hold addresses."""
+        numbers = np.flatnonzero(self.pieces.kept & (self.ends > self.addresses))
+        numbers = numbers[np.argsort(self.addresses[numbers], kind="stable")]
+        at = np.searchsorted(self.addresses[numbers], address, side="right") - 1
+        self._none(at < 0, start, "describes no section of the file")
+        section = numbers[at]
+        self._none(address >= self.ends[section], start, "describes no section of the file")
+        return section
+
+    def _pairs(self, rows: Int64, start: Int64) -> tuple[Int64, Int64]:
+        """(section, address) that SUBTRACTOR pairs mean: minuend + addend, seen from the field."""
+        first = self.rows[rows]
+        alone = first["type"] & 0xF != self.subtractor
+        self._none(alone, start, "has a relocation of an unknown kind")
+        second = self.rows[rows + 1]
         atoms, values = self.places
-        if atoms[minuend] < 0 or atoms[subtrahend] < 0:
-            raise self.f.fail("an FDE of __eh_frame describes what is not in the file", where)
+        minuend, subtrahend = second["symbol"], first["symbol"]
+        absent = (atoms[minuend] < 0) | (atoms[subtrahend] < 0)
+        self._none(absent, start, "describes what is not in the file")
         pieces = self.pieces.atoms
 
-        def address(symbol: int) -> int:
+        def address(symbol: Array) -> Int64:
             piece = pieces[atoms[symbol]]
-            return int(self.addresses[piece["section"]] + piece["offset"] + values[symbol])
+            at: Int64 = self.addresses[piece["section"]] + piece["offset"] + values[symbol]
+            return at
 
-        target = address(minuend) + int(second["addend"]) - address(subtrahend) + field
-        section = int(pieces["section"][atoms[minuend]])
-        offset = target - int(self.addresses[section])
-        if not 0 <= offset <= int(self.commands.sections["size"][section]):
-            raise self.f.fail("an FDE of __eh_frame describes no section of the file", where)
-        return self.by_place(section, offset)
+        target = address(minuend) + second["addend"] - address(subtrahend) + self.address + start
+        return pieces["section"][atoms[minuend]].astype(np.int64), target

@@ -50,7 +50,8 @@ def check(
         section = o.sections[number - 1]
         if section.zerofill:
             continue
-        mine = sorted(o.references(number), key=lambda r: r.offset)
+        within = [(offset, size) for offset, size, _ in rows]
+        mine = sorted(o.references(number, within), key=lambda r: r.offset)
         at = 0
         contents = o.contents(section)
         for offset, size, address in rows:

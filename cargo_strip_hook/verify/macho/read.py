@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import numpy as np
 
 X86_64, ARM64 = 0x01000007, 0x0100000C
 ALT_ENTRY, WEAK_DEF = 0x0200, 0x0080
@@ -107,20 +110,29 @@ class Object:
                 return number
         return 0
 
-    def references(self, number: int) -> list[Reference]:
-        """The relocations of a section, pairs joined. Raises `Damaged`."""
+    def references(
+        self, number: int, within: Sequence[tuple[int, int]] | None = None
+    ) -> list[Reference]:
+        """The relocations of a section, pairs joined. Raises `Damaged`.
+
+        `within`: only those in these pieces, (offset, size) in order.
+        """
         section = self.sections[number - 1]
         end = section.relocations + 8 * section.relocation_count
         if end > len(self.data):
             raise Damaged(f"the relocations of section {number} are cut short")
-        rows = struct.unpack_from(
-            f"<{2 * section.relocation_count}I", self.data, section.relocations
-        )
+        table = np.frombuffer(
+            self.data, "<u4", 2 * section.relocation_count, section.relocations
+        ).reshape(-1, 2)
+        if within is not None:
+            starts, sizes = np.array(within, np.int64).reshape(-1, 2).T
+            piece = np.searchsorted(starts, table[:, 0], side="right") - 1
+            table = table[(piece >= 0) & (table[:, 0] < (starts + sizes)[piece])]
         found: list[Reference] = []
         minus, add, pending = -1, 0, None
         arm = self.cpu == ARM64
         where = f"section {(section.segment + b',' + section.name).decode('utf-8', 'replace')}"
-        for address, info in zip(rows[::2], rows[1::2], strict=True):
+        for address, info in table.tolist():
             symbol, kind, width = info & 0xFFFFFF, info >> 28, 1 << (info >> 25 & 3)
             extern, pcrel = info >> 27 & 1, info >> 24 & 1
             if address & 0x80000000 or address + width > section.size:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cargo_strip_hook.verify.macho.read import Damaged, Object, Reference
 
@@ -84,6 +85,7 @@ def _frames(o: Object, number: int) -> list[Record]:
     raw = o.contents(section)
     by_offset = {r.offset: r for r in o.references(number)}
     found = []
+    cies: dict[int, _Cie] = {}
     at = 0
     try:
         while at + 8 <= section.size:
@@ -98,18 +100,26 @@ def _frames(o: Object, number: int) -> list[Record]:
             if at + 4 + length > section.size:
                 raise Damaged("__eh_frame has a record that does not fit")
             if pointer:
-                found.append(_fde(o, number, at, length, at + 4 - pointer, by_offset))
+                place = at + 4 - pointer
+                if place not in cies:
+                    cies[place] = _cie(raw, place, by_offset)
+                found.append(_fde(o, number, at, length, cies[place], by_offset))
             at += 4 + length
-    except (IndexError, ValueError, struct.error) as e:
+    except (LookupError, ValueError, struct.error) as e:
         raise Damaged(f"__eh_frame cannot be read: {e}") from e
     return found
 
 
-def _fde(
-    o: Object, number: int, at: int, length: int, cie: int, by_offset: dict[int, Reference]
-) -> Record:
-    section = o.sections[number - 1]
-    raw = o.contents(section)
+class _Cie(NamedTuple):
+    """`body` has no personality in it; `width` and `lsda` are bytes of addresses in FDEs."""
+
+    body: bytes
+    personality: int
+    width: int
+    lsda: int
+
+
+def _cie(raw: memoryview, cie: int, by_offset: dict[int, Reference]) -> _Cie:
     cie_length, zero = struct.unpack_from("<II", raw, cie) if cie >= 0 else (0, 1)
     if zero:
         raise Damaged("__eh_frame has an FDE without a CIE")
@@ -118,7 +128,7 @@ def _fde(
     position = end + 1
     for _ in range(4):
         _, position = _uleb(memoryview(body), position)
-    personality, width, lsda_width = -1, 8, 0
+    personality, width, lsda = -1, 8, 0
     for letter in body[10:end]:
         if letter == ord("P"):
             reference = by_offset.get(cie + position + 1)
@@ -128,19 +138,28 @@ def _fde(
             body[position + 1 : position + 5] = bytes(4)
             position += 5
         elif letter == ord("L"):
-            lsda_width = {0x10: 8, 0x1B: 4}.get(body[position], 0)
+            lsda = {0x10: 8, 0x1B: 4}.get(body[position], 0)
             position += 1
         elif letter == ord("R"):
             width = {0x10: 8, 0x1B: 4}[body[position]]
             position += 1
+    return _Cie(bytes(body), personality, width, lsda)
+
+
+def _fde(
+    o: Object, number: int, at: int, length: int, cie: _Cie, by_offset: dict[int, Reference]
+) -> Record:
+    section = o.sections[number - 1]
+    raw = o.contents(section)
+    width = cie.width
     function = _distance(o, section.address, raw, at + 8, width, by_offset)
     size = bytes(raw[at + 8 + width : at + 8 + 2 * width])
     data, code = _uleb(raw, at + 8 + 2 * width)
     lsda = -1
-    if lsda_width and data >= lsda_width:
-        lsda = _distance(o, section.address, raw, code, lsda_width, by_offset)
+    if cie.lsda and data >= cie.lsda:
+        lsda = _distance(o, section.address, raw, code, cie.lsda, by_offset)
     instructions = bytes(raw[code + data : at + 4 + length])
-    return Record(False, function, lsda, personality, -1, (bytes(body), size, instructions))
+    return Record(False, function, lsda, cie.personality, -1, (cie.body, size, instructions))
 
 
 def _distance(
