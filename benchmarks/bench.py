@@ -41,6 +41,7 @@ LIBRARIES = (
     ("dolby_vision", "dev", ""),
     ("gst-plugin-fallbackswitch", "release", ""),
     ("gst-plugin-fallbackswitch", "dev", ""),
+    ("rav1e", "release", ""),
     ("imagequant-sys", "release", "aarch64-apple-darwin"),
     ("imagequant-sys", "release", "x86_64-apple-darwin"),
     ("dolby_vision", "release", "aarch64-apple-darwin"),
@@ -50,6 +51,8 @@ LIBRARIES = (
     ("dolby_vision", "release", "x86_64-pc-windows-msvc"),
     ("dolby_vision", "release", "x86_64-pc-windows-gnu"),
 )
+# their headers declare functions of other processors, too: the cdylib says what there is
+BY_CDYLIB = ("rav1e",)
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,8 @@ def locate(name: str, profile: str, target: str, scratch: Path) -> Library:
     # in a process of its own: memory of this one would count for those that it starts
     words = output_of([sys.executable, "-m", "tests.fixtures", name, profile]).split()
     path, header, cdylib = words[2:5]
-    source = ("--header", header) if header != "None" else ("--cdylib", cdylib)
+    by_header = header != "None" and name not in BY_CDYLIB
+    source = ("--header", header) if by_header else ("--cdylib", cdylib)
     exports = _exports(path, source)
     floor = None
     strip = find("strip")

@@ -170,7 +170,7 @@ def read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int]
     index: dict[bytes, int] = {}
     for number, member in members.items():
         [unit] = format.read([member])
-        atoms = unit.symbols["atom"][unit.first_global :].tolist()
+        atoms = unit.globals["atom"].tolist()
         for name, atom in zip(unit.names, atoms, strict=True):
             if atom not in (-1, -4):
                 index.setdefault(name, number)

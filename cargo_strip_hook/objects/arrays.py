@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,16 @@ def isin(values: Array, among: Array) -> Array:
         return np.zeros(len(values), np.bool_)
     at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
     return np.asarray(ordered[at] == values)
+
+
+def join(parts: Sequence[Array]) -> Array:
+    """The rows of arrays of one structured type, at least one of them, as `np.concatenate`.
+
+    That works out a common type anew for each part, field by field.
+    """
+    record = parts[0].dtype
+    rows = [np.ascontiguousarray(part).view(f"V{record.itemsize}") for part in parts]
+    return np.concatenate(rows).view(record)
 
 
 def gather(octets: Array, starts: Array, record: np.dtype[Any]) -> Array:

@@ -8,7 +8,7 @@ only the format's own room reads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Any, Literal, Protocol
@@ -79,6 +79,8 @@ class AtomFlag(IntFlag):
     SEPARATE = 2  # laid out by the format's writer (unwind records), not by the layout phase
     MERGEABLE = 4  # a linker merges equal elements: never addressed as section + addend by us
     ORDERED = 8  # with SEPARATE: a table in the order of what its pieces are linked to
+    LATE = 16  # stands behind the others of its output section: code that hardly ever runs
+    ELEMENT = 32  # with MERGEABLE: one element of a section that linkers merge
 
 
 class Binding(IntEnum):
@@ -137,8 +139,9 @@ class Group:
 class Unit:
     """One object file, read. Atom and symbol numbers are local to it.
 
-    `symbols[first_global:]` are those that take part in resolution, named by `names`. `aliases`:
-    the target, where it is defined, stands for a source that nobody defines.
+    `globals` are the symbols from `first_global` on that take part in resolution, named by `names`;
+    behind them may stand local ones that the reader made. `aliases`: the target, where it is
+    defined, stands for a source that nobody defines.
     """
 
     index: int  # of the member in its archive, -1 for the synthetic unit
@@ -153,6 +156,11 @@ class Unit:
     groups: tuple[Group, ...]
     native: Any
     aliases: Array = field(default_factory=lambda: np.zeros(0, EDGE))  # EDGE, of symbols
+
+    @property
+    def globals(self) -> Array:
+        """SYMBOL rows of those that `names` names."""
+        return self.symbols[self.first_global : self.first_global + len(self.names)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +213,7 @@ class Program:
     globals: dict[bytes, int]  # name -> resolved symbol
     sets: tuple[ElementSet, ...] = ()
     exported: frozenset[int] = frozenset()  # the symbols of the exports
+    granularity: Granularity = Granularity.CLASS
     twin: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
 
     def unit_of(self, atoms: Array) -> Array:
@@ -217,12 +226,15 @@ class Bucket:
     """Atoms that may be laid out in one output section, and what that section is like.
 
     `descriptor` belongs to the format. `single` atoms are never merged; `whole` ones always are,
-    whatever their class (element sets, initialisers in their order).
+    whatever their class (element sets, initialisers in their order). `identity` gives for each of
+    the bucket's atoms (in any number) what makes it interchangeable with others, None for what
+    never is: of equal ones in a section only the first is laid out, the others share its place.
     """
 
     descriptor: Any
     single: bool = False
     whole: bool = False
+    identity: Callable[[Int32], Sequence[Hashable | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

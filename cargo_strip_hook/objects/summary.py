@@ -60,7 +60,7 @@ def _units(archive: Archive) -> Iterator[tuple[Format, Unit]]:
 
 
 def _definitions(unit: Unit, kinds: dict[int, Kind]) -> Iterator[DefinedSymbol]:
-    symbols = unit.symbols[unit.first_global :]
+    symbols = unit.globals
     for name, atom, binding, kind, visibility in zip(
         unit.names,
         symbols["atom"].tolist(),

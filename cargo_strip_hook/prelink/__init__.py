@@ -38,7 +38,9 @@ def prelink(
     program = resolve(members, index, roots, format)
     graph = build_graph(program)
     symbols = np.array([program.globals[r] for r in roots], np.int64)
-    program = replace(program, exported=frozenset(symbols.tolist()))
+    program = replace(
+        program, exported=frozenset(symbols.tolist()), granularity=request.granularity
+    )
     exported = program.symbols["atom"][symbols]
     exported = exported[exported >= 0]
     always = always_live(program)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 
 from cargo_strip_hook.job import Granularity
 from cargo_strip_hook.objects.model import (
+    Array,
     AtomFlag,
     Bool,
+    Bucket,
     Format,
     Int32,
     Layout,
@@ -22,7 +26,7 @@ def lay_out(
     """Group the live atoms by bucket and class, and give each its offset.
 
     `classes` numbers the equivalence classes (any constant for other granularities). The order of
-    the input is kept within a section.
+    the input is kept within a section, but for what hardly ever runs: that stands behind.
     """
     separate = program.atoms["flags"] & AtomFlag.SEPARATE != 0
     atoms = np.flatnonzero(live & ~separate).astype(np.int32)
@@ -35,17 +39,22 @@ def lay_out(
     if granularity is Granularity.CLASS:
         part = classes[atoms].astype(np.int64)
     elif granularity is Granularity.SECTION:
-        part = np.arange(len(atoms), dtype=np.int64)
+        part = _sections(program, atoms)
     else:
         part = np.zeros(len(atoms), np.int64)
     part[whole] = 0
     part[single] = np.arange(len(atoms), dtype=np.int64)[single]
 
-    rank = np.zeros(len(program.atoms), np.int8)
+    late = program.atoms["flags"] & AtomFlag.LATE != 0
+    rank = np.where(late, np.int8(1), np.int8(0))
     for element_set in program.sets:
-        rank[element_set.start_atom], rank[element_set.stop_atom] = -1, 1
+        rank[element_set.start_atom], rank[element_set.stop_atom] = -1, 2
     order = np.lexsort((atoms, rank[atoms], part, bucket))
     atoms, bucket, part = atoms[order], bucket[order], part[order]
+    first = _interchangeable(buckets, atoms, bucket, part)
+    shared = first != atoms
+    twins, originals = atoms[shared], first[shared]
+    atoms, bucket, part = atoms[~shared], bucket[~shared], part[~shared]
     border = np.flatnonzero(
         np.r_[True, (bucket[1:] != bucket[:-1]) | (part[1:] != part[:-1])] if len(atoms) else []
     ).tolist()
@@ -76,4 +85,38 @@ def lay_out(
             most = max(most, align)
             at = start + sizes[i]
         close(begin, end, at, most)
+    section[twins], offset[twins] = section[originals], offset[originals]
     return Layout(buckets, tuple(sections), section, offset)
+
+
+def _sections(program: Program, atoms: Int32) -> Array:
+    """int64 for each atom: its own number, for elements of a section that of the first of them."""
+    own = np.arange(len(atoms), dtype=np.int64)
+    element = program.atoms["flags"][atoms] & AtomFlag.ELEMENT != 0
+    if not element.any():
+        return own
+    unit, section = program.unit_of(atoms), program.atoms["section"][atoms]
+    follows = np.zeros(len(atoms), np.bool_)
+    follows[1:] = (unit[1:] == unit[:-1]) & (section[1:] == section[:-1])
+    first: Array = np.maximum.accumulate(np.where(element & follows, 0, own))
+    return first
+
+
+def _interchangeable(buckets: Sequence[Bucket], atoms: Int32, bucket: Int32, part: Array) -> Int32:
+    """For each atom the first one in its section that can stand for it, mostly itself."""
+    out: Int32 = atoms.copy()
+    for number, kind in enumerate(buckets):
+        if kind.identity is None:
+            continue
+        mine = np.flatnonzero(bucket == number)
+        known: dict[tuple[int, Hashable], int] = {}
+        for row, atom, home, identity in zip(
+            mine.tolist(),
+            atoms[mine].tolist(),
+            part[mine].tolist(),
+            kind.identity(atoms[mine]),
+            strict=True,
+        ):
+            if identity is not None:
+                out[row] = known.setdefault((home, identity), atom)
+    return out

@@ -17,6 +17,10 @@ from cargo_strip_hook.objects.model import (
     Reach,
 )
 
+# Exports looked at together: a bit for each in every live atom. Many take several rounds, so that
+# memory does not grow with their number.
+_AT_ONCE = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:
@@ -91,16 +95,42 @@ def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: 
             if live[end]:
                 sources.append(elements.astype(np.int64))
                 targets.append(np.full(len(elements), number[end], np.int64))
-    small = _graph(np.concatenate(sources), np.concatenate(targets), len(members))
+    source, target = np.concatenate(sources), np.concatenate(targets)
+    small = _graph(source, target, len(members))
+    everywhere = mark(small, number[always], len(members))
+    if everywhere.any():
+        kept = ~everywhere[target]
+        small = _graph(source[kept], target[kept], len(members))
 
-    words = (len(exports) + 1 + 63) // 64
-    bits = np.zeros((len(members), words), np.uint64)
-    bits[number[always], 0] |= np.uint64(1)
-    for i, atom in enumerate(exports.tolist(), start=1):
-        bits[number[atom], i // 64] |= np.uint64(1 << (i % 64))
-    changed = np.flatnonzero(bits.any(axis=1))
+    group = np.zeros(len(members), np.int64)
+    roots = unique(number[exports])
+    roots = roots[~everywhere[roots]]
+    for first in range(0, len(roots), _AT_ONCE):
+        reached = _reached(small, roots[first : first + _AT_ONCE], len(members))
+        for bits in reached.T:
+            _refine(group, bits)
+    group[everywhere] = -1
+    # number them by first appearance, so that the order of the input decides
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    first_row = order[begins]
+    rank = np.empty(len(first_row), np.int32)
+    rank[np.argsort(first_row)] = np.arange(len(first_row), dtype=np.int32)
+    out = np.full(len(live), -1, np.int32)
+    out[members[order]] = rank[np.cumsum(begins) - 1]
+    return out
+
+
+def _reached(graph: Graph, roots: Array, count: int) -> Array:
+    """uint64[count, words]: bit `i` of a row tells whether `roots[i]` reaches the atom."""
+    bits = np.zeros((count, (len(roots) + 63) // 64), np.uint64)
+    place = np.arange(len(roots))
+    bits[roots, place // 64] = np.uint64(1) << (place % 64).astype(np.uint64)
+    changed = roots
     while len(changed):
-        position, target = small.needed_by(changed)
+        position, target = graph.needed_by(changed)
         if not len(target):
             break
         order = np.argsort(target, kind="stable")
@@ -112,15 +142,17 @@ def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: 
         grew = (merged != bits[reached]).any(axis=1)
         bits[reached[grew]] = merged[grew]
         changed = reached[grew]
-    everywhere = bits[:, 0] & np.uint64(1) != 0
-    bits[everywhere] = 0
-    bits[everywhere, 0] = 1
-    out = np.full(len(live), -1, np.int32)
-    rows = np.ascontiguousarray(bits).view(np.dtype((np.void, 8 * words))).reshape(-1)
-    keys = bits[:, 0] if words == 1 else rows
-    _, first_row, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    # number them by first appearance, so that the order of the input decides
-    rank = np.empty(len(first_row), np.int32)
-    rank[np.argsort(first_row, kind="stable")] = np.arange(len(first_row), dtype=np.int32)
-    out[members] = rank[inverse]
-    return out
+    return bits
+
+
+def _refine(group: Int64, bits: Array) -> None:
+    """Part every group by what `bits` (uint64) says of its atoms: none stays what it is."""
+    rows = np.flatnonzero(bits)
+    if not len(rows):
+        return
+    order = np.lexsort((bits[rows], group[rows]))
+    rows = rows[order]
+    old, said = group[rows], bits[rows]
+    begins = np.ones(len(rows), np.int64)
+    begins[1:] = (old[1:] != old[:-1]) | (said[1:] != said[:-1])
+    group[rows] = group.max() + np.cumsum(begins)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
+from cargo_strip_hook.objects.arrays import join
 from cargo_strip_hook.objects.model import (
     ATOM,
     EDGE,
@@ -108,7 +109,7 @@ class _Loader:
             if number in self.loaded:
                 continue
             [unit] = self.format.read([member])
-            atoms = unit.symbols["atom"][unit.first_global :].tolist()
+            atoms = unit.globals["atom"].tolist()
             if any(a >= 0 and n in commons for n, a in zip(unit.names, atoms, strict=True)):
                 self.load(number)
                 return True
@@ -131,7 +132,7 @@ class _Loader:
                 self.twins += zip(mine, (base + a for a in winner.atoms), strict=True)
         self.discarded.extend(self.atom_base + a for a in dropped)
 
-        symbols = unit.symbols[unit.first_global :]
+        symbols = unit.globals
         table, queue = self.table, self.queue
         first = (self.symbol_base + unit.first_global) << 2
         strengths = _strengths(symbols, dropped).tolist()
@@ -176,7 +177,7 @@ class _Loader:
         if group.rank <= winner.rank:
             return False
         self.discarded.extend(base + a for a in winner.atoms)
-        atoms = owner.symbols["atom"][owner.first_global :]
+        atoms = owner.globals["atom"]
         for n in np.flatnonzero(np.isin(atoms, winner.atoms)).tolist():
             self.table[owner.names[n]] &= ~3
         return True
@@ -314,10 +315,10 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
     units = loader.units
     atom_base = np.cumsum([0, *(len(u.atoms) for u in units)])
     symbol_base = np.cumsum([0, *(len(u.symbols) for u in units)])
-    atoms = np.concatenate([u.atoms for u in units])
-    symbols = np.concatenate([u.symbols for u in units])
-    relocations = np.concatenate([u.relocations for u in units])
-    edges = np.concatenate([_edges(u) for u in units])
+    atoms = join([u.atoms for u in units])
+    symbols = join([u.symbols for u in units])
+    relocations = join([u.relocations for u in units])
+    edges = join([_edges(u) for u in units])
 
     for name, (size, align) in loader.commons.items():
         if loader.strength(name) == _COMMON:  # an exported one: the largest of all counts

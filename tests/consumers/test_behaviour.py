@@ -9,7 +9,15 @@ import pytest
 
 from tests import fixtures
 from tests.consumers.expected import BEHAVIOUR, BEHAVIOUR_MINIMAL, BEHAVIOUR_SHARED
-from tests.consumers.toolbox import AARCH64, LINKERS, link, run, run_program, strip
+from tests.consumers.toolbox import (
+    AARCH64,
+    LINKERS,
+    link,
+    linker_flags,
+    run,
+    run_program,
+    strip,
+)
 from tests.tools import need
 
 STRIPS = ("none", "debuginfo", "symbols")
@@ -88,6 +96,33 @@ def test_inside_a_shared_library_with_copied_variables(tmp_path: Path) -> None:
     copies = run(need("readelf"), "-rW", program).stdout
     assert re.search(r"R_X86_64_COPY.* bhv_counter|R_AARCH64_COPY.* bhv_counter", copies)
     assert run_program(program).stdout == BEHAVIOUR_SHARED
+
+
+@pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.parametrize("flag", ["", "-Bsymbolic", "--gc-sections", "--icf=all"])
+def test_inside_a_shared_library(flag: str, linker: str, tmp_path: Path) -> None:
+    if (flag, linker) == ("--icf=all", "bfd"):
+        pytest.skip("GNU ld folds nothing")
+    built = fixtures.library("behaviour")
+    natives = [n for n in built.native_libs if n != "-lgcc_s"]
+    flags = [*linker_flags(linker, tmp_path), *([f"-Wl,{flag}"] if flag else [])]
+    said = []
+    folded = strip(built, tmp_path / "section", "--granularity", "section")
+    for library in (built.library, folded, strip(built, tmp_path / "class")):
+        folder = tmp_path / library.parent.name
+        folder.mkdir(exist_ok=True)
+        shared = folder / "libbehaviour-whole.so"
+        whole = ("-Wl,--whole-archive", library, "-Wl,--no-whole-archive")
+        run(need("cc", "gcc"), "-shared", "-o", shared, *flags, *whole, *natives)
+        program = link("behaviour.c", [shared], [built], folder, f"-Wl,-rpath,{folder}")
+        said.append(run_program(program, "a", "b").stdout)
+    assert said[1] == said[0]
+    if flag == "--icf=all":
+        # linkers fold sections: functions that share one with others keep their own addresses
+        assert "distinct: 0" in said[0]
+        said[0] = said[0].replace("distinct: 0", "distinct: 1")
+    assert said[2] == said[0]
+    assert "panic through C: 105" in said[0]
 
 
 def test_without_c_plus_plus(tmp_path: Path) -> None:

@@ -6,13 +6,25 @@ import shutil
 from pathlib import Path
 
 import pytest
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.elffile import ELFFile
 
 from tests import fixtures
-from tests.consumers.toolbox import LINKERS, dynamic_exports, gnu_ld, link, run, strip
+from tests.consumers.toolbox import (
+    LINKERS,
+    dynamic_exports,
+    gnu_ld,
+    link,
+    linker_flags,
+    run,
+    strip,
+)
 from tests.fixtures import Built
 from tests.tools import need
 
 CRATES = ("imagequant-sys", "dolby_vision", "gst-plugin-fallbackswitch")
+# × the stripped cdylib
+LIMITS = {"debuginfo": 1.6, "symbols": 1.35}
 ONE = {
     "one_imagequant.c": "imagequant-sys",
     "one_dolby_vision.c": "dolby_vision",
@@ -34,13 +46,13 @@ def _by_cdylib(built: Built, folder: Path, remove: str) -> int:
     return stripped.stat().st_size
 
 
-@pytest.mark.parametrize("remove", ["debuginfo", "symbols"])
-@pytest.mark.parametrize("name", CRATES)
+@pytest.mark.parametrize("remove", LIMITS)
+@pytest.mark.parametrize("name", (*CRATES, "rav1e"))
 def test_release_without_debug_information_is_near_the_cdylib(
     name: str, remove: str, tmp_path: Path
 ) -> None:
     built = fixtures.library(name)
-    assert _by_cdylib(built, tmp_path, remove) <= 1.8 * _stripped_cdylib(built, tmp_path)
+    assert _by_cdylib(built, tmp_path, remove) <= LIMITS[remove] * _stripped_cdylib(built, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +81,36 @@ def test_a_program_that_uses_one_function_is_as_small_as_from_the_original(
     before = link(source, [built.library], [built], tmp_path / "a", *flags, linker=linker)
     after = link(source, [stripped], [built], tmp_path / "b", *flags, linker=linker)
     assert after.stat().st_size <= 1.02 * before.stat().st_size
+
+
+def _allocated(program: Path) -> int:
+    """The bytes that a program takes in memory, without what lld fills the last page up with."""
+    with program.open("rb") as file:
+        return sum(
+            s["sh_size"]
+            for s in ELFFile(file).iter_sections()
+            if s["sh_flags"] & SH_FLAGS.SHF_ALLOC and s.name != ".relro_padding"
+        )
+
+
+@pytest.mark.parametrize("linker", ["bfd", "lld"])
+def test_classes_cost_no_program_anything(linker: str, tmp_path: Path) -> None:
+    built = fixtures.library("imagequant-sys")
+    stripped = {g: strip(built, tmp_path / g, "--granularity", g) for g in ("class", "section")}
+    listed = run(need("nm"), "-g", "--defined-only", "--format=posix", stripped["class"]).stdout
+    names = [line.split()[0] for line in listed.splitlines() if not line.endswith(":")]
+    assert len(names) >= 50
+    flags = ("-Wl,--gc-sections", "-s", *linker_flags(linker, tmp_path), *built.native_libs)
+    larger = []
+    for name in names:
+        source, program = tmp_path / "one.c", tmp_path / "one"
+        source.write_text(
+            f"extern char {name}[]; char *volatile used; int main(void) {{ used = {name}; }}\n"
+        )
+        sizes = {}
+        for granularity, library in stripped.items():
+            run(need("cc", "gcc"), "-O1", "-fPIE", source, library, "-o", program, *flags)
+            sizes[granularity] = _allocated(program)
+        if sizes["class"] > 1.005 * sizes["section"]:
+            larger.append((name, sizes))
+    assert not larger

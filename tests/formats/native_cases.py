@@ -691,6 +691,108 @@ third: .long 0, 0, 0, 300, 0, 0
 )
 
 case(
+    "merged-elements",
+    {
+        f"{name}.s": f"""
+ .macro function of
+ .section .text.\\of\\()_{name},"ax",@progbits
+ .globl \\of\\()_{name}
+\\of\\()_{name}:
+ .endm
+ function word
+ leaq .Lword(%rip), %rax
+ ret
+ function tail
+ leaq .Lword+2(%rip), %rax
+ ret
+ function before
+ leaq .Lword-3(%rip), %rax
+ addq $3, %rax
+ ret
+ function pointer
+ movslq %edi, %rdi
+ leaq .Lpointers(%rip), %rax
+ movq (%rax,%rdi,8), %rax
+ ret
+ function wide
+ leaq .Lwide(%rip), %rax
+ ret
+ function aligned
+ leaq .Laligned(%rip), %rax
+ testq $15, %rax
+ je 1f
+ ud2
+1: ret
+ function sum
+ movaps .Lfour(%rip), %xmm0
+ paddd .Lsame(%rip), %xmm0
+ movd %xmm0, %eax
+ addl .Lfour+4(%rip), %eax
+ addl .Lfour+12(%rip), %eax
+ ret
+ function rest
+ leaq .Lrest(%rip), %rax
+ ret
+ function empty
+ leaq .Lempty(%rip), %rax
+ ret
+ .section .data.rel.ro.pointers,"aw",@progbits
+ .balign 8
+.Lpointers:
+ .quad .Lsection, .rodata.other.str1.1+7, .rodata.other.str1.1+9, .Lword+1, .Lunused{name}
+ .section .rodata.str1.1,"aMS",@progbits,1
+ .ascii "unused of {name}\\0"
+.Lword: .asciz "word"
+ .asciz "{name} alone"
+.Lempty: .asciz ""
+.Lunused{name}: .asciz "last"
+ .section .rodata.other.str1.1,"aMS",@progbits,1
+.Lsection: .asciz "second"
+ .asciz "third"
+ .section .rodata.str4.4,"aMS",@progbits,4
+ .balign 4
+.Lgap: .long 0x57, 0x58, 0
+.Lwide: .long 0x77, 0x69, 0x64, 0x65, 0
+ .section .rodata.str1.16,"aMS",@progbits,1
+ .balign 16
+ .asciz "first {name}"
+ .balign 16
+.Laligned: .asciz "aligned"
+ .section .rodata.cst16,"aM",@progbits,16
+ .balign 16
+ .long 9, 9, 9, 9
+.Lfour: .long 1, 20, 3, 400
+.Lsame: .long 1, 20, 3, 400
+ .section .rodata.rest,"aMS",@progbits,1
+ .asciz "begin"
+.Lrest: .ascii "no end"
+ .byte 0
+ .section .note.GNU-stack,"",@progbits
+"""
+        for name in ("a", "b")
+    },
+    tuple(
+        f"{of}_{name}"
+        for name in ("a", "b")
+        for of in (
+            *("word", "tail", "before", "pointer", "wide", "aligned", "sum", "rest", "empty"),
+        )
+    ),
+    """#include <stdio.h>
+#include <wchar.h>
+#define USE(N) const char *word_##N(void), *tail_##N(void), *before_##N(void), \\
+  *pointer_##N(int), *aligned_##N(void), *rest_##N(void), *empty_##N(void); \\
+  const wchar_t *wide_##N(void); int sum_##N(void); \\
+  static void show_##N(void) { \\
+    printf("%s %s %s %ls %s %d %s (%s):", word_##N(), tail_##N(), before_##N(), wide_##N(), \\
+      aligned_##N(), sum_##N(), rest_##N(), empty_##N()); \\
+    for (int i = 0; i < 5; i++) printf(" %s", pointer_##N(i)); putchar('\\n'); }
+USE(a) USE(b)
+int main(void) { show_a(); show_b(); }""",
+    2 * "word rd word wide aligned 422 no end (): second third ird ord last\n",
+)
+
+case(
     "setup-in-a-group",
     {
         "a.cc": """

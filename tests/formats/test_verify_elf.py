@@ -161,7 +161,7 @@ def test_placement_outside_its_section(case: Case) -> None:
         ("member", 99, "names a member"),
         ("section", 999, "names no section"),
         ("out_section", 999, "names no section"),
-        ("size", 1, "not a whole section"),
+        ("size", 1, "cannot come in these pieces"),
     ],
 )
 def test_nonsense_placement(case: Case, column: str, value: int, text: str) -> None:

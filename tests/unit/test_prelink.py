@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,7 @@ from cargo_strip_hook.objects.model import (
     Reach,
     Unit,
 )
+from cargo_strip_hook.prelink import reach as reach_module
 from cargo_strip_hook.prelink.layout import lay_out
 from cargo_strip_hook.prelink.reach import always_live, build_graph, classes, mark
 from cargo_strip_hook.prelink.resolve import Input, resolve
@@ -404,10 +406,10 @@ def test_mark_reaches_what_brute_force_reaches(drawn: Drawn) -> None:
     )
 
 
-@settings(max_examples=150)
-@given(graphs)
-def test_classes_are_the_sets_of_exports_that_reach_an_atom(drawn: Drawn) -> None:
-    """More than 63 exports take a second word of bits."""
+@settings(max_examples=300)
+@given(graphs, st.sampled_from((1, 3, 64, 65, 1024)))
+def test_classes_are_the_sets_of_exports_that_reach_an_atom(drawn: Drawn, at_once: int) -> None:
+    """However many exports are looked at together."""
     _, _, _, roots, exports, lost = drawn
     exports = [e for e in exports if e not in lost]
     if not exports:
@@ -416,7 +418,9 @@ def test_classes_are_the_sets_of_exports_that_reach_an_atom(drawn: Drawn) -> Non
     graph, always = build_graph(program), always_live(program)
     starts = np.array([1 + a for a in exports], np.int64)
     live = mark(graph, np.concatenate([starts, always]), len(program.atoms))
-    numbers = classes(program, graph, live, starts, always)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reach_module, "_AT_ONCE", at_once)
+        numbers = classes(program, graph, live, starts, always)
 
     permanent = brute_force(drawn, roots)
     reach = [brute_force(drawn, {e}) for e in exports]
@@ -429,6 +433,30 @@ def test_classes_are_the_sets_of_exports_that_reach_an_atom(drawn: Drawn) -> Non
     assert len(pairs) == len({n for n, _ in pairs}) == len({k for _, k in pairs})
     used = sorted({n for n, _ in pairs})
     assert used == list(range(len(used)))
+
+
+def test_classes_of_seventy_thousand_exports() -> None:
+    """A private function for each, one for every ten, and one for all."""
+    count = 70_000
+    exports = np.arange(count)
+    private, shared, common = exports + count, 2 * count + exports // 10, 2 * count + count // 10
+    source = np.concatenate([exports, exports, exports])
+    target = np.concatenate([private, shared, np.full(count, common)])
+    total = common + 1
+    graph = reach_module._graph(source, target.astype(np.int32), total)
+    program = program_of((1, [], [], set(), [0], set()))  # for its sets: it has none
+    tracemalloc.start()
+    try:
+        none = np.zeros(0, np.int32)
+        numbers = classes(program, graph, np.ones(total, np.bool_), exports, none)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (numbers[private] == numbers[exports]).all()
+    assert len(set(numbers.tolist())) == count + count // 10 + 1
+    assert set(numbers[exports].tolist()) == set(range(count))
+    # a bit for every export in every atom would be 1.3 GB
+    assert peak < 150 << 20
 
 
 # ---- layout

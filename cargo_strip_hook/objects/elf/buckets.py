@@ -5,15 +5,26 @@ Sources: gABI "Special Sections"; the default linker scripts of GNU ld (text pre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.file import ElfUnit, section_name
 from cargo_strip_hook.objects.elf.unwind import is_cie
-from cargo_strip_hook.objects.model import Array, Bucket, ElementSet, Int32, Program, Unit
+from cargo_strip_hook.objects.model import (
+    Array,
+    AtomFlag,
+    Bucket,
+    ElementSet,
+    Granularity,
+    Int32,
+    Program,
+    Unit,
+)
 
 # Longest first: the part of a name that tells a linker where a section belongs.
 _PREFIXES = (
@@ -56,6 +67,7 @@ _LINKONCE = {
     b"lb": b".lbss",
     b"e": b".gcc_except_table",
 }
+_CODE, _COLD = b".text", b".text.unlikely"
 _PERSONALITY = b".personality"
 _INITIALISERS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
 
@@ -151,6 +163,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
     of_set = _sets_of_atoms(program)
     personalities = _personalities(program)
+    elements = program.atoms["flags"][live] & AtomFlag.ELEMENT != 0
     for first, end in zip(borders.tolist(), [*borders[1:].tolist(), len(live)], strict=True):
         unit = program.units[int(units[first])]
         native: ElfUnit = unit.native
@@ -158,7 +171,8 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
         if unit.index < 0:
             keys = _synthetic_keys(live[first:end].tolist(), of_set)
         else:
-            keys = _keys(program, native, sections, live[first:end].tolist(), of_set)
+            atoms, is_element = live[first:end].tolist(), elements[first:end].tolist()
+            keys = _keys(program, native, sections, atoms, is_element, of_set)
         for i, key in enumerate(keys, start=first):
             if personalities and int(live[i]) in personalities and key[0] != "set":
                 assert isinstance(key[0], bytes)
@@ -168,7 +182,26 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
                 number = order[key] = len(buckets)
                 buckets.append(_bucket(program, key))
             out[i] = number
+    for number in unique(out[elements]).tolist():
+        buckets[number] = replace(buckets[number], identity=partial(_identities, program))
     return out, tuple(buckets)
+
+
+def _identities(program: Program, atoms: Int32) -> list[Hashable | None]:
+    """What makes two elements the same to a linker: kind of section, alignment and contents."""
+    found: list[Hashable | None] = []
+    rows = program.atoms[atoms]
+    for unit_number, row in zip(program.unit_of(atoms).tolist(), rows.tolist(), strict=True):
+        section, flags, offset, size, align = row
+        if not flags & AtomFlag.ELEMENT:
+            found.append(None)
+            continue
+        unit = program.units[unit_number]
+        header = unit.native.sections[section]
+        start = int(header["offset"]) + offset
+        kind = int(header["flags"]) & elf.SHF_STRINGS, int(header["entsize"])
+        found.append((*kind, align, bytes(unit.data[start : start + size])))
+    return found
 
 
 def _personalities(program: Program) -> frozenset[int]:
@@ -204,6 +237,7 @@ def _keys(
     native: ElfUnit,
     sections: Array,
     atoms: list[int],
+    elements: list[bool],
     of_set: dict[int, int],
 ) -> list[tuple[object, ...]]:
     headers = native.sections[sections]
@@ -211,6 +245,7 @@ def _keys(
     flags = (headers["flags"].astype(np.int64) & ~cleared).tolist()
     types, entsizes = headers["type"].tolist(), headers["entsize"].tolist()
     aligns = np.maximum(headers["align"].astype(np.int64), 1).tolist()
+    joined = program.granularity is not Granularity.SECTION
     apart, bare = _peculiar(native, sections, headers)
     keys: list[tuple[object, ...]] = []
     known: dict[bytes, bytes] = {}
@@ -226,6 +261,10 @@ def _keys(
             if name is not full and len(name) < 16:
                 known[head] = name
         flag = flags[i]
+        if joined and name == _COLD:
+            name = _CODE
+        if joined and elements[i]:  # equal ones are one already: plain data from here on
+            flag &= ~(elf.SHF_MERGE | elf.SHF_STRINGS)
         if flag & elf.SHF_LINK_ORDER:
             link = int(native.section_atom[int(headers["link"][i])])
             keys.append((name, types[i], flag, entsizes[i], link + _base(program, atoms[i])))

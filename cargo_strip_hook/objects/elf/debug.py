@@ -8,7 +8,7 @@ would end a list early).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from cargo_strip_hook.objects.elf.debuginput import (
     stored_addends,
 )
 from cargo_strip_hook.objects.elf.debugparts import DEAD, Choice, Parts, Targets
+from cargo_strip_hook.objects.elf.elements import name_elements
 from cargo_strip_hook.objects.elf.machine import TYPES, Machine
 from cargo_strip_hook.objects.elf.relocate import Placed, exact
 from cargo_strip_hook.objects.model import (
@@ -106,6 +107,9 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     targets = _targets(program, machine, live, placed, slots)
     found = list(batches(program, machine, slots))
     symbols = [_symbols(program, slots, batch) for batch in found]
+    for number, batch in enumerate(found):
+        symbols[number], addend = name_elements(program, symbols[number], batch.addend)
+        found[number] = replace(batch, addend=addend)
     parts = Choice(program, slots, targets, found, symbols).choose()
     layout = _Layout(slots, parts)
     used = np.zeros(len(program.symbols) + len(placed.start) + len(slots.names), np.bool_)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
-from cargo_strip_hook.objects.arrays import gather
+from cargo_strip_hook.objects.arrays import gather, join
 from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.fields import Field
@@ -166,7 +166,7 @@ class ElfFiles:
         counts = np.array([len(sections) for sections, _ in tables], np.int64)
         self.first = _starts(counts)
         self.owner = np.repeat(np.arange(len(tables)), counts)
-        self.sections = sections = np.concatenate([sections for sections, _ in tables])
+        self.sections = sections = join([sections for sections, _ in tables])
         self.types = sections["type"]
         length = np.array([len(i.data) for i in self.inputs], np.uint64)[self.owner]
         sizes = sections["size"].astype(np.uint64)
@@ -294,7 +294,7 @@ class ElfFiles:
             strings[file] = self.contents(string)
             if len(strings[file]) == 0 or strings[file][-1] != 0:
                 raise self.fail(file, "the symbol names do not end with a zero byte", at)
-        table = np.concatenate(rows)
+        table = join(rows)
         first = _starts(counts)
         owner = np.repeat(np.arange(len(tables)), counts)
         where = np.zeros(len(tables), np.int64)

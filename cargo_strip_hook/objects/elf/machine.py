@@ -31,7 +31,8 @@ class Machine:
     `direct`: relocation types for which a local symbol and section + addend mean the same.
     `relative`: types whose value is symbol + addend - place, and how it is stored; only for those
     that no linker treats specially. `absolute`: width in bytes of the plain addresses that debug
-    information is made of.
+    information is made of. `addressing`: further types that address symbol + addend, wherever the
+    field stands: that sum alone says which element of a merged section is meant.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Machine:
     direct: frozenset[int] = frozenset()
     relative: Mapping[int, Field] = field(default_factory=dict)
     absolute: Mapping[int, int] = field(default_factory=dict)
+    addressing: frozenset[int] = frozenset()
     relaxations: Mapping[int, Relaxation] = field(default_factory=dict)
     pc32: int = 0
     padding: bytes = b"\0"  # what stands between functions: traps where there is a short one
@@ -85,6 +87,13 @@ class Machine:
     def absolute_types(self) -> npt.NDArray[np.uint8]:
         """uint8[TYPES] of bytes."""
         return _table(self.absolute.items())
+
+    @cached_property
+    def addressing_types(self) -> Bool:
+        """bool[TYPES]: whether a relocation type is in `absolute` or `addressing`."""
+        table: Bool = self.absolute_types != 0
+        table[sorted(self.addressing)] = True
+        return table
 
     @cached_property
     def relaxation_types(self) -> npt.NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Reads ELF relocatable objects into the common model.
 
 An atom is an allocated section; `.eh_frame` is taken apart into its records (CIEs and FDEs), each
-an atom that lives with its function.
+an atom that lives with its function, and sections of strings and constants into their elements.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
-from cargo_strip_hook.objects.arrays import unique
+from cargo_strip_hook.objects.arrays import isin, unique
 from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.elements import Elements, find_elements
 from cargo_strip_hook.objects.elf.file import ElfFiles, ElfUnit, Symbols
 from cargo_strip_hook.objects.elf.unwind import split_eh_frames
 from cargo_strip_hook.objects.model import (
@@ -94,21 +95,30 @@ def _read(f: ElfFiles) -> list[Unit]:
     allocated = (flags & elf.SHF_ALLOC != 0) & ~_among(types, _DROPPED_TYPES)
     allocated &= ~f.named(b".note.gnu.proper")
     eh_frame = allocated & f.named(b".eh_frame\0") & (types != elf.SHT_NOBITS)
-    atom_sections = np.flatnonzero(allocated & ~eh_frame)
-    counts = np.bincount(owner[atom_sections], minlength=files)
-    # atoms are numbered in each file
-    section_atom = np.full(len(sections), -1, np.int32)
-    section_atom[atom_sections] = _ramp(counts)
-
-    table = f.symbols()
-    symbols = _symbols(f, table, section_atom)
     is_rel = (types == elf.SHT_RELA) | (types == elf.SHT_REL)
     info = np.where(is_rel, sections["info"], 0).astype(np.int64)
     bad = info >= np.diff(f.first)[owner]
+    table = f.symbols()
     f.check(bad, owner, "a relocation section applies to no section")
     _refuse(f, table)
+    relocated = np.zeros(len(sections), np.bool_)
+    relocated[(f.first[owner] + info)[is_rel]] = True
     wanted = np.flatnonzero(is_rel & allocated[f.first[owner] + info])
     relocations, section = f.relocations(wanted, np.diff(table.first))
+    elements = find_elements(f, table, relocated, relocations, section)
+
+    atom_sections = np.flatnonzero(allocated & ~eh_frame)
+    pieces = np.ones(len(sections), np.int64)
+    pieces[elements.section] = 0
+    np.add.at(pieces, elements.section, 1)
+    atom_sections = np.repeat(atom_sections, pieces[atom_sections])
+    counts = np.bincount(owner[atom_sections], minlength=files)
+    # atoms are numbered in each file
+    section_atom = np.full(len(sections), -1, np.int32)
+    piece_number = _ramp(counts).astype(np.int32)
+    section_atom[atom_sections[::-1]] = piece_number[::-1]  # of several the first
+
+    symbols, symbol_first, shndx = _symbols(f, table, section_atom, elements)
     relocations["atom"] = section_atom[section]
 
     # the records of unwind information are the atoms behind those of the sections
@@ -136,11 +146,14 @@ def _read(f: ElfFiles) -> list[Unit]:
 
     atom_first = np.concatenate([[0], np.cumsum(counts + records)])
     atoms = np.zeros(int(atom_first[-1]), ATOM)
-    rows = atom_first[owner[atom_sections]] + section_atom[atom_sections]
+    rows = atom_first[owner[atom_sections]] + piece_number
     atoms["section"][rows] = atom_sections - f.first[owner[atom_sections]]
     atoms["size"][rows] = sections["size"][atom_sections]
     atoms["align"][rows] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
     atoms["flags"][rows] = _atom_flags(f)[atom_sections]
+    rows = rows[isin(atom_sections, elements.section)]
+    atoms["offset"][rows], atoms["size"][rows] = elements.offset, elements.size
+    atoms["flags"][rows] |= np.uint32(AtomFlag.ELEMENT)
     rows = atom_first[record_owner] + number
     atoms["section"][rows] = eh[split.table] - f.first[record_owner]
     atoms["offset"][rows], atoms["size"][rows] = split.offsets, split.sizes
@@ -161,14 +174,14 @@ def _read(f: ElfFiles) -> list[Unit]:
         & (f.named(b".debug_") | f.named(b".zdebug_"))
     )
     atoms_of = _parts(atoms, atom_first)
-    symbols_of = _parts(symbols, table.first)
+    symbols_of = _parts(symbols, symbol_first)
     relocations_of = _by_file(relocations, owner[section], files)
     edges_of = _by_file(edges[order], edge_owner[order], files)
     debug_of = _by_file(debug - f.first[owner[debug]], owner[debug], files)
     sections_of = _parts(sections, f.first)
     names_of = _parts(f.names16, f.first)
     section_atom_of = _parts(section_atom, f.first)
-    shndx_of = _parts(table.shndx, table.first)
+    shndx_of = _parts(shndx, symbol_first)
     groups_of = _groups(f, table, section_atom)
     units = []
     for file, item in enumerate(f.inputs):
@@ -261,12 +274,32 @@ def _atom_flags(f: ElfFiles) -> Array:
     out = np.where(root, AtomFlag.ROOT, 0).astype(np.uint32)
     if f.machine.strings:
         out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
+    out[f.named(b".text.unlikely\0") | f.named(b".text.unlikely.")] |= np.uint32(AtomFlag.LATE)
     if f.machine.index_type:
         out[types == f.machine.index_type] |= np.uint32(AtomFlag.SEPARATE | AtomFlag.ORDERED)
     return out
 
 
-def _symbols(f: ElfFiles, table: Symbols, section_atom: Int32) -> Array:
+def _symbols(
+    f: ElfFiles, table: Symbols, section_atom: Int32, elements: Elements
+) -> tuple[Array, Array, Int32]:
+    """(symbols, the first one of each file, `ElfUnit.shndx`): those of the files and made ones."""
+    symbols = _file_symbols(f, table, section_atom)
+    if not len(elements.section):
+        return symbols, table.first, table.shndx
+    position = (np.arange(len(elements.section)) - elements.first()).astype(np.int32)
+    symbols["atom"][elements.symbol] += position[elements.holder]
+    symbols["value"][elements.symbol] -= elements.offset[elements.holder]
+    home = elements.section[elements.made]
+    made = np.zeros(len(elements.made), SYMBOL)
+    made["atom"] = section_atom[home] + position[elements.made]
+    behind = table.first[f.owner[home] + 1]
+    counts = np.bincount(f.owner[home], minlength=len(f.inputs))
+    first = table.first + np.concatenate([[0], np.cumsum(counts)])
+    return np.insert(symbols, behind, made), first, np.insert(table.shndx, behind, 0)
+
+
+def _file_symbols(f: ElfFiles, table: Symbols, section_atom: Int32) -> Array:
     rows, shndx, reserved = table.table, table.shndx, table.reserved
     symbols = np.zeros(len(rows), SYMBOL)
     inside = ~reserved & (shndx > 0)

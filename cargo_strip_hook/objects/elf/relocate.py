@@ -20,6 +20,7 @@ from cargo_strip_hook.objects.model import (
     Array,
     AtomFlag,
     Bool,
+    Granularity,
     Int32,
     Int64,
     Place,
@@ -97,7 +98,7 @@ def settle(
     target_place = np.where(plain, place, 0)
     target_section = placed.section[target_place]
     target = placed.offset[target_place] + program.symbols["value"][definition]
-    mergeable = program.atoms["flags"][target_place] & AtomFlag.MERGEABLE != 0
+    mergeable = is_merged(program)[target_place]
 
     code = placed.executable[section]
     kind, offset = _relax(
@@ -135,6 +136,14 @@ def settle(
     rest = np.flatnonzero(~done & ~gone)
     order = rest[np.lexsort((offset[rest], section[rest]))]
     return Settled(section[order], offset[order], kind[order], result[order], addend[order])
+
+
+def is_merged(program: Program) -> Bool:
+    """Which atoms linkers will merge with others: not those whose elements we merged ourselves."""
+    merged: Bool = program.atoms["flags"] & AtomFlag.MERGEABLE != 0
+    if program.granularity is not Granularity.SECTION:
+        merged &= program.atoms["flags"] & AtomFlag.ELEMENT == 0
+    return merged
 
 
 def _reject_discarded(program: Program, placed: Placed, rows: Array, gone: Bool) -> None:
@@ -276,7 +285,7 @@ def _store_addends(
     lost = direct & ~stored
     if lost.any():
         target = program.symbols["atom"][program.definition[rows["symbol"]]]
-        merged = program.atoms["flags"][np.where(lost, target, 0)] & AtomFlag.MERGEABLE != 0
+        merged = is_merged(program)[np.where(lost, target, 0)]
         if (lost & merged).any():
             raise LinkError(f"{_where(program, rows, lost & merged)} cannot hold its new addend")
     direct &= stored

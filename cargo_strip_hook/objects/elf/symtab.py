@@ -49,7 +49,7 @@ def symbol_names(program: Program, symbols: Array) -> list[bytes]:
         numbers.tolist(), inside.tolist(), program.symbols["name"][symbols].tolist(), strict=True
     ):
         unit = program.units[number]
-        if local >= unit.first_global:
+        if 0 <= local - unit.first_global < len(unit.names):
             names.append(unit.names[local - unit.first_global])
         else:
             names.append(string_at(unit.native.symbol_strings, start))

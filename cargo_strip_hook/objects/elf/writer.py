@@ -121,7 +121,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         table.defined,
         table.undefined,
         np.concatenate((_placement(program, live, placed), described)),
-        told.statistics(program, live, _pieces(program), len(table.defined)),
+        told.statistics(program, live, _sections(program, live), len(table.defined)),
         warnings,
     )
 
@@ -198,7 +198,7 @@ def _copy(program: Program, atoms: Array, where: Int64, target: memoryview) -> N
         headers = unit.native.sections[rows["section"][chosen]]
         data = unit.data
         for start, size, to, kind in zip(
-            headers["offset"].tolist(),
+            (headers["offset"].astype(np.int64) + rows["offset"][chosen]).tolist(),
             rows["size"][chosen].tolist(),
             where[chosen].tolist(),
             headers["type"].tolist(),
@@ -496,6 +496,19 @@ def _file(sections: list[_Section], program: Program, flags: int) -> tuple[int, 
 def _pieces(program: Program) -> Bool:
     """bool for each atom: whether it is a section, not a record of one."""
     found: Bool = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) | is_ordered(program)
+    return found
+
+
+def _sections(program: Program, live: Bool) -> Bool:
+    """bool for each atom: one for each section, a live one where there is any."""
+    found = _pieces(program)
+    elements = np.flatnonzero(program.atoms["flags"] & AtomFlag.ELEMENT != 0)
+    if len(elements):
+        first = np.maximum.accumulate(np.where(program.atoms["offset"][elements] == 0, elements, 0))
+        order = np.lexsort((~live[elements], first))
+        again = np.zeros(len(elements), np.bool_)
+        again[1:] = first[order][1:] == first[order][:-1]
+        found[elements[order[again]]] = False
     return found
 
 

@@ -10,6 +10,7 @@ from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 from cargo_strip_hook.verify.elf import debug, pieces, relocations, structure, symbols, unwind
+from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.infer import infer_placement
 from cargo_strip_hook.verify.elf.machine import machine
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair, resolve
@@ -95,13 +96,13 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
     about, about_section = rows[described], section[described]
     rows, section = rows[~described], section[~described]
     whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
-    for i in np.flatnonzero(~whole)[:3].tolist():
-        findings.add("placement", f"row {i} is not a whole section")
-    if len(unique(section)) != len(section):
+    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    pieces_of = cut(before, rows[~whole], section[~whole], place[~whole], findings)
+    placed = section[whole]
+    if len(unique(placed)) != len(placed) or pieces_of.is_cut[placed].any():
         findings.add("placement", "a section is placed twice")
     row = np.full(len(before.sections), -1, np.int64)
-    row[section] = np.arange(len(rows))
-    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    row[placed] = np.flatnonzero(whole)
     if findings:
         return None
     return Pair(
@@ -111,8 +112,10 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
         after,
         tuple(original.members[i].name for i in used),
         rows,
+        section,
         row,
         place,
+        pieces_of,
         claim.placement is not None,
         machine(after.machine, after.layouts.order),
         _defined(original, symbols_of(after)),

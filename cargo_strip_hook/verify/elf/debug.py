@@ -24,6 +24,7 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_MERGE,
     SHF_STRINGS,
     STB_LOCAL,
+    STT_SECTION,
     Array,
     Objects,
     let_go,
@@ -114,7 +115,21 @@ def _bases_before(pair: Pair) -> Array:
     s = pair.before.symbols
     row = np.where(s["section"] > 0, pair.row[np.maximum(s["section"], 0)], -1)
     place = pair.place[np.maximum(row, 0)] if len(pair.place) else row
-    return np.where(row >= 0, place + s["value"], -1)
+    base = np.where(row >= 0, place + s["value"], -1)
+    parted = np.flatnonzero((s["section"] > 0) & pair.cut.is_cut[np.maximum(s["section"], 0)])
+    parted = parted[s["kind"][parted] != STT_SECTION]
+    where, within = pair.cut.find(s["section"][parted], s["value"][parted])
+    base[parted] = np.where(where >= 0, where + within, -1)
+    return base
+
+
+def _places(pair: Pair, base: Array, rows: Array) -> Array:
+    """The place that each relocation of the original means, -1 where that is not in the result."""
+    bases = base[np.maximum(rows["symbol"], 0)]
+    places = np.where(bases >= 0, bases + rows["addend"], -1)
+    element, where, within = pair.element(rows["symbol"], rows["addend"])
+    places[element] = np.where(where >= 0, where + within, -1)
+    return np.asarray(places)
 
 
 def _sizes(objects: Objects, numbers: Array) -> Array | None:
@@ -303,8 +318,8 @@ def _relocations(
         home = before.symbols["section"][symbol]
         inside = np.maximum(home, 0)
         debug = (home > 0) & old_debug[inside]
-        target = base_before[symbol] + old["addend"]
-        lives = base_before[symbol] >= 0
+        target = _places(pair, base_before, old)
+        lives = target != -1
         offset = before.symbols["value"][symbol] + old["addend"]
         mine = np.flatnonzero(debug)
         target[mine] = where.of(home[mine], offset[mine])
@@ -435,7 +450,7 @@ def _nothing_lost(pair: Pair, where: _Map, old_debug: Array, base_before: Array)
     for tables in _tables(before, lost):
         old = before.relocations(tables)
         gone = where.of(old["section"], old["offset"]) < 0
-        alive = base_before[np.maximum(old["symbol"], 0)] >= 0
+        alive = _places(pair, base_before, old) != -1
         bad = np.flatnonzero(gone & alive & (old["type"] != 0))
         for i in bad[:8].tolist():
             text = pair.where_before(int(old["section"][i]), int(old["offset"][i]))

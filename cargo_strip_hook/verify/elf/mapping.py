@@ -8,6 +8,7 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.elf.elements import Cut
 from cargo_strip_hook.verify.elf.machine import Machine
 from cargo_strip_hook.verify.elf.read import (
     IN_ABS,
@@ -48,8 +49,9 @@ class Special(IntFlag):
 class Pair:
     """The original's used objects and the result's one, and where pieces went.
 
-    `row[s]` is the placement row of section `s` of the original, -1 for none; `place[r]` the place
-    of row `r`. `complete`: every live piece is in the placement, so that what is not there is dead.
+    `section[r]` is the section of the original that row `r` of the placement tells of, `place[r]`
+    where it went. `row[s]` is the row of a whole section `s`, -1 for none; `cut` are those that
+    came in pieces. `complete`: every live piece is in the placement: what is not there is dead.
     """
 
     claim: Claim
@@ -58,8 +60,10 @@ class Pair:
     after: Objects
     members: tuple[str, ...]  # the name of each object of `before`
     placement: Array
+    section: Array
     row: Array
     place: Array
+    cut: Cut
     complete: bool
     machine: Machine
     defined_elsewhere: frozenset[bytes]  # names in the original's archive index
@@ -78,6 +82,18 @@ class Pair:
             return f"place {place:#x}"
         name = self.after.section_name(section)
         return f"{name}[{section}]+{place - (section << STEP):#x}"
+
+    def element(self, symbol: Array, addend: Array) -> tuple[Array, Array, Array]:
+        """References by the symbol of a section that came in pieces.
+
+        (their positions among all, the place of the element that is meant, -1 where it is gone,
+        and the offset in it)
+        """
+        section = self.before.symbols["section"][np.maximum(symbol, 0)]
+        mine = (symbol >= 0) & (section > 0) & self.cut.is_cut[np.maximum(section, 0)]
+        at = np.flatnonzero(mine)
+        at = at[self.before.symbols["kind"][symbol[at]] == STT_SECTION]
+        return at, *self.cut.find(section[at], addend[at])
 
     def frames(self, objects: Objects) -> Array:
         """Numbers of the `.eh_frame` sections with contents."""
@@ -183,6 +199,11 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     base = np.zeros(len(s), np.int64)
     kind[placed] = Kind.PLACE
     base[placed] = pair.place[row[placed]] + s["value"][placed]
+    parted = np.flatnonzero((section > 0) & pair.cut.is_cut[np.maximum(section, 0)])
+    parted = parted[s["kind"][parted] != STT_SECTION]
+    where, within = pair.cut.find(section[parted], s["value"][parted])
+    parted, where = parted[where >= 0], (where + within)[where >= 0]
+    kind[parted], base[parted], placed[parted] = Kind.PLACE, where, True
     is_global = s["binding"] != STB_LOCAL
     valued = (section == IN_ABS) | (s["undefined"] & ~is_global)
     kind[valued] = Kind.VALUE

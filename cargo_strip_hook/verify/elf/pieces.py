@@ -42,6 +42,7 @@ _PREFIXES = (
     b".tdata",
     b".tbss",
 )
+_CODE, _COLD = _PREFIXES.index(b".text"), _PREFIXES.index(b".text.unlikely")
 _LINKONCE = ".gnu.linkonce."
 _CONSTRUCTORS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
 
@@ -50,12 +51,8 @@ def check_layout(pair: Pair) -> None:
     """Placement, alignment, kind of section, and that nothing overlaps or comes from nowhere."""
     before, after, rows = pair.before.sections, pair.after.sections, pair.placement
     add = pair.findings.add
-    old_number = np.flatnonzero(pair.row >= 0)
-    order = pair.row[old_number]
-    old = np.empty(len(rows), before.dtype)
-    old[order] = before[old_number]
-    number = np.empty(len(rows), np.int64)
-    number[order] = old_number
+    number = pair.section
+    old = before[number]
     new = after[rows["out_section"]]
     end = rows["out_offset"] + rows["size"]
 
@@ -184,6 +181,13 @@ def _check_names(pair: Pair, number: Array) -> None:
                 or (old.startswith(_LINKONCE) and not new.startswith(_LINKONCE))
                 for old in olds
             )
+        elif set(kinds) <= {_CODE, _COLD} and _kind_of(name) == _CODE:
+            # code that hardly ever runs may stand behind other code, not between it
+            size = rows["size"][order[first:end]]
+            there = rows["out_offset"][order[first:end]]
+            is_cold = kind[chosen] == _COLD
+            hot_end = (there + size)[~is_cold & (size > 0)].max(initial=0)
+            good = bool((there[is_cold & (size > 0)] >= hot_end).all())
         else:
             good = len(kinds) == 1 and _kind_of(name) == kinds[0]
         if not good:
@@ -229,11 +233,18 @@ def _check_retained(pair: Pair) -> None:
 
 
 def _check_gaps(pair: Pair) -> None:
-    """Pieces do not overlap, and what lies between them is no more than alignment asks for."""
+    """Pieces do not overlap, and what lies between them is no more than alignment asks for.
+
+    Equal elements of sections that linkers merge may be one: the bytes of each are compared.
+    """
     rows, after = pair.placement, pair.after.sections
     order = np.lexsort((rows["size"], pair.place))
     start = pair.place[order]
     end = start + rows["size"][order]
+    element = pair.cut.merges[pair.section[order]]
+    twin = np.zeros(len(order), np.bool_)
+    twin[1:] = (start[1:] == start[:-1]) & (end[1:] == end[:-1]) & element[1:] & element[:-1]
+    order, start, end = order[~twin], start[~twin], end[~twin]
     furthest = np.maximum.accumulate(end)
     overlap = np.flatnonzero((start[1:] < furthest[:-1]) & (rows["size"][order][1:] > 0))
     for i in overlap[:8].tolist():
@@ -241,13 +252,12 @@ def _check_gaps(pair: Pair) -> None:
     if not pair.complete:
         return
     # bytes that no input explains could be anything
-    covered = np.bincount(rows["out_section"], weights=rows["size"], minlength=len(after)).astype(
-        np.int64
-    )
+    sizes, out = rows["size"][order], rows["out_section"][order]
+    covered = np.bincount(out, weights=sizes, minlength=len(after)).astype(np.int64)
     held = (after["flags"] & SHF_ALLOC != 0) & (after["type"] != SHT_NOBITS)
     held &= ~pair.after.names_begin(b".note.gnu.property\0")
     held[pair.frames(pair.after)] = False
-    pieces = np.bincount(rows["out_section"], minlength=len(after))
+    pieces = np.bincount(out, minlength=len(after))
     slack = after["size"] - covered
     allowed = (pieces + 1) * np.maximum(after["align"], 1)
     for section in np.flatnonzero(held & (slack > 0) & (slack >= allowed)).tolist():
@@ -260,9 +270,7 @@ def _check_gaps(pair: Pair) -> None:
 def check_bytes(pair: Pair, changed: Changed) -> int:
     """All bytes of all pieces; returns how many were compared."""
     rows = pair.placement
-    object_of = np.zeros(len(rows), np.int64)
-    number = np.flatnonzero(pair.row >= 0)
-    object_of[pair.row[number]] = number
+    object_of = pair.section
     old = pair.before.sections[object_of]
     new = pair.after.sections[rows["out_section"]]
     held = np.flatnonzero((new["type"] != SHT_NOBITS) & (rows["size"] > 0))
@@ -282,7 +290,7 @@ def check_bytes(pair: Pair, changed: Changed) -> int:
         at.tolist(),
         size.tolist(),
         result_at.tolist(),
-        old["offset"][held].tolist(),
+        (old["offset"][held] + rows["offset"][held]).tolist(),
         from_zero,
         strict=True,
     ):
@@ -301,11 +309,12 @@ def check_bytes(pair: Pair, changed: Changed) -> int:
         places, bad, which = places[~good], bad[~good], which[~good]
     for i in range(min(len(bad), 8)):
         section = int(object_of[held[which[i]]])
+        offset = int(rows["offset"][held[which[i]]] + bad[i] - at[which[i]])
         now, was = found[bad[i]], expected[bad[i]]
         pair.findings.add(
             "other bytes",
             f"{pair.where_after(int(places[i]))} is {now:#04x}, was {was:#04x} in "
-            f"{pair.where_before(section, int(bad[i] - at[which[i]]))}",
+            f"{pair.where_before(section, offset)}",
         )
     pair.findings.more("other bytes", len(bad) - 8)
     return total

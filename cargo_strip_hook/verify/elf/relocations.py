@@ -109,10 +109,16 @@ def same_target(
     old, new = np.maximum(old_symbol, 0), np.maximum(new_symbol, 0)
     kind, base = b.kind[old], b.base[old]
     new_kind, new_base = a.kind[new], a.base[new]
+    old_in_section = b.in_section[old]
+    element, place, within = pair.element(old_symbol, old_addend)
+    if len(element):
+        old_addend = old_addend.copy()
+        kind[element] = np.where(place >= 0, Kind.PLACE, Kind.NOWHERE)
+        base[element], old_addend[element], old_in_section[element] = place, within, False
     merged = (new_kind == Kind.PLACE) & _in_merge_section(pair, new_base)
     # the linker moves elements of a mergeable section: section + addend names the element, another
     # symbol + addend a place beside the symbol's
-    sums = summed & (~merged | (b.in_section[old] & a.in_section[new]))
+    sums = summed & (~merged | (old_in_section & a.in_section[new]))
     alike = np.True_
     if b.special is not None and a.special is not None:
         special, new_special = b.special[old], a.special[new]
@@ -226,6 +232,12 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     match = match_keys(keys(sides.place), keys(sides.after_place))
     type_ = np.minimum(old["type"].astype(np.int64), TYPES - 1)
     got = m.got[type_]
+    # the addend of a distance counts from elsewhere: it does not say which element is meant
+    distance = np.flatnonzero(got | (m.value[type_] != Value.NEVER))
+    element, _, _ = pair.element(old["symbol"][distance], old["addend"][distance])
+    for i in distance[element[:8]].tolist():
+        where = pair.where_after(int(sides.place[i]))
+        pair.findings.add("a distance to a section that came in pieces", where)
     shift = np.zeros(len(old), np.int64)
     if got.any():
         # `jmp *f@GOTPCREL(%rip)` is a byte longer than `jmp f`: the field moves to the front
@@ -360,6 +372,9 @@ def _settled(
     how = np.where(got, Value.REL32, m.value[type_])
     place = sides.place[gone]
     target = base + old["addend"]
+    element, start, within = pair.element(old["symbol"], old["addend"])
+    kind[element] = np.where(start >= 0, Kind.PLACE, Kind.NOWHERE)
+    base[element], target[element] = start, start + within
     may = (how != Value.NEVER) & (kind == Kind.PLACE) & (base >> STEP == place >> STEP)
     if not pair.complete:
         may &= kind != Kind.NOWHERE

@@ -29,6 +29,8 @@ MACHINE = Machine(
         283: Field.A64_BRANCH26,
     },
     absolute={257: 8, 258: 4},
+    # ADR_PREL_PG_HI21(_NC), ADD_ABS_LO12_NC, LDST8/16/32/64/128_ABS_LO12_NC
+    addressing=frozenset({*range(275, 279), *range(284, 287), 299}),
     pc32=261,
     mapping=b"xd",
     branch_limit=96 << 20,  # 128 MiB branches, less a margin for the linker's thunks
