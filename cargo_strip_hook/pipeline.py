@@ -9,7 +9,7 @@ and the verifier see each of them alone; the file is replaced as a whole.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from cargo_strip_hook.exports.decide import ExportRequest, decide
 from cargo_strip_hook.job import (
     Compression,
     DefinedSymbol,
+    Engine,
     ExportSet,
     Granularity,
     PrelinkRequest,
@@ -157,18 +158,19 @@ class _Clock:
         return Seconds(**self.spent, total=time.perf_counter() - self.start)
 
 
-def strip_library(job: Job) -> Outcome:
+def strip_library(job: Job, *, processes: int = 1) -> Outcome:
     """Make one library small and self-contained.
 
-    Either the result is complete and verified, or everything is as it was. Raises a
-    `StripHookError` of the phase that failed.
+    Either the result is complete and verified, or everything is as it was. With two `processes`
+    the engine works in one of its own, where the system can fork; there may be no other threads
+    then. Raises a `StripHookError` of the phase that failed.
     """
     from cargo_strip_hook.replace import library_lock, remove_litter
 
     clock = _Clock()
     target = job.output or job.library
     must_exist(job.library)
-    with library_lock(target):
+    with library_lock(target), _engine(job, processes) as works:
         with clock.phase("exports"):
             plan = plan_library(job)
         if plan.fresh and job.twin is not None:
@@ -190,7 +192,31 @@ def strip_library(job: Job) -> Outcome:
                 seconds=clock.seconds(),
                 slices=_slice_outcomes(plan, [_kept(s) for s in plan.slices]),
             )
-        return _make(job, plan, clock)
+        return _make(job, plan, works, clock)
+
+
+@contextmanager
+def _engine(job: Job, processes: int) -> Iterator[Callable[[], Engine]]:
+    """What gives the engine: in this process it is loaded when it is asked for."""
+    from cargo_strip_hook.engines import engine
+    from cargo_strip_hook.engines.apart import apart, possible
+
+    if processes < 2 or not possible():
+        yield lambda: engine(job.engine)
+        return
+
+    def ahead() -> None:
+        from cargo_strip_hook.objects import format_for
+
+        format_for(job.target.object_format)
+
+    def meanwhile() -> None:
+        from cargo_strip_hook.verify import prepare
+
+        prepare(job.target.object_format)
+
+    with apart(job.engine, ahead, meanwhile) as works:
+        yield lambda: works
 
 
 def plan_library(job: Job) -> Plan:
@@ -270,7 +296,7 @@ def _kept(plan: SlicePlan) -> _Made:
     return _Made(plan.part, size)
 
 
-def _make(job: Job, plan: Plan, clock: _Clock) -> Outcome:
+def _make(job: Job, plan: Plan, works: Callable[[], Engine], clock: _Clock) -> Outcome:
     from cargo_strip_hook.replace import staging
 
     universal = bool(plan.slices[0].part.architecture)
@@ -286,9 +312,9 @@ def _make(job: Job, plan: Plan, clock: _Clock) -> Outcome:
             twin = stack.enter_context(staging(job.library, output=job.twin))
         plans = [_moved(s, staged.library) for s in plan.slices]
         if universal:
-            made = _make_slices(job, plans, staged, clock)
+            made = _make_slices(job, plans, staged, works, clock)
         else:
-            made = [_make_archive(job, plans[0], staged.path, twin, clock)]
+            made = [_make_archive(job, plans[0], staged.path, twin, works, clock)]
         if job.link_check:
             with clock.phase("verify"):
                 for one in plans:
@@ -322,7 +348,11 @@ def _moved(plan: SlicePlan, library: Path) -> SlicePlan:
 
 
 def _make_slices(
-    job: Job, plans: Sequence[SlicePlan], staged: Staging, clock: _Clock
+    job: Job,
+    plans: Sequence[SlicePlan],
+    staged: Staging,
+    works: Callable[[], Engine],
+    clock: _Clock,
 ) -> list[_Made]:
     """Make each slice in a file of its own, then the universal file of them, and verify that."""
     import tempfile
@@ -336,7 +366,8 @@ def _make_slices(
                 made.append(_kept(plan))
                 continue
             with about(plan.part):
-                made.append(_make_archive(job, plan, Path(folder, f"{number}.a"), None, clock))
+                path = Path(folder, f"{number}.a")
+                made.append(_make_archive(job, plan, path, None, works, clock))
         with clock.phase("prelink"), staged.path.open("wb") as file:
             join_parts(file, staged.library, [m.part for m in made])
         with clock.phase("verify"):
@@ -345,10 +376,14 @@ def _make_slices(
 
 
 def _make_archive(
-    job: Job, plan: SlicePlan, output: Path, twin: Staging | None, clock: _Clock
+    job: Job,
+    plan: SlicePlan,
+    output: Path,
+    twin: Staging | None,
+    works: Callable[[], Engine],
+    clock: _Clock,
 ) -> _Made:
     """Have the engine make one archive, and verify it."""
-    from cargo_strip_hook.engines import engine
     from cargo_strip_hook.verify import Claim, verify, verify_twin
 
     exports = plan.exports.names()
@@ -364,7 +399,7 @@ def _make_archive(
             twin=twin.path if twin else None,
             compress_debug=job.compress_debug,
         )
-        made = engine(job.engine).prelink(request)
+        made = works().prelink(request)
     with clock.phase("verify"):
         claim = Claim(
             plan.target,

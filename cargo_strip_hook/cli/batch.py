@@ -33,7 +33,7 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, at_a_time: int | None, dr
                 exit_code = max(exit_code, e.exit_code)
         return exit_code
     workers = min(len(jobs), at_a_time or os.cpu_count() or 1)
-    results = _parallel(jobs, workers) if workers > 1 else map(_attempt, jobs)
+    results = _parallel(jobs, workers) if workers > 1 else (_attempt(j, 2) for j in jobs)
     for result in results:
         if isinstance(result, Outcome):
             console.outcome(result)
@@ -54,9 +54,9 @@ def _refuse_same_target(jobs: Sequence[Job]) -> None:
         seen.add(path)
 
 
-def _attempt(job: Job) -> Outcome | StripHookError:
+def _attempt(job: Job, processes: int = 1) -> Outcome | StripHookError:
     try:
-        return strip_library(job)
+        return strip_library(job, processes=processes)
     except StripHookError as e:
         return e
 

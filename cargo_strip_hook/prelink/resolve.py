@@ -91,10 +91,11 @@ class _Loader:
         while self.done < len(self.queue):
             waiting = self.queue[self.done :]
             self.done = len(self.queue)
-            known = [(n, index[n]) for n in waiting if n in index and index[n] in self.members]
-            self.read_ahead(member for name, member in known if not self.strength(name))
-            for name, member in known:
-                if not self.strength(name):
+            wanted = [(n, index[n]) for n in waiting if n in index and not self.strength(n)]
+            wanted = [(n, member) for n, member in wanted if member in self.members]
+            self.read_ahead(member for _, member in wanted)
+            for name, member in wanted:
+                if member not in self.loaded and not self.strength(name):
                     self.load(member)
 
     def load_for_commons(self) -> bool:

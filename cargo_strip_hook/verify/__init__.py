@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from cargo_strip_hook.archive import Archive
     from cargo_strip_hook.verify.index import Listing
 
-__all__ = ["Claim", "Verified", "verify", "verify_twin", "verify_universal"]
+__all__ = ["Claim", "Verified", "prepare", "verify", "verify_twin", "verify_universal"]
+
+
+def prepare(object_format: str) -> None:
+    """Load what `verify` needs for a format, while there is nothing else to do."""
+    from importlib import import_module
+
+    import_module(f"cargo_strip_hook.verify.{object_format}.check")
 
 
 def verify(original: Path | Part, candidate: Path | Part, claim: Claim) -> Verified:

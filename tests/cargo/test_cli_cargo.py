@@ -279,18 +279,14 @@ def test_several_libraries_in_parallel(crate: Crate) -> None:
 # the signal comes when the result is written and nothing is replaced yet
 INTERRUPTED = """
 import os, signal
+import cargo_strip_hook.verify
 from cargo_strip_hook.__main__ import run
-from cargo_strip_hook.engines.native import NativeEngine
 
-prelink = NativeEngine.prelink
-
-def interrupted(self, request):
-    made = prelink(self, request)
-    assert request.output.exists()
+def interrupted(original, candidate, claim):
+    assert candidate.exists()
     os.kill(os.getpid(), signal.SIGINT)
-    return made
 
-NativeEngine.prelink = interrupted
+cargo_strip_hook.verify.verify = interrupted
 run()
 """
 

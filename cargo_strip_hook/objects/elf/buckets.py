@@ -164,6 +164,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     of_set = _sets_of_atoms(program)
     personalities = _personalities(program)
     elements = program.atoms["flags"][live] & AtomFlag.ELEMENT != 0
+    known: dict[bytes, bytes] = {}
     for first, end in zip(borders.tolist(), [*borders[1:].tolist(), len(live)], strict=True):
         unit = program.units[int(units[first])]
         native: ElfUnit = unit.native
@@ -172,7 +173,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
             keys = _synthetic_keys(live[first:end].tolist(), of_set)
         else:
             atoms, is_element = live[first:end].tolist(), elements[first:end].tolist()
-            keys = _keys(program, native, sections, atoms, is_element, of_set)
+            keys = _keys(program, native, sections, atoms, is_element, of_set, known)
         for i, key in enumerate(keys, start=first):
             if personalities and int(live[i]) in personalities and key[0] != "set":
                 assert isinstance(key[0], bytes)
@@ -239,7 +240,9 @@ def _keys(
     atoms: list[int],
     elements: list[bool],
     of_set: dict[int, int],
+    known: dict[bytes, bytes],
 ) -> list[tuple[object, ...]]:
+    """What the sections have to agree in; `known`: kinds of name by a name's first 16 bytes."""
     headers = native.sections[sections]
     cleared = _CLEARED if native.machine.strings else _CLEARED | elf.SHF_MERGE | elf.SHF_STRINGS
     flags = (headers["flags"].astype(np.int64) & ~cleared).tolist()
@@ -248,7 +251,6 @@ def _keys(
     joined = program.granularity is not Granularity.SECTION
     apart, bare = _peculiar(native, sections, headers)
     keys: list[tuple[object, ...]] = []
-    known: dict[bytes, bytes] = {}
     for i, head in enumerate(native.names16[sections].tolist()):
         if of_set and atoms[i] in of_set:
             keys.append(("set", of_set[atoms[i]]))

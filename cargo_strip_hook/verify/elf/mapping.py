@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
@@ -213,8 +214,9 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     string, name_at = pair.before.string, s["name"]
     definitions: dict[bytes, list[int]] = {}
     defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))
-    for i in np.flatnonzero(defining).tolist():
-        definitions.setdefault(string(int(name_at[i])), []).append(i)
+    found = np.flatnonzero(defining)
+    for i, name in zip(found.tolist(), pair.before.strings(name_at[found]), strict=True):
+        definitions.setdefault(name, []).append(i)
 
     special = special_symbols(pair.before, pair.machine)
     resolution = Resolution(
@@ -230,19 +232,30 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
         {},
         set(),
     )
-    chosen = {name: _choose(pair, found) for name, found in definitions.items()}
+    chosen = {
+        name: found[0] if len(found) == 1 else _choose(pair, found)
+        for name, found in definitions.items()
+    }
     for name in exports & chosen.keys():
         if kind[chosen[name]] == Kind.PLACE:
             resolution.export_place[names.of(name)] = int(base[chosen[name]])
-    binding = s["binding"].tolist()
-    places = {name: (kind[i], base[i]) for name, i in chosen.items()}
+    own = resolution.own
     # without a complete placement a definition may be in the result although it was not found
     unfound: set[bytes] = set()
     if not pair.complete:
         hidden = is_global & ~defining & ~s["undefined"]
         unfound = {string(at) for at in name_at[hidden].tolist()} - chosen.keys() - exports
-    for i in np.flatnonzero(is_global & referenced).tolist():
-        name = string(int(name_at[i]))
+    rows = np.flatnonzero(is_global & referenced)
+    texts = pair.before.strings(name_at[rows])
+    plain = _plain(pair, definitions, chosen, exports)
+    winner = np.fromiter(map(plain.get, texts, itertools.repeat(-1)), np.int64, len(rows))
+    simple = winner >= 0
+    kind[rows[simple]] = own.kind[winner[simple]]
+    base[rows[simple]] = own.base[winner[simple]]
+    if special is not None:
+        special[rows[simple]] = special[winner[simple]]
+    rest = ~simple
+    for i, name in zip(rows[rest].tolist(), itertools.compress(texts, rest.tolist()), strict=True):
         if name in unfound:
             kind[i] = Kind.NOWHERE
             continue
@@ -250,7 +263,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
             number = names.of(name)
             resolution.used_names.add(number)
             resolution.visibility.setdefault(number, set()).add(int(s["other"][i]))
-            if binding[i] == STB_GLOBAL:
+            if s["binding"][i] == STB_GLOBAL:
                 resolution.strong_use.add(number)
             ends = None if name in exports else _set_end(pair, name)
             if ends is not None:
@@ -263,21 +276,29 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
         if section[chosen[name]] == IN_COMMON:
             kind[i], base[i] = Kind.COMMON, names.of(name)
             continue
-        kind[i], base[i] = places[name]
+        kind[i], base[i] = own.kind[chosen[name]], own.base[chosen[name]]
         if special is not None:
             special[i] = special[chosen[name]]
-        if len(definitions[name]) > 1 and binding[chosen[name]] != STB_GLOBAL:
-            own = resolution.own
-            resolution.alternatives[i] = tuple(
-                int(own.base[k]) for k in definitions[name] if own.kind[k] == Kind.PLACE
-            )
+        resolution.alternatives[i] = tuple(
+            int(own.base[k]) for k in definitions[name] if own.kind[k] == Kind.PLACE
+        )
     return resolution
+
+
+def _plain(
+    pair: Pair, definitions: dict[bytes, list[int]], chosen: dict[bytes, int], exports: set[bytes]
+) -> dict[bytes, int]:
+    """Of `chosen` the names of which there is no more to say than where they are."""
+    s = pair.before.symbols
+    winners = np.fromiter(chosen.values(), np.int64, len(chosen))
+    single = np.fromiter((len(d) == 1 for d in definitions.values()), np.bool_, len(definitions))
+    good = (s["section"][winners] != IN_COMMON) & (single | (s["binding"][winners] == STB_GLOBAL))
+    named = zip(chosen.items(), good.tolist(), strict=True)
+    return {name: i for (name, i), plain in named if plain and name not in exports}
 
 
 def _choose(pair: Pair, found: list[int]) -> int:
     """The definition that a linker takes: a strong one, then a common one, then the first."""
-    if len(found) == 1:
-        return found[0]
     s = pair.before.symbols
     strong = [i for i in found if s["binding"][i] == STB_GLOBAL and s["section"][i] != IN_COMMON]
     common = [i for i in found if s["section"][i] == IN_COMMON]
