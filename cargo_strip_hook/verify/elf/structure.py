@@ -9,6 +9,10 @@ import io
 from typing import Any
 
 import numpy as np
+from elftools.common.exceptions import ELFError
+from elftools.common.utils import struct_parse
+from elftools.elf.notes import iter_notes
+from elftools.elf.structs import ELFStructs
 
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.claim import Claim, Findings
@@ -294,11 +298,6 @@ def second_reading(after: Objects, image: memoryview, findings: Findings) -> dic
     Only its record layouts and its reader of notes: `ELFFile` brings all of DWARF along, and takes
     four times as long to import.
     """
-    from elftools.common.exceptions import ELFError
-    from elftools.common.utils import struct_parse
-    from elftools.elf.notes import iter_notes
-    from elftools.elf.structs import ELFStructs
-
     properties: dict[int, int] = {}
     stream: Any = _View(image)
     structs = ELFStructs(after.layouts.order == "<", after.layouts.bits)
