@@ -1235,7 +1235,7 @@ def test_second_reader_disagrees(case: Case, monkeypatch: pytest.MonkeyPatch) ->
     def broken(*_: object) -> None:
         raise ValueError("cannot parse")
 
-    monkeypatch.setattr("elftools.common.utils.struct_parse", broken)
+    monkeypatch.setattr("cargo_strip_hook.verify.elf.structure.struct_parse", broken)
     with pytest.raises(VerifyError) as caught:
         verify(case.original, path, case.claim)
     assert caught.value.findings == ("pyelftools cannot read it: cannot parse",)
