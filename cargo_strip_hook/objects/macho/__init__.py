@@ -37,7 +37,7 @@ class MachoFormat:
     twins = False  # code of members with debug information keeps its places
 
     def read(self, inputs: Sequence[Input]) -> list[Unit]:
-        return [reader.read(i.index, i.name, i.data) for i in inputs]
+        return reader.read(inputs)
 
     def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
         return []
