@@ -12,7 +12,7 @@ from typing import Literal
 from cargo_strip_hook.cli import parser as parsers
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import StripHookError, UsageError
-from cargo_strip_hook.report.terminal import Shell
+from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -91,7 +91,7 @@ def _json_follows(words: Sequence[str]) -> bool:
 
 def _finish(console: Console, exit_code: int) -> None:
     if console.json:
-        from cargo_strip_hook.report import messages
+        from cargo_strip_hook.present import messages
 
         console.send([messages.finished(exit_code)])
 

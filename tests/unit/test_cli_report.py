@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from cargo_strip_hook.archive import Part
-from cargo_strip_hook.check import Finding, Inspection
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import (
     ArchiveError,
@@ -22,10 +21,11 @@ from cargo_strip_hook.errors import (
     VerifyError,
 )
 from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.inspection import Finding, Inspection
 from cargo_strip_hook.job import Export, ExportSet, Origin, Statistics
 from cargo_strip_hook.pipeline import Job, Outcome, Plan, Seconds, SlicePlan
-from cargo_strip_hook.report import messages, text
-from cargo_strip_hook.report.terminal import (
+from cargo_strip_hook.present import messages, text
+from cargo_strip_hook.present.terminal import (
     Shell,
     Verbosity,
     choose_color,
@@ -36,7 +36,7 @@ from tests.unit.schema import problems
 
 TARGET = Target.parse("x86_64-unknown-linux-gnu")
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = json.loads((ROOT / "cargo_strip_hook/report/schema.json").read_text())
+SCHEMA = json.loads((ROOT / "cargo_strip_hook/present/schema.json").read_text())
 EXPORTS = ExportSet(
     (Export("foo", (Origin("header", "foo.h:3"),)),),
     keep=(Export("_ZTI3Foo", (Origin("keep", "_ZTI*"),)),),
