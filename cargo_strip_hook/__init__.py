@@ -1,7 +1,8 @@
 """Make the static libraries of cargo-c small and self-contained.
 
-`strip` and `check` do what the commands of these names do, see `cargo_strip_hook.api`. They are
-loaded when they are first used: importing the package costs nothing.
+`strip`, `check` and `report` do what the commands of these names do, see
+`cargo_strip_hook.api`. They are loaded when they are first used: importing the package costs
+nothing.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.api import StripHookError, check, strip
+    from cargo_strip_hook.api import StripHookError, check, report, strip
 
 __version__ = "0.1.0"
-__all__ = ["StripHookError", "__version__", "check", "strip"]
+__all__ = ["StripHookError", "__version__", "check", "report", "strip"]
 
 
 def __getattr__(name: str) -> object:

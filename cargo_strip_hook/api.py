@@ -17,6 +17,7 @@ from cargo_strip_hook.errors import StripHookError, UsageError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from cargo_strip_hook.analysis.sizes import Sizes
     from cargo_strip_hook.exports.decide import ExportRequest
     from cargo_strip_hook.inspection import Inspection
     from cargo_strip_hook.pipeline import Outcome
@@ -114,6 +115,17 @@ def check(
     return tuple(found)
 
 
+def report(library: File, *, target: str | None = None) -> tuple[Sizes, ...]:
+    """How large a library is, by kind of contents, by crate and by member; changes nothing.
+
+    There is one for each slice of a universal library, else one; `analysis.sizes.compare` tells
+    what differs between two. Raises a `StripHookError` for what cannot be read.
+    """
+    from cargo_strip_hook.analysis.sizes import measure_library
+
+    return measure_library(Path(library), target_of(Path(library), target))
+
+
 def target_of(library: Path, triple: str | None) -> Target:
     """The target that was named, else what the objects in the library, or in its first slice, say.
 
@@ -188,4 +200,14 @@ def _names(names: Names) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-__all__ = ["File", "Files", "Names", "Public", "StripHookError", "check", "strip", "target_of"]
+__all__ = [
+    "File",
+    "Files",
+    "Names",
+    "Public",
+    "StripHookError",
+    "check",
+    "report",
+    "strip",
+    "target_of",
+]

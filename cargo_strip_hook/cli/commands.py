@@ -160,6 +160,37 @@ def exports(args: argparse.Namespace, console: Console) -> int:
     return exit_code
 
 
+def report(args: argparse.Namespace, console: Console) -> int:
+    """`report`: tables on stdout."""
+    from cargo_strip_hook.analysis.sizes import compare_libraries, measure_library
+    from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.present import sizes as present
+
+    target = target_of(args.library, args.target)
+    found: list[tuple[str, list[present.Table], present.Message]] = []
+    if args.other is None:
+        for one in measure_library(args.library, target):
+            found.append(
+                (present.headline(one), present.tables(one, args.top), present.message(one))
+            )
+    else:
+        other = target_of(args.other, args.target)
+        for two in compare_libraries(args.library, target, args.other, other):
+            title, tables = (
+                present.difference_headline(two),
+                present.difference_tables(two, args.top),
+            )
+            found.append((title, tables, present.difference_message(two)))
+    for title, tables, message in found:
+        if console.json:
+            console.send([message])
+        elif args.markdown:
+            sys.stdout.write(present.markdown(title, tables))
+        else:
+            present.show(title, tables, color=None if args.color is None else console.shell.color)
+    return 0
+
+
 def _print_exports(decided: ExportSet, architecture: str) -> None:
     """A table for people, tab-separated for programs; of a slice it says the architecture."""
     rows = []

@@ -6,6 +6,7 @@ Source: `rustc_symbol_mangling/src/legacy.rs`, and rustc-demangle's `legacy.rs` 
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _LENGTH = re.compile(r"[0-9]{1,6}")
 _END = re.compile(r"17h[0-9a-f]{16}E(?:[.@]|\Z)")
@@ -101,9 +102,13 @@ def crate_of(body: str) -> str | None:
     if length is None or not _END.search(body):
         return None
     first = body[length.end() : length.end() + int(length[0])]
-    if not first.startswith(("_$LT$", "$LT$")):
-        return first
-    text = _text(first)[1:]
+    return _crate_of_type(first) if first.startswith(("_$LT$", "$LT$")) else first
+
+
+@cache
+def _crate_of_type(element: str) -> str | None:
+    """The crate of `<T as Trait>` or `<impl …>`, the first part of many names."""
+    text = _text(element)[1:]
     own, trait = _split(text)
     for path in (own, trait):
         found = _CRATE.match(_POINTERS.sub("", path, count=1))
