@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,8 +16,11 @@ COMMANDS = {
     "strip": "strip the given libraries; knows nothing of cargo",
     "check": "say what is wrong with a library as something that others link against",
     "exports": "list the public symbols and where each one came from",
+    "completions": "write the completions for a shell to stdout",
+    "man": "write the manual page to stdout",
     "help": "show the help of a command",
 }
+SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "cargo strip-hook"
 _LIBRARY = "a static library, or an xcframework"
 
@@ -297,6 +300,35 @@ def exports_parser() -> Parser:
     _selection(parser)
     _exports(parser)
     return parser
+
+
+def completions_parser() -> Parser:
+    """`completions SHELL`."""
+    parser = _parser(
+        "completions",
+        "Write the completions of `cargo-strip-hook` for a shell to stdout.",
+        "completions SHELL",
+    )
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    return parser
+
+
+def man_parser() -> Parser:
+    """`man`."""
+    return _parser("man", "Write the manual page, which `man -l -` reads, to stdout.", "man")
+
+
+PARSERS: Mapping[str, Callable[[], Parser]] = {
+    "": bare_parser,
+    "cbuild": lambda: wrap_parser("cbuild"),
+    "cinstall": lambda: wrap_parser("cinstall"),
+    "strip": strip_parser,
+    "check": check_parser,
+    "exports": exports_parser,
+    "completions": completions_parser,
+    "man": man_parser,
+}
+assert PARSERS.keys() == {"", *COMMANDS} - {"help"}
 
 
 def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
