@@ -191,6 +191,28 @@ def report(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def completions(args: argparse.Namespace, console: Console) -> int:
+    """`completions`: a script for a shell on stdout."""
+    from cargo_strip_hook.cli.completions import script
+
+    _write(script(args.shell), console)
+    return 0
+
+
+def man(_: argparse.Namespace, console: Console) -> int:
+    """`man`: the page on stdout."""
+    from cargo_strip_hook.cli.manual import page
+
+    _write(page(), console)
+    return 0
+
+
+def _write(text: str, console: Console) -> None:
+    if console.json:
+        raise UsageError("this command writes no JSON")
+    sys.stdout.write(text)
+
+
 def _print_exports(decided: ExportSet, architecture: str) -> None:
     """A table for people, tab-separated for programs; of a slice it says the architecture."""
     rows = []

@@ -105,17 +105,10 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
     # parsing first: `commands` is not needed for --help and mistakes
     wrapped = _WRAPPED.get(command or "")
     if wrapped is not None:
-        args = parsers.wrap_parser(wrapped).parse_args(before)
+        args = parsers.PARSERS[wrapped]().parse_args(before)
         chosen = _open_console(args, _cargo_verbosity(after))
     else:
-        make = {
-            None: parsers.bare_parser,
-            "strip": parsers.strip_parser,
-            "check": parsers.check_parser,
-            "exports": parsers.exports_parser,
-            "report": parsers.report_parser,
-        }[command]
-        args = make().parse_args([*before, *after])
+        args = parsers.PARSERS[command or ""]().parse_args([*before, *after])
         chosen = _open_console(args, argparse.Namespace(verbose=0, color=None))
     console[0] = chosen
     from cargo_strip_hook.cli import commands
@@ -128,6 +121,8 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         "check": commands.check,
         "exports": commands.exports,
         "report": commands.report,
+        "completions": commands.completions,
+        "man": commands.man,
     }[command]
     return run(args, chosen)
 
@@ -154,18 +149,8 @@ def _cargo_verbosity(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _help(words: Sequence[str]) -> int:
-    makers = {
-        "strip": parsers.strip_parser,
-        "check": parsers.check_parser,
-        "exports": parsers.exports_parser,
-        "report": parsers.report_parser,
-    }
-    if not words:
-        parsers.bare_parser().print_help()
-    elif words[0] in ("cbuild", "cinstall"):
-        parsers.wrap_parser(words[0]).print_help()
-    elif words[0] in makers:
-        makers[words[0]]().print_help()
-    else:
-        raise UsageError(f"no such command: `{words[0]}`")
+    command = words[0] if words else ""
+    if command not in parsers.PARSERS:
+        raise UsageError(f"no such command: `{command}`")
+    parsers.PARSERS[command]().print_help()
     return 0

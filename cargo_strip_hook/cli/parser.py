@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,8 +17,11 @@ COMMANDS = {
     "check": "say what is wrong with a library as something that others link against",
     "exports": "list the public symbols and where each one came from",
     "report": "show the size of a library by kind, crate and member, or how two differ",
+    "completions": "write the completions for a shell to stdout",
+    "man": "write the manual page to stdout",
     "help": "show the help of a command",
 }
+SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "cargo strip-hook"
 _LIBRARY = "a static library, or an xcframework"
 
@@ -326,6 +329,36 @@ def report_parser() -> Parser:
         help="the same as --message-format json",
     )
     return parser
+
+
+def completions_parser() -> Parser:
+    """`completions SHELL`."""
+    parser = _parser(
+        "completions",
+        "Write the completions of `cargo-strip-hook` for a shell to stdout.",
+        "completions SHELL",
+    )
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    return parser
+
+
+def man_parser() -> Parser:
+    """`man`."""
+    return _parser("man", "Write the manual page, which `man -l -` reads, to stdout.", "man")
+
+
+PARSERS: Mapping[str, Callable[[], Parser]] = {
+    "": bare_parser,
+    "cbuild": lambda: wrap_parser("cbuild"),
+    "cinstall": lambda: wrap_parser("cinstall"),
+    "strip": strip_parser,
+    "check": check_parser,
+    "exports": exports_parser,
+    "report": report_parser,
+    "completions": completions_parser,
+    "man": man_parser,
+}
+assert PARSERS.keys() == {"", *COMMANDS} - {"help"}
 
 
 def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
