@@ -2,7 +2,7 @@
 
 A name of a crate comes with a hash of some twelve letters, a fifth of all that names take. It
 keeps global names apart; static ones need not differ, and demanglers leave it out. So do they with
-the numbers of impl blocks, and with the crate that instantiated a generic function.
+where an impl block stands, and with the crate that instantiated a generic function.
 
 Source: Rust RFC 2603 and the rustc book, "v0 Symbol Format": the grammar rule by rule.
 """
@@ -10,6 +10,7 @@ Source: Rust RFC 2603 and the rustc book, "v0 Symbol Format": the grammar rule b
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _DECIMAL = re.compile(rb"0|[1-9][0-9]*")
 _BASE62 = re.compile(rb"[0-9a-zA-Z]*_")
@@ -17,6 +18,7 @@ _CONSTANT = re.compile(rb"n?[0-9a-f]*_")
 _OF_LTO = re.compile(rb"\.llvm\.[0-9]+")  # keeps functions apart that ThinLTO made global
 _DIGITS = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DEEPEST = 200
+_NO_CRATE = b"C0"
 _PATHS = b"CMXYNI"
 _END = ord("E")
 
@@ -43,14 +45,16 @@ def shorten(name: bytes) -> bytes:
         return name
     if suffix and not suffix.startswith(b"."):
         return name
-    return b"_R" + found + (b"" if _OF_LTO.fullmatch(suffix) else suffix)
+    short = b"_R" + found + (b"" if _OF_LTO.fullmatch(suffix) else suffix)
+    return min(name, short, key=len)
 
 
 class _Text:
     """A name while it is read and written again.
 
     `places`: where what stood at a position of the name is in the new one; references to what
-    came before count from there.
+    came before count from there. What is `hidden` is read only: the first reference to something
+    in it becomes that itself.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -59,6 +63,7 @@ class _Text:
         self.out = bytearray()
         self.places: dict[int, int] = {}
         self.depth = 0
+        self.hidden = False
 
     def peek(self) -> int:
         return self.text[self.at] if self.at < len(self.text) else -1
@@ -80,17 +85,38 @@ class _Text:
         self.at = found.end()
         return found[0]
 
-    def begins(self) -> bool:
-        """Note where a path, type or constant begins; True if it is a reference to another."""
+    def refers(self, read: Callable[[], None]) -> bool:
+        """Note where a path, type or constant begins; True if it is a reference to another.
+
+        `read` reads one of its kind.
+        """
         if self.peek() != ord("B"):
-            self.places.setdefault(self.at, len(self.out))
+            if not self.hidden:
+                self.places.setdefault(self.at, len(self.out))
             return False
+        first = self.at
         self.at += 1
-        where = self.places.get(_number(self.skip(_BASE62)))
-        if where is None:
+        number = _number(self.skip(_BASE62))
+        if number >= first:
             raise _Other
-        self.out += b"B" + _base62(where)
+        if self.hidden:
+            return True
+        where = self.places.get(number)
+        if where is not None:
+            self.out += b"B" + _base62(where)
+        else:
+            end, self.at = self.at, number
+            read()
+            self.at = end
         return True
+
+    def impl(self) -> None:
+        """The path of an impl block, which is not shown: it does not stay."""
+        hidden, out = self.hidden, self.out
+        self.hidden, self.out = True, bytearray()
+        self.disambiguator()
+        self.path()
+        self.hidden, self.out = hidden, out
 
     def disambiguator(self, *, shown: bool = False) -> None:
         if self.peek() == ord("s"):
@@ -112,7 +138,7 @@ class _Text:
         self.out += self.text[first : self.at]
 
     def path(self) -> None:
-        if self.begins():
+        if self.refers(self.path):
             return
         self.depth += 1
         if self.depth > _DEEPEST:
@@ -121,12 +147,15 @@ class _Text:
         if kind == ord("C"):
             self.disambiguator()
             self.identifier()
-        elif kind in b"MX":
-            self.disambiguator()
-            self.path()
+        elif kind == ord("M"):
+            self.impl()
+            self.out += _NO_CRATE
             self.type()
-            if kind == ord("X"):
-                self.path()
+        elif kind == ord("X"):
+            self.impl()
+            self.out[-1:] = b"Y"  # shown alike: a trait's own item
+            self.type()
+            self.path()
         elif kind == ord("Y"):
             self.type()
             self.path()
@@ -164,7 +193,7 @@ class _Text:
         if ord("a") <= self.text[self.at] <= ord("z"):
             self.letter()
             return None
-        if self.begins():
+        if self.refers(self.type):
             return None
         self.depth += 1
         if self.depth > _DEEPEST:
@@ -227,7 +256,7 @@ class _Text:
     def constant(self) -> None:
         if self.peek() == ord("p"):
             self.letter()
-        elif not self.begins():
+        elif not self.refers(self.constant):
             if self.letter() not in b"ahstmlxyoijnbc":
                 raise _Other
             self.keep(_CONSTANT)

@@ -85,12 +85,16 @@ def made(
 
 @pytest.fixture(scope="module")
 def made_with_debug(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Claim]:
-    """DWARF 4 and 5; `one.c` has a function in a section of its own that nobody calls."""
+    """DWARF 4 and 5; `one.c` has a function and a common symbol that nobody needs."""
     target = "x86_64-pc-windows-gnu"
     folder = tmp_path_factory.mktemp("debug")
-    unused = "int unused(int a) { return used(a) - 2; }\n"
-    flags = (*FLAGS, "-g", "-gdwarf-4")
-    objects = kit.compile(folder, target, {"one.c": C_ONE + unused}, *flags)
+    more = """
+int unused(int a) { return used(a) - 2; }
+int block[2], forgotten[2];
+__attribute__((section(".CRT$XCV"), used)) static int *const held = block;
+"""
+    flags = (*FLAGS, "-fcommon", "-g", "-gdwarf-4")
+    objects = kit.compile(folder, target, {"one.c": C_ONE + more}, *flags)
     objects += kit.compile(folder, target, {"two.c": C_TWO}, *FLAGS, "-g", "-gdwarf-5")
     original = kit.archive(folder / "t.a", target, objects)
     out, done = kit.strip(original, target, EXPORTS, Strip.NONE)

@@ -12,9 +12,11 @@ from cargo_strip_hook.objects.rustnames import shorten
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        # the hash of a crate, the number of an impl, the crate that instantiated it
+        # the hash of a crate, the number and path of an impl, the crate that instantiated it
         ("_RNvCs4xmZRA9Tzc3_4core3abs", "_RNvC4core3abs"),
-        ("_RNvMs4_CsaB_3fooNtB5_3Bar3new", "_RNvMC3fooNtB2_3Bar3new"),
+        ("_RNvMs4_CsaB_3fooNtB5_3Bar3new", "_RNvMC0NtC3foo3Bar3new"),
+        ("_RNvXs_NtCs1_3foo3barNtB4_3BazNtB6_5Trait3new", "_RNvYNtNtC3foo3bar3BazNtB6_5Trait3new"),
+        ("_RNvYNtCs1_3foo3BarNtB4_5Trait3new", "_RNvYNtC3foo3BarNtB4_5Trait3new"),
         ("_RINvCs1_3foo3barlECs2_4main", "_RINvC3foo3barlE"),
         ("_RINvCs1_3foo3barlEB2_", "_RINvC3foo3barlE"),
         # references count from the start of what is shorter now
@@ -56,6 +58,7 @@ def test_what_is_never_shown_goes(name: str, expected: str) -> None:
         "_RINvCs1_3foo3barBz_E",  # a reference to what is not there
         "_RINvNtCs4xmZRA9Tzc3_4core3ptr4dropNtB6_3BoxE",  # and to the middle of a name
         "_RINvCs1_3foo3barKV_E",
+        "_RINvMCs1_3fooNtB5_3Bar1fBf_E",  # a reference to itself
         "_RINvCs1_3foo3bar" + "S" * 5000 + "uE",
         "_ZN4core3ptr17h0123456789abcdefE",
         "memcpy",

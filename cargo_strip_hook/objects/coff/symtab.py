@@ -187,23 +187,29 @@ def _for_backtraces(
     """What backtraces need of `named` and their `names`: functions, by what is shown of a name.
 
     The name of a funclet repeats the function's that it stands behind; without a name of its own
-    its address is one of that function's.
+    its address is one of that function's. Of the names of one place, which compilers give to equal
+    functions, one is ever shown: an export's, or the shortest.
     """
     atom = program.symbols["atom"]
     every = [*zip(names, named.tolist(), strict=True), *exported]
     known = {(int(atom[symbol]), _DECORATION.sub(b"", name)) for name, symbol in every}
     native: CoffUnit = program.units[0].native
     prefix = b"_" if native.machine.number == coff.I386 else b""
-    kept: list[int] = []
-    short: list[bytes] = []
+    value = program.symbols["value"]
+    shown = {(int(atom[symbol]), int(value[symbol])) for _, symbol in exported}
+    kept: dict[tuple[int, int], tuple[bytes, int]] = {}
     for symbol, name in zip(named.tolist(), names, strict=True):
+        place = int(atom[symbol]), int(value[symbol])
         funclet = _FUNCLET.fullmatch(name)
-        if funclet and {(int(atom[symbol]), p + funclet[1]) for p in (b"", prefix)} & known:
+        if place in shown or (
+            funclet and {(place[0], p + funclet[1]) for p in (b"", prefix)} & known
+        ):
             continue
-        kept.append(symbol)
         plain = name.removeprefix(prefix)
-        short.append(name[: len(name) - len(plain)] + shorten(plain))
-    return np.array(kept, np.int64), short
+        short = name[: len(name) - len(plain)] + shorten(plain)
+        other = kept.setdefault(place, (short, symbol))
+        kept[place] = min(other, (short, symbol), key=lambda row: (len(row[0]), row))
+    return np.array([s for _, s in kept.values()], np.int64), [n for n, _ in kept.values()]
 
 
 def _placed_rows(program: Program, placed: Placed, chosen: Int64, storage: int) -> _Rows:

@@ -78,10 +78,10 @@ def _compare(
     demands.check_handlers(pair, found)
     demands.check_index(listing, pair.claim, companions, findings)
     compare.check_weak(pair, found)
-    compared, relocations, settled = compare.compare(pair, found)
+    made, (compared, relocations, settled) = compare.compare(pair, found)
     functions = compare.check_unwinding(pair)
     if debug.is_claimed(pair.claim):
-        debug.check(pair, found, described)
+        debug.check(pair, found, made, described)
     return Verified(
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in exported)),
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),

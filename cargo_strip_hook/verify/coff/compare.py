@@ -54,8 +54,8 @@ class Made:
     pointer: dict[int, int]
 
 
-def compare(pair: Pair, found: Definitions) -> tuple[int, int, int]:
-    """All pieces. Returns (bytes, relocations, relocations that were settled)."""
+def compare(pair: Pair, found: Definitions) -> tuple[Made, tuple[int, int, int]]:
+    """All pieces. Returns what was made, and (bytes, relocations, settled relocations)."""
     after = pair.after
     own = np.array([not _is_apart(name) for name in after.names])
     result = references_after(pair, after.relocations[own[after.relocations["section"]]])
@@ -87,7 +87,7 @@ def compare(pair: Pair, found: Definitions) -> tuple[int, int, int]:
     _check_made(pair, found, made, result, used)
     pointers = np.array(list(made.pointer.values()), np.int64)
     clear(copy, file_places(after, pointers), np.full(len(pointers), _POINTER_MASK[wide]))
-    return _check_bytes(pair, copy, parts), count, settled
+    return made, (_check_bytes(pair, copy, parts), count, settled)
 
 
 def _is_apart(name: bytes) -> bool:

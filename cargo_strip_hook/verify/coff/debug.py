@@ -12,7 +12,13 @@ import numpy as np
 
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.claim import Claim
-from cargo_strip_hook.verify.coff.compare import References, clear, file_places, references_after
+from cargo_strip_hook.verify.coff.compare import (
+    Made,
+    References,
+    clear,
+    file_places,
+    references_after,
+)
 from cargo_strip_hook.verify.coff.machine import HALF, addends
 from cargo_strip_hook.verify.coff.places import (
     NAME,
@@ -45,7 +51,7 @@ def is_claimed(claim: Claim) -> bool:
     return claim.described and claim.strip is Strip.NONE
 
 
-def check(pair: Pair, found: Definitions, rows: Array) -> None:
+def check(pair: Pair, found: Definitions, made: Made, rows: Array) -> None:
     """`rows`: PLACEMENT of debug information; they tell of whole sections."""
     if not _check_rows(pair, rows):
         return
@@ -61,7 +67,7 @@ def check(pair: Pair, found: Definitions, rows: Array) -> None:
         mine = rows[rows["member"] == pair.indices[m]]
         base = np.full(len(o.sections), -1, np.int64)
         base[mine["section"]] = (mine["out_section"].astype(np.int64) << STEP) + mine["out_offset"]
-        _check_member(pair, found, m, base, result, known, copy, mine)
+        _check_member(pair, found, made, m, base, result, known, copy, mine)
     for place in result.place[~known][:8].tolist():
         pair.findings.add(
             "debug information", f"has a relocation of its own at {pair.where(place)}"
@@ -107,6 +113,7 @@ def _check_rows(pair: Pair, rows: Array) -> bool:
 def _check_member(
     pair: Pair,
     found: Definitions,
+    made: Made,
     member: int,
     base: Array,
     result: References,
@@ -136,8 +143,11 @@ def _check_member(
     here[inside] = pair.find(member, home[inside], value[inside]) >= 0
     gone = (home > 0) & ~debug & ~here
     gone |= (kind == NAME) & np.isin(start, list(found.defined))
+    gone |= (kind == NAME) & np.isin(start, list(found.common.keys() - made.common.keys()))
     for i in np.flatnonzero((kind == NAME) & ~gone).tolist():
-        if int(start[i]) in found.fallback:
+        if int(start[i]) in made.common:
+            kind[i], start[i] = PLACE, made.common[int(start[i])]
+        elif int(start[i]) in found.fallback:
             kind[i], start[i] = fallback(pair, found, int(start[i]))
     at = np.searchsorted(result.place, place)
     near = np.minimum(at, max(len(result.place) - 1, 0))
