@@ -314,7 +314,8 @@ def _make(job: Job, plan: Plan, works: Callable[[], Engine], clock: _Clock) -> O
         if universal:
             made = _make_slices(job, plans, staged, works, clock)
         else:
-            made = [_make_archive(job, plans[0], staged.path, twin, works, clock)]
+            with about(plan.slices[0].part):
+                made = [_make_archive(job, plans[0], staged.path, twin, works, clock)]
         if job.link_check:
             with clock.phase("verify"):
                 for one in plans:

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from cargo_strip_hook.archive import Part, open_archive, parts_of
-from cargo_strip_hook.errors import StripHookError, UsageError
+from cargo_strip_hook.errors import InputError, StripHookError, UsageError
 from cargo_strip_hook.job import Export, ExportSet, Origin, Statistics
 from cargo_strip_hook.target import Target
 
@@ -43,13 +43,15 @@ def slices_of(library: Path, named: Target) -> list[tuple[Part, Target]]:
 
 @contextmanager
 def about(part: Part) -> Iterator[None]:
-    """Says which slice an error of the body is about."""
+    """Says which library or slice an error of the body is about: readers see members only."""
     try:
         yield
     except StripHookError as e:
         if part.architecture and part.name not in e.what:
             e.what = f"{part.name}: {e.what}"
-            e.args = (e.what,)
+        elif isinstance(e, InputError) and e.path is None and e.member is not None:
+            e.path, e.what = str(part), f"{part}{e.what}"  # which begins with the member
+        e.args = (e.what,)
         raise
 
 

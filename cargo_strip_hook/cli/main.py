@@ -12,7 +12,7 @@ from typing import Literal
 from cargo_strip_hook.cli import parser as parsers
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import StripHookError, UsageError
-from cargo_strip_hook.report.terminal import Shell
+from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -82,16 +82,18 @@ def _early_console(words: Sequence[str]) -> list[Console]:
         shell = Shell.open(sys.stderr, None, 0, False)
     except UsageError:
         shell = Shell(sys.stderr)
-    return [Console(shell, json="--message-format=json" in words or _json_follows(words))]
+    return [Console(shell, json=_wants_json(words))]
 
 
-def _json_follows(words: Sequence[str]) -> bool:
+def _wants_json(words: Sequence[str]) -> bool:
+    if "--message-format=json" in words or "--json" in words:
+        return True
     return ("--message-format", "json") in itertools.pairwise(words)
 
 
 def _finish(console: Console, exit_code: int) -> None:
     if console.json:
-        from cargo_strip_hook.report import messages
+        from cargo_strip_hook.present import messages
 
         console.send([messages.finished(exit_code)])
 
@@ -111,6 +113,7 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
             "strip": parsers.strip_parser,
             "check": parsers.check_parser,
             "exports": parsers.exports_parser,
+            "report": parsers.report_parser,
         }[command]
         args = make().parse_args([*before, *after])
         chosen = _open_console(args, argparse.Namespace(verbose=0, color=None))
@@ -124,6 +127,7 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         "strip": commands.strip,
         "check": commands.check,
         "exports": commands.exports,
+        "report": commands.report,
     }[command]
     return run(args, chosen)
 
@@ -154,6 +158,7 @@ def _help(words: Sequence[str]) -> int:
         "strip": parsers.strip_parser,
         "check": parsers.check_parser,
         "exports": parsers.exports_parser,
+        "report": parsers.report_parser,
     }
     if not words:
         parsers.bare_parser().print_help()

@@ -51,3 +51,28 @@ def gather(octets: Array, starts: Array, record: np.dtype[Any]) -> Array:
     shape = (len(octets) - record.itemsize + 1,)
     windows: Array = np.ndarray(shape, f"V{record.itemsize}", octets.data, strides=(1,))
     return windows[starts].view(record)
+
+
+def ramps(begin: Array, counts: Array, step: Array | int) -> Array:
+    """For each row `counts` places from `begin` on, `step` apart; one behind the other."""
+    total = int(counts.sum())
+    inner = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
+    if not isinstance(step, int):
+        step = np.repeat(step, counts)
+    out: Array = np.repeat(begin, counts) + step * inner
+    return out
+
+
+def begins(counts: Array) -> Array:
+    """Where each of several tables begins when they stand behind one another, and the total."""
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def together(parts: Sequence[memoryview]) -> tuple[Array, Array]:
+    """(uint8 array, where in it each part begins). Several parts are views of one buffer."""
+    if len(parts) == 1:
+        return np.frombuffer(parts[0], np.uint8), np.zeros(1, np.int64)
+    whole = np.frombuffer(memoryview(parts[0].obj), np.uint8)
+    address = whole.__array_interface__["data"][0]
+    places = [np.frombuffer(p, np.uint8).__array_interface__["data"][0] for p in parts]
+    return whole, np.array(places, np.int64) - address

@@ -124,7 +124,7 @@ def test_each_load_command(
             said = capsys.readouterr().err
             if code:
                 assert "error" in said
-                assert "(c.o)" in said or "the objects are for platform" in said
+                assert f"{library}(c.o)" in said or "the objects are for platform" in said
                 assert not out.exists()
                 refused.add((command, field))
             out.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from cargo_strip_hook.errors import ArchiveError, LinkError, UsageError
 from cargo_strip_hook.exports.decide import object_name
 from cargo_strip_hook.exports.headers import read_header
 from cargo_strip_hook.objects.macho import reader, versions
+from cargo_strip_hook.objects.model import Input
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify.macho import read as second
 from tests.unit.macho_objects import ARM64, TEXT, X86_64, Section, build
@@ -110,7 +111,7 @@ def test_old_commands_mean_the_simulator_on_intel(
     data = an_object(version_min(command), cpu=cpu, subtype=3 if cpu == X86_64 else 0)
     with open_archive(library(tmp_path, data)) as archive:
         assert deduce_target(archive).triple == triple
-    unit = reader.read(0, "m.o", memoryview(data))
+    [unit] = reader.read([Input(0, "m.o", memoryview(data))])
     assert [v.platform for v in unit.native.versions] == [platform]
     versions.check_target(unit.native.versions, cpu, Target.parse(triple))
     # old and new statements of one platform go together, and those of a device do not

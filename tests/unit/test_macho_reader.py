@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from cargo_strip_hook.errors import LinkError, ObjectError
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho import reader, versions
-from cargo_strip_hook.objects.model import AtomFlag, Binding, Place, Reach, Unit
+from cargo_strip_hook.objects.model import AtomFlag, Binding, Input, Place, Reach, Unit
 from cargo_strip_hook.target import Target
 from tests.unit.macho_objects import TEXT, X86_64, Section, build, plain
 
 
 def read(data: bytes) -> Unit:
-    return reader.read(0, "m.o", memoryview(data))
+    [unit] = reader.read([Input(0, "m.o", memoryview(data))])
+    return unit
 
 
 def atoms(unit: Unit) -> list[tuple[int, int, int]]:

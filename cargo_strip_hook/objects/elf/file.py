@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
-from cargo_strip_hook.objects.arrays import gather, join
+from cargo_strip_hook.objects.arrays import begins, gather, join, together
 from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.fields import Field
@@ -92,7 +92,7 @@ class ElfFiles:
         self.inputs = inputs
         self.headers = [self._header(number) for number in range(len(inputs))]
         self.flags = [header.flags for header in self.headers]
-        self.octets, self.base = _together([i.data for i in inputs])
+        self.octets, self.base = together([i.data for i in inputs])
         self._read_sections()
 
     def fail(self, file: int, what: str, offset: int) -> ObjectError:
@@ -164,7 +164,7 @@ class ElfFiles:
     def _read_sections(self) -> None:
         tables = [self._section_table(file) for file in range(len(self.inputs))]
         counts = np.array([len(sections) for sections, _ in tables], np.int64)
-        self.first = _starts(counts)
+        self.first = begins(counts)
         self.owner = np.repeat(np.arange(len(tables)), counts)
         self.sections = sections = join([sections for sections, _ in tables])
         self.types = sections["type"]
@@ -295,7 +295,7 @@ class ElfFiles:
             if len(strings[file]) == 0 or strings[file][-1] != 0:
                 raise self.fail(file, "the symbol names do not end with a zero byte", at)
         table = join(rows)
-        first = _starts(counts)
+        first = begins(counts)
         owner = np.repeat(np.arange(len(tables)), counts)
         where = np.zeros(len(tables), np.int64)
         where[files] = offset
@@ -421,18 +421,3 @@ class ElfFiles:
         bad = (out["offset"] < 0) | (ends > limits)
         self.check(bad, file, "a relocation lies outside of its section", where)
         return out, section
-
-
-def _starts(counts: Int64) -> Int64:
-    """Where each of several tables begins when they stand behind one another, and the total."""
-    return np.concatenate([[0], np.cumsum(counts)])
-
-
-def _together(parts: Sequence[memoryview]) -> tuple[Array, Int64]:
-    """(uint8 array, where in it each part begins). Several parts are views of one buffer."""
-    if len(parts) == 1:
-        return np.frombuffer(parts[0], np.uint8), np.zeros(1, np.int64)
-    whole = np.frombuffer(memoryview(parts[0].obj), np.uint8)
-    address = whole.__array_interface__["data"][0]
-    places = [np.frombuffer(p, np.uint8).__array_interface__["data"][0] for p in parts]
-    return whole, np.array(places, np.int64) - address

@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho.reader import MachoUnit
 from cargo_strip_hook.objects.model import (
@@ -91,7 +92,7 @@ def personalities(program: Program, live: Bool) -> Int32:
     wanted = (compact & (rows["offset"] == 16) & (native == 0)) | (native != 0)
     wanted &= rows["type"] < mo.PC_RELATIVE
     rows = rows[wanted]
-    definition = np.unique(program.definition[rows["symbol"]])
+    definition = unique(program.definition[rows["symbol"]])
     symbols = program.symbols
     found = definition[symbols["atom"][definition] >= 0]
     named = []
@@ -102,7 +103,7 @@ def personalities(program: Program, live: Bool) -> Int32:
         same = (symbols["atom"] == symbols["atom"][row]) & (symbols["binding"] != 0)
         at = np.flatnonzero(same & (symbols["value"] == symbols["value"][row]))
         named += program.definition[at[:1]].tolist()
-    return np.unique(np.array(named, np.int32))
+    return unique(np.array(named, np.int32))
 
 
 def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:

@@ -39,6 +39,7 @@ class Commands:
     sections: Array  # SECTION
     symbols: Array  # NLIST
     strings: memoryview
+    strings_offset: int  # in the file
     indirect: Array
     versions: tuple[Version, ...]
     options: tuple[tuple[bytes, ...], ...]
@@ -67,7 +68,7 @@ def read_commands(f: File) -> Commands:
     header = _header(f)
     sections = np.zeros(0, mo.SECTION)
     symbols = np.zeros(0, mo.NLIST)
-    strings = memoryview(b"\0")
+    strings, strings_offset = memoryview(b"\0"), 0
     indirect = np.zeros(0, "<u4")
     versions: list[Version] = []
     options: list[tuple[bytes, ...]] = []
@@ -89,7 +90,7 @@ def read_commands(f: File) -> Commands:
         if command == mo.LC_SEGMENT_64:
             sections = _sections(f, at, size)
         elif command == mo.LC_SYMTAB:
-            symbols, strings = _symtab(f, at, size)
+            symbols, strings, strings_offset = _symtab(f, at, size)
         elif command == mo.LC_DYSYMTAB:
             _need(f, at, size, 80)
             start, count = struct.unpack_from("<II", f.data, at + 56)
@@ -119,6 +120,7 @@ def read_commands(f: File) -> Commands:
         sections,
         symbols,
         strings,
+        strings_offset,
         indirect,
         tuple(versions),
         tuple(options),
@@ -177,7 +179,7 @@ def _sections(f: File, at: int, size: int) -> Array:
     return sections
 
 
-def _symtab(f: File, at: int, size: int) -> tuple[Array, memoryview]:
+def _symtab(f: File, at: int, size: int) -> tuple[Array, memoryview, int]:
     _need(f, at, size, 24)
     start, count, strings, length = struct.unpack_from("<IIII", f.data, at + 8)
     symbols = f.table(mo.NLIST, start, count, "the symbol table")
@@ -188,7 +190,7 @@ def _symtab(f: File, at: int, size: int) -> tuple[Array, memoryview]:
         raise f.fail("the symbol names do not end with a zero byte", at)
     if (symbols["strx"] >= max(length, 1)).any():
         raise f.fail("a symbol's name lies outside of the string table", at)
-    return symbols, table if length else memoryview(b"\0")
+    return symbols, table if length else memoryview(b"\0"), strings
 
 
 def _option(f: File, at: int, size: int) -> tuple[bytes, ...]:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.macho import dwarf
 from cargo_strip_hook.objects.macho import layouts as mo
+from cargo_strip_hook.objects.macho.file import STEP
 from cargo_strip_hook.objects.macho.joined import Part
 from cargo_strip_hook.objects.macho.place import Placed
 from cargo_strip_hook.objects.macho.reader import MachoUnit
 from cargo_strip_hook.objects.macho.relocate import Rewritten
-from cargo_strip_hook.objects.macho.split import STEP
 from cargo_strip_hook.objects.model import (
     Array,
     AtomFlag,
@@ -78,7 +79,7 @@ def collect(program: Program, live: Bool) -> Debug:
     pieces: list[Piece] = []
     chosen: set[int] = set()
     warnings: list[str] = []
-    for number in np.unique(program.unit_of(np.flatnonzero(code))).tolist():
+    for number in unique(program.unit_of(np.flatnonzero(code))).tolist():
         unit = program.units[number]
         own = _sections(unit) if unit.index >= 0 else {}
         if dwarf.INFO not in own or not _has_code(program, code, number):
@@ -262,7 +263,7 @@ def _targets(
         out[extern] = np.where(here & live[at] & (placed.section[at] >= 0), place, -1)
     rows = np.flatnonzero(~extern & (section >= 0) & (section < len(sections)))
     first = np.append(0, np.cumsum(np.bincount(unit.atoms["section"], minlength=len(sections))))
-    for s in np.unique(section[rows]).tolist():
+    for s in unique(section[rows]).tolist():
         mine = rows[section[rows] == s]
         offset = address[mine] - int(sections["addr"][s])
         region = placed.regions.get((number, s))

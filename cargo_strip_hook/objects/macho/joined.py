@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.objects.macho import layouts as mo
+from cargo_strip_hook.objects.macho.file import COMPACT_UNWIND, EH_FRAME
 from cargo_strip_hook.objects.macho.reader import MachoUnit
-from cargo_strip_hook.objects.macho.split import COMPACT_UNWIND, EH_FRAME
 from cargo_strip_hook.objects.model import Array, AtomFlag, Bool, Int32, Int64, Program
 
 _FRAME_FLAGS = (

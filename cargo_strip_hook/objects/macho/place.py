@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho.buckets import SectionKind
+from cargo_strip_hook.objects.macho.file import STEP
 from cargo_strip_hook.objects.macho.joined import Part
-from cargo_strip_hook.objects.macho.split import STEP
 from cargo_strip_hook.objects.model import Array, Bool, Int32, Int64, Layout, Program
 
 _NAMELESS = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES, *mo.INITIALISER_TYPES)
@@ -169,7 +170,7 @@ def place(
         offset,
         block,
         block_place,
-        np.unique(np.concatenate(starts_here)),
+        unique(np.concatenate(starts_here)),
         np.array(plain, np.bool_),
         where,
         blob,

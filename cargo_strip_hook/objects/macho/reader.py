@@ -1,4 +1,4 @@
-"""Reads one Mach-O object into the common model.
+"""Reads Mach-O objects into the common model.
 
 An atom is what `MH_SUBSECTIONS_VIA_SYMBOLS` lets a linker take apart: what lies between two
 symbols, an element of a literal section, a record of unwind information. Each atom has a symbol
@@ -7,24 +7,29 @@ of its own, its *anchor*, with the atom's number: relocations by address refer t
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import begins, isin
 from cargo_strip_hook.objects.macho import layouts as mo
-from cargo_strip_hook.objects.macho.commands import Commands, File, read_commands
+from cargo_strip_hook.objects.macho.file import MachoFiles
 from cargo_strip_hook.objects.macho.frames import read_frames, split_frames
 from cargo_strip_hook.objects.macho.relocations import read_relocations
-from cargo_strip_hook.objects.macho.split import Pieces, cut, names_of, symbol_places
+from cargo_strip_hook.objects.macho.split import Pieces, cut, symbol_places
 from cargo_strip_hook.objects.macho.versions import Version
 from cargo_strip_hook.objects.model import (
-    EDGE,
     RELOCATION,
     SYMBOL,
     Array,
+    AtomFlag,
     Binding,
     Group,
+    Input,
     Int64,
+    Place,
     Reach,
     Unit,
 )
@@ -35,6 +40,8 @@ HIDDEN = 2  # SYMBOL.visibility of a private extern
 WEAK_REFERENCE = 1  # SYMBOL.native of an undefined symbol
 ANCHOR = -1  # SYMBOL.name of a symbol that has none
 
+_ZEROFILL = np.array(mo.ZEROFILL_TYPES, np.uint32)
+_STUBS = np.array((mo.S_LAZY_SYMBOL_POINTERS, mo.S_SYMBOL_STUBS), np.uint32)
 _CODE = mo.S_ATTR_PURE_INSTRUCTIONS | mo.S_ATTR_SOME_INSTRUCTIONS
 
 
@@ -59,163 +66,206 @@ class MachoUnit:
     headers: list[tuple[int, bool]]  # (file offset, whether it has contents) of each section
 
 
-def read(index: int, name: str, data: memoryview) -> Unit:
-    """Read a Mach-O object. Raises `ObjectError` naming the member and the offset."""
-    f = File(name, data)
-    commands = read_commands(f)
-    section_names = names_of(commands.sections)
-    _refuse(f, commands)
-    frames = split_frames(f, commands)
-    pieces = cut(f, commands, frames)
-    count = len(pieces.atoms)
+def read(inputs: Sequence[Input]) -> list[Unit]:
+    """Read Mach-O objects. Raises `ObjectError` naming the member and the offset."""
+    units: list[Unit] = []
+    for _, batch in itertools.groupby(inputs, lambda i: (id(i.data.obj), bytes(i.data[4:8]))):
+        units += _read(MachoFiles(list(batch)))
+    return units
 
-    table = commands.symbols
-    plain = table["type"] & mo.N_STAB == 0
-    external = table["type"] & mo.N_EXT != 0
-    kind = table["type"] & mo.N_TYPE
-    if (plain & (kind == mo.N_INDR)).any():
-        raise f.fail("symbols that stand for another one (N_INDR) are not supported", 0)
-    local_rows = np.flatnonzero(plain & ~external)
-    global_rows = np.flatnonzero(plain & external)
-    chosen = table[np.concatenate([local_rows, global_rows])]
-    numbers = np.full(len(table), -1, np.int64)
-    numbers[local_rows] = count + np.arange(len(local_rows))
-    numbers[global_rows] = count + len(local_rows) + np.arange(len(global_rows))
-    common = (chosen["type"] & mo.N_TYPE == mo.N_UNDF) & (chosen["value"] >= 1 << 32)
-    if common.any():
-        raise f.fail("a common symbol has an impossible size", 0)
-    symbols, desc = _symbols(commands, pieces, chosen)
 
-    found = read_relocations(f, commands, pieces, numbers)
-    support = commands.sections["flags"] & mo.S_ATTR_LIVE_SUPPORT != 0
-    support &= np.array([n not in frames for n in range(len(support))], np.bool_)
-    if len(found.rows):
-        found.rows["reach"][support[found.section]] = Reach.BOTH
+def _read(f: MachoFiles) -> list[Unit]:
+    _refuse(f)
+    records = split_frames(f)
+    pieces = cut(f, records.keys)
+    atoms = np.diff(pieces.first)
+
+    # symbols of a file: one for each atom, its anchor, then the local ones, then the global ones
+    external = f.symbols["type"] & mo.N_EXT != 0
+    rows = np.flatnonzero(f.plain)
+    rows = rows[np.argsort(2 * f.symbol_owner[rows] + external[rows], kind="stable")]
+    owner = f.symbol_owner[rows]
+    counts = np.bincount(owner, minlength=len(f.inputs))
+    atom_owner = f.owner[pieces.atoms["section"]]
+    anchors = np.arange(len(pieces.atoms)) + begins(counts)[atom_owner]
+    numbers = np.full(len(f.symbols), -1, np.int64)
+    numbers[rows] = np.arange(len(rows)) + pieces.first[owner + 1]
+    first = begins(atoms + counts)
+    symbols, desc = _symbols(f, pieces, rows, anchors, numbers[rows])
+
+    found = read_relocations(f, pieces, numbers, anchors)
+    support = (f.flags & mo.S_ATTR_LIVE_SUPPORT != 0) & ~f.eh_frame
+    found.rows["reach"][support[found.section]] = Reach.BOTH
     places = symbols["atom"], symbols["value"]
-    unwind = read_frames(f, commands, pieces, found, frames, places)
-    pointers = _pointers(f, commands, pieces, numbers)
-    raw = bytes(commands.strings)
-    names = [raw[s : raw.find(b"\0", s)] for s in table["strx"][global_rows].tolist()]
-    groups: tuple[Group, ...] = ()
-    if not commands.flags & mo.MH_SUBSECTIONS_VIA_SYMBOLS and count:
-        alive = np.flatnonzero(pieces.atoms["flags"] & 2 == 0)
-        groups = (Group(b"", tuple(alive.tolist()), False),)
-    native = MachoUnit(
-        commands.cputype,
-        commands.cpusubtype,
-        commands.sections,
-        section_names,
-        commands.strings,
-        desc,
-        numbers,
-        commands.versions,
-        commands.options,
-        _data_in_code(f, commands, pieces),
-        any(s == (mo.DEBUG_SEGMENT, b"__debug_info") for s in section_names),
-        [
-            (start, flags & mo.SECTION_TYPE not in mo.ZEROFILL_TYPES)
-            for start, flags in zip(
-                commands.sections["offset"].tolist(),
-                commands.sections["flags"].tolist(),
-                strict=True,
+    unwind = read_frames(f, pieces, found, records, places, anchors)
+    pointers, pointer_owner = _pointers(f, pieces, numbers)
+
+    # from here on numbers are those in each file
+    relocations = np.concatenate([unwind.rows, pointers])
+    of_relocation = np.concatenate([f.owner[unwind.section], pointer_owner])
+    relocations["atom"] -= pieces.first[of_relocation].astype(np.int32)
+    relocations["symbol"] -= first[of_relocation].astype(np.int32)
+    edges, of_edge = unwind.edges, f.owner[unwind.edge_section]
+    for column in ("source", "target"):
+        edges[column] -= pieces.first[of_edge].astype(np.int32)
+    placed = symbols["atom"] >= 0
+    of_symbol = np.repeat(np.arange(len(f.inputs)), np.diff(first))
+    symbols["atom"][placed] -= pieces.first[of_symbol[placed]].astype(np.int32)
+    numbers -= np.where(numbers >= 0, first[f.symbol_owner], 0)
+    code = _data_in_code(f, pieces)
+    pieces.atoms["section"] -= f.first[atom_owner].astype(np.int32)
+
+    locals_ = np.bincount(owner[~external[rows]], minlength=len(f.inputs))
+    atoms_of = _parts(pieces.atoms, pieces.first)
+    symbols_of, desc_of = _parts(symbols, first), _parts(desc, first)
+    numbers_of = _parts(numbers, f.symbol_first)
+    relocations_of = _by_file(relocations, of_relocation, len(f.inputs))
+    edges_of = _by_file(edges, of_edge, len(f.inputs))
+    units = []
+    for file, item in enumerate(f.inputs):
+        commands = f.commands[file]
+        mine = slice(int(f.first[file]), int(f.first[file + 1]))
+        names = f.names[mine]
+        groups: tuple[Group, ...] = ()
+        if not f.scatter[file] and atoms[file]:
+            alive = np.flatnonzero(atoms_of[file]["flags"] & AtomFlag.SEPARATE == 0)
+            groups = (Group(b"", tuple(alive.tolist()), False),)
+        contents = ~isin(f.kinds[mine], _ZEROFILL)
+        native = MachoUnit(
+            commands.cputype,
+            commands.cpusubtype,
+            commands.sections,
+            names,
+            commands.strings,
+            desc_of[file],
+            numbers_of[file],
+            commands.versions,
+            commands.options,
+            code[file],
+            (mo.DEBUG_SEGMENT, b"__debug_info") in names,
+            list(zip(commands.sections["offset"].tolist(), contents.tolist(), strict=True)),
+        )
+        first_global = int(atoms[file] + locals_[file])
+        text = bytes(commands.strings)
+        name_starts = symbols_of[file]["name"][first_global:].tolist()
+        units.append(
+            Unit(
+                item.index,
+                item.name,
+                item.data,
+                atoms_of[file],
+                symbols_of[file],
+                first_global,
+                [text[s : text.find(b"\0", s)] for s in name_starts],
+                relocations_of[file],
+                edges_of[file],
+                groups,
+                native,
             )
-        ],
-    )
-    return Unit(
-        index,
-        name,
-        data,
-        pieces.atoms,
-        symbols,
-        count + len(local_rows),
-        names,
-        np.concatenate([unwind.rows, pointers]),
-        unwind.edges if len(unwind.edges) else np.zeros(0, EDGE),
-        groups,
-        native,
-    )
+        )
+    return units
 
 
-def _refuse(f: File, commands: Commands) -> None:
-    for number, flags in enumerate(commands.sections["flags"].tolist(), start=1):
-        if flags & mo.SECTION_TYPE in (mo.S_LAZY_SYMBOL_POINTERS, mo.S_SYMBOL_STUBS):
-            raise f.fail(f"section {number} holds symbol stubs, which is not supported", 0)
+def _parts(table: Array, first: Int64) -> list[Array]:
+    """The rows of each file, without a copy."""
+    return [table[start:end] for start, end in itertools.pairwise(first.tolist())]
 
 
-def _symbols(commands: Commands, pieces: Pieces, chosen: Array) -> tuple[Array, Array]:
-    """(the unit's symbols, their n_desc): anchors, locals, globals."""
-    count = len(pieces.atoms)
-    symbols = np.zeros(count + len(chosen), SYMBOL)
+def _by_file(table: Array, owner: Array, files: int) -> list[Array]:
+    """The rows of each file, in their order. `owner` is the file of each."""
+    ordered = table[np.argsort(owner, kind="stable")]
+    return _parts(ordered, begins(np.bincount(owner, minlength=files)))
+
+
+def _refuse(f: MachoFiles) -> None:
+    for number in np.flatnonzero(isin(f.kinds, _STUBS)).tolist():
+        file = int(f.owner[number])
+        local = number - int(f.first[file]) + 1
+        raise f.fail(file, f"section {local} holds symbol stubs, which is not supported")
+    kind, owner = f.symbols["type"] & mo.N_TYPE, f.symbol_owner
+    what = "symbols that stand for another one (N_INDR) are not supported"
+    f.check(f.plain & (kind == mo.N_INDR), owner, what)
+    common = f.plain & (kind == mo.N_UNDF) & (f.symbols["value"] >= 1 << 32)
+    f.check(common, owner, "a common symbol has an impossible size")
+
+
+def _symbols(
+    f: MachoFiles, pieces: Pieces, rows: Int64, anchors: Int64, numbers: Int64
+) -> tuple[Array, Array]:
+    """(the model's symbols, their n_desc) of all files.
+
+    `numbers`: the symbol of each of these `rows` of the symbol table; `anchors`: that of each atom.
+    """
+    chosen = f.symbols[rows]
+    symbols = np.zeros(len(anchors) + len(rows), SYMBOL)
     desc = np.zeros(len(symbols), np.uint16)
-    anchors, rest = symbols[:count], symbols[count:]
-    anchors["atom"] = np.arange(count)
-    anchors["name"] = ANCHOR
-    atom, value = symbol_places(commands, pieces, chosen)
-    rest["atom"], rest["value"] = atom, value
+    symbols["atom"][anchors] = np.arange(len(anchors))
+    symbols["name"][anchors] = ANCHOR
+    rest = np.zeros(len(rows), SYMBOL)
+    rest["atom"], rest["value"] = atom, _ = symbol_places(f, pieces, rows)
     rest["name"] = chosen["strx"]
-    desc[count:] = chosen["desc"]
+    desc[numbers] = chosen["desc"]
     external = chosen["type"] & mo.N_EXT != 0
-    undefined = atom == -1
+    undefined = atom == Place.UNDEFINED
     rest["binding"] = np.where(external, Binding.GLOBAL, Binding.LOCAL)
     rest["binding"][external & ~undefined & (chosen["desc"] & mo.N_WEAK_DEF != 0)] = Binding.WEAK
     rest["native"][undefined & (chosen["desc"] & mo.N_WEAK_REF != 0)] = WEAK_REFERENCE
     rest["visibility"][external & (chosen["type"] & mo.N_PEXT != 0)] = HIDDEN
-
-    kinds = np.full(len(commands.sections) + 1, KIND_DATA, np.uint8)
-    flags = commands.sections["flags"]
-    kinds[:-1][flags & _CODE != 0] = KIND_FUNCTION
-    section_type = flags & mo.SECTION_TYPE
-    kinds[:-1][(section_type >= 0x11) & (section_type <= 0x15)] = KIND_TLS
-    placed = symbols["atom"] >= 0
-    of_section = pieces.atoms["section"][symbols["atom"][placed]]
-    symbols["kind"][placed] = kinds[of_section]
-    symbols["size"][placed] = (
-        pieces.atoms["size"][symbols["atom"][placed]] - symbols["value"][placed]
-    )
-    common = rest["atom"] == -3
+    common = atom == Place.COMMON
     rest["size"][common] = chosen["value"][common].astype(np.int64)
+    symbols[numbers] = rest
+
+    kinds = np.full(len(f.kinds), KIND_DATA, np.uint8)
+    kinds[f.flags & _CODE != 0] = KIND_FUNCTION
+    kinds[(f.kinds >= 0x11) & (f.kinds <= 0x15)] = KIND_TLS
+    placed = np.flatnonzero(symbols["atom"] >= 0)
+    home = pieces.atoms[symbols["atom"][placed]]
+    symbols["kind"][placed] = kinds[home["section"]]
+    symbols["size"][placed] = home["size"] - symbols["value"][placed]
     return symbols, desc
 
 
-def _pointers(f: File, commands: Commands, pieces: Pieces, numbers: Int64) -> Array:
-    """Relocations for the pointers that the indirect symbol table describes."""
+def _pointers(f: MachoFiles, pieces: Pieces, numbers: Int64) -> tuple[Array, Int64]:
+    """Relocations for the pointers that indirect symbol tables describe, and the file of each."""
     found: list[tuple[int, int, int, int, int, int]] = []
-    for number, header in enumerate(commands.sections):
-        if int(header["flags"]) & mo.SECTION_TYPE != mo.S_NON_LAZY_SYMBOL_POINTERS:
-            continue
-        first = int(pieces.first[number])
-        count = int(header["size"]) // 8
-        start = int(header["reserved1"])
-        if start + count > len(commands.indirect):
-            raise f.fail("the indirect symbol table is too short", 0)
-        for n, row in enumerate(commands.indirect[start : start + count].tolist()):
+    owners: list[int] = []
+    for number in np.flatnonzero(f.kinds == mo.S_NON_LAZY_SYMBOL_POINTERS).tolist():
+        file = int(f.owner[number])
+        indirect, table = f.commands[file].indirect, _parts(numbers, f.symbol_first)[file]
+        first = int(pieces.find(np.array([number]), np.zeros(1, np.int64))[0])
+        count = int(f.size[number]) // 8
+        start = int(f.sections["reserved1"][number])
+        if start + count > len(indirect):
+            raise f.fail(file, "the indirect symbol table is too short")
+        for n, row in enumerate(indirect[start : start + count].tolist()):
             if row & (mo.INDIRECT_SYMBOL_LOCAL | mo.INDIRECT_SYMBOL_ABS):
                 continue  # the pointer has a relocation of its own, if any
-            if row >= len(numbers) or numbers[row] < 0:
-                raise f.fail("the indirect symbol table names no symbol", 0)
-            found.append((first + n, int(numbers[row]), 3 << 5, Reach.FORWARD, 0, 0))
-    return np.array(found, RELOCATION) if found else np.zeros(0, RELOCATION)
+            if row >= len(table) or table[row] < 0:
+                raise f.fail(file, "the indirect symbol table names no symbol")
+            found.append((first + n, int(table[row]), 3 << 5, Reach.FORWARD, 0, 0))
+            owners.append(file)
+    rows = np.array(found, RELOCATION) if found else np.zeros(0, RELOCATION)
+    return rows, np.array(owners, np.int64)
 
 
-def _data_in_code(
-    f: File, commands: Commands, pieces: Pieces
-) -> tuple[tuple[int, int, int, int], ...]:
-    """Where data lies among instructions, by atom."""
-    rows = commands.data_in_code
-    if not len(rows):
-        return ()
-    starts = commands.sections["addr"].astype(np.int64)
-    ends = starts + commands.sections["size"].astype(np.int64)
-    found: list[tuple[int, int, int, int]] = []
-    for address, length, kind in rows.tolist():
-        inside = np.flatnonzero((starts <= address) & (address + length <= ends) & pieces.kept)
-        if not len(inside):
-            raise f.fail("a range of data in code lies in no section", 0)
-        section = int(inside[0])
-        place = address - int(starts[section])
-        atom = int(pieces.find(np.array([section]), np.array([place]))[0])
-        found.append((atom, place - int(pieces.atoms["offset"][atom]), length, kind))
-    return tuple(found)
+def _data_in_code(f: MachoFiles, pieces: Pieces) -> list[tuple[tuple[int, int, int, int], ...]]:
+    """Where data lies among the instructions of each file, by atoms of the file."""
+    found = []
+    for file, commands in enumerate(f.commands):
+        rows: list[tuple[int, int, int, int]] = []
+        mine = slice(int(f.first[file]), int(f.first[file + 1]))
+        begin, end = f.address[mine], f.address[mine] + f.size[mine]
+        for address, length, kind in commands.data_in_code.tolist():
+            inside = (begin <= address) & (address + length <= end) & f.kept[mine]
+            if not inside.any():
+                raise f.fail(file, "a range of data in code lies in no section")
+            section = mine.start + int(inside.argmax())
+            place = address - int(f.address[section])
+            atom = int(pieces.find(np.array([section]), np.array([place]))[0])
+            offset = place - int(pieces.atoms["offset"][atom])
+            rows.append((atom - int(pieces.first[file]), offset, length, kind))
+        found.append(tuple(rows))
+    return found
 
 
 __all__ = ["MachoUnit", "read"]

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
+from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.macho import layouts as mo
+from cargo_strip_hook.objects.macho.file import STEP
 from cargo_strip_hook.objects.macho.place import Placed
 from cargo_strip_hook.objects.macho.relocations import SUBTRACTOR
-from cargo_strip_hook.objects.macho.split import STEP
 from cargo_strip_hook.objects.model import Array, AtomFlag, Bool, Int64, Place, Program
 
 _MASK = (1 << STEP) - 1
+_DIRECT = np.array((mo.X86_64_SIGNED, mo.X86_64_BRANCH, *mo.X86_64_TRAILING), np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ def _settle(
         word = np.ascontiguousarray(placed.blob[fields]).view("<u4").reshape(-1)
         word = word & np.uint32(0xFC000000) | (distance[found] & 0x3FFFFFF).astype(np.uint32)
     else:
-        direct = np.isin(native, (mo.X86_64_SIGNED, mo.X86_64_BRANCH, 6, 7, 8))
+        direct = isin(native, _DIRECT)
         found = np.flatnonzero(inside & direct & short)
         fields = start[found, None] + np.arange(4)
         word = (value[found] - 4).astype("<i4")

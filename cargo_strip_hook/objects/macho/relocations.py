@@ -12,56 +12,60 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import gather
 from cargo_strip_hook.objects.macho import layouts as mo
-from cargo_strip_hook.objects.macho.commands import Commands, File
+from cargo_strip_hook.objects.macho.file import MachoFiles
 from cargo_strip_hook.objects.macho.split import Pieces
 from cargo_strip_hook.objects.model import RELOCATION, Array, Bool, Int64
 
 SUBTRACTOR = {mo.CPU_TYPE_X86_64: mo.X86_64_SUBTRACTOR, mo.CPU_TYPE_ARM64: mo.ARM64_SUBTRACTOR}
 _TYPES = {mo.CPU_TYPE_X86_64: 10, mo.CPU_TYPE_ARM64: 11}  # numbers of types that are known
+# which types may be by address
+_BY_ADDRESS = {cpu: np.zeros(16, np.bool_) for cpu in _TYPES}
+_BY_ADDRESS[mo.CPU_TYPE_ARM64][mo.UNSIGNED] = True
+_BY_ADDRESS[mo.CPU_TYPE_X86_64][
+    [mo.UNSIGNED, mo.X86_64_SIGNED, mo.X86_64_BRANCH, *mo.X86_64_TRAILING]
+] = True
+_TRAILING = np.zeros(16, np.int64)
+_TRAILING[list(mo.X86_64_TRAILING)] = list(mo.X86_64_TRAILING.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Relocations and, for each, the section (ordinal from 0) that holds its field."""
+    """Relocations and, for each, the section that holds its field."""
 
     rows: Array  # RELOCATION
     section: Int64
 
 
-def read_relocations(f: File, commands: Commands, pieces: Pieces, numbers: Int64) -> Rows:
-    """All relocations of sections with atoms. `numbers`: unit symbol of each table row, or -1.
+def read_relocations(f: MachoFiles, pieces: Pieces, numbers: Int64, anchors: Int64) -> Rows:
+    """All relocations of sections with atoms, in the order of the files.
 
-    Raises `ObjectError`.
+    `numbers`: the symbol of the model for each row of the symbol table, or -1; `anchors`: that of
+    each atom. Raises `ObjectError`.
     """
-    tables, owners = [np.zeros(0, mo.RELOC)], [np.zeros(0, np.int64)]
-    for number in np.flatnonzero(pieces.kept & (commands.sections["nreloc"] > 0)).tolist():
-        header = commands.sections[number]
-        table = f.table(mo.RELOC, int(header["reloff"]), int(header["nreloc"]), "a relocation")
-        tables.append(table)
-        owners.append(np.full(len(table), number, np.int64))
-    entries, section = np.concatenate(tables), np.concatenate(owners)
+    sections = np.flatnonzero(f.kept & (f.sections["nreloc"] > 0))
+    entries = f.records(sections, "reloff", "nreloc", mo.RELOC)
+    section = np.repeat(sections, f.sections["nreloc"][sections])
     if not len(entries):
         return Rows(np.zeros(0, RELOCATION), section)
-    return _Reading(f, commands, pieces, numbers, entries, section).result()
+    return _Reading(f, pieces, numbers, anchors, entries, section).result()
 
 
 class _Reading:
-    """The entries of one file, taken apart into columns."""
+    """The entries, taken apart into columns."""
 
     def __init__(
         self,
-        f: File,
-        commands: Commands,
+        f: MachoFiles,
         pieces: Pieces,
         numbers: Int64,
+        anchors: Int64,
         entries: Array,
         section: Int64,
     ) -> None:
-        self.f, self.commands, self.pieces, self.numbers = f, commands, pieces, numbers
+        self.f, self.pieces, self.numbers, self.anchors = f, pieces, numbers, anchors
         info = entries["info"].astype(np.int64)
-        if (entries["address"] < 0).any():
-            raise self.bad(section, entries["address"] < 0, "is a scattered one")
         self.section = section
         self.offset = entries["address"].astype(np.int64)
         self.number = info & 0xFFFFFF
@@ -69,25 +73,25 @@ class _Reading:
         self.length = info >> 25 & 3
         self.extern = info >> 27 & 1 != 0
         self.type = info >> 28
-        self.arm = commands.cputype == mo.CPU_TYPE_ARM64
-        self.subtractor = SUBTRACTOR[commands.cputype]
-
-    def bad(self, section: Int64, which: Bool, what: str) -> Exception:
-        number = int(section[np.flatnonzero(which)[0]])
-        header = self.commands.sections[number]
-        name = b",".join((bytes(header["segname"]), bytes(header["sectname"]))).decode("latin-1")
-        return self.f.fail(f"a relocation of section {name} {what}", int(header["reloff"]))
+        self.arm = f.cputype == mo.CPU_TYPE_ARM64
+        self.subtractor = SUBTRACTOR[f.cputype]
 
     def check(self, which: Bool, what: str) -> None:
         if which.any():
-            raise self.bad(self.section, which, what)
+            number = int(self.section[int(which.argmax())])
+            name = b",".join(self.f.names[number]).decode("latin-1")
+            raise self.f.fail(
+                int(self.f.owner[number]),
+                f"a relocation of section {name} {what}",
+                int(self.f.sections["reloff"][number]),
+            )
 
     def result(self) -> Rows:
-        self.check(self.type >= _TYPES[self.commands.cputype], "has an unknown type")
+        self.check(self.offset < 0, "is a scattered one")
+        self.check(self.type >= _TYPES[self.f.cputype], "has an unknown type")
         paired = self.fold_addends()
-        size = self.commands.sections["size"][self.section].astype(np.int64)
         width = np.int64(1) << self.length
-        self.check(self.offset + width > size, "lies outside of it")
+        self.check(self.offset + width > self.f.size[self.section], "lies outside of it")
         self.pairs()
         content = self.contents(width)
         embedded = np.ones(len(content), np.bool_)
@@ -96,9 +100,10 @@ class _Reading:
         addend = np.where(embedded, content, 0) + paired
         addend[self.type == self.subtractor] = 0
         symbol = np.zeros(len(content), np.int64)
-        rows = self.number[self.extern]
-        self.check(self.extern & (self.number >= len(self.numbers)), "has no symbol")
-        symbol[self.extern] = self.numbers[rows]
+        first = self.f.symbol_first[self.f.owner[self.section]]
+        count = self.f.symbol_first[self.f.owner[self.section] + 1] - first
+        self.check(self.extern & (self.number >= count), "has no symbol")
+        symbol[self.extern] = self.numbers[(first + self.number)[self.extern]]
         self.check(self.extern & (symbol < 0), "names a symbol of the debug map")
         self.anchor(symbol, addend)
 
@@ -126,14 +131,10 @@ class _Reading:
         alone[:-1] &= ~self.together()
         self.check(alone | (adds & follows), "is an ADDEND without its pair")
         kept = ~adds
-        paired = np.where(follows, said, 0)[kept]
-        self.keep(kept)
-        out: Int64 = paired
-        return out
-
-    def keep(self, kept: Bool) -> None:
+        paired: Int64 = np.where(follows, said, 0)[kept]
         for name in ("section", "offset", "number", "pcrel", "length", "extern", "type"):
             setattr(self, name, getattr(self, name)[kept])
+        return paired
 
     def together(self) -> Bool:
         """Whether each entry but the last is at the place of the one that follows."""
@@ -151,14 +152,11 @@ class _Reading:
 
     def contents(self, width: Int64) -> Int64:
         """What each field holds, with its sign."""
-        octets = np.frombuffer(self.f.data, np.uint8)
-        start = self.commands.sections["offset"][self.section].astype(np.int64) + self.offset
+        start = self.f.start[self.section] + self.offset
         out = np.zeros(len(start), np.int64)
         for size in (1, 2, 4, 8):
             mine = np.flatnonzero(width == size)
-            if len(mine):
-                raw = octets[start[mine, None] + np.arange(size)]
-                out[mine] = np.ascontiguousarray(raw).view(f"<i{size}").reshape(-1)
+            out[mine] = gather(self.f.octets, start[mine], np.dtype(f"<i{size}"))
         return out
 
     def anchor(self, symbol: Int64, addend: Int64) -> None:
@@ -166,29 +164,25 @@ class _Reading:
         local = ~self.extern
         if not local.any():
             return
-        known = self.type == mo.UNSIGNED
-        if not self.arm:
-            known |= np.isin(self.type, (mo.X86_64_SIGNED, mo.X86_64_BRANCH, 6, 7, 8))
-        self.check(local & ~known, "must name a symbol")
-        count = len(self.commands.sections)
+        f = self.f
+        self.check(local & ~_BY_ADDRESS[f.cputype][self.type], "must name a symbol")
+        first = f.first[f.owner[self.section]]
+        count = f.first[f.owner[self.section] + 1] - first
         self.check(local & ((self.number == 0) | (self.number > count)), "names no section")
         rows = np.flatnonzero(local)
-        target_section = self.number[rows] - 1
+        target_section = (first + self.number - 1)[rows]
         gone = np.zeros(len(local), np.bool_)
-        gone[rows] = ~self.pieces.kept[target_section]
+        gone[rows] = ~f.kept[target_section]
         self.check(gone, "refers to a section that is no part of a program")
-        address = self.commands.sections["addr"].astype(np.int64)
         value = addend[rows]
         pcrel = self.pcrel[rows] != 0
-        value = np.where(pcrel, value + address[self.section[rows]] + self.offset[rows] + 4, value)
-        trailing = np.zeros(16, np.int64)
-        trailing[list(mo.X86_64_TRAILING)] = list(mo.X86_64_TRAILING.values())
-        label = value + np.where(pcrel, trailing[self.type[rows]], 0)
-        place = label - address[target_section]
-        limit = self.commands.sections["size"][target_section].astype(np.int64)
+        here = f.address[self.section[rows]] + self.offset[rows] + 4
+        value = np.where(pcrel, value + here, value)
+        label = value + np.where(pcrel, _TRAILING[self.type[rows]], 0)
+        place = label - f.address[target_section]
         outside = np.zeros(len(local), np.bool_)
-        outside[rows] = (place < 0) | (place > limit)
+        outside[rows] = (place < 0) | (place > f.size[target_section])
         self.check(outside, "refers to a place outside of its section")
         atom = self.pieces.find(target_section, place)
-        symbol[rows] = atom
-        addend[rows] = value - address[target_section] - self.pieces.atoms["offset"][atom]
+        symbol[rows] = self.anchors[atom]
+        addend[rows] = value - f.address[target_section] - self.pieces.atoms["offset"][atom]

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.job import Strip
+from cargo_strip_hook.objects.arrays import isin, unique
 from cargo_strip_hook.objects.macho import layouts as mo
+from cargo_strip_hook.objects.macho.file import STEP
 from cargo_strip_hook.objects.macho.place import Placed
 from cargo_strip_hook.objects.macho.reader import (
     ANCHOR,
@@ -20,7 +22,6 @@ from cargo_strip_hook.objects.macho.reader import (
     KIND_FUNCTION,
     WEAK_REFERENCE,
 )
-from cargo_strip_hook.objects.macho.split import STEP
 from cargo_strip_hook.objects.model import (
     Array,
     AtomFlag,
@@ -96,12 +97,12 @@ def build(
     exported = np.flatnonzero(is_kept & (symbols["atom"] != Place.COMMON))
     commons = np.flatnonzero(is_kept & (symbols["atom"] == Place.COMMON))
     external_places = _places(program, placed, exported)
-    needed = np.unique(
+    needed = unique(
         np.concatenate([placed.blocks, targets[targets >= 0], np.array(sorted(names), np.int64)])
     )
-    local_places = np.setdiff1d(needed, external_places)
+    local_places = needed[~isin(needed, external_places)]
 
-    outside = np.unique(~targets[targets < 0])
+    outside = unique(~targets[targets < 0])
     absolute = outside[(symbols["atom"][outside] == Place.ABSOLUTE) & ~is_kept[outside]]
     undefined = outside[symbols["atom"][outside] == Place.UNDEFINED]
     by_name = sorted((symbol_name(program, r), r) for r in exported.tolist())
@@ -116,7 +117,7 @@ def build(
     used["strx"] = [strings.add(names.get(p, UNNAMED)) for p in local_places.tolist()]
     _fill_places(used, local_places, placed)
     used["type"] = mo.N_SECT
-    used["desc"][np.isin(local_places, _rooted(program, live, placed))] |= mo.N_NO_DEAD_STRIP
+    used["desc"][isin(local_places, _rooted(program, live, placed))] |= mo.N_NO_DEAD_STRIP
     at = len(local_places)
     for symbol in absolute.tolist():
         where = strings.add(symbol_name(program, symbol))
@@ -185,7 +186,7 @@ def _fill_places(rows: Array, places: Int64, placed: Placed) -> None:
     section = places >> STEP
     rows["sect"] = section + 1
     rows["value"] = placed.address[section] + (places & ((1 << STEP) - 1))
-    inner = ~np.isin(places, placed.blocks) & ~placed.plain[section]
+    inner = ~isin(places, placed.blocks) & ~placed.plain[section]
     rows["desc"][inner] |= mo.N_ALT_ENTRY
 
 
@@ -250,7 +251,7 @@ def _tell_apart(names: dict[int, bytes]) -> None:
 def _rooted(program: Program, live: Bool, placed: Placed) -> Int64:
     """The blocks that a linker has to keep: those with an atom that is a root."""
     roots = np.flatnonzero(live & (program.atoms["flags"] & AtomFlag.ROOT != 0))
-    blocks = np.unique(placed.block[roots])
+    blocks = unique(placed.block[roots])
     found: Int64 = placed.block_place[blocks[blocks >= 0]]
     return found
 

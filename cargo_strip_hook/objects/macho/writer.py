@@ -10,14 +10,15 @@ import numpy as np
 from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.job import PrelinkRequest, Strip
 from cargo_strip_hook.objects import told
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho import symtab, versions
 from cargo_strip_hook.objects.macho.buckets import kept_symbols
 from cargo_strip_hook.objects.macho.debug import Debug, collect, keep_places, relocate
+from cargo_strip_hook.objects.macho.file import STEP
 from cargo_strip_hook.objects.macho.joined import join
 from cargo_strip_hook.objects.macho.place import Placed, place
 from cargo_strip_hook.objects.macho.relocate import Rewritten, joined_entries, rewrite
-from cargo_strip_hook.objects.macho.split import STEP
 from cargo_strip_hook.objects.model import (
     Array,
     AtomFlag,
@@ -35,7 +36,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     """Make the object. Raises `LinkError` for what cannot be one object."""
     real = [u for u in program.units if u.index >= 0]
     cputype = _cputype(real)
-    live_units = np.unique(program.unit_of(np.flatnonzero(live))).tolist()
+    live_units = unique(program.unit_of(np.flatnonzero(live))).tolist()
     used = [program.units[n] for n in live_units if program.units[n].index >= 0]
     built_for = versions.merge((u.name, u.native.versions) for u in real)
     versions.check_target(built_for, cputype, request.target)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 from itertools import pairwise
 
+import numpy as np
+
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.macho import compare, demands
-from cargo_strip_hook.verify.macho.infer import check_by_names
 from cargo_strip_hook.verify.macho.read import Damaged, Object, Places, read
 from cargo_strip_hook.verify.macho.unwind import records
 
@@ -34,11 +35,7 @@ def check_macho(
     try:
         after = read(memoryview(candidate)[offset : offset + size])
         unwound = records(after)
-        references = [
-            r
-            for number, s in enumerate(after.sections, start=1)
-            for r in (after.references(number) if s.loaded else ())
-        ]
+        references = after.loaded_references()
     except Damaged as e:
         findings.add("damaged", str(e))
         return Verified((), ())
@@ -46,8 +43,8 @@ def check_macho(
     demands.check_structure(after, findings)
     demands.check_unwound(after, unwound, findings)
     demands.check_marker(after, claim, findings)
-    defined = {s.name for s in after.symbols if s.external and not s.stab and s.defined}
-    defined |= {s.name for s in after.symbols if s.type & 0xE == 0 and s.external and s.value}
+    outside = (after.symbols[n] for n in after.externals().tolist())
+    defined = {s.name for s in outside if s.defined or s.common}
     _check_exports(defined, claim, allowed, findings)
     _check_index(listing, claim, allowed, findings)
 
@@ -57,13 +54,18 @@ def check_macho(
     demands.check_versions(after, members, findings)
     pieces = compared = 0
     if claim.placement is None and not findings:
+        from cargo_strip_hook.verify.macho.infer import check_by_names
+
         pieces, compared = check_by_names(members, after, unwound, findings)
     elif claim.placement is not None and not findings:
         places = _places(claim, members, after, findings)
         if not findings:
             pieces = len(claim.placement)
-            compared = compare.check(members, after, places, claim, references, findings)
-            compare.check_unwind(members, after, places, unwound, findings)
+            try:
+                compared = compare.check(members, after, places, claim, references, findings)
+                compare.check_unwind(members, after, places, unwound, findings)
+            except Damaged as e:
+                raise ObjectError(str(e), path=str(original.path)) from e
     return Verified(
         tuple(sorted(n.decode("utf-8", "replace") for n in defined - allowed)),
         tuple(sorted(n.decode("utf-8", "replace") for n in undefined)),
@@ -127,13 +129,8 @@ def _check_undefined(
     findings: Findings,
 ) -> set[bytes]:
     """The names that the consumer supplies: only what the members left undefined as well."""
-    names = {s.name for s in after.symbols if s.external and s.type & 0xE == 0 and not s.value}
-    before = {
-        s.name
-        for o in members.values()
-        for s in o.symbols
-        if not s.stab and s.external and s.type & 0xE == 0
-    }
+    names = {name for name, size in after.undefined if not size}
+    before = {name for o in members.values() for name, _ in o.undefined}
     for name in sorted(names - before):
         findings.add(
             "undefined symbol", f"{name.decode('utf-8', 'replace')} was not undefined before"
@@ -151,28 +148,44 @@ def _places(
     claim: Claim, members: dict[int, Object], after: Object, findings: Findings
 ) -> dict[int, Places]:
     """Where everything went, checked to be inside of sections and not on top of each other."""
-    assert claim.placement is not None
-    found: dict[int, Places] = {}
-    taken: list[tuple[int, int]] = []
-    for member, section, offset, size, out_section, out_offset in sorted(claim.placement.tolist()):
-        o = members.get(member)
-        if o is None or not 0 < section <= len(o.sections):
-            findings.add("placement", f"names section {section} of member {member}")
-            continue
-        if not 0 < out_section <= len(after.sections):
-            findings.add("placement", f"names section {out_section} of the result")
-            continue
-        home = after.sections[out_section - 1]
-        if offset + size > o.sections[section - 1].size or out_offset + size > home.size:
-            findings.add("placement", f"a piece of member {member} reaches over its section")
-            continue
-        address = home.address + out_offset
-        found.setdefault(member, Places()).add(section, offset, size, address)
-        same = home.name == b"__objc_imageinfo"  # all are one
-        if size and not same:
-            taken.append((address, size))
-    taken.sort()
-    for (first, size), (second, _) in pairwise(taken):
-        if first + size > second:
-            findings.add("placement", f"two pieces overlap at {second:#x}")
-    return found
+    rows = claim.placement
+    assert rows is not None
+    sizes = {m: np.array([0, *(s.size for s in o.sections)], np.int64) for m, o in members.items()}
+    rows = rows[np.lexsort((rows["size"], rows["offset"], rows["section"], rows["member"]))]
+    borders = np.flatnonzero(np.diff(rows["member"], prepend=-1, append=-1)).tolist()
+    limit = np.zeros(len(rows), np.int64)
+    for first, end in pairwise(borders):
+        member = int(rows["member"][first])
+        section, known = rows["section"][first:end], sizes.get(member, np.zeros(1, np.int64))
+        outside = (section <= 0) | (section >= len(known))
+        for number in section[outside].tolist():
+            findings.add("placement", f"names section {number} of member {member}")
+        limit[first:end] = np.where(outside, -1, known[np.where(outside, 0, section)])
+    home = rows["out_section"].astype(np.int64)
+    nowhere = (home <= 0) | (home > len(after.sections))
+    for number in home[nowhere].tolist():
+        findings.add("placement", f"names section {number} of the result")
+    room = np.array([0, *(s.size for s in after.sections)], np.int64)
+    start = np.array([0, *(s.address for s in after.sections)], np.int64)
+    home[nowhere] = 0
+    offset, size, out_offset = (rows[c].astype(np.int64) for c in ("offset", "size", "out_offset"))
+    over = (offset < 0) | (size < 0) | (out_offset < 0)
+    over |= (offset + size > limit) | (out_offset + size > room[home])
+    for member in rows["member"][over & (limit >= 0) & ~nowhere].tolist():
+        findings.add("placement", f"a piece of member {member} reaches over its section")
+    if findings:
+        return {}
+    address = start[home] + out_offset
+    shared = [n for n, s in enumerate(after.sections, 1) if s.name == b"__objc_imageinfo"]
+    taken = np.flatnonzero(size > 0)  # all of __objc_imageinfo are one
+    taken = taken[~np.isin(home[taken], shared)] if shared else taken
+    taken = taken[np.argsort(address[taken], kind="stable")]
+    ends = (address + size)[taken]
+    for at in np.flatnonzero(ends[:-1] > address[taken][1:]).tolist():
+        findings.add("placement", f"two pieces overlap at {int(address[taken[at + 1]]):#x}")
+    return {
+        int(rows["member"][first]): Places(
+            *(c[first:end] for c in (rows["section"], offset, size, home, address))
+        )
+        for first, end in pairwise(borders)
+    }

@@ -19,13 +19,13 @@ class Made:
         self.ends: set[bytes] = set()
         self.found: dict[bytes, set[int]] = {}
         for o in members.values():
-            for s in o.symbols:
-                if not s.external or s.stab or s.type & 0xE or s.name in defined:
+            for name, size in o.undefined:
+                if name in defined:
                     continue
-                if s.value:
-                    self.commons[s.name] = max(s.value, self.commons.get(s.name, 0))
-                elif s.name.startswith((_START, _END)):
-                    self.ends.add(s.name)
+                if size:
+                    self.commons[name] = max(size, self.commons.get(name, 0))
+                elif name.startswith((_START, _END)):
+                    self.ends.add(name)
 
     def knows(self, name: bytes) -> bool:
         return name in self.commons or name in self.ends

@@ -6,18 +6,38 @@ Sources: mach-o/loader.h, mach-o/nlist.h, mach-o/reloc.h and the processors' rel
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, overload
 
 import numpy as np
+import numpy.typing as npt
 
 X86_64, ARM64 = 0x01000007, 0x0100000C
 ALT_ENTRY, WEAK_DEF = 0x0200, 0x0080
 ZEROFILL = frozenset({0x1, 0xC, 0x12})
 _SUBTRACTOR = {X86_64: 5, ARM64: 1}
 TRAILING = {6: 1, 7: 2, 8: 4}
+TRAILINGS = np.array([TRAILING.get(kind, 0) for kind in range(16)], np.int64)
+Array = npt.NDArray[Any]
+_STEP = 40  # bits of an offset in the key of a place
+
+
+NLIST = np.dtype(
+    [("strx", "<u4"), ("type", "<u1"), ("section", "<u1"), ("desc", "<u2"), ("value", "<u8")]
+)
+REFERENCE = np.dtype(
+    [
+        ("section", "<i4"),
+        ("offset", "<i8"),
+        ("kind", "<i4"),
+        ("width", "<i4"),
+        ("symbol", "<i4"),
+        ("addend", "<i8"),
+        ("minus", "<i4"),
+    ]
+)  # the fields of `Reference`
 
 
 class Damaged(Exception):
@@ -69,6 +89,11 @@ class Symbol(NamedTuple):
         return self.type & 0xE in (0xE, 0x2)
 
     @property
+    def common(self) -> bool:
+        """A tentative definition; its value is its size."""
+        return self.external and self.type & 0xE == 0 and self.value > 0
+
+    @property
     def placed(self) -> bool:
         return self.type & 0xE == 0xE
 
@@ -88,6 +113,36 @@ class Reference(NamedTuple):
     minus: int
 
 
+class SymbolTable(Sequence[Symbol]):
+    """The symbols of a file; their names, which hardly anybody asks for, are found on demand."""
+
+    def __init__(self, entries: Array, text: bytes) -> None:
+        self.entries, self._text = entries, text
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, number: int) -> Symbol: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Symbol]: ...
+    def __getitem__(self, number: int | slice) -> Symbol | list[Symbol]:
+        if isinstance(number, slice):
+            return self._all[number]
+        return self._symbol(self.entries[number].item())
+
+    def __iter__(self) -> Iterator[Symbol]:
+        return iter(self._all)
+
+    @cached_property
+    def _all(self) -> list[Symbol]:
+        return [self._symbol(row) for row in self.entries.tolist()]
+
+    def _symbol(self, row: tuple[int, int, int, int, int]) -> Symbol:
+        text = self._text
+        return Symbol(text[row[0] : text.index(b"\0", row[0])], *row[1:])
+
+
 @dataclass
 class Object:
     """One object file; see `read`."""
@@ -96,12 +151,29 @@ class Object:
     cpu: int = 0
     flags: int = 0
     sections: list[Section] = field(default_factory=list)
-    symbols: list[Symbol] = field(default_factory=list)
+    symbols: Sequence[Symbol] = field(default_factory=list)
+    entries: Array = field(default_factory=lambda: np.zeros(0, NLIST))  # the symbol table
+    text: bytes = b""  # the string table
     groups: tuple[int, int, int, int, int, int] | None = None  # LC_DYSYMTAB
     versions: list[tuple[int, int]] = field(default_factory=list)  # platform, minimum
 
     def contents(self, section: Section) -> memoryview:
         return self.data[section.offset : section.offset + section.size]
+
+    def externals(self) -> Array:
+        """The numbers of the external symbols; none of a debug map is."""
+        return np.flatnonzero(self.entries["type"] & 0xE1 == 1)
+
+    def names(self, numbers: Array) -> list[bytes]:
+        """The names of symbols."""
+        text = self.text
+        return [text[s : text.index(b"\0", s)] for s in self.entries["strx"][numbers].tolist()]
+
+    @cached_property
+    def undefined(self) -> list[tuple[bytes, int]]:
+        """(name, size or 0) of the external symbols without a place, commons among them."""
+        numbers = np.flatnonzero(self.entries["type"] & 0xEF == 1)
+        return list(zip(self.names(numbers), self.entries["value"][numbers].tolist(), strict=True))
 
     def section_at(self, address: int) -> int:
         """The number (from 1) of the loaded section that an address is in; 0 for none."""
@@ -110,61 +182,87 @@ class Object:
                 return number
         return 0
 
-    def references(
-        self, number: int, within: Sequence[tuple[int, int]] | None = None
-    ) -> list[Reference]:
-        """The relocations of a section, pairs joined. Raises `Damaged`.
+    def references(self, number: int) -> list[Reference]:
+        """The relocations of a section, pairs joined. Raises `Damaged`."""
+        return [Reference(*row) for row in self.table([number]).tolist()]
 
-        `within`: only those in these pieces, (offset, size) in order.
-        """
-        section = self.sections[number - 1]
-        end = section.relocations + 8 * section.relocation_count
-        if end > len(self.data):
-            raise Damaged(f"the relocations of section {number} are cut short")
-        table = np.frombuffer(
-            self.data, "<u4", 2 * section.relocation_count, section.relocations
-        ).reshape(-1, 2)
+    def table(self, numbers: Sequence[int], within: Places | None = None) -> Array:
+        """The same of several sections, as a REFERENCE array; `within`: those in these pieces."""
+        parts = [np.zeros((0, 2), np.uint32)]
+        for number in numbers:
+            section = self.sections[number - 1]
+            if section.relocations + 8 * section.relocation_count > len(self.data):
+                raise Damaged(f"the relocations of section {number} are cut short")
+            raw = np.frombuffer(self.data, "<u4", 2 * section.relocation_count, section.relocations)
+            parts.append(raw.reshape(-1, 2))
+        address, info = np.concatenate(parts).astype(np.int64).T
+        home = np.repeat(np.array(numbers, np.int64), [len(p) for p in parts[1:]])
         if within is not None:
-            starts, sizes = np.array(within, np.int64).reshape(-1, 2).T
-            piece = np.searchsorted(starts, table[:, 0], side="right") - 1
-            table = table[(piece >= 0) & (table[:, 0] < (starts + sizes)[piece])]
-        found: list[Reference] = []
-        minus, add, pending = -1, 0, None
-        arm = self.cpu == ARM64
-        where = f"section {(section.segment + b',' + section.name).decode('utf-8', 'replace')}"
-        for address, info in table.tolist():
-            symbol, kind, width = info & 0xFFFFFF, info >> 28, 1 << (info >> 25 & 3)
-            extern, pcrel = info >> 27 & 1, info >> 24 & 1
-            if address & 0x80000000 or address + width > section.size:
-                raise Damaged(f"{where}: a relocation at {address:#x} lies outside")
-            if pending is not None and pending != address:
-                raise Damaged(f"{where}: a pair of relocations at {pending:#x} is torn apart")
-            if arm and kind == 10:
-                add, pending = (symbol ^ 0x800000) - 0x800000, address
-                continue
-            if extern and symbol >= len(self.symbols):
-                raise Damaged(f"{where}: a relocation at {address:#x} names no symbol")
-            if kind == _SUBTRACTOR[self.cpu]:
-                if not extern or minus >= 0:
-                    raise Damaged(f"{where}: a SUBTRACTOR at {address:#x} is malformed")
-                minus, pending = symbol, address
-                continue
-            if minus >= 0 and kind != 0:
-                raise Damaged(f"{where}: a pair of relocations at {address:#x} is torn apart")
-            at = section.offset + address
-            content = int.from_bytes(self.data[at : at + width], "little", signed=True)
-            if arm and kind != 0:
-                content = add
-            if not extern:
-                if not 0 < symbol <= len(self.sections):
-                    raise Damaged(f"{where}: a relocation at {address:#x} names no section")
-                if pcrel:
-                    content += section.address + address + 4 + TRAILING.get(kind, 0)
-                symbol = -1
-            found.append(Reference(number, address, kind, width, symbol, content, minus))
-            minus, add, pending = -1, 0, None
-        if pending is not None:
-            raise Damaged(f"{where}: a pair of relocations is torn apart")
+            inside = within.find_all(home, address, np.zeros(1, np.bool_)) >= 0
+            address, info, home = address[inside], info[inside], home[inside]
+        if not len(address):
+            return np.zeros(0, REFERENCE)
+
+        def check(bad: Array, what: str) -> None:
+            if bad.any():
+                at = int(bad.argmax())
+                section = self.sections[int(home[at]) - 1]
+                name = (section.segment + b"," + section.name).decode("utf-8", "replace")
+                raise Damaged(f"section {name}: a relocation at {int(address[at]):#x} {what}")
+
+        columns = np.array([(s.address, s.size, s.offset) for s in self.sections], np.int64)
+        section_address, section_size, section_offset = columns[home - 1].T
+        kind, symbol = info >> 28, info & 0xFFFFFF
+        width, extern = 1 << (info >> 25 & 3), info >> 27 & 1 == 1
+        check((address & 0x80000000 != 0) | (address + width > section_size), "lies outside")
+        subtractor = kind == _SUBTRACTOR[self.cpu]
+        addend = kind == 10 if self.cpu == ARM64 else np.zeros(len(kind), np.bool_)
+        first = subtractor | addend
+        after = np.zeros(len(kind), np.bool_)  # the second one of a pair
+        after[1:] = first[:-1]
+        other = (address[1:] != address[:-1]) | (home[1:] != home[:-1])
+        torn = first & np.append(other | first[1:], True)
+        torn[1:] |= subtractor[:-1] & (kind[1:] != 0)
+        check(torn, "is a pair torn apart")
+        check(extern & ~addend & (symbol >= len(self.symbols)), "names no symbol")
+        check(subtractor & ~extern, "is a SUBTRACTOR that is malformed")
+        outside = (symbol == 0) | (symbol > len(self.sections))
+        check(~extern & ~addend & outside, "names no section")
+
+        rows = np.flatnonzero(~first)
+        found = np.zeros(len(rows), REFERENCE)
+        found["section"], found["offset"], found["kind"] = home[rows], address[rows], kind[rows]
+        found["width"], found["minus"] = width[rows], -1
+        before = rows[after[rows]] - 1  # the first one of each pair
+        found["minus"][after[rows]] = np.where(subtractor[before], symbol[before], -1)
+        content = self.stored((section_offset + address)[rows], width[rows])
+        if self.cpu == ARM64:
+            said = np.zeros(len(rows), np.int64)
+            signed = (symbol[before] ^ 0x800000) - 0x800000
+            said[after[rows]] = np.where(addend[before], signed, 0)
+            content = np.where(kind[rows] != 0, said, content)
+        by_address = ~extern[rows]
+        relative = by_address & (info[rows] >> 24 & 1 == 1)
+        content[relative] += (section_address + address + 4 + TRAILINGS[kind])[rows][relative]
+        found["symbol"] = np.where(by_address, -1, symbol[rows])
+        found["addend"] = content
+        return found
+
+    def loaded_references(self) -> Array:
+        """REFERENCE of all sections that are part of a program. Raises `Damaged`."""
+        return self.table([n for n, s in enumerate(self.sections, start=1) if s.loaded])
+
+    def stored(self, places: Array, width: Array) -> Array:
+        """What is stored at places of the file, with a sign."""
+        found = np.zeros(len(places), np.int64)
+        if (places + width > len(self.data)).any():
+            raise Damaged("a field with a relocation lies beyond the end of the file")
+        octets = np.frombuffer(self.data, np.uint8)
+        for size in (1, 2, 4, 8):
+            mine = np.flatnonzero(width == size)
+            if len(mine):
+                raw = octets[places[mine, None] + np.arange(size)]
+                found[mine] = np.ascontiguousarray(raw).view(f"<i{size}").reshape(-1)
         return found
 
 
@@ -233,37 +331,67 @@ def _symbols(out: Object, table: int, count: int, strings: int, size: int) -> No
     if strings + size > len(out.data) or table + 16 * count > len(out.data):
         raise Damaged("the symbol table reaches beyond the end of the file")
     text = bytes(out.data[strings : strings + size])
-    for strx, kind, section, desc, value in struct.iter_unpack(
-        "<IBBHQ", out.data[table : table + 16 * count]
-    ):
-        name = text[strx : text.index(b"\0", strx)]
-        out.symbols.append(Symbol(name, kind, section, desc, value))
+    out.text, out.entries = text, np.frombuffer(out.data, NLIST, count, table)
+    if count and out.entries["strx"].max() > text.rfind(b"\0"):
+        raise Damaged("the name of a symbol does not end")
+    out.symbols = SymbolTable(out.entries, text)
 
 
 class Places:
-    """Where pieces of one member went: (section, offset) -> address in the result."""
+    """Where pieces of one member went: (section, offset) -> address in the result.
 
-    def __init__(self) -> None:
-        self.rows: dict[int, tuple[list[int], list[int], list[int]]] = {}
+    `section` (from 1), `start`, `size`, `home` (the result's section) and `address` are arrays, by
+    section and offset in order.
+    """
 
-    def add(self, section: int, offset: int, size: int, address: int) -> None:
-        """Pieces have to come in order."""
-        starts, sizes, addresses = self.rows.setdefault(section, ([], [], []))
-        starts.append(offset)
-        sizes.append(size)
-        addresses.append(address)
+    def __init__(
+        self, section: Array, start: Array, size: Array, home: Array, address: Array
+    ) -> None:
+        self.section, self.start, self.size = section, start, size
+        self.home, self.address = home, address
+        self._keys = (section.astype(np.int64) << _STEP) + start
 
     def find(self, section: int, offset: int, end: bool = False) -> int | None:
         """The address in the result; None for what is not there.
 
         With `end` the place may be just behind a piece.
         """
-        if section not in self.rows:
-            return None
-        starts, sizes, addresses = self.rows[section]
-        i = bisect_right(starts, offset) - 1
-        if i < 0 or offset - starts[i] > sizes[i]:
-            return None
-        if offset - starts[i] == sizes[i] and sizes[i] and not end:
-            return None
-        return addresses[i] + offset - starts[i]
+        found = int(self.find_all(np.array([section]), np.array([offset]), np.array([end]))[0])
+        return None if found < 0 else found
+
+    def piece(self, section: Array, offset: Array) -> Array:
+        """The last piece that begins at each place or before it; 0 where there is none."""
+        inside = (offset >= 0) & (offset < 1 << _STEP)
+        keys = (section.astype(np.int64) << _STEP) + np.where(inside, offset, 0)
+        return np.maximum(np.searchsorted(self._keys, keys, side="right") - 1, 0)
+
+    def find_all(self, section: Array, offset: Array, end: Array) -> Array:
+        """As `find`, for many; -1 for what is not there."""
+        at = self.piece(section, offset)
+        within, size = offset - self.start[at], self.size[at]
+        inside = (self.section[at] == section) & (within >= 0)
+        inside &= (within < size) | ((within == size) & (end | (size == 0)))
+        return np.where(inside, self.address[at] + within, -1)
+
+    def of_symbols(self, o: Object, numbers: Array) -> Array:
+        """The addresses of the member's symbols in the result, -1 for those that are not there."""
+        section = o.entries["section"][numbers].astype(np.int64)
+        inside = (section > 0) & (section <= len(o.sections))
+        section[~inside] = 0
+        starts, sizes = np.array([(0, 0), *((s.address, s.size) for s in o.sections)]).T
+        offset = o.entries["value"][numbers].astype(np.int64) - starts[section]
+        found = self.find_all(section, offset, offset == sizes[section])
+        return np.where(inside, found, -1)
+
+    def of_addresses(self, o: Object, addresses: Array) -> Array:
+        """The same of addresses in the member; the shape is theirs."""
+        loaded = [
+            (s.address, s.size, n) for n, s in enumerate(o.sections, 1) if s.loaded and s.size
+        ]
+        if not loaded:
+            return np.full(addresses.shape, -1, np.int64)
+        start, size, number = np.array(sorted(loaded), np.int64).T
+        at = np.maximum(np.searchsorted(start, addresses, side="right") - 1, 0)
+        offset = addresses - start[at]
+        found = self.find_all(number[at], offset, np.zeros(1, np.bool_))
+        return np.where((offset >= 0) & (offset < size[at]), found, -1)

@@ -9,7 +9,17 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cargo_strip_hook.verify.macho.read import Damaged, Object, Reference
+import numpy as np
+
+from cargo_strip_hook.verify.macho.read import (
+    REFERENCE,
+    Array,
+    Damaged,
+    Object,
+    Places,
+    Reference,
+    Section,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +38,54 @@ class Record:
     what: tuple[object, ...]
 
 
-def records(o: Object) -> list[Record]:
-    """All records. Raises `Damaged`."""
+def records(o: Object, where: Places | None = None) -> list[Record]:
+    """All records, or those of the functions that went somewhere. Raises `Damaged`."""
     found: list[Record] = []
     for number, section in enumerate(o.sections, start=1):
         if (section.segment, section.name) == (b"__LD", b"__compact_unwind"):
-            found += _compact(o, number)
+            found += _compact(o, number, where)
         elif (section.segment, section.name) == (b"__TEXT", b"__eh_frame"):
-            found += _frames(o, number)
+            found += _frames(o, number, where)
     return found
+
+
+class _Fields:
+    """The references of a section by offset; with only some records, those of others are left out.
+
+    A record is known by where it begins.
+    """
+
+    def __init__(self, o: Object, number: int) -> None:
+        self.object = o
+        table = o.table([number])
+        self.table = table[np.argsort(table["offset"], kind="stable")]
+        self.by_offset: dict[int, Reference] = {}
+
+    def at(self, offsets: Array) -> tuple[Array, Array]:
+        """(rows of the table, whether there is one) for each offset."""
+        if not len(self.table):
+            return np.zeros((len(offsets)), REFERENCE), np.zeros(len(offsets), np.bool_)
+        row = np.minimum(np.searchsorted(self.table["offset"], offsets), len(self.table) - 1)
+        return self.table[row], self.table["offset"][row] == offsets
+
+    def values(self, symbols: Array) -> Array:
+        """The addresses of symbols, -1 for those without a place or of no number."""
+        entries = self.object.entries
+        if not len(entries):
+            return np.full(len(symbols), -1, np.int64)
+        row = entries[np.maximum(symbols, 0)]
+        placed = (symbols >= 0) & (row["type"] & 0xE == 0xE)
+        return np.where(placed, row["value"].astype(np.int64), -1)
+
+    def of(self, starts: Array, sizes: Array) -> dict[int, Reference]:
+        """The references within records."""
+        if not len(starts):
+            return {}
+        offset = self.table["offset"]
+        at = np.maximum(np.searchsorted(starts, offset, side="right") - 1, 0)
+        inside = (offset >= starts[at]) & (offset < starts[at] + sizes[at])
+        rows = self.table[inside].tolist()
+        return {row[1]: Reference(*row) for row in rows}
 
 
 def _target(o: Object, reference: Reference) -> int:
@@ -47,12 +96,19 @@ def _target(o: Object, reference: Reference) -> int:
     return symbol.value + reference.addend if symbol.placed else -1
 
 
-def _compact(o: Object, number: int) -> list[Record]:
+def _compact(o: Object, number: int, where: Places | None) -> list[Record]:
     section = o.sections[number - 1]
     raw = o.contents(section)
-    by_offset = {r.offset: r for r in o.references(number)}
+    fields = _Fields(o, number)
+    starts = np.arange(0, section.size - 31, 32)
+    if where is not None:
+        row, there = fields.at(starts)
+        value = fields.values(row["symbol"])
+        value = np.where(row["symbol"] < 0, 0, value) + row["addend"]
+        starts = starts[~there | (where.of_addresses(o, value) >= 0)]
+    by_offset = fields.of(starts, np.full(len(starts), 32))
     found = []
-    for at in range(0, section.size - 31, 32):
+    for at in starts.tolist():
         function = by_offset.get(at)
         if function is None:
             raise Damaged("__compact_unwind has an entry for no function")
@@ -80,34 +136,76 @@ def _uleb(raw: memoryview, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _frames(o: Object, number: int) -> list[Record]:
+def _frames(o: Object, number: int, where: Places | None) -> list[Record]:
     section = o.sections[number - 1]
     raw = o.contents(section)
-    by_offset = {r.offset: r for r in o.references(number)}
-    found = []
-    cies: dict[int, _Cie] = {}
-    at = 0
+    fields = _Fields(o, number)
     try:
-        while at + 8 <= section.size:
-            length, pointer = struct.unpack_from("<II", raw, at)
-            if at + 4 in by_offset:  # as ld64 -r writes it: the distance of two symbols
-                cie = by_offset[at + 4]
-                if cie.minus < 0 or cie.symbol < 0:
-                    raise Damaged("__eh_frame has a CIE pointer that is no difference")
-                pointer = o.symbols[cie.symbol].value + cie.addend - o.symbols[cie.minus].value
-            if length == 0:
-                break
-            if at + 4 + length > section.size:
-                raise Damaged("__eh_frame has a record that does not fit")
-            if pointer:
-                place = at + 4 - pointer
-                if place not in cies:
-                    cies[place] = _cie(raw, place, by_offset)
-                found.append(_fde(o, number, at, length, cies[place], by_offset))
-            at += 4 + length
+        starts, sizes = np.array(_walk(raw), np.int64).reshape(-1, 2).T
+        pointers = _pointers(fields, raw, starts)
+        is_fde = pointers != 0
+        by_offset = fields.of(starts[~is_fde], sizes[~is_fde])
+        fde, place = starts[is_fde], (starts + 4 - pointers)[is_fde]
+        cies = {at: _cie(raw, at, by_offset) for at in dict.fromkeys(place.tolist())}
+        sizes = sizes[is_fde]
+        if where is not None:
+            width = np.array([cies[at].width for at in place.tolist()], np.int64)
+            kept = where.of_addresses(o, _functions(fields, section, raw, fde, width)) >= 0
+            fde, place, sizes = fde[kept], place[kept], sizes[kept]
+        by_offset = fields.of(fde, sizes)
+        return [
+            _fde(o, number, at, size - 4, cies[cie], by_offset)
+            for at, size, cie in zip(fde.tolist(), sizes.tolist(), place.tolist(), strict=True)
+        ]
     except (LookupError, ValueError, struct.error) as e:
         raise Damaged(f"__eh_frame cannot be read: {e}") from e
+
+
+def _walk(raw: memoryview) -> list[tuple[int, int]]:
+    """(offset, size with its length field) of each record."""
+    found = []
+    at = 0
+    length_at = struct.Struct("<I").unpack_from
+    while at + 8 <= len(raw):
+        (length,) = length_at(raw, at)
+        if length == 0:
+            break
+        if at + 4 + length > len(raw):
+            raise Damaged("__eh_frame has a record that does not fit")
+        found.append((at, 4 + length))
+        at += 4 + length
     return found
+
+
+def _pointers(fields: _Fields, raw: memoryview, starts: Array) -> Array:
+    """The CIE pointer of each record, 0 of a CIE."""
+    octets = np.frombuffer(raw, np.uint8)
+    words = np.ascontiguousarray(octets[starts[:, None] + np.arange(4, 8)]).view("<u4")
+    found = words.reshape(-1).astype(np.int64)
+    row, there = fields.at(starts + 4)
+    if there.any():  # as ld64 -r writes it: the distance of two symbols
+        row = row[there]
+        minuend, subtrahend = fields.values(row["symbol"]), fields.values(row["minus"])
+        if (minuend < 0).any() or (subtrahend < 0).any():
+            raise Damaged("__eh_frame has a CIE pointer that is no difference")
+        found[there] = minuend + row["addend"] - subtrahend
+    return found
+
+
+def _functions(
+    fields: _Fields, section: Section, raw: memoryview, starts: Array, width: Array
+) -> Array:
+    """The address of each FDE's function, as `_distance` has it."""
+    octets = np.frombuffer(raw, np.uint8)
+    field = starts + 8
+    distance = np.zeros(len(starts), np.int64)
+    for size in (4, 8):
+        mine = np.flatnonzero(width == size)
+        raw_fields = octets[field[mine, None] + np.arange(size)]
+        distance[mine] = np.ascontiguousarray(raw_fields).view(f"<i{size}").reshape(-1)
+    row, there = fields.at(field)
+    pair = fields.values(row["symbol"]) + row["addend"] - fields.values(row["minus"])
+    return section.address + field + np.where(there, pair, distance)
 
 
 class _Cie(NamedTuple):
