@@ -29,7 +29,7 @@ from tests.unit.schema import problems
 
 API = ("--export", "one_api")
 SCHEMA = json.loads(
-    (Path(pipeline.__file__).parent / "report" / "schema.json").read_text(encoding="utf-8")
+    (Path(pipeline.__file__).parent / "present" / "schema.json").read_text(encoding="utf-8")
 )
 
 
