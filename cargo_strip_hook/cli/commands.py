@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def strip(args: argparse.Namespace, console: Console) -> int:
     """`strip LIB…`."""
+    from cargo_strip_hook.api import target_of
     from cargo_strip_hook.cli.batch import run_jobs
 
     if args.output is not None and len(args.library) > 1:
@@ -36,7 +37,7 @@ def strip(args: argparse.Namespace, console: Console) -> int:
     exit_code = 0
     for subject in options.subjects(args):
         try:
-            target = options.target_for_file(args, subject.library)
+            target = target_of(subject.library, args.target)
         except StripHookError as e:
             console.problem(e)
             exit_code = max(exit_code, e.exit_code)
@@ -90,8 +91,8 @@ def wrap(
 def check(args: argparse.Namespace, console: Console) -> int:
     """`check`: exit code 1 where there is a finding."""
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.check import decide_or_remember, inspect
-    from cargo_strip_hook.report import messages
+    from cargo_strip_hook.inspection import decide_or_remember, inspect
+    from cargo_strip_hook.present import messages
     from cargo_strip_hook.slices import about
 
     exit_code = 0
@@ -136,8 +137,8 @@ def _list_symbols(symbols: Sequence[str], console: Console) -> None:
 def exports(args: argparse.Namespace, console: Console) -> int:
     """`exports`: the list on stdout."""
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.check import decide_or_remember
-    from cargo_strip_hook.report import messages
+    from cargo_strip_hook.inspection import decide_or_remember
+    from cargo_strip_hook.present import messages
     from cargo_strip_hook.slices import about
 
     exit_code = 0
@@ -157,6 +158,59 @@ def exports(args: argparse.Namespace, console: Console) -> int:
         else:
             _print_exports(decided, part.architecture)
     return exit_code
+
+
+def report(args: argparse.Namespace, console: Console) -> int:
+    """`report`: tables on stdout."""
+    from cargo_strip_hook.analysis.sizes import compare_libraries, measure_library
+    from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.present import sizes as present
+
+    target = target_of(args.library, args.target)
+    found: list[tuple[str, list[present.Table], present.Message]] = []
+    if args.other is None:
+        for one in measure_library(args.library, target):
+            found.append(
+                (present.headline(one), present.tables(one, args.top), present.message(one))
+            )
+    else:
+        other = target_of(args.other, args.target)
+        for two in compare_libraries(args.library, target, args.other, other):
+            title, tables = (
+                present.difference_headline(two),
+                present.difference_tables(two, args.top),
+            )
+            found.append((title, tables, present.difference_message(two)))
+    for title, tables, message in found:
+        if console.json:
+            console.send([message])
+        elif args.markdown:
+            sys.stdout.write(present.markdown(title, tables))
+        else:
+            present.show(title, tables, color=None if args.color is None else console.shell.color)
+    return 0
+
+
+def completions(args: argparse.Namespace, console: Console) -> int:
+    """`completions`: a script for a shell on stdout."""
+    from cargo_strip_hook.cli.completions import script
+
+    _write(script(args.shell), console)
+    return 0
+
+
+def man(_: argparse.Namespace, console: Console) -> int:
+    """`man`: the page on stdout."""
+    from cargo_strip_hook.cli.manual import page
+
+    _write(page(), console)
+    return 0
+
+
+def _write(text: str, console: Console) -> None:
+    if console.json:
+        raise UsageError("this command writes no JSON")
+    sys.stdout.write(text)
 
 
 def _print_exports(decided: ExportSet, architecture: str) -> None:
@@ -191,12 +245,13 @@ def _subjects(
     """What `check` and `exports` look at: files, or those of packages; universal ones by slice."""
     from dataclasses import replace
 
+    from cargo_strip_hook.api import target_of
     from cargo_strip_hook.slices import slices_of
 
     found: list[tuple[Path, Target, ExportRequest]] = []
     if args.library:
         for one in options.subjects(args):
-            target = options.target_for_file(args, one.library)
+            target = target_of(one.library, args.target)
             found.append((one.library, target, options.request_for_file(args, one, target)))
     else:
         for a in _find(options.selection_of(args), console):

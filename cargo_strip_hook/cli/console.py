@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cargo_strip_hook.errors import StripHookError, ToolError, VerifyError
-from cargo_strip_hook.report.terminal import Shell
+from cargo_strip_hook.present.terminal import Shell
 
 if TYPE_CHECKING:
     from cargo_strip_hook.job import ExportSet
@@ -36,13 +36,13 @@ class Console:
         """A warning that belongs to no library's own message."""
         self.shell.warning(text)
         if self.json:
-            from cargo_strip_hook.report import messages
+            from cargo_strip_hook.present import messages
 
             self.send([messages.warning(text)])
 
     def outcome(self, outcome: Outcome) -> None:
         """A library that is done."""
-        from cargo_strip_hook.report import text
+        from cargo_strip_hook.present import text
 
         if outcome.fresh:
             self.shell.status("Fresh", outcome.output.name)
@@ -56,13 +56,13 @@ class Console:
         for warning in outcome.warnings:
             self.shell.warning(warning)
         if self.json:
-            from cargo_strip_hook.report import messages
+            from cargo_strip_hook.present import messages
 
             self.send([messages.stripped(outcome)])
 
     def plan(self, plan: Plan) -> None:
         """What --dry-run says of a library."""
-        from cargo_strip_hook.report import text
+        from cargo_strip_hook.present import text
 
         if plan.fresh:
             self.shell.status("Fresh", plan.job.library.name)
@@ -73,7 +73,7 @@ class Console:
         for warning in plan.exports.warnings:
             self.shell.warning(warning)
         if self.json:
-            from cargo_strip_hook.report import messages
+            from cargo_strip_hook.present import messages
 
             self.send([messages.planned(plan)])
 
@@ -85,7 +85,7 @@ class Console:
         if isinstance(problem, ToolError):
             import shlex
 
-            from cargo_strip_hook.report import text
+            from cargo_strip_hook.present import text
 
             failure = problem.failure
             self.shell.block("command:", [shlex.join(failure.argv)])
@@ -96,7 +96,7 @@ class Console:
                 self.shell.block("output:", said)
         self.shell.helps(problem.help)
         if self.json:
-            from cargo_strip_hook.report import messages
+            from cargo_strip_hook.present import messages
 
             self.send([messages.error(problem)])
 

@@ -12,7 +12,7 @@ from typing import Literal
 from cargo_strip_hook.cli import parser as parsers
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import StripHookError, UsageError
-from cargo_strip_hook.report.terminal import Shell
+from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
@@ -82,16 +82,18 @@ def _early_console(words: Sequence[str]) -> list[Console]:
         shell = Shell.open(sys.stderr, None, 0, False)
     except UsageError:
         shell = Shell(sys.stderr)
-    return [Console(shell, json="--message-format=json" in words or _json_follows(words))]
+    return [Console(shell, json=_wants_json(words))]
 
 
-def _json_follows(words: Sequence[str]) -> bool:
+def _wants_json(words: Sequence[str]) -> bool:
+    if "--message-format=json" in words or "--json" in words:
+        return True
     return ("--message-format", "json") in itertools.pairwise(words)
 
 
 def _finish(console: Console, exit_code: int) -> None:
     if console.json:
-        from cargo_strip_hook.report import messages
+        from cargo_strip_hook.present import messages
 
         console.send([messages.finished(exit_code)])
 
@@ -103,16 +105,10 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
     # parsing first: `commands` is not needed for --help and mistakes
     wrapped = _WRAPPED.get(command or "")
     if wrapped is not None:
-        args = parsers.wrap_parser(wrapped).parse_args(before)
+        args = parsers.PARSERS[wrapped]().parse_args(before)
         chosen = _open_console(args, _cargo_verbosity(after))
     else:
-        make = {
-            None: parsers.bare_parser,
-            "strip": parsers.strip_parser,
-            "check": parsers.check_parser,
-            "exports": parsers.exports_parser,
-        }[command]
-        args = make().parse_args([*before, *after])
+        args = parsers.PARSERS[command or ""]().parse_args([*before, *after])
         chosen = _open_console(args, argparse.Namespace(verbose=0, color=None))
     console[0] = chosen
     from cargo_strip_hook.cli import commands
@@ -124,6 +120,9 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         "strip": commands.strip,
         "check": commands.check,
         "exports": commands.exports,
+        "report": commands.report,
+        "completions": commands.completions,
+        "man": commands.man,
     }[command]
     return run(args, chosen)
 
@@ -150,17 +149,8 @@ def _cargo_verbosity(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _help(words: Sequence[str]) -> int:
-    makers = {
-        "strip": parsers.strip_parser,
-        "check": parsers.check_parser,
-        "exports": parsers.exports_parser,
-    }
-    if not words:
-        parsers.bare_parser().print_help()
-    elif words[0] in ("cbuild", "cinstall"):
-        parsers.wrap_parser(words[0]).print_help()
-    elif words[0] in makers:
-        makers[words[0]]().print_help()
-    else:
-        raise UsageError(f"no such command: `{words[0]}`")
+    command = words[0] if words else ""
+    if command not in parsers.PARSERS:
+        raise UsageError(f"no such command: `{command}`")
+    parsers.PARSERS[command]().print_help()
     return 0

@@ -138,19 +138,6 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
     )
 
 
-def target_for_file(args: argparse.Namespace, library: Path) -> Target:
-    """--target, else what the objects in the library, or in its first slice, say."""
-    if args.target:
-        return Target.parse(args.target)
-    from cargo_strip_hook.archive import open_archive, parts_of
-    from cargo_strip_hook.deduce import deduce_target
-    from cargo_strip_hook.pipeline import must_exist
-
-    must_exist(library)
-    with open_archive(parts_of(library)[0]) as archive:
-        return deduce_target(archive)
-
-
 def selection_of(args: argparse.Namespace) -> Selection:
     """The packages asked for. Raises `UsageError` for combinations without a meaning."""
     from cargo_strip_hook.cargo.selection import Selection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,8 +16,12 @@ COMMANDS = {
     "strip": "strip the given libraries; knows nothing of cargo",
     "check": "say what is wrong with a library as something that others link against",
     "exports": "list the public symbols and where each one came from",
+    "report": "show the size of a library by kind, crate and member, or how two differ",
+    "completions": "write the completions for a shell to stdout",
+    "man": "write the manual page to stdout",
     "help": "show the help of a command",
 }
+SHELLS = ("bash", "zsh", "fish")
 PROGRAM = "cargo strip-hook"
 _LIBRARY = "a static library, or an xcframework"
 
@@ -165,12 +169,13 @@ def _result(parser: Parser) -> None:
 
 
 def _jobs(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
+    return _count(text, "a number of jobs")
+
+
+def _count(text: str, what: str = "a number from 1 on") -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"`{text}` is not a number of jobs")
+        raise argparse.ArgumentTypeError(f"`{text}` is not {what}")
     return number
 
 
@@ -299,6 +304,63 @@ def exports_parser() -> Parser:
     return parser
 
 
+def report_parser() -> Parser:
+    """`report LIB [OTHER]`."""
+    parser = _parser(
+        "report",
+        "Show how large a library is: the file by kind of contents, what a program loads of it\n"
+        "by crate, and the members. With OTHER: how that one differs from LIB.",
+        "report LIB [OTHER] [OPTIONS]",
+    )
+    parser.add_argument("library", type=Path, metavar="LIB", help="a static library")
+    parser.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="one to compare")
+    parser.add_argument(
+        "--target", metavar="T", help="the target triple (default: told from the objects)"
+    )
+    parser.add_argument(
+        "--top", type=_count, default=20, metavar="N", help="rows of each table (default: 20)"
+    )
+    parser.add_argument("--markdown", action="store_true", help="write Markdown, for pull requests")
+    parser.add_argument(
+        "--json",
+        action="store_const",
+        const="json",
+        dest="message_format",
+        help="the same as --message-format json",
+    )
+    return parser
+
+
+def completions_parser() -> Parser:
+    """`completions SHELL`."""
+    parser = _parser(
+        "completions",
+        "Write the completions of `cargo-strip-hook` for a shell to stdout.",
+        "completions SHELL",
+    )
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    return parser
+
+
+def man_parser() -> Parser:
+    """`man`."""
+    return _parser("man", "Write the manual page, which `man -l -` reads, to stdout.", "man")
+
+
+PARSERS: Mapping[str, Callable[[], Parser]] = {
+    "": bare_parser,
+    "cbuild": lambda: wrap_parser("cbuild"),
+    "cinstall": lambda: wrap_parser("cinstall"),
+    "strip": strip_parser,
+    "check": check_parser,
+    "exports": exports_parser,
+    "report": report_parser,
+    "completions": completions_parser,
+    "man": man_parser,
+}
+assert PARSERS.keys() == {"", *COMMANDS} - {"help"}
+
+
 def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
     """The words before the command, the command (None: there is none) and those after it.
 
@@ -316,8 +378,14 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]
         if not word.startswith("-"):
             raise _no_command(word)
         if with_value is None:
-            # every option of every command is known here: bare, strip's and check's own
-            with_value = {"-o", "--output", "--against", *_options_with_value(bare_parser())}
+            # every option of every command is known here: bare, and the others' own
+            with_value = {
+                "-o",
+                "--output",
+                "--against",
+                "--top",
+                *_options_with_value(bare_parser()),
+            }
         at += 2 if word in with_value else 1
     return words, None, []
 

@@ -71,6 +71,38 @@ PLACEMENT = np.dtype(
     ]
 )
 
+PART = np.dtype(
+    [
+        ("kind", "<u1"),  # Contents
+        ("size", "<i8"),  # bytes of a program's memory, 0 for what is not loaded
+        ("stored", "<i8"),  # bytes of the file
+    ]
+)
+
+
+class Contents(IntEnum):
+    """What bytes of an object file are for. The first five are loaded with a program."""
+
+    CODE = 0
+    CONSTANTS = 1  # loaded and never written
+    DATA = 2
+    ZEROS = 3  # data that is all zeros: no bytes of the file
+    UNWIND = 4  # tables for exceptions and panics
+    DEBUG = 5
+    BITCODE = 6  # LLVM's, with its command lines
+    RELOCATIONS = 7
+    SYMBOLS = 8  # symbol tables and names
+    OTHER = 9  # for linkers and tools
+
+
+LOADED = (
+    Contents.CODE,
+    Contents.CONSTANTS,
+    Contents.DATA,
+    Contents.ZEROS,
+    Contents.UNWIND,
+)
+
 
 class AtomFlag(IntFlag):
     """What the general phases must know of an atom."""
@@ -296,6 +328,17 @@ class Format(Protocol):
         """(bytes of debug information, number of initialisers and finalisers) of an object."""
         ...
 
+    def parts(self, unit: Unit) -> Array:
+        """PART for each section of the file, numbered as `ATOM.section` has them, then others.
+
+        Headers and padding are in none of them.
+        """
+        ...
+
+    def local_names(self, unit: Unit) -> list[bytes]:
+        """The names of the symbols before `first_global`; empty for those that have none."""
+        ...
+
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
         """The element sets whose start or stop symbols are among `undefined`."""
         ...
@@ -329,6 +372,8 @@ class Format(Protocol):
 __all__ = [
     "ATOM",
     "EDGE",
+    "LOADED",
+    "PART",
     "PLACEMENT",
     "RELOCATION",
     "SYMBOL",
@@ -338,6 +383,7 @@ __all__ = [
     "Bool",
     "Bucket",
     "Companion",
+    "Contents",
     "ElementSet",
     "Format",
     "Granularity",

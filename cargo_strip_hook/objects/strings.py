@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def string_at(table: memoryview, start: int) -> bytes:
     """The name that begins at `start` of a table; a zero byte or the table's end ends it."""
@@ -12,6 +14,15 @@ def string_at(table: memoryview, start: int) -> bytes:
         if stop >= 0 or end >= len(table):
             return text[:stop] if stop >= 0 else text
         end += 256
+
+
+def strings_at(table: memoryview, starts: Sequence[int]) -> list[bytes]:
+    """Many names at once; empty ones for places outside of the table."""
+    raw = bytes(table)
+    if raw[-1:] != b"\0":
+        raw += b"\0"
+    find, end = raw.find, len(raw)
+    return [raw[s : find(b"\0", s)] if 0 <= s < end else b"" for s in starts]
 
 
 class StringTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from functools import cache
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def test_programs_that_do_not_run_here_are_the_same(
     """Function by function, unwind data included."""
     built = kit.built_for("windows", target)
     objects = behaviour(target, tmp_path)
-    library = strip(built, tmp_path / "stripped", kit.exports(target), Strip.DEBUGINFO)
+    library = strip(built, tmp_path / "stripped", kit.exports(target), Strip.NONE)
     flags = ("/opt:ref,noicf", "/debug:symtab") if WINDOWS[target].msvc else ()
     before, _ = kit.link(
         target, objects, [built.library], tmp_path / "old.exe", *flags, linker=linker
@@ -198,20 +199,57 @@ def test_two_and_three_libraries_each_run_their_own_copy(
                 assert text == report(NAMES[:count])
 
 
-@pytest.mark.parametrize(("target", "linker"), RUNNING)
+@pytest.mark.parametrize(("target", "linker"), LINKED)
+def test_two_and_three_libraries_each_bring_their_own_copy(
+    target: str, linker: str, tmp_path: Path
+) -> None:
+    """Where nothing runs: the functions are those of the originals, std is there for each."""
+    stripped = [strip(b, tmp_path / b.name, own(b, target), Strip.NONE) for b in _three(target)]
+    originals = [b.library for b in _three(target)]
+    flags = ("/opt:ref,noicf", "/debug:symtab") if WINDOWS[target].msvc else ()
+    for count, defines in ((2, ["-DWITHOUT_GAMMA"]), (3, [])):
+        objects = three(target, tmp_path / str(count), *defines, "-DWITHOUT_ITEMS")
+        old, new = tmp_path / f"old{count}.exe", tmp_path / f"new{count}.exe"
+        before, _ = kit.link(target, objects, originals[:count], old, *flags, linker=linker)
+        after, said = kit.link(
+            target, objects, stripped[:count], new, *flags, strict(target), linker=linker
+        )
+        assert said.strip() == ""
+        names = run(need("llvm-nm-22", "llvm-nm"), "--format=just-symbols", after).stdout.split()
+        hook = re.compile(r"_?_RNvNtCs\w+_3std9panicking12default_hook(\.llvm\.\d+)?")
+        hooks = [n for n in names if hook.fullmatch(n)]
+        assert len(hooks) == count
+        shared = frozenset(image.code(before)) & frozenset(image.code(after))
+        one, two = image.code(before, shared), image.code(after, shared)
+        mine = sorted(n for n in shared if any(name in n for name in NAMES))
+        wanted = {n for b in _three(target)[:count] for n in own(b, target) if "items" not in n}
+        assert wanted - image.variables(before) <= set(mine)
+        for name in mine:
+            size = min(len(one[name]), len(two[name]))
+            assert size
+            assert one[name][:size] == two[name][:size], name
+        if target.startswith("aarch64"):
+            entries, others = image.unwinding(before), image.unwinding(after)
+            both = entries.keys() & set(mine)
+            assert len(both) > 5 * count
+            assert {n: entries[n] for n in both} == {n: others.get(n) for n in both}
+
+
+@pytest.mark.parametrize(("target", "linker"), [*RUNNING, *LINKED[-1:]])
 def test_originals_collide(target: str, linker: str, tmp_path: Path) -> None:
     """The second binds to the std of the first without a word; taken whole, they do not link."""
     originals = [b.library for b in _three(target)][:2]
     objects = three(target, tmp_path, "-DWITHOUT_GAMMA", "-DWITHOUT_ITEMS")
     program, _ = kit.link(target, objects, originals, tmp_path / "two.exe", linker=linker)
-    said = kit.output(target, program)
-    assert "alpha hooked: 0\n" in said
-    assert "beta hooked before: 3\n" in said
     whole = ["-Wl,--whole-archive"]
     if WINDOWS[target].msvc:
         whole = [f"/wholearchive:{path}" for path in originals]
     with pytest.raises(AssertionError, match=r"duplicate symbol|multiple definition"):
         kit.link(target, objects, originals, tmp_path / "whole.exe", *whole, linker=linker)
+    if WINDOWS[target].wine:
+        said = kit.output(target, program)
+        assert "alpha hooked: 0\n" in said
+        assert "beta hooked before: 3\n" in said
 
 
 # Published crates
@@ -283,6 +321,64 @@ def test_the_command_does_it_from_the_headers(target: str, tmp_path: Path) -> No
     lines = [line.split() for line in said.stdout.splitlines()]
     strong = sorted(words[-1] for words in lines if words[-2] not in "wW")
     assert strong == list(kit.exports(target))
+
+
+FUNCLET = r"\?(?:dtor|catch)\$\d+@\?0\?(.*)@4HA"
+
+
+def _functions(library: Path, storage: str = "Static") -> list[tuple[int, int, str]]:
+    """Section number, address and name of each function of the object, sorted."""
+    said = run(need("llvm-readobj-22", "llvm-readobj"), "--symbols", library).stdout
+    found = []
+    for symbol in said.split("\nFile: ")[1].split("\n  Symbol {\n")[1:]:
+        name, value, section = re.findall(r"^    (?:Name|Value|Section): (.*)$", symbol, re.M)
+        place = re.search(r"\((\d+)\)$", section)
+        if "ComplexType: Function" in symbol and f"StorageClass: {storage}" in symbol and place:
+            found.append((int(place[1]), int(value), name))
+    return sorted(found)
+
+
+def _shown(rows: list[tuple[int, int, str]], prefix: str) -> list[tuple[int, int, str]]:
+    """As LLVM's demangler shows the names, without what ThinLTO put behind them; sorted."""
+    plain = [re.sub(r"\.llvm\.\d+$", "", row[2].removeprefix(prefix)) for row in rows]
+    tool = need("llvm-cxxfilt-22", "llvm-cxxfilt")
+    names = run(tool, stdin="".join(f"{name}\n" for name in plain)).stdout.splitlines()
+    return sorted((*row[:2], name) for row, name in zip(rows, names, strict=True))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_short_names_are_shown_like_the_long_ones(target: str, tmp_path: Path) -> None:
+    built = kit.built_for("windows", target)
+    long, short = (
+        _functions(strip(built, tmp_path / s.value, kit.exports(target), s))
+        for s in (Strip.NONE, Strip.DEBUGINFO)
+    )
+    funclets = {row: match[1] for row in long if (match := re.fullmatch(FUNCLET, row[2]))}
+    kept = [row for row in long if row not in funclets]
+    exported = _functions(tmp_path / "none" / built.library.name, "External")
+    assert len(kept) > 400
+    prefix = "_" if target.startswith("i686") else ""
+    shown = _shown(kept, prefix)
+    assert sum("::" in name for *_, name in shown) > 300
+    # of several names of one place one is left
+    found = _shown(short, prefix)
+    assert set(found) <= set(shown)
+    left = [row[:2] for row in found]
+    assert len(set(left)) == len(left)
+    assert {*left} | {row[:2] for row in exported} >= {row[:2] for row in kept}
+    sizes = [sum(len(row[2]) for row in rows) for rows in (kept, short)]
+    assert sizes[1] < 0.85 * sizes[0]
+    # an address in a funclet is one of its function's
+    if WINDOWS[target].msvc:
+        assert len(funclets) > 50
+    named = sorted([*kept, *exported])
+    at: dict[tuple[int, int], set[str]] = {}
+    for section, value, name in named:
+        at.setdefault((section, value), set()).add(re.sub(r"@\d+$", "", name))
+    for (section, value, _), function in funclets.items():
+        before = named[bisect(named, (section, value, "")) - 1]
+        assert before[0] == section
+        assert {function, prefix + function} & at[before[:2]]
 
 
 @pytest.mark.parametrize("granularity", Granularity)

@@ -67,7 +67,7 @@ def _plain(line: str, thread_local: bool) -> str:
     """An instruction without the addresses of data."""
     line = re.sub(r"\s*(#|//) .*", "", line).replace("\t", " ")
     line = re.sub(r"-?0x[0-9a-f]+\(%rip\)", "DATA(%rip)", line)
-    line = re.sub(r"(?<![+<])0x([45][0-9a-f]{5}|14[0-9a-f]{7})\b(?! <)", "DATA", line)
+    line = re.sub(r"(?<![+<])0x([4-9][0-9a-f]{5}|14[0-9a-f]{7})\b(?! <)", "DATA", line)
     if thread_local:  # an offset in the program's block of thread-local data
         line = re.sub(r"0x[0-9a-f]+\(%", "OFFSET(%", line)
     if line.startswith("adrp"):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import open_archive
-from cargo_strip_hook.check import decide_or_remember, inspect, read_facts
 from cargo_strip_hook.cli.main import main
 from cargo_strip_hook.deduce import deduce_target
 from cargo_strip_hook.errors import DiscoveryError, ExportsError, InputError
 from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.inspection import decide_or_remember, inspect, read_facts
 from cargo_strip_hook.job import ExportSet, Strip
 from cargo_strip_hook.pipeline import Job, plan_library, strip_library
 from cargo_strip_hook.target import Target

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cargo_strip_hook.errors import VerifyError
@@ -82,8 +83,37 @@ def made(
     return original, out, claim
 
 
+@pytest.fixture(scope="module")
+def made_with_debug(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Claim]:
+    """DWARF 4 and 5; `one.c` has a function and a common symbol that nobody needs."""
+    target = "x86_64-pc-windows-gnu"
+    folder = tmp_path_factory.mktemp("debug")
+    more = """
+int unused(int a) { return used(a) - 2; }
+int block[2], forgotten[2];
+__attribute__((section(".CRT$XCV"), used)) static int *const held = block;
+"""
+    flags = (*FLAGS, "-fcommon", "-g", "-gdwarf-4")
+    objects = kit.compile(folder, target, {"one.c": C_ONE + more}, *flags)
+    objects += kit.compile(folder, target, {"two.c": C_TWO}, *FLAGS, "-g", "-gdwarf-5")
+    original = kit.archive(folder / "t.a", target, objects)
+    out, done = kit.strip(original, target, EXPORTS, Strip.NONE)
+    claim = Claim(Target.parse(target), EXPORTS, Strip.NONE, done.placement, kit.MARKER)
+    verify(original, out, claim)
+    return original, out, claim
+
+
+@pytest.fixture
+def described(made_with_debug: tuple[Path, Path, Claim], tmp_path: Path) -> Result:
+    return _result(made_with_debug, tmp_path)
+
+
 @pytest.fixture
 def good(made: tuple[Path, Path, Claim], tmp_path: Path) -> Result:
+    return _result(made, tmp_path)
+
+
+def _result(made: tuple[Path, Path, Claim], tmp_path: Path) -> Result:
     original, library, claim = made
     raw = library.read_bytes()
     contents = kit.first_object(library).read_bytes()
@@ -148,6 +178,13 @@ def _relocation(section: str, field: int, form: str, change_by: int) -> Callable
         struct.pack_into(form, r.parts.raw, at, old + change_by)
 
     return change
+
+
+def _addend(r: Result) -> None:
+    """Where the first line table of a unit is."""
+    rows = r.parts.relocation(b".debug_info")
+    field = struct.unpack_from("<I", r.parts.raw, rows)[0]
+    r.parts.raw[r.parts.contents(b".debug_info") + field] ^= 1
 
 
 def _no_relocation(r: Result) -> None:
@@ -266,6 +303,93 @@ def test_it_is_found(good: Result, name: str) -> None:
     change(good)
     said = good.findings()
     assert any(words in said for words in expected.split("|")), said
+
+
+# What is told of debug information
+
+
+def _dead_range(r: Result) -> None:
+    """A one in `.debug_ranges`, whose entry begins with what is gone, becomes a zero."""
+    at = r.parts.contents(b".debug_ranges")
+    size = struct.unpack_from("<I", r.parts.raw, r.parts.section(b".debug_ranges") + 16)[0]
+    words = struct.unpack_from(f"<{size // 8}Q", r.parts.raw, at)
+    struct.pack_into("<Q", r.parts.raw, at + 8 * words.index(1), 0)
+
+
+def _dead_code(r: Result) -> None:
+    """A field of `.debug_info` without a relocation in the result holds no zero."""
+    original = kit.Parts(kit.first_object(r.original).read_bytes())
+    fields = []
+    for parts in (original, r.parts):
+        count = struct.unpack_from("<H", parts.raw, parts.section(b".debug_info") + 32)[0]
+        first = parts.relocation(b".debug_info")
+        fields.append({bytes(parts.raw[first + 10 * n :][:4]) for n in range(count)})
+    places = [{struct.unpack("<I", field)[0] for field in some} for some in fields]
+    dead = min(places[0] - places[1])
+    r.parts.raw[r.parts.contents(b".debug_info") + dead] = 4
+
+
+def _row(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Result], None]:
+    """What is claimed of the first piece of debug information is changed."""
+
+    def apply(r: Result) -> None:
+        assert r.claim.placement is not None
+        rows = r.claim.placement.copy()
+        number = (r.parts.section(b".debug_info") - 20) // 40 + 1
+        r.claim = replace(r.claim, placement=change(rows, rows["out_section"] == number))
+
+    return apply
+
+
+def _moved_row(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    rows["out_offset"][np.flatnonzero(chosen)[0]] += 1
+    return rows
+
+
+def _cut_row(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    rows["size"][np.flatnonzero(chosen)[0]] -= 1
+    return rows
+
+
+def _twice(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    first, second = np.flatnonzero(chosen)[:2]
+    rows["out_offset"][second] = rows["out_offset"][first]
+    return rows
+
+
+def _lost_row(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    return rows[np.arange(len(rows)) != np.flatnonzero(chosen)[0]]
+
+
+def _of_another(rows: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    rows["member"][np.flatnonzero(chosen)[0]] = 77
+    return rows
+
+
+BREAKS_OF_DEBUG: dict[str, tuple[Callable[[Result], None], str]] = {
+    "a byte of a unit": (_byte(".debug_info", 16), "differs from the original"),
+    "a byte of a line table": (_byte(".debug_line", 20), "differs from the original"),
+    "a byte of a string": (_byte(".debug_str", 1), "differs from the original"),
+    "a relocation's symbol": (_relocation(".debug_info", 4, "<I", 2), "another place"),
+    "a relocation's type": (_relocation(".debug_line", 8, "<H", 1), "another place"),
+    "a relocation's place": (_relocation(".debug_info", 0, "<I", 1), "relocation"),
+    "an addend": (_addend, "another place"),
+    "an entry of a list of ranges that ends it": (_dead_range, "no tombstone"),
+    "an address of what is gone": (_dead_code, "no tombstone"),
+    "a unit elsewhere": (_row(_moved_row), "differs|overlaps|wrong place"),
+    "a unit in part": (_row(_cut_row), "wrong place"),
+    "two units in one place": (_row(_twice), "overlaps"),
+    "a unit that is lost": (_row(_lost_row), "is lost"),
+    "a unit of nothing": (_row(_of_another), "no code is from"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS_OF_DEBUG)
+def test_it_is_found_in_debug_information(described: Result, name: str) -> None:
+    change, expected = BREAKS_OF_DEBUG[name]
+    change(described)
+    said = [line for line in described.findings().splitlines() if "debug information" in line]
+    assert any(words in "\n".join(said) for words in expected.split("|")), said
 
 
 def test_random_damage_ends_in_findings(good: Result) -> None:

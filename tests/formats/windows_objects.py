@@ -146,12 +146,15 @@ class Parts:
         self.strings = self.table + 18 * self.symbols
 
     def section(self, name: bytes) -> int:
-        """The header of the first section of that name, which has eight bytes at the most."""
-        return next(
-            at
-            for at in range(20, 20 + 40 * self.count, 40)
-            if self.raw[at : at + 8].rstrip(b"\0") == name
-        )
+        """The header of the first section of that name."""
+        headers = range(20, 20 + 40 * self.count, 40)
+        return next(at for at in headers if self._name(at) == name)
+
+    def _name(self, header: int) -> bytes:
+        field = bytes(self.raw[header : header + 8]).rstrip(b"\0")
+        if not field.startswith(b"/"):
+            return field
+        return bytes(self.raw[self.strings + int(field[1:]) :].partition(b"\0")[0])
 
     def contents(self, name: bytes) -> int:
         """Where the first section of that name has its contents."""

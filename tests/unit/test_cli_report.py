@@ -10,8 +10,15 @@ from typing import Any
 
 import pytest
 
+from cargo_strip_hook.analysis.sizes import (
+    FILE_KINDS,
+    LOADED_KINDS,
+    Crate,
+    MemberSize,
+    Sizes,
+    compare,
+)
 from cargo_strip_hook.archive import Part
-from cargo_strip_hook.check import Finding, Inspection
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import (
     ArchiveError,
@@ -22,10 +29,12 @@ from cargo_strip_hook.errors import (
     VerifyError,
 )
 from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.inspection import Finding, Inspection
 from cargo_strip_hook.job import Export, ExportSet, Origin, Statistics
 from cargo_strip_hook.pipeline import Job, Outcome, Plan, Seconds, SlicePlan
-from cargo_strip_hook.report import messages, text
-from cargo_strip_hook.report.terminal import (
+from cargo_strip_hook.present import messages, text
+from cargo_strip_hook.present import sizes as size_messages
+from cargo_strip_hook.present.terminal import (
     Shell,
     Verbosity,
     choose_color,
@@ -36,7 +45,7 @@ from tests.unit.schema import problems
 
 TARGET = Target.parse("x86_64-unknown-linux-gnu")
 ROOT = Path(__file__).resolve().parents[2]
-SCHEMA = json.loads((ROOT / "cargo_strip_hook/report/schema.json").read_text())
+SCHEMA = json.loads((ROOT / "cargo_strip_hook/present/schema.json").read_text())
 EXPORTS = ExportSet(
     (Export("foo", (Origin("header", "foo.h:3"),)),),
     keep=(Export("_ZTI3Foo", (Origin("keep", "_ZTI*"),)),),
@@ -218,6 +227,14 @@ def test_the_findings_of_the_verifier_are_shown() -> None:
 # JSON -----------------------------------------------------------------------------------------
 
 
+def sizes(count: int) -> Sizes:
+    """Of a library with one crate and one member."""
+    loaded = dict.fromkeys(LOADED_KINDS, count)
+    file = dict.fromkeys(FILE_KINDS, count)
+    crate, member = Crate("core", loaded), MemberSize("a.o", count, count)
+    return Sizes(JOB.library, "", TARGET, count, file, loaded, (crate,), (member,))
+
+
 def every_message() -> list[dict[str, Any]]:
     finding = Finding("leaked", "finding", "two", ("a", "b"))
     note = Finding("one-object", "note", "one object")
@@ -228,6 +245,9 @@ def every_message() -> list[dict[str, Any]]:
         messages.planned(PLAN),
         *messages.exports("libfoo.a", EXPORTS),
         *messages.checked(Inspection(Path("libfoo.a"), TARGET, (finding,), (note,))),
+        size_messages.message(sizes(10)),
+        size_messages.message(replace(sizes(10), architecture="arm64")),
+        size_messages.difference_message(compare(sizes(10), replace(sizes(5), crates=()))),
         messages.warning("odd"),
         messages.error(StripHookError("bad", help=("one", "two"))),
         messages.error(VerifyError("bad", ("leaked: x",))),

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cargo_strip_hook.job import PrelinkRequest
-from cargo_strip_hook.objects.coff import buckets, imports, kinds, reader, writer
+from cargo_strip_hook.objects.coff import buckets, imports, kinds, parts, reader, writer
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.comdat import Comdats
 from cargo_strip_hook.objects.coff.directives import Directives
@@ -62,6 +62,12 @@ class CoffFormat:
         arrays = [n for n, name in enumerate(native.names) if kinds.is_initialiser(name)]
         entries = int(sizes[arrays].sum()) * 8 // native.machine.bits
         return int(sizes[list(native.debug)].sum()), entries
+
+    def parts(self, unit: Unit) -> Array:
+        return parts.parts(unit)
+
+    def local_names(self, unit: Unit) -> list[bytes]:
+        return parts.local_names(unit)
 
     def find_sets(
         self,

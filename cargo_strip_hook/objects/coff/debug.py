@@ -19,7 +19,7 @@ from cargo_strip_hook.objects.coff.machine import Machine, Mode
 from cargo_strip_hook.objects.coff.place import Placed
 from cargo_strip_hook.objects.coff.reader import CoffUnit
 from cargo_strip_hook.objects.coff.relocate import STEP, Rewritten
-from cargo_strip_hook.objects.model import Array, Bool, Int64, Place, Program
+from cargo_strip_hook.objects.model import PLACEMENT, Array, Bool, Int64, Place, Program
 
 _TOMBSTONE_ONE = (b".debug_ranges", b".debug_loc")
 
@@ -37,6 +37,7 @@ class Debug:
     blob: Array  # uint8, all contents one behind the other
     relocations: Rewritten
     left_out: tuple[str, ...]
+    placement: Array  # PLACEMENT
 
 
 def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> Debug:
@@ -96,7 +97,12 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     rewritten = Rewritten(out_section + first, offset, kind, target, at_place != 0)
     flags = coff.DEBUG & ~coff.SCN_ALIGN_MASK
     kinds = tuple(SectionKind(n, flags, root=True) for n in names)
-    return Debug(kinds, total, np.array(aligns, np.int64), blob, rewritten, tuple(left_out))
+    told = np.zeros(len(pieces), PLACEMENT)
+    for row, (number, section, out, at) in enumerate(pieces):
+        size = int(program.units[number].native.sections["size"][section])
+        member = program.units[number].index
+        told[row] = member, section + 1, 0, size, first + out + 1, at
+    return Debug(kinds, total, np.array(aligns, np.int64), blob, rewritten, tuple(left_out), told)
 
 
 def _empty() -> list[Int64]:

@@ -6,6 +6,7 @@ symbols, and its leader second.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +18,12 @@ from cargo_strip_hook.objects.coff.place import Placed
 from cargo_strip_hook.objects.coff.reader import KIND_FUNCTION, CoffUnit
 from cargo_strip_hook.objects.coff.relocate import STEP
 from cargo_strip_hook.objects.model import Array, Binding, Bool, Int64, Place, Program
+from cargo_strip_hook.objects.rustnames import shorten
 from cargo_strip_hook.objects.strings import StringTable, string_at
 
+# LLVM's `WinException.cpp` and `AsmPrinter`: handlers and cleanups of a function
+_FUNCLET = re.compile(rb"\?(?:dtor|catch|filt|fin)\$[0-9]+@\?0\?(.+)@4HA")
+_DECORATION = re.compile(rb"@[0-9]+$")  # i686: the size of the parameters
 LABEL = b".L"  # of a place that needs a symbol and has no name that is kept
 LEADER = b".comdat"
 
@@ -95,7 +100,8 @@ def build(
     """Make the table.
 
     `used`: program symbols that relocations name; `places`: places that need a symbol, both
-    sorted and each once. Names of live functions stay below `Strip.SYMBOLS`.
+    sorted and each once. Names of live functions stay below `Strip.SYMBOLS`, shortened where there
+    is no debug information that has them too.
     """
     symbols = program.symbols
     atom = symbols["atom"]
@@ -119,8 +125,11 @@ def build(
     shown = np.array([s for _, s in globals_], np.int64)
     export_rows = _placed_rows(program, placed, shown, coff.CLASS_EXTERNAL)
     export_rows.names.extend(n for n, _ in globals_)
+    names = [symbol_name(program, s) for s in named.tolist()]
+    if strip is Strip.DEBUGINFO:
+        named, names = _for_backtraces(program, named, names, globals_)
     named_rows = _placed_rows(program, placed, named, coff.CLASS_STATIC)
-    named_rows.names.extend(symbol_name(program, s) for s in named.tolist())
+    named_rows.names.extend(names)
     keys = (named_rows.section << STEP) + named_rows.value
     labels = places[~np.isin(places, keys)]
     nothing = np.zeros(len(labels), np.int64)
@@ -170,6 +179,37 @@ def _for_people(program: Program, here: Bool, strip: Strip) -> Bool:
         wanted |= (kind != KIND_FUNCTION) & (program.symbols["binding"] != Binding.LOCAL)
     found: Bool = here & wanted
     return found
+
+
+def _for_backtraces(
+    program: Program, named: Int64, names: list[bytes], exported: list[tuple[bytes, int]]
+) -> tuple[Int64, list[bytes]]:
+    """What backtraces need of `named` and their `names`: functions, by what is shown of a name.
+
+    The name of a funclet repeats the function's that it stands behind; without a name of its own
+    its address is one of that function's. Of the names of one place, which compilers give to equal
+    functions, one is ever shown: an export's, or the shortest.
+    """
+    atom = program.symbols["atom"]
+    every = [*zip(names, named.tolist(), strict=True), *exported]
+    known = {(int(atom[symbol]), _DECORATION.sub(b"", name)) for name, symbol in every}
+    native: CoffUnit = program.units[0].native
+    prefix = b"_" if native.machine.number == coff.I386 else b""
+    value = program.symbols["value"]
+    shown = {(int(atom[symbol]), int(value[symbol])) for _, symbol in exported}
+    kept: dict[tuple[int, int], tuple[bytes, int]] = {}
+    for symbol, name in zip(named.tolist(), names, strict=True):
+        place = int(atom[symbol]), int(value[symbol])
+        funclet = _FUNCLET.fullmatch(name)
+        if place in shown or (
+            funclet and {(place[0], p + funclet[1]) for p in (b"", prefix)} & known
+        ):
+            continue
+        plain = name.removeprefix(prefix)
+        short = name[: len(name) - len(plain)] + shorten(plain)
+        other = kept.setdefault(place, (short, symbol))
+        kept[place] = min(other, (short, symbol), key=lambda row: (len(row[0]), row))
+    return np.array([s for _, s in kept.values()], np.int64), [n for n, _ in kept.values()]
 
 
 def _placed_rows(program: Program, placed: Placed, chosen: Int64, storage: int) -> _Rows:

@@ -20,6 +20,7 @@ from cargo_strip_hook.objects.coff.place import Placed, place, with_entries
 from cargo_strip_hook.objects.coff.reader import CoffUnit
 from cargo_strip_hook.objects.coff.relocate import STEP, Rewritten, rewrite
 from cargo_strip_hook.objects.model import (
+    PLACEMENT,
     Array,
     AtomFlag,
     Bool,
@@ -62,13 +63,14 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     sizes = np.array([s.size for s in layout.sections], np.int64)
     aligns = np.array([s.align for s in layout.sections], np.int64)
     left_out: tuple[str, ...] = ()
+    described = np.zeros(0, PLACEMENT)
     if request.strip is Strip.NONE:
         debug = dbg.collect(program, machine, live, placed)
         placed = dbg.joined(placed, debug)
         rewritten = dbg.all_relocations(rewritten, debug.relocations)
         sizes = np.concatenate([sizes, debug.sizes])
         aligns = np.concatenate([aligns, debug.align])
-        left_out = debug.left_out
+        left_out, described = debug.left_out, debug.placement
     sections = _sections(program, placed, sizes, rewritten)
     used = unique(np.concatenate([rewritten.target[~rewritten.place], _asked(program)]))
     mode = machine.mode[rewritten.type]
@@ -95,7 +97,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         chunks,
         table.defined,
         table.undefined,
-        _placement(program, live, placed),
+        np.concatenate((_placement(program, live, placed), described)),
         told.statistics(program, live, _pieces(program), len(table.defined)),
         _warnings(program, placed, live, left_out),
     )

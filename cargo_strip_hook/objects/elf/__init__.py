@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cargo_strip_hook.job import PrelinkRequest
-from cargo_strip_hook.objects.elf import buckets, layouts, reader, writer
+from cargo_strip_hook.objects.elf import buckets, layouts, parts, reader, writer
 from cargo_strip_hook.objects.elf.file import ElfUnit
 from cargo_strip_hook.objects.model import (
     EDGE,
@@ -60,6 +60,12 @@ class ElfFormat:
         chosen = np.isin(native.sections["type"], arrays)
         entries = int(native.sections["size"][chosen].sum()) * 8 // native.records.bits
         return int(native.sections["size"][list(native.debug)].sum()), entries
+
+    def parts(self, unit: Unit) -> Array:
+        return parts.parts(unit)
+
+    def local_names(self, unit: Unit) -> list[bytes]:
+        return parts.local_names(unit)
 
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
         return buckets.find_sets(units, undefined)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cargo_strip_hook.job import PrelinkRequest
-from cargo_strip_hook.objects.macho import buckets, reader, writer
+from cargo_strip_hook.objects.macho import buckets, parts, reader, writer
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.model import (
     EDGE,
@@ -61,6 +61,12 @@ class MachoFormat:
             for kind in mo.INITIALISER_TYPES
         )
         return int(sections["size"][debug].sum()), entries
+
+    def parts(self, unit: Unit) -> Array:
+        return parts.parts(unit)
+
+    def local_names(self, unit: Unit) -> list[bytes]:
+        return parts.local_names(unit)
 
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
         return buckets.find_sets(units, undefined)

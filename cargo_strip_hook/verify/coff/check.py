@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import mmap
+from dataclasses import replace
 
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
-from cargo_strip_hook.verify.coff import compare, demands, structure
+from cargo_strip_hook.verify.coff import compare, debug, demands, structure
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
-from cargo_strip_hook.verify.coff.read import Damaged, Object, read
+from cargo_strip_hook.verify.coff.read import Array, Damaged, Object, read
 from cargo_strip_hook.verify.index import Listing
 
 _MACHINES = {"x86_64": 0x8664, "i686": 0x14C, "i586": 0x14C, "aarch64": 0xAA64}
@@ -44,6 +45,8 @@ def check_coff(
     if claim.placement is None:
         findings.add("placement", "is needed to compare a COFF object")
         return nothing
+    rows, described = debug.part(after, claim.placement)
+    claim = replace(claim, placement=rows)
     members = _read_members(original, claim, findings)
     if findings:
         return nothing
@@ -53,13 +56,17 @@ def check_coff(
         check_rows(pair)
         if findings:
             return nothing
-        return _compare(original, listing, pair, companions)
+        return _compare(original, listing, pair, companions, described)
     except Damaged as e:
         raise ObjectError(str(e), path=str(original.path)) from e
 
 
 def _compare(
-    original: Archive, listing: Listing, pair: Pair, companions: list[tuple[bytes, ...]]
+    original: Archive,
+    listing: Listing,
+    pair: Pair,
+    companions: list[tuple[bytes, ...]],
+    described: Array,
 ) -> Verified:
     findings = pair.findings
     found = definitions(pair)
@@ -71,8 +78,10 @@ def _compare(
     demands.check_handlers(pair, found)
     demands.check_index(listing, pair.claim, companions, findings)
     compare.check_weak(pair, found)
-    compared, relocations, settled = compare.compare(pair, found)
+    made, (compared, relocations, settled) = compare.compare(pair, found)
     functions = compare.check_unwinding(pair)
+    if debug.is_claimed(pair.claim):
+        debug.check(pair, found, made, described)
     return Verified(
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in exported)),
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),

@@ -54,11 +54,11 @@ class Made:
     pointer: dict[int, int]
 
 
-def compare(pair: Pair, found: Definitions) -> tuple[int, int, int]:
-    """All pieces. Returns (bytes, relocations, relocations that were settled)."""
+def compare(pair: Pair, found: Definitions) -> tuple[Made, tuple[int, int, int]]:
+    """All pieces. Returns what was made, and (bytes, relocations, settled relocations)."""
     after = pair.after
     own = np.array([not _is_apart(name) for name in after.names])
-    result = _references_after(pair, after.relocations[own[after.relocations["section"]]])
+    result = references_after(pair, after.relocations[own[after.relocations["section"]]])
     order = np.argsort(result.place, kind="stable")
     for name in ("place", "type", "kind", "base", "addend"):
         setattr(result, name, getattr(result, name)[order])
@@ -81,13 +81,13 @@ def compare(pair: Pair, found: Definitions) -> tuple[int, int, int]:
         used[near[there]] = True
         _check_kept(pair, found, made, _take(wanted, there), _take(result, near[there]))
         _check_settled(pair, found, _take(wanted, ~there))
-        _clear(copy, _file_places(after, wanted.place), masks)
+        clear(copy, file_places(after, wanted.place), masks)
         count, settled = count + len(i), settled + int((~there).sum())
         parts.append(raw)
     _check_made(pair, found, made, result, used)
     pointers = np.array(list(made.pointer.values()), np.int64)
-    _clear(copy, _file_places(after, pointers), np.full(len(pointers), _POINTER_MASK[wide]))
-    return _check_bytes(pair, copy, parts), count, settled
+    clear(copy, file_places(after, pointers), np.full(len(pointers), _POINTER_MASK[wide]))
+    return made, (_check_bytes(pair, copy, parts), count, settled)
 
 
 def _is_apart(name: bytes) -> bool:
@@ -105,12 +105,12 @@ def _take(references: References, which: Array) -> References:
     )
 
 
-def _file_places(o: Object, places: Array) -> Array:
+def file_places(o: Object, places: Array) -> Array:
     section = places >> STEP
     return np.asarray(o.sections["offset"][section] + (places & ((1 << STEP) - 1)))
 
 
-def _clear(raw: Array, at: Array, masks: Array) -> None:
+def clear(raw: Array, at: Array, masks: Array) -> None:
     """Zero the bits of `masks` (eight bytes each) at places in a file."""
     width = np.where(masks >> np.uint64(32), 8, np.where(masks >> np.uint64(16), 4, 2))
     for size in (2, 4, 8):
@@ -119,7 +119,7 @@ def _clear(raw: Array, at: Array, masks: Array) -> None:
         raw[at[mine, None] + np.arange(size)] &= ~octets
 
 
-def _references_after(pair: Pair, relocations: Array) -> References:
+def references_after(pair: Pair, relocations: Array) -> References:
     o, ext = pair.after, pair.result
     section = o.symbols["section"].astype(np.int64)
     value = o.symbols["value"].astype(np.int64)
@@ -150,7 +150,7 @@ def _references_before(
     symbol = relocations["symbol"]
     raw = o.raw.copy()
     at = o.sections["offset"][relocations["section"]] + relocations["offset"]
-    _clear(raw, at, masks)
+    clear(raw, at, masks)
     wanted = References(
         place, relocations["type"], meaning.kind[symbol], meaning.base[symbol], number
     )
@@ -204,7 +204,7 @@ def _as_made(
 def _check_settled(pair: Pair, found: Definitions, wanted: References) -> None:
     """Fields without a relocation in the result: distances within a section, and constants."""
     after = pair.after
-    at = _file_places(after, wanted.place)
+    at = file_places(after, wanted.place)
     fields = np.ascontiguousarray(after.raw[at[:, None] + np.arange(8)]).view("<u8").ravel()
     value, _, behind = addends(after.machine, wanted.type, fields)
     kind, base = wanted.kind.copy(), wanted.base.copy()
@@ -317,7 +317,7 @@ def _check_tables(pair: Pair, size: int) -> int:
     """The result's own tables: as many entries as were placed, sorted by the function."""
     after = pair.after
     tables = [s for s in range(1, len(after.names)) if after.bare(s) == b".pdata"]
-    everything = _references_after(pair, after.relocations)
+    everything = references_after(pair, after.relocations)
     section = everything.place >> STEP
     starts = np.isin(section, tables) & ((everything.place & ((1 << STEP) - 1)) % size == 0)
     place, target, kind = (

@@ -9,7 +9,7 @@ from cargo_strip_hook.errors import StripHookError, ToolError, VerifyError
 from cargo_strip_hook.job import Export, ExportSet
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.check import Inspection
+    from cargo_strip_hook.inspection import Inspection
     from cargo_strip_hook.pipeline import Job, Outcome, Plan
 
 Message = dict[str, Any]

@@ -1,0 +1,119 @@
+"""All objects of an archive, and their tables one behind the other with common numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.objects import format_for
+from cargo_strip_hook.objects.arrays import join
+from cargo_strip_hook.objects.model import (
+    ATOM,
+    EDGE,
+    PART,
+    RELOCATION,
+    SYMBOL,
+    Array,
+    Format,
+    Input,
+    Int64,
+    Unit,
+)
+from cargo_strip_hook.objects.pages import release
+from cargo_strip_hook.objects.sniff import sniff
+
+_AT_ONCE = 64  # members read together
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects of an archive. Atoms, symbols and parts are numbered through all of them.
+
+    `names` are those of all symbols, empty where there is none; an undefined symbol is not bound
+    to another object's definition. `part` is the part (section) of each atom, -1 for none;
+    `unit_of_part` the object of each part. `members` are positions in the archive.
+    """
+
+    units: tuple[Unit, ...]
+    members: tuple[int, ...]
+    atoms: Array  # ATOM
+    symbols: Array  # SYMBOL
+    names: list[bytes]
+    relocations: Array  # RELOCATION
+    edges: Array  # EDGE
+    parts: Array  # PART
+    part: Int64
+    unit_of_part: Int64
+
+
+def read_objects(archive: Archive) -> Objects:
+    """Read every object that is no import. Raises `ObjectError` for a damaged one."""
+    inputs: dict[str, list[Input]] = {}
+    for member in archive.members:
+        data = archive.data(member)
+        contents = sniff(bytes(data[:20]))
+        if contents in ("elf", "macho", "coff", "coff-import"):
+            kind = contents.partition("-")[0]
+            inputs.setdefault(kind, []).append(Input(member.index, member.name, data))
+    units: list[Unit] = []
+    names: list[bytes] = []
+    parts: list[Array] = []
+    for kind, items in inputs.items():
+        format = format_for(kind)
+        apart = {c.index for c in format.companions(items)}
+        items = [i for i in items if i.index not in apart]
+        for start in range(0, len(items), _AT_ONCE):
+            chosen = items[start : start + _AT_ONCE]
+            for item, unit in zip(chosen, format.read(chosen), strict=True):
+                units.append(unit)
+                names += _names(format, unit)
+                parts.append(format.parts(unit))
+                release(item.data)
+    return _joined(units, names, parts)
+
+
+def _names(format: Format, unit: Unit) -> list[bytes]:
+    rest = len(unit.symbols) - unit.first_global - len(unit.names)
+    return [*format.local_names(unit), *unit.names, *[b""] * rest]
+
+
+def _joined(units: list[Unit], names: list[bytes], parts: list[Array]) -> Objects:
+    def first(counts: list[int]) -> list[int]:
+        return [0, *np.cumsum(counts, dtype=np.int64).tolist()] if counts else [0]
+
+    atom_base = first([len(u.atoms) for u in units])
+    symbol_base = first([len(u.symbols) for u in units])
+    part_base = first([len(p) for p in parts])
+    atoms = join([u.atoms for u in units]) if units else np.zeros(0, ATOM)
+    symbols = join([u.symbols for u in units]) if units else np.zeros(0, SYMBOL)
+    relocations = join([u.relocations for u in units]) if units else np.zeros(0, RELOCATION)
+    edges = join([u.edges for u in units]) if units else np.zeros(0, EDGE)
+
+    def shift(values: Array, counts: list[int], bases: list[int]) -> None:
+        """Make numbers of each object those of all; what is below zero stays."""
+        added = np.repeat(np.array(bases[: len(counts)], np.int64), counts)
+        values += np.where(values >= 0, added, 0).astype(values.dtype)
+
+    shift(symbols["atom"], [len(u.symbols) for u in units], atom_base)
+    counts = [len(u.relocations) for u in units]
+    shift(relocations["atom"], counts, atom_base)
+    shift(relocations["symbol"], counts, symbol_base)
+    counts = [len(u.edges) for u in units]
+    shift(edges["source"], counts, atom_base)
+    shift(edges["target"], counts, atom_base)
+    part = atoms["section"].astype(np.int64)
+    shift(part, [len(u.atoms) for u in units], part_base)
+    return Objects(
+        tuple(units),
+        tuple(u.index for u in units),
+        atoms,
+        symbols,
+        names,
+        relocations,
+        edges,
+        join(parts) if parts else np.zeros(0, PART),
+        part,
+        np.repeat(np.arange(len(parts)), [len(p) for p in parts]),
+    )

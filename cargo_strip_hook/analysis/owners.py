@@ -1,0 +1,208 @@
+"""Whose each byte of a program is: its crate, by names first and by references where there is none.
+
+A *piece* is a run of bytes of one atom that belongs together: from a symbol, or from a place that
+a relocation names in bytes that no symbol names, to the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.analysis.objects import Objects
+from cargo_strip_hook.demangle import crate_of
+from cargo_strip_hook.objects.arrays import unique
+from cargo_strip_hook.objects.model import Array, Int32, Int64, Reach
+
+NOT_MANGLED = "(not mangled)"
+C_OBJECTS = "(C objects)"
+OTHER = "(other)"
+
+# Compilers' names for constants, jump tables, labels: they say nothing of whose they are.
+_NAMELESS = re.compile(
+    rb"\.|l_|\$|_?(anon\.|GCC_except_table|switch\.table|vtable\.|alloc_[0-9a-f]{32}|str\.|"
+    rb"__unnamed_|ltmp\d)"
+)
+# rustc names objects `crate-hash.….rcgu.o`, behind the library's own crate where LTO made them,
+# and those of the library's own crate `crate.….rcgu.o`
+_MEMBER = re.compile(r"(?:(?:\w+\.)?(\w+)-[0-9a-f]{16}|(\w+))\..*\.rcgu\.o")
+_PADDING = 16  # bytes between two symbols that belong to the first one: alignment of code
+_ROUNDS = 64  # how far from a name something without one may be
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Runs of bytes, sorted by atom and offset; those of an atom add up to its size.
+
+    `owner` is the number of each piece in `owners`. `symbol` is the symbol it begins with, -1
+    where it has none that tells of an owner.
+    """
+
+    atom: Int64
+    offset: Int64
+    size: Int64
+    owner: Int32
+    symbol: Int64
+    owners: tuple[str, ...]
+
+
+class _Owners:
+    """Numbers of crates and of what takes their place."""
+
+    def __init__(self) -> None:
+        self.number: dict[str, int] = {OTHER: 0, NOT_MANGLED: 1, C_OBJECTS: 2}
+        self.known: dict[bytes, int] = {}
+
+    def of(self, name: str) -> int:
+        return self.number.setdefault(name, len(self.number))
+
+    def of_symbol(self, name: bytes) -> int:
+        """-1 where a name says nothing, `NOT_MANGLED` where it is no Rust name."""
+        found = self.known.get(name)
+        if found is None:
+            if not name or _NAMELESS.match(name):
+                found = -1
+            else:
+                crate = crate_of(name.decode("latin-1"))
+                found = 1 if crate is None else self.of(crate)
+            self.known[name] = found
+        return found
+
+
+def find_owners(objects: Objects) -> Pieces:
+    """Cut all atoms into pieces and find the owner of each."""
+    owners = _Owners()
+    symbols = objects.symbols
+    defined = np.flatnonzero(symbols["atom"] >= 0)
+    own = np.array([owners.of_symbol(objects.names[n]) for n in defined.tolist()], np.int32)
+    of_member, is_c = _members(objects, owners)
+    place = np.where(is_c, 2, 1)  # what a name that is not mangled is in an object
+    if len(objects.units) > 1 or (of_member >= 0).any():
+        unit = objects.unit_of_part[objects.part[symbols["atom"][defined]]]
+        plain = own == 1
+        own[plain] = np.where(of_member[unit] >= 0, of_member[unit], place[unit])[plain]
+    pieces = _cut(objects, defined, own)
+    owner = _by_reference(objects, pieces)
+    left = np.flatnonzero(owner < 0)
+    unit = objects.unit_of_part[objects.part[pieces.atom[left]]]
+    owner[left] = np.where(of_member[unit] >= 0, of_member[unit], np.where(is_c[unit], 2, 0))
+    return Pieces(
+        pieces.atom, pieces.offset, pieces.size, owner, pieces.symbol, tuple(owners.number)
+    )
+
+
+def _members(objects: Objects, owners: _Owners) -> tuple[Int64, Array]:
+    """(the crate that each object was compiled from, -1 for none; whether it is none of Rust's)."""
+    found = [_MEMBER.match(u.name) for u in objects.units]
+    crates = np.array([owners.of(m[1] or m[2]) if m else -1 for m in found], np.int64)
+    # a library of one object was joined from those of all crates
+    is_c = np.array([not m and len(objects.units) > 1 for m in found], np.bool_)
+    return crates, is_c
+
+
+def _key(atom: Array, offset: Array) -> Int64:
+    """One number that sorts by atom, then by offset."""
+    return (np.asarray(atom, np.int64) << 32) + np.asarray(offset, np.int64)
+
+
+def _cut(objects: Objects, defined: Int64, own: Int32) -> Pieces:
+    """The pieces, and the owner of those that a symbol names."""
+    symbols, atoms = objects.symbols[defined], objects.atoms
+    atom, value, size = symbols["atom"], symbols["value"], symbols["size"]
+    count = len(atoms)
+    sizes = atoms["size"]
+    inside = (own >= 0) & (value >= 0) & (value < sizes[atom])
+    begins = _key(atom[inside], value[inside])
+    # of several symbols at one place the first one that tells more than that it is not mangled
+    order = np.lexsort((own[inside] == 1, begins))
+    begins, numbers = begins[order], np.flatnonzero(inside)[order]
+    first = np.ones(len(begins), np.bool_)
+    first[1:] = begins[1:] != begins[:-1]
+    begins, numbers = begins[first], numbers[first]
+
+    # what lies behind the end of a symbol, up to the next one, is nobody's by name
+    following = np.concatenate([begins[1:], [-1]])
+    end = begins + size[numbers]
+    of = atom[numbers].astype(np.int64)
+    limit = np.where(following >> 32 == of, following, _key(of, sizes[of]))
+    gaps = end[(size[numbers] > 0) & (limit - end >= _PADDING)]
+    whole = _key(np.arange(count), np.zeros(count, np.int64))
+    gaps = np.concatenate([whole, gaps])
+
+    named = _named_at(begins, gaps)
+    places = _references(objects, named)
+    starts = unique(np.concatenate([begins, gaps, places]))
+    at = np.searchsorted(begins, starts)
+    known = np.minimum(at, len(begins) - 1) if len(begins) else np.zeros(len(starts), np.int64)
+    hit = begins[known] == starts if len(begins) else np.zeros(len(starts), np.bool_)
+    owner = np.full(len(starts), -1, np.int32)
+    symbol = np.full(len(starts), -1, np.int64)
+    owner[hit] = own[numbers][known[hit]]
+    symbol[hit] = defined[numbers[known[hit]]]
+    of = starts >> 32
+    offset = starts - (of << 32)
+    end = np.concatenate([starts[1:], [-1]])
+    size = np.where(end >> 32 == of, end, _key(of, sizes[of])) - starts
+    return Pieces(of, offset, size, owner, symbol, ())
+
+
+def _named_at(begins: Int64, gaps: Int64) -> tuple[Int64, Array]:
+    """(starts, whether a symbol names what begins there)."""
+    starts = np.concatenate([begins, gaps])
+    named = np.concatenate([np.ones(len(begins), np.bool_), np.zeros(len(gaps), np.bool_)])
+    order = np.lexsort((~named, starts))
+    starts, named = starts[order], named[order]
+    first = np.ones(len(starts), np.bool_)
+    first[1:] = starts[1:] != starts[:-1]
+    return starts[first], named[first]
+
+
+def _references(objects: Objects, named: tuple[Int64, Array]) -> Int64:
+    """Where relocations point to in bytes that no symbol names."""
+    starts, is_named = named
+    relocations = objects.relocations
+    target = objects.symbols["atom"][relocations["symbol"]]
+    chosen = (target >= 0) & (relocations["reach"] == Reach.FORWARD)
+    target = target[chosen].astype(np.int64)
+    size = objects.atoms["size"][target]
+    value = objects.symbols["value"][relocations["symbol"][chosen]] + relocations["addend"][chosen]
+    keys = _key(target, np.clip(value, 0, np.maximum(size - 1, 0)))
+    at = np.searchsorted(starts, keys, side="right") - 1
+    return keys[~is_named[at]] if len(keys) else keys
+
+
+def _by_reference(objects: Objects, pieces: Pieces) -> Int32:
+    """The owner of each piece; one without a name has that of the first that needs it.
+
+    Unwind records go the other way: they are their function's. -1 where nothing tells.
+    """
+    keys = _key(pieces.atom, pieces.offset)
+    relocations, symbols = objects.relocations, objects.symbols
+    target = symbols["atom"][relocations["symbol"]]
+    rows = relocations[target >= 0]
+    target = target[target >= 0].astype(np.int64)
+
+    def piece(atom: Array, offset: Array) -> Int64:
+        limit = np.maximum(objects.atoms["size"][atom] - 1, 0)
+        place = _key(atom, np.clip(offset, 0, limit))
+        return np.asarray(np.searchsorted(keys, place, side="right") - 1, np.int64)
+
+    here = piece(rows["atom"], rows["offset"])
+    there = piece(target, symbols["value"][rows["symbol"]] + rows["addend"])
+    back = rows["reach"] == Reach.REVERSE
+    edges = objects.edges
+    zero = np.zeros(len(edges), np.int64)
+    source = np.concatenate([np.where(back, there, here), piece(edges["source"], zero)])
+    sink = np.concatenate([np.where(back, here, there), piece(edges["target"], zero)])
+    owner: Int32 = pieces.owner.copy()
+    wanted = owner[sink] < 0
+    source, sink = source[wanted], sink[wanted]
+    for _ in range(_ROUNDS):
+        found = (owner[source] >= 0) & (owner[sink] < 0)
+        if not found.any():
+            break
+        # backwards, so that of several the first one is what stays
+        owner[sink[found][::-1]] = owner[source[found][::-1]]
+    return owner

@@ -1,0 +1,211 @@
+"""How large a library is, and what of it: by kind of contents, by crate and by member.
+
+Every sum is exact: the kinds add up to the bytes of the archive, the crates to the bytes of each
+kind that a program loads, the members and what lies between them to the archive again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cargo_strip_hook.analysis.objects import Objects, read_objects
+from cargo_strip_hook.analysis.owners import OTHER, find_owners
+from cargo_strip_hook.archive import Archive, open_archive
+from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.objects.model import LOADED, Array, Contents
+from cargo_strip_hook.slices import about, slices_of
+from cargo_strip_hook.target import Target
+
+_KINDS = {
+    Contents.CODE: "code",
+    Contents.CONSTANTS: "constants",
+    Contents.DATA: "data",
+    Contents.ZEROS: "zeros",
+    Contents.UNWIND: "unwind",
+    Contents.DEBUG: "debug",
+    Contents.BITCODE: "bitcode",
+    Contents.RELOCATIONS: "relocations",
+    Contents.SYMBOLS: "symbols",
+    Contents.OTHER: "other",
+}
+LOADED_KINDS = tuple(_KINDS[k] for k in LOADED)
+HEADERS = "headers"  # of objects, and padding in them
+ARCHIVE = "archive"  # headers and symbol index of the archive
+FILE_KINDS = (*(k for k in _KINDS.values() if k != "zeros"), HEADERS, "members", ARCHIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Crate:
+    """What belongs to one crate in the memory of a program, in bytes, by kind of contents."""
+
+    name: str
+    kinds: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        return sum(self.kinds.values())
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSize:
+    """One member: bytes of the file, and those of them and of zeros that a program loads."""
+
+    name: str
+    size: int
+    loaded: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """One archive: a library, or a slice of a universal one. Sizes in bytes.
+
+    `file` has the bytes of the archive by kind, `loaded` those that a program would load if it
+    took all of it. `crates` and `members` are sorted by size, the largest first.
+    """
+
+    library: Path
+    architecture: str
+    target: Target
+    size: int
+    file: dict[str, int]
+    loaded: dict[str, int]
+    crates: tuple[Crate, ...]
+    members: tuple[MemberSize, ...]
+
+
+def measure_library(library: Path, target: Target) -> tuple[Sizes, ...]:
+    """Measure each slice of a library. Raises `InputError` for a damaged one."""
+    found = []
+    for part, its_target in slices_of(library, target):
+        with about(part), open_archive(part) as archive:
+            found.append(measure(archive, its_target))
+    return tuple(found)
+
+
+def measure(archive: Archive, target: Target) -> Sizes:
+    """Measure an archive. Raises `ObjectError` for a damaged member."""
+    objects = read_objects(archive)
+    parts, unit = objects.parts, objects.unit_of_part
+    part = archive.part
+    size = part.path.stat().st_size if part.size is None else part.size
+    file = dict.fromkeys(FILE_KINDS, 0)
+    loaded = dict.fromkeys(LOADED_KINDS, 0)
+    for kind, name in _KINDS.items():
+        chosen = parts["kind"] == kind
+        if name in file:
+            file[name] = int(parts["stored"][chosen].sum())
+        if name in loaded:
+            loaded[name] = int(parts["size"][chosen].sum())
+    stored = _sums(unit, parts["stored"], len(objects.units))
+    in_memory = _sums(unit, parts["size"], len(objects.units))
+    number = {member: n for n, member in enumerate(objects.members)}
+    members = []
+    for member in archive.members:
+        at = number.get(member.index)
+        members.append(MemberSize(member.name, member.size, in_memory[at] if at is not None else 0))
+        if at is None:
+            file["members"] += member.size
+        else:
+            file[HEADERS] += member.size - stored[at]
+    file[ARCHIVE] = size - sum(m.size for m in archive.members)
+    members.sort(key=lambda m: (-m.size, m.name))
+    return Sizes(
+        part.path,
+        part.architecture,
+        target,
+        size,
+        file,
+        loaded,
+        _crates(objects),
+        tuple(members),
+    )
+
+
+def _sums(group: Array, values: Array, count: int) -> list[int]:
+    out = np.zeros(count, np.int64)
+    np.add.at(out, group, values)
+    return [int(v) for v in out.tolist()]
+
+
+def _crates(objects: Objects) -> tuple[Crate, ...]:
+    pieces = find_owners(objects)
+    count = len(pieces.owners)
+    part = objects.part[pieces.atom]
+    kind = objects.parts["kind"][part]
+    counted = kind <= Contents.UNWIND
+    table = np.zeros((count, len(LOADED)), np.int64)
+    np.add.at(table, (pieces.owner[counted], kind[counted]), pieces.size[counted])
+    # bytes of a section that are in no atom: padding, the end mark of unwind tables
+    whole = np.zeros(len(LOADED), np.int64)
+    loaded = objects.parts["kind"] <= Contents.UNWIND
+    np.add.at(whole, objects.parts["kind"][loaded], objects.parts["size"][loaded])
+    table[pieces.owners.index(OTHER)] += whole - table.sum(axis=0)
+    crates = [
+        Crate(name, dict(zip(LOADED_KINDS, row, strict=True)))
+        for name, row in zip(pieces.owners, table.tolist(), strict=True)
+        if any(row)
+    ]
+    return tuple(sorted(crates, key=lambda c: (-c.size, c.name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The size of one thing before and after, in bytes; None where it is not there."""
+
+    name: str
+    before: int | None
+    after: int | None
+
+    @property
+    def by(self) -> int:
+        """How much it grew."""
+        return (self.after or 0) - (self.before or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Two libraries, or slices of one architecture: what of the second differs from the first.
+
+    Each tuple has all that is in either, what changed most first.
+    """
+
+    before: Sizes
+    after: Sizes
+    file: tuple[Change, ...]
+    loaded: tuple[Change, ...]
+    crates: tuple[Change, ...]
+
+
+def compare_libraries(
+    before: Path, before_target: Target, after: Path, after_target: Target
+) -> tuple[Difference, ...]:
+    """Compare two libraries, slice by slice. Raises `UsageError` where one has other slices."""
+    old = measure_library(before, before_target)
+    new = measure_library(after, after_target)
+    by_name = {s.architecture: s for s in old}
+    if sorted(by_name) != sorted(s.architecture for s in new):
+        raise UsageError(
+            f"{before} and {after} cannot be compared: they have different slices",
+            help="take the slices out with `lipo -thin`",
+        )
+    return tuple(compare(by_name[s.architecture], s) for s in new)
+
+
+def compare(before: Sizes, after: Sizes) -> Difference:
+    """What became of each kind and crate."""
+    return Difference(
+        before,
+        after,
+        _changes(before.file, after.file),
+        _changes(before.loaded, after.loaded),
+        _changes({c.name: c.size for c in before.crates}, {c.name: c.size for c in after.crates}),
+    )
+
+
+def _changes(before: dict[str, int], after: dict[str, int]) -> tuple[Change, ...]:
+    names = dict.fromkeys([*before, *after])
+    found = [Change(n, before.get(n), after.get(n)) for n in names]
+    return tuple(sorted(found, key=lambda c: (-abs(c.by), -(c.after or 0), c.name)))

@@ -1,0 +1,213 @@
+"""The commands as functions, for programs in Python.
+
+The guarantees are those of the command line: a library is replaced by a verified one, whole, or
+stays as it was; nothing is printed; every failure is a `StripHookError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, TypeVar
+
+from cargo_strip_hook.errors import StripHookError, UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from cargo_strip_hook.analysis.sizes import Sizes
+    from cargo_strip_hook.exports.decide import ExportRequest
+    from cargo_strip_hook.inspection import Inspection
+    from cargo_strip_hook.pipeline import Outcome
+    from cargo_strip_hook.target import Target
+
+File: TypeAlias = "str | PathLike[str]"
+Files: TypeAlias = "File | Sequence[File]"
+Names: TypeAlias = "str | Sequence[str]"
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+class Public(TypedDict, total=False):
+    """What is public in a library: the options of the command line, by their names.
+
+    Without any of them it is what the library's own crate defines under a name that is not
+    mangled; of a library that was stripped, what it was stripped to.
+    """
+
+    headers: Files  # all that C or C++ headers declare
+    exports: Names  # names, shell patterns, `/regular expressions/`
+    exports_files: Files  # lists, .def files, version scripts
+    presets: Names  # "gst", "jni", "uniffi"
+    keep: Names  # patterns of symbols that stay global although they are no API
+    cdylib: File | None  # all that a shared library exports
+    crate_name: str | None  # the crate whose own symbols are public
+    defines: Names  # macros for the headers, `NAME=VALUE`
+    include_dirs: Files  # where headers find others
+    allow_missing: bool  # declared symbols may be undefined
+    target: str | None  # the triple; None: the objects say it
+
+
+def strip(
+    library: File,
+    *,
+    output: File | None = None,
+    strip: Literal["none", "debuginfo", "symbols"] = "debuginfo",
+    granularity: Literal["class", "section", "whole"] = "class",
+    engine: Literal["native", "system"] = "native",
+    link_check: bool = False,
+    link_args: Names = (),
+    debug_twin: File | None = None,
+    compress_debug: Literal["none", "zlib", "zstd"] = "none",
+    **public: Unpack[Public],
+) -> Outcome:
+    """Make one static library small and self-contained, as `cargo strip-hook strip` does.
+
+    The parameters are that command's options, with `Public` for what is public. Without `output`
+    the library itself is replaced. One that is done already is left alone (`Outcome.fresh`).
+
+    Raises a `StripHookError` of the phase that failed; the library is then as it was. An
+    xcframework is a folder of libraries: `xcframework.variants` lists them.
+    """
+    from cargo_strip_hook.job import Compression, Granularity, Strip
+    from cargo_strip_hook.pipeline import Job, strip_library
+
+    request = _request(Path(library), **public)
+    return strip_library(
+        Job(
+            Path(library),
+            request.target,
+            request,
+            _choice(Strip, "strip", strip),
+            _choice(Granularity, "granularity", granularity),
+            engine,
+            output=_path(output),
+            link_check=link_check,
+            link_args=_names(link_args),
+            twin=_path(debug_twin),
+            compress_debug=_choice(Compression, "compress_debug", compress_debug),
+        )
+    )
+
+
+def check(
+    library: File, *, against: Files = (), **public: Unpack[Public]
+) -> tuple[Inspection, ...]:
+    """What is wrong with a library as something that others link against; changes nothing.
+
+    `against` are libraries for the same program. There is one inspection for each slice of a
+    universal library, else one. Raises a `StripHookError` for what cannot be read, and where the
+    public symbols cannot be decided.
+    """
+    from dataclasses import replace
+
+    from cargo_strip_hook.archive import open_archive
+    from cargo_strip_hook.inspection import decide_or_remember, inspect
+    from cargo_strip_hook.slices import about, slices_of
+
+    request = _request(Path(library), **public)
+    found = []
+    for part, target in slices_of(Path(library), request.target):
+        with about(part), open_archive(part) as archive:
+            decided = decide_or_remember(archive, replace(request, target=target))
+            found.append(inspect(part, target, decided, _paths(against)))
+    return tuple(found)
+
+
+def report(library: File, *, target: str | None = None) -> tuple[Sizes, ...]:
+    """How large a library is, by kind of contents, by crate and by member; changes nothing.
+
+    There is one for each slice of a universal library, else one; `analysis.sizes.compare` tells
+    what differs between two. Raises a `StripHookError` for what cannot be read.
+    """
+    from cargo_strip_hook.analysis.sizes import measure_library
+
+    return measure_library(Path(library), target_of(Path(library), target))
+
+
+def target_of(library: Path, triple: str | None) -> Target:
+    """The target that was named, else what the objects in the library, or in its first slice, say.
+
+    Raises `UsageError` for what is no triple, `DiscoveryError` and `InputError` for a library that
+    is not there or damaged.
+    """
+    from cargo_strip_hook.target import Target
+
+    if triple:
+        return Target.parse(triple)
+    from cargo_strip_hook.archive import open_archive, parts_of
+    from cargo_strip_hook.deduce import deduce_target
+    from cargo_strip_hook.pipeline import must_exist
+
+    must_exist(library)
+    with open_archive(parts_of(library)[0]) as archive:
+        return deduce_target(archive)
+
+
+def _request(
+    library: Path,
+    *,
+    headers: Files = (),
+    exports: Names = (),
+    exports_files: Files = (),
+    presets: Names = (),
+    keep: Names = (),
+    cdylib: File | None = None,
+    crate_name: str | None = None,
+    defines: Names = (),
+    include_dirs: Files = (),
+    allow_missing: bool = False,
+    target: str | None = None,
+) -> ExportRequest:
+    from cargo_strip_hook.exports.decide import ExportRequest
+
+    found = _paths(headers)
+    return ExportRequest(
+        target_of(library, target),
+        headers=found,
+        include_dirs=_paths(include_dirs),
+        defines=_names(defines),
+        cdylib=_path(cdylib),
+        patterns=_names(exports),
+        presets=_names(presets),
+        files=_paths(exports_files),
+        keep=_names(keep),
+        crate_name=crate_name,
+        allow_missing=allow_missing,
+        headers_explicit=bool(found),
+        cdylib_explicit=cdylib is not None,
+    )
+
+
+def _choice(kind: type[_Choice], name: str, value: str) -> _Choice:
+    try:
+        return kind(value)
+    except ValueError:
+        choices = ", ".join(str(c.value) for c in kind)
+        raise UsageError(f"{name} is `{value}`", help=f"it must be one of {choices}") from None
+
+
+def _path(file: File | None) -> Path | None:
+    return None if file is None else Path(file)
+
+
+def _paths(files: Files) -> tuple[Path, ...]:
+    return (Path(files),) if isinstance(files, str | PathLike) else tuple(map(Path, files))
+
+
+def _names(names: Names) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+__all__ = [
+    "File",
+    "Files",
+    "Names",
+    "Public",
+    "StripHookError",
+    "check",
+    "report",
+    "strip",
+    "target_of",
+]

@@ -1,0 +1,96 @@
+"""Alias, Makefile, workspace, CMake and Meson: built as the READMEs say, linked and run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests import fixtures
+from tests.consumers.toolbox import run
+from tests.examples.kit import WORDS, assert_public, example
+from tests.tools import need
+
+THREE = """\
+Hello in MCMXCIV = 1994
+79927398713 is valid
+panics inside: -1 -1
+calls: roman 2, luhn 2, rot13 1
+"""
+
+
+def test_alias(tmp_path: Path) -> None:
+    need("cargo-cbuild")
+    need("pkg-config")
+    here = example("alias", tmp_path)
+    said = here.follow()
+    assert WORDS in said
+    assert_public(here.folder / "stage/lib/libdemo.a", here.demo / "demo.h")
+
+
+def test_makefile(tmp_path: Path) -> None:
+    need("cargo-cbuild")
+    need("make")
+    here = example("makefile", tmp_path)
+    said = here.follow()
+    assert WORDS in said
+    assert_public(here.folder / "stage/usr/lib/libdemo.a", here.demo / "demo.h")
+    # Installed again: the library in the target directory was left to cargo-c.
+    assert "Compiling" not in here.sh('make install prefix=/usr DESTDIR="$PWD/stage"')
+    assert_public(here.folder / "stage/usr/lib/libdemo.a", here.demo / "demo.h")
+
+
+def test_workspace(tmp_path: Path) -> None:
+    need("cargo-cbuild")
+    need("pkg-config")
+    here = example("workspace", tmp_path)
+    said = here.follow()
+    assert THREE in said
+    for name in ("roman", "luhn", "rot13"):
+        assert_public(here.folder / f"stage/lib/lib{name}.a", here.folder / name / f"{name}.h")
+    assert not (here.folder / "stage/lib/libcommon.a").exists()
+    # `strip = "symbols"` of the workspace: no local names either.
+    assert not re.search(r"common|roman_value\..*", _locals(here.folder / "stage/lib/libroman.a"))
+    # With the libraries as they were all calls end in one copy of `common`, without a word.
+    built = f"target/{fixtures.host()}/release"
+    names = [f"{built}/lib{name}.a" for name in ("roman", "luhn", "rot13")]
+    headers = "-Iroman -Iluhn -Irot13"
+    here.sh(f"cc {headers} main.c {' '.join(names)} -lpthread -ldl -lm -o together")
+    assert "calls: roman 5, luhn 5, rot13 5" in here.sh("./together")
+
+
+def _locals(library: Path) -> str:
+    """Names of local functions and data, by nm."""
+    said = run(need("nm"), library).stdout
+    return "\n".join(line for line in said.splitlines() if re.search(r" [a-z] ", line))
+
+
+def test_cmake(tmp_path: Path) -> None:
+    need("cargo-cbuild")
+    need("cmake")
+    need("ninja")
+    here = example("cmake", tmp_path)
+    said = here.follow()
+    assert WORDS in said
+    assert_public(here.folder / "stage/lib/libdemo.a", here.demo / "demo.h")
+    # Nothing to do, and after a change of the crate all of it.
+    assert "no work to do" in here.sh("cmake --build build")
+    source = here.demo / "src/lib.rs"
+    source.write_text(source.read_text().replace("word.to_lowercase()", "word.to_uppercase()"))
+    assert "Stripping" in here.sh("cmake --build build")
+    assert "8 different words, `the` 0 times" in here.sh("build/words")
+
+
+def test_meson(tmp_path: Path) -> None:
+    need("cargo-cbuild")
+    need("meson")
+    need("ninja")
+    need("pkg-config")
+    here = example("meson", tmp_path)
+    said = here.follow()
+    assert WORDS in said
+    assert_public(here.folder / "stage/lib/libdemo.a", here.demo / "demo.h")
+    assert "no work to do" in here.sh("meson compile -C build")
+    source = here.demo / "src/lib.rs"
+    source.write_text(source.read_text().replace("word.to_lowercase()", "word.to_uppercase()"))
+    assert "Stripping" in here.sh("meson compile -v -C build")
+    assert "8 different words, `the` 0 times" in here.sh("build/words")
