@@ -20,6 +20,7 @@ from cargo_strip_hook.verify.marker import read_marker
 if TYPE_CHECKING:
     import mmap
 
+    from cargo_strip_hook.verify.arrays import Array
     from cargo_strip_hook.verify.elf.read import Objects
 
 FindingKind = Literal[
@@ -259,7 +260,7 @@ def _facts(objects: Objects, count: int, bitcode: int) -> Facts:
 
     symbols, sections = objects.symbols, objects.sections
 
-    def names(chosen: elf.Array) -> set[str]:
+    def names(chosen: Array) -> set[str]:
         return {
             objects.string(p).decode(errors="replace") for p in symbols["name"][chosen].tolist()
         }

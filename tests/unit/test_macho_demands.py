@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
 from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.macho import demands
-from cargo_strip_hook.verify.macho.read import Object, Section, Symbol
-from cargo_strip_hook.verify.macho.unwind import Record
+from cargo_strip_hook.verify.macho.read import SECTION, SYMBOL, Object, Symbol
+from cargo_strip_hook.verify.macho.unwind import RECORD, Records
 
 TEXT = 0x80000400
 WEAK_DEF = 0x80
 
 
-def _section(address: int = 0, name: bytes = b"__text") -> Section:
-    return Section(b"__TEXT", name, address, 16, 0, 2, TEXT, 0, 0)
-
-
 def _object(*symbols: Symbol, sections: int = 1) -> Object:
-    homes = [_section(16 * n) for n in range(sections)]
-    return Object(memoryview(b""), flags=0x2000, sections=homes, symbols=list(symbols))
+    table = np.zeros(sections, SECTION)
+    table["segment"], table["name"] = b"__TEXT", b"__text"
+    table["address"], table["size"] = 16 * np.arange(sections), 16
+    table["align"], table["flags"], table["loaded"] = 2, TEXT, True
+    text, rows = b"", []
+    for s in symbols:
+        rows.append((len(text), *s[1:]))
+        text += s.name + b"\0"
+    entries = np.array(rows, SYMBOL)
+    return Object(np.zeros(0, np.uint8), flags=0x2000, table=table, entries=entries, text=text)
 
 
-def _record(personality: int = -1, address: int = -1, compact: bool = True) -> Record:
-    return Record(compact, 0, -1, personality, address, ())
+def _records(
+    personalities: Sequence[int] = (-1,), address: int = -1, compact: bool = True
+) -> Records:
+    rows = np.zeros(len(personalities), RECORD)
+    rows["compact"], rows["lsda"] = compact, -1
+    rows["personality"], rows["personality_address"] = personalities, address
+    return Records(rows)
 
 
 FUNCTION = Symbol(b"_f", 0xE, 1, 0, 0)
@@ -31,10 +43,10 @@ COALESCING = Symbol(b"_rust_eh_personality", 0x1F, 1, WEAK_DEF, 4)
 UNDEFINED = Symbol(b"___gxx_personality_v0", 0x1, 0, 0, 0)
 
 
-def _personalities(*symbols: Symbol, **record: int | bool) -> tuple[set[bytes], list[str]]:
+def _personalities(*symbols: Symbol, compact: bool = True) -> tuple[set[bytes], list[str]]:
     findings = Findings()
     o = _object(FUNCTION, *symbols)
-    rows = [_record(n, **record) for n in range(1, len(symbols) + 1)]  # type: ignore[arg-type]
+    rows = _records(range(1, len(symbols) + 1), compact=compact)
     return demands.check_personalities(o, rows, findings), list(findings.texts())
 
 
@@ -71,7 +83,7 @@ def test_a_personality_that_programs_would_export_is_not_allowed() -> None:
 
 def test_a_personality_without_a_name_is_found() -> None:
     findings = Findings()
-    demands.check_personalities(_object(FUNCTION), [_record(address=4)], findings)
+    demands.check_personalities(_object(FUNCTION), _records(address=4), findings)
     assert "without a name" in findings.texts()[0]
 
 
@@ -93,5 +105,5 @@ def test_a_debug_map_is_found(stab: int) -> None:
 
 def test_a_function_without_a_symbol_at_its_address_is_found() -> None:
     findings = Findings()
-    demands.check_unwound(_object(FUNCTION._replace(value=4)), [_record()], findings)
+    demands.check_unwound(_object(FUNCTION._replace(value=4)), _records(), findings)
     assert findings.texts() == ("unwind: no symbol at the function 0x0",)

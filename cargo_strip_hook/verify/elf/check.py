@@ -8,6 +8,7 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.verify.arrays import unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 from cargo_strip_hook.verify.elf import debug, pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.elements import cut
@@ -21,7 +22,6 @@ from cargo_strip_hook.verify.elf.read import (
     Objects,
     let_go,
     read_objects,
-    unique,
 )
 from cargo_strip_hook.verify.index import Listing
 

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from cargo_strip_hook.job import Compression, Strip
+from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.claim import Claim
 from cargo_strip_hook.verify.elf.compressed import header_of
 from cargo_strip_hook.verify.elf.machine import TYPES, Use, Value
@@ -25,7 +26,6 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_STRINGS,
     STB_LOCAL,
     STT_SECTION,
-    Array,
     Objects,
     let_go,
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import Array, unique
 from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -19,9 +20,7 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_STRINGS,
     SHF_WRITE,
     SHT_PROGBITS,
-    Array,
     Objects,
-    unique,
 )
 
 _STEP = 40  # as in `mapping`: section and offset in one number

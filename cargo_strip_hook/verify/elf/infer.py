@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.elf.mapping import STEP
 from cargo_strip_hook.verify.elf.read import (
@@ -14,7 +15,6 @@ from cargo_strip_hook.verify.elf.read import (
     STT_FUNC,
     STT_OBJECT,
     STT_TLS,
-    Array,
     Objects,
 )
 from cargo_strip_hook.verify.placement import PLACEMENT

@@ -8,6 +8,7 @@ from enum import IntEnum, IntFlag
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import Array, unique
 from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.elf.elements import Cut
 from cargo_strip_hook.verify.elf.machine import Machine
@@ -19,9 +20,7 @@ from cargo_strip_hook.verify.elf.read import (
     STB_LOCAL,
     STT_FUNC,
     STT_SECTION,
-    Array,
     Objects,
-    unique,
 )
 
 # A place in the result is one number: section and offset. Offsets stay far below the step, so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import Array, spread, unique
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -18,9 +19,6 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_WRITE,
     SHT_NOBITS,
     SHT_PROGBITS,
-    Array,
-    spread,
-    unique,
 )
 from cargo_strip_hook.verify.elf.relocations import Changed
 

@@ -9,15 +9,12 @@ import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from cargo_strip_hook.verify.arrays import Array, gather, spread, unique
 from cargo_strip_hook.verify.elf.compressed import inflate, inflate_old
 from cargo_strip_hook.verify.elf.machine import ADDEND_WIDTH, TYPES, Addend, machine
-
-Array = npt.NDArray[Any]
 
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 4, 7, 8
 SHT_REL, SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY = 9, 14, 15, 16
@@ -88,28 +85,6 @@ class Layouts:
         word = f"{self.order}u{self.bits // 8}"
         fields = [("offset", word), ("info", word)]
         return np.dtype(fields + ([("addend", word.replace("u", "i"))] if with_addend else []))
-
-
-def gather(data: Array, starts: Array, layout: np.dtype[Any]) -> Array:
-    """The records that begin at `starts` (bytes, any alignment). Raises `IndexError`."""
-    count = len(data) - layout.itemsize + 1
-    if len(starts) == 0:
-        return np.empty(0, layout)
-    if count <= 0 or starts.min() < 0 or starts.max() >= count:
-        raise IndexError("a table lies outside the file")
-    # a window at every byte: copying whole records by memcpy is what makes this fast
-    windows: Array = np.ndarray(
-        (count,), f"V{layout.itemsize}", buffer=data.data, offset=0, strides=(1,)
-    )
-    return windows[starts].view(layout)
-
-
-def spread(starts: Array, counts: Array, step: int) -> Array:
-    """`starts[i] + step * k` for each i and each k below `counts[i]`, one behind the other."""
-    counts = counts.astype(np.int64)
-    total = int(counts.sum())
-    before = np.cumsum(counts) - counts
-    return np.repeat(starts.astype(np.int64) - step * before, counts) + step * np.arange(total)
 
 
 SECTION = np.dtype(
@@ -486,23 +461,6 @@ class _Reader:
         )
         layout = np.dtype(f"{self.layouts.order}u4")
         return gather(self.data, start[owner] + inside, layout).astype(np.int64)
-
-
-def unique(values: Array) -> Array:
-    """The values, sorted, each once. `np.unique` imports `numpy.ma`, a tenth of a short run."""
-    ordered = np.sort(values)
-    first = np.ones(len(ordered), np.bool_)
-    first[1:] = ordered[1:] != ordered[:-1]
-    return np.asarray(ordered[first])
-
-
-def is_among(values: Array, among: Array) -> Array:
-    """bool for each value: whether `among` has it, as `np.isin` says (see `unique`)."""
-    ordered = unique(among)
-    if not len(ordered):
-        return np.zeros(len(values), np.bool_)
-    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    return np.asarray(ordered[at] == values)
 
 
 def let_go(data: bytes | mmap.mmap) -> None:

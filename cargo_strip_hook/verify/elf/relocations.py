@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import Array, gather, is_among, unique
 from cargo_strip_hook.verify.elf.machine import (
     ADDEND_WIDTH,
     TYPES,
@@ -15,15 +16,7 @@ from cargo_strip_hook.verify.elf.machine import (
     Value,
 )
 from cargo_strip_hook.verify.elf.mapping import STEP, Kind, Pair, Resolution, Special
-from cargo_strip_hook.verify.elf.read import (
-    SHF_ALLOC,
-    SHF_MERGE,
-    SHT_NOBITS,
-    Array,
-    gather,
-    is_among,
-    unique,
-)
+from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from elftools.elf.notes import iter_notes
 from elftools.elf.structs import ELFStructs
 
 from cargo_strip_hook.job import Strip
+from cargo_strip_hook.verify.arrays import Array, unique
 from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.elf.debug import is_claimed, is_debug
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
@@ -41,9 +42,7 @@ from cargo_strip_hook.verify.elf.read import (
     STT_OBJECT,
     STT_SECTION,
     STT_TLS,
-    Array,
     Objects,
-    unique,
 )
 from cargo_strip_hook.verify.marker import SECTION_NAME
 

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 
 from cargo_strip_hook.job import Strip
+from cargo_strip_hook.verify.arrays import Array, is_among
 from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
 from cargo_strip_hook.verify.elf.read import (
     IN_COMMON,
@@ -16,8 +17,6 @@ from cargo_strip_hook.verify.elf.read import (
     STT_FUNC,
     STT_OBJECT,
     STT_TLS,
-    Array,
-    is_among,
 )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import Array, gather, is_among
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair, Resolution
-from cargo_strip_hook.verify.elf.read import Array, Objects, gather, is_among
+from cargo_strip_hook.verify.elf.read import Objects
 from cargo_strip_hook.verify.elf.relocations import by_place, keys, match_keys, same_target
 
 _POINTER_SIZES = {0x0: 0, 0x2: 2, 0x3: 4, 0x4: 8, 0xA: 2, 0xB: 4, 0xC: 8}

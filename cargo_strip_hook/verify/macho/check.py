@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import mmap
-from itertools import pairwise
+from collections.abc import Iterable
 
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Verified
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.macho import compare, demands
-from cargo_strip_hook.verify.macho.read import Damaged, Object, Places, read
+from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.read import Damaged, Object, read
 from cargo_strip_hook.verify.macho.unwind import records
 
 _MAGIC = b"\xcf\xfa\xed\xfe"
@@ -43,29 +45,30 @@ def check_macho(
     demands.check_structure(after, findings)
     demands.check_unwound(after, unwound, findings)
     demands.check_marker(after, claim, findings)
-    outside = (after.symbols[n] for n in after.externals().tolist())
-    defined = {s.name for s in outside if s.defined or s.common}
+    defined = _defined(after)
     _check_exports(defined, claim, allowed, findings)
     _check_index(listing, claim, allowed, findings)
 
-    before = _read_members(original, claim)
-    members = {index: o for index, (_, o) in before.items()}
+    used, members = _read_members(original, claim)
     undefined = _check_undefined(original, after, members, claim, findings)
     demands.check_versions(after, members, findings)
     pieces = compared = 0
     if claim.placement is None and not findings:
         from cargo_strip_hook.verify.macho.infer import check_by_names
 
-        pieces, compared = check_by_names(members, after, unwound, findings)
+        pieces, compared = check_by_names(
+            dict(zip(used, members, strict=True)), after, unwound, findings
+        )
     elif claim.placement is not None and not findings:
-        places = _places(claim, members, after, findings)
+        [before] = members
+        where = _places(claim.placement, used, before, after, findings)
         if not findings:
             pieces = len(claim.placement)
             try:
-                compared = compare.check(members, after, places, claim, references, findings)
-                compare.check_unwind(members, after, places, unwound, findings)
+                compared = compare.check(before, after, where, references, findings)
+                compare.check_unwind(before, after, where, unwound, findings)
             except Damaged as e:
-                raise ObjectError(str(e), path=str(original.path)) from e
+                raise _damaged(original, used, e) from e
     return Verified(
         tuple(sorted(n.decode("utf-8", "replace") for n in defined - allowed)),
         tuple(sorted(n.decode("utf-8", "replace") for n in undefined)),
@@ -103,34 +106,54 @@ def _check_index(listing: Listing, claim: Claim, allowed: set[bytes], findings: 
         findings.add("the archive's index", "points at no member")
 
 
-def _read_members(original: Archive, claim: Claim) -> dict[int, tuple[str, Object]]:
-    """The members that are used: all objects where the claim does not say which."""
+def _defined(o: Object) -> set[bytes]:
+    """The names of external symbols in a section, absolute ones, and commons."""
+    numbers = o.externals()
+    kind = o.entries["type"][numbers] & 0xE
+    common = (kind == 0) & (o.entries["value"][numbers] > 0)
+    return set(o.names(numbers[(kind == 0xE) | (kind == 0x2) | common]))
+
+
+def _read_members(original: Archive, claim: Claim) -> tuple[list[int], list[Object]]:
+    """The positions of the members that are used, and these: side by side where all are known.
+
+    Where the claim does not say which were used it is each of the objects, and each by itself.
+    """
     if claim.placement is None:
         used = [m.index for m in original.members if bytes(original.data(m)[:4]) == _MAGIC]
     else:
-        used = sorted(set(claim.placement["member"].tolist()))
-    found: dict[int, tuple[str, Object]] = {}
-    for index in used:
-        if not 0 <= index < len(original.members):
-            continue
-        member = original.members[index]
-        try:
-            found[index] = (member.name, read(original.data(member)))
-        except Damaged as e:
-            raise ObjectError(str(e), path=str(original.path), member=member.name) from e
-    return found
+        used = unique(claim.placement["member"]).tolist()
+        used = [n for n in used if 0 <= n < len(original.members)]
+    parts = [original.data(original.members[n]) for n in used]
+    if claim.placement is None:
+        found = []
+        for index, part in zip(used, parts, strict=True):
+            try:
+                found.append(read(part))
+            except Damaged as e:
+                raise _damaged(original, [index], e) from e
+        return used, found
+    try:
+        return used, [read(*parts)] if parts else [Object(np.zeros(0, np.uint8))]
+    except Damaged as e:
+        raise _damaged(original, used, e) from e
+
+
+def _damaged(original: Archive, used: list[int], e: Damaged) -> ObjectError:
+    member = original.members[used[e.file]]
+    return ObjectError(str(e), path=str(original.path), member=member.name)
 
 
 def _check_undefined(
     original: Archive,
     after: Object,
-    members: dict[int, Object],
+    members: Iterable[Object],
     claim: Claim,
     findings: Findings,
 ) -> set[bytes]:
     """The names that the consumer supplies: only what the members left undefined as well."""
     names = {name for name, size in after.undefined if not size}
-    before = {name for o in members.values() for name, _ in o.undefined}
+    before = {name for o in members for name, _ in o.undefined}
     for name in sorted(names - before):
         findings.add(
             "undefined symbol", f"{name.decode('utf-8', 'replace')} was not undefined before"
@@ -145,47 +168,45 @@ def _check_undefined(
 
 
 def _places(
-    claim: Claim, members: dict[int, Object], after: Object, findings: Findings
-) -> dict[int, Places]:
-    """Where everything went, checked to be inside of sections and not on top of each other."""
-    rows = claim.placement
-    assert rows is not None
-    sizes = {m: np.array([0, *(s.size for s in o.sections)], np.int64) for m, o in members.items()}
-    rows = rows[np.lexsort((rows["size"], rows["offset"], rows["section"], rows["member"]))]
-    borders = np.flatnonzero(np.diff(rows["member"], prepend=-1, append=-1)).tolist()
-    limit = np.zeros(len(rows), np.int64)
-    for first, end in pairwise(borders):
-        member = int(rows["member"][first])
-        section, known = rows["section"][first:end], sizes.get(member, np.zeros(1, np.int64))
-        outside = (section <= 0) | (section >= len(known))
-        for number in section[outside].tolist():
-            findings.add("placement", f"names section {number} of member {member}")
-        limit[first:end] = np.where(outside, -1, known[np.where(outside, 0, section)])
-    home = rows["out_section"].astype(np.int64)
-    nowhere = (home <= 0) | (home > len(after.sections))
-    for number in home[nowhere].tolist():
-        findings.add("placement", f"names section {number} of the result")
-    room = np.array([0, *(s.size for s in after.sections)], np.int64)
-    start = np.array([0, *(s.address for s in after.sections)], np.int64)
-    home[nowhere] = 0
+    rows: Array, used: list[int], before: Object, after: Object, findings: Findings
+) -> Places:
+    """Where everything went, checked to be inside of sections and not on top of each other.
+
+    `used`: the positions in the archive of the files of `before`.
+    """
     offset, size, out_offset = (rows[c].astype(np.int64) for c in ("offset", "size", "out_offset"))
+    file = np.searchsorted(used, rows["member"])
+    file = np.minimum(file, max(len(used) - 1, 0))
+    known = is_among(rows["member"], np.array(used, np.int64))
+    for member in unique(rows["member"][~known]).tolist():
+        findings.add("placement", f"names member {member}, which is not there")
+    if not len(used) or not known.all():
+        return Places(before, *np.zeros((5, 0), np.int64))
+    number = rows["section"].astype(np.int64)
+    outside = (number <= 0) | (number > np.diff(before.section_first)[file])
+    for at in np.flatnonzero(outside).tolist():
+        what = f"names section {int(number[at])} of member {int(rows['member'][at])}"
+        findings.add("placement", what)
+    section = np.where(outside, 0, before.section_first[file] + number)
+    home = rows["out_section"].astype(np.int64)
+    nowhere = (home <= 0) | (home > len(after.table))
+    for value in home[nowhere].tolist():
+        findings.add("placement", f"names section {value} of the result")
+    home[nowhere] = 0
+    limit = np.append(0, before.table["size"])[section]
+    room = np.append(0, after.table["size"])[home]
     over = (offset < 0) | (size < 0) | (out_offset < 0)
-    over |= (offset + size > limit) | (out_offset + size > room[home])
-    for member in rows["member"][over & (limit >= 0) & ~nowhere].tolist():
+    over |= (offset + size > limit) | (out_offset + size > room)
+    for member in rows["member"][over & ~outside & ~nowhere].tolist():
         findings.add("placement", f"a piece of member {member} reaches over its section")
-    if findings:
-        return {}
-    address = start[home] + out_offset
-    shared = [n for n, s in enumerate(after.sections, 1) if s.name == b"__objc_imageinfo"]
-    taken = np.flatnonzero(size > 0)  # all of __objc_imageinfo are one
-    taken = taken[~np.isin(home[taken], shared)] if shared else taken
-    taken = taken[np.argsort(address[taken], kind="stable")]
-    ends = (address + size)[taken]
-    for at in np.flatnonzero(ends[:-1] > address[taken][1:]).tolist():
-        findings.add("placement", f"two pieces overlap at {int(address[taken[at + 1]]):#x}")
-    return {
-        int(rows["member"][first]): Places(
-            *(c[first:end] for c in (rows["section"], offset, size, home, address))
-        )
-        for first, end in pairwise(borders)
-    }
+    address = np.append(0, after.table["address"])[home] + out_offset
+    if not findings:
+        taken = np.flatnonzero(size > 0)
+        # all of __objc_imageinfo are one
+        taken = taken[after.table["name"][home[taken] - 1] != b"__objc_imageinfo"]
+        taken = taken[np.argsort(address[taken], kind="stable")]
+        ends = (address + size)[taken]
+        for at in np.flatnonzero(ends[:-1] > address[taken][1:]).tolist():
+            findings.add("placement", f"two pieces overlap at {int(address[taken[at + 1]]):#x}")
+    order = np.lexsort((size, offset, section))
+    return Places(before, *(c[order] for c in (section, offset, size, home, address)))

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import pairwise
+from collections.abc import Iterable
 
 import numpy as np
 
-from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.arrays import Array, is_among, unique
+from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.macho.made import Made
-from cargo_strip_hook.verify.macho.read import (
-    ARM64,
-    TRAILING,
-    TRAILINGS,
-    Array,
-    Object,
-    Places,
-    Reference,
-)
-from cargo_strip_hook.verify.macho.unwind import Record, records
+from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, Object, Reference
+from cargo_strip_hook.verify.macho.unwind import Records, records
+
+_NOTHING: frozenset[int] = frozenset()
 
 
 class _Definitions:
     """Name -> the addresses in the result of all its definitions that went there."""
 
-    def __init__(self, members: dict[int, Object], places: dict[int, Places]) -> None:
-        self.places: dict[bytes, set[int]] = defaultdict(set)
-        for member, o in members.items():
-            if member not in places:
-                continue
-            numbers = o.externals()
-            at = places[member].of_symbols(o, numbers)
-            names = o.names(numbers[at >= 0])
-            for name, address in zip(names, at[at >= 0].tolist(), strict=True):
-                self.places[name].add(address)
-        self.made = Made(members, self.places)
+    def __init__(self, before: Object, where: Places) -> None:
+        numbers = before.externals()
+        at = where.of_symbols(numbers)
+        numbers, at = numbers[at >= 0], at[at >= 0]
+        self._first: dict[bytes, int] = {}
+        self._all: dict[bytes, set[int]] = {}
+        for name, address in zip(before.names(numbers), at.tolist(), strict=True):
+            first = self._first.setdefault(name, address)
+            if first != address:
+                self._all.setdefault(name, {first}).add(address)
+        self.made = Made(before, self._first)
+
+    def only(self, name: bytes) -> int:
+        """The address of a name that has one, else -1."""
+        return -1 if name in self._all else self._first.get(name, -1)
+
+    def all_of(self, name: bytes) -> Iterable[int]:
+        if name in self._all:
+            return self._all[name]
+        return (self._first[name],) if name in self._first else _NOTHING
 
 
 class _Result:
@@ -42,28 +46,21 @@ class _Result:
 
     def __init__(self, after: Object, references: Array, findings: Findings) -> None:
         self.object = after
-        start = np.array([0, *(s.address for s in after.sections)], np.int64)
-        where = start[references["section"]] + references["offset"]
+        where = after.table["address"][references["section"] - 1] + references["offset"]
         order = np.argsort(where, kind="stable")
         self.fields, self.references = where[order], references[order]
         for at in np.flatnonzero(self.fields[1:] == self.fields[:-1]).tolist():
             findings.add("relocation", f"at {int(self.fields[at]):#x} of the result is not alone")
         self.used = np.zeros(len(order), np.bool_)
         # each symbol's value, and for external ones the number of its name, -1 for others
-        self.values = after.entries["value"].astype(np.int64)
+        self.values = after.entries["value"]
         numbers = after.externals()
         self.names = dict(zip(after.names(numbers), numbers.tolist(), strict=True))
         self.name_of = np.full(len(self.values), -1, np.int64)
         self.name_of[list(self.names.values())] = list(self.names.values())
-        self.placed = after.entries["type"] & 0xEE == 0xE
-        # places in the file of the first byte of each section, as if it lay at address 0
-        self.file = np.array([0, *(s.offset - s.address for s in after.sections)], np.int64)
-        self.zerofill = np.array([False, *(s.zerofill for s in after.sections)], np.bool_)
-        self.masked = np.array(np.frombuffer(after.data, np.uint8))  # without fields that were seen
-
-    def mask(self, places: Array, width: Array) -> None:
-        """Leave fields out of what is compared byte by byte; `places` in the file."""
-        _zero(self.masked, places, width)
+        # places in the file of the first byte of each section (from 1), as if it lay at address 0
+        self.file = np.append(0, after.table["offset"] - after.table["address"])
+        self.zerofill = np.append(False, after.table["zerofill"])
 
     def at(self, places: Array) -> Array:
         """The number of the reference at each place, -1 for none."""
@@ -74,46 +71,37 @@ class _Result:
 
 
 def check(
-    members: dict[int, Object],
-    after: Object,
-    places: dict[int, Places],
-    claim: Claim,
-    references: Array,
-    findings: Findings,
+    before: Object, after: Object, where: Places, references: Array, findings: Findings
 ) -> int:
     """Each placed piece has the bytes of the original and refers to the same; bytes compared.
 
     `references`: REFERENCE of the result.
     """
-    definitions = _Definitions(members, places)
+    definitions = _Definitions(before, where)
     result = _Result(after, references, findings)
-    compared = 0
-    for member, where in places.items():
-        o = members[member]
-        side = _Side(o, where)
-        borders = np.flatnonzero(np.diff(where.section, prepend=-1, append=-1)).tolist()
-        spans = [slice(first, end) for first, end in pairwise(borders)]
-        spans = [p for p in spans if not o.sections[int(where.section[p.start]) - 1].zerofill]
-        mine = o.table([int(where.section[p.start]) for p in spans], where)
-        piece = where.piece(mine["section"], mine["offset"])
-        place = where.address[piece] + mine["offset"] - where.start[piece]
-        in_file = result.file[where.home[piece]] + place
-        found = result.at(place)
-        result.used[found[found >= 0]] = True
-        means = _Means(side, mine["symbol"], definitions, result)
-        for n in np.flatnonzero(~means.same(mine, place, in_file, found)).tolist():
-            one = None if found[n] < 0 else Reference(*result.references[found[n]].tolist())
-            reference = Reference(*mine[n].tolist())
-            _check_reference(side, after, reference, int(place[n]), one, definitions, findings)
-        result.mask(in_file, mine["width"])
-        for span in spans:
-            compared += _check_bytes(result, o, mine, span, where, findings)
+    homes = unique(where.section)
+    homes = homes[~before.table["zerofill"][homes - 1]]
+    end = np.zeros(1, np.bool_)
+    mine = before.relocations(homes, lambda home, offset: where.find(home, offset, end) >= 0)
+    piece = where.piece(mine["section"], mine["offset"])
+    there = ~result.zerofill[where.home[piece]]  # what lost its contents is told there
+    mine, piece = mine[there], piece[there]
+    place = where.address[piece] + mine["offset"] - where.start[piece]
+    in_file = result.file[where.home[piece]] + place
+    found = result.at(place)
+    result.used[found[found >= 0]] = True
+    means = _Means(before, where, mine["symbol"], definitions, result)
+    closer = _Closer(before, after, where, definitions, findings)
+    for n in np.flatnonzero(~means.same(mine, place, in_file, found)).tolist():
+        one = None if found[n] < 0 else Reference(*result.references[found[n]].tolist())
+        closer.check(Reference(*mine[n].tolist()), int(place[n]), one)
+    compared = _check_bytes(result, before, where, in_file, mine["width"], findings)
     for number in np.flatnonzero(~result.used).tolist():
         home = after.sections[int(result.references["section"][number]) - 1].name
         if home not in (b"__eh_frame", b"__compact_unwind", b"__data"):
             address = int(result.fields[number])
             findings.add("relocation", f"at {address:#x} of the result is not in the original")
-    definitions.made.check(members, after, claim, findings)
+    definitions.made.check(where, after, findings)
     return compared
 
 
@@ -125,25 +113,25 @@ class _Means:
     """
 
     def __init__(
-        self, side: _Side, used: Array, definitions: _Definitions, result: _Result
+        self,
+        before: Object,
+        where: Places,
+        used: Array,
+        definitions: _Definitions,
+        result: _Result,
     ) -> None:
-        self.side, self.result = side, result
-        o = side.object
-        self.address = np.full(len(o.entries), -1, np.int64)
-        self.name = np.full(len(o.entries), -1, np.int64)
-        local = np.flatnonzero(o.entries["type"] & 0xEF == 0xE)
-        self.address[local] = side.places.of_symbols(o, local)
-        is_used = np.zeros(len(o.entries), np.bool_)
-        is_used[used[used >= 0]] = True
-        numbers = o.externals()
-        numbers = numbers[is_used[numbers]]
-        for n, name in zip(numbers.tolist(), o.names(numbers), strict=True):
-            if definitions.made.knows(name):
-                continue
-            self.name[n] = result.names.get(name, -1)
-            found = definitions.places.get(name, ())
-            if len(found) == 1:
-                (self.address[n],) = found
+        self.where, self.result = where, result
+        symbols = unique(used[used >= 0])
+        self.address = np.full(len(before.entries) + 1, -1, np.int64)
+        self.name = self.address.copy()
+        kind = before.entries["type"][symbols]
+        local = symbols[kind & 0xEF == 0xE]
+        self.address[local] = where.of_symbols(local)
+        numbers = symbols[kind & 0xE1 == 1]
+        for n, name in zip(numbers.tolist(), before.names(numbers), strict=True):
+            if not definitions.made.knows(name):
+                self.name[n] = result.names.get(name, -1)
+                self.address[n] = definitions.only(name)
 
     def same(self, mine: Array, place: Array, in_file: Array, found: Array) -> Array:
         """Whether each reference of the member plainly means the same in the result.
@@ -153,10 +141,10 @@ class _Means:
         """
         result = self.result
         symbol, by_address = np.maximum(mine["symbol"], 0), mine["symbol"] < 0
-        at = self.address[symbol] if len(self.address) else np.full(len(mine), -1, np.int64)
+        at = self.address[symbol]
         target = np.where(at >= 0, at + mine["addend"], -1)
         meant = mine["addend"][by_address]
-        target[by_address] = self.side.places.of_addresses(self.side.object, meant)
+        target[by_address] = self.where.of_addresses(meant)
         # by address the label itself is meant, by symbol the addend counts what trails
         intel = result.object.cpu != ARM64
         trailing = np.where(by_address & intel, TRAILINGS[mine["kind"]], 0)
@@ -172,7 +160,7 @@ class _Means:
         by_name = (name >= 0) & (name == result.name_of[there])
         by_name &= other["addend"] == old["addend"]
         value = result.values[there] + other["addend"] + trailing[rows]
-        by_place = (target[rows] >= 0) & result.placed[there] & (value == target[rows])
+        by_place = (target[rows] >= 0) & result.object.placed[there] & (value == target[rows])
         good[rows] = alike & (by_name | by_place)
 
         rows = np.flatnonzero(plain & (found < 0) & (mine["width"] == 4))
@@ -191,124 +179,120 @@ class _Means:
 
 
 def _zero(octets: Array, places: Array, width: Array) -> None:
+    """Make fields of `width` bytes zero."""
     for size in (1, 2, 4, 8):
         mine = places[width == size]
-        octets[mine[:, None] + np.arange(size)] = 0
+        for n in range(size):
+            octets[mine + n] = 0
 
 
 def _check_bytes(
     result: _Result,
-    o: Object,
-    mine: Array,
-    pieces: slice,
+    before: Object,
     where: Places,
+    in_file: Array,
+    width: Array,
     findings: Findings,
 ) -> int:
-    """Compare `pieces`, all those of a section, but for the fields of the references `mine`.
+    """Compare all pieces but for fields with references, at `in_file` of the result.
 
-    In the result they are masked. How many bytes were compared.
+    How many bytes were compared.
     """
-    number = int(where.section[pieces.start])
-    section = o.sections[number - 1]
-    old, new = np.array(np.frombuffer(o.contents(section), np.uint8)), result.masked
-    mine = mine[mine["section"] == number]
-    _zero(old, mine["offset"], mine["width"])
-    there = where.home[pieces]
-    begins = result.file[there] + where.address[pieces]
-    gone = result.zerofill[there] & (where.size[pieces] > 0)
-    for address in where.address[pieces][gone].tolist():
+    filled = ~before.table["zerofill"][where.section - 1] & (where.size > 0)
+    for address in where.address[filled & result.zerofill[where.home]].tolist():
         findings.add("contents", f"at {address:#x} are not there")
-    wanted, found = old.data, new.data
-    for start, size, begin, address in zip(
-        where.start[pieces].tolist(),
-        where.size[pieces].tolist(),
-        begins.tolist(),
-        where.address[pieces].tolist(),
-        strict=True,
+    rows = np.flatnonzero(filled & ~result.zerofill[where.home])
+    size, address = where.size[rows], where.address[rows]
+    source = before.table["offset"][where.section[rows] - 1] + where.start[rows]
+    target = result.file[where.home[rows]] + address
+    order = np.argsort(target, kind="stable")
+    shared = np.zeros(len(rows), np.bool_)  # __objc_imageinfo, of which there is one
+    shared[order[1:]] = target[order[1:]] == target[order[:-1]]
+
+    found = np.array(result.object.octets)
+    _zero(found, in_file, width)
+    wanted = found.copy()
+    old, new, there = before.data, memoryview(wanted.data), memoryview(found.data)
+    for begin, end, at, again in zip(
+        source.tolist(), (source + size).tolist(), target.tolist(), shared.tolist(), strict=True
     ):
-        if wanted[start : start + size] != found[begin : begin + size]:
-            differ = np.flatnonzero(old[start : start + size] != new[begin : begin + size])
-            findings.add("contents", f"at {address + int(differ[0]):#x} differ from the original")
-    return int(where.size[pieces].sum())
+        if again and old[begin:end] != there[at : at + end - begin]:
+            findings.add("contents", f"at {at:#x} of the file are not those of all members")
+        new[at : at + end - begin] = old[begin:end]
+    _zero(wanted, in_file, width)
+    differ = np.flatnonzero(wanted != found)
+    if len(differ):
+        piece = order[np.searchsorted(target[order], differ, side="right") - 1]
+        first = np.append(True, piece[1:] != piece[:-1])
+        for at in (differ[first] - target[piece[first]] + address[piece[first]]).tolist():
+            findings.add("contents", f"at {at:#x} differ from the original")
+    return int(where.size[~before.table["zerofill"][where.section - 1]].sum())
 
 
-class _Side:
-    """A member, and where its pieces went."""
+class _Closer:
+    """A closer look at references that are not plainly the same."""
 
-    def __init__(self, o: Object, places: Places) -> None:
-        self.object, self.places = o, places
+    def __init__(
+        self,
+        before: Object,
+        after: Object,
+        where: Places,
+        definitions: _Definitions,
+        findings: Findings,
+    ) -> None:
+        self.before, self.after, self.where = before, after, where
+        self.definitions, self.findings = definitions, findings
 
-    def where(self, address: int, section: int = 0) -> int | None:
-        """The address in the result of an address in the member."""
-        number = section or self.object.section_at(address)
-        if not number:
-            return None
-        home = self.object.sections[number - 1]
-        offset = address - home.address
-        return self.places.find(number, offset, end=offset == home.size)
+    def _meant(self, symbol: int, addend: int) -> tuple[bytes, frozenset[int]]:
+        """(the name, or empty; the addresses in the result that a reference may mean)."""
+        if symbol < 0:
+            at = int(self.where.of_addresses(np.array([addend]))[0])
+            return b"", _NOTHING if at < 0 else frozenset({at})
+        s = self.before.symbols[symbol]
+        if s.external:
+            return s.name, frozenset(a + addend for a in self.definitions.all_of(s.name))
+        if not s.placed:
+            return b"", frozenset({s.value + addend})
+        at = int(self.where.of_symbols(np.array([symbol]))[0])
+        return b"", _NOTHING if at < 0 else frozenset({at + addend})
 
-
-def _meant(
-    side: _Side, symbol: int, addend: int, definitions: _Definitions
-) -> tuple[bytes, frozenset[int]]:
-    """(the name, or empty; the addresses in the result that a reference may mean)."""
-    if symbol < 0:
-        at = side.where(addend)
-        return b"", frozenset() if at is None else frozenset({at})
-    s = side.object.symbols[symbol]
-    if s.external:
-        return s.name, frozenset(a + addend for a in definitions.places.get(s.name, ()))
-    if not s.placed:
-        return b"", frozenset({s.value + addend})
-    at = side.where(s.value, s.section)
-    return b"", frozenset() if at is None else frozenset({at + addend})
-
-
-def _check_reference(
-    side: _Side,
-    after: Object,
-    reference: Reference,
-    place: int,
-    found: Reference | None,
-    definitions: _Definitions,
-    findings: Findings,
-) -> None:
-    """The field at `place` of the result means what the member's field does."""
-    name, targets = _meant(side, reference.symbol, reference.addend, definitions)
-    if reference.minus >= 0:
-        _, bases = _meant(side, reference.minus, 0, definitions)
-        targets = frozenset(t - b for t in targets for b in bases)
-    if found is None:
-        value = _settled(after, reference, place)
-        if value is None or value not in targets:
-            findings.add("relocation", f"at {place:#x} was settled wrongly")
-        return
-    if found.kind != reference.kind:
-        findings.add("relocation", f"at {place:#x} has another type than in the original")
-        return
-    if definitions.made.knows(name) and reference.minus < 0:
-        definitions.made.use(name, _address(after, found) - reference.addend)
-        return
-    if found.minus >= 0 or reference.minus >= 0:
-        if found.minus < 0 or reference.minus < 0:
-            findings.add("relocation", f"at {place:#x} is a difference on one side only")
+    def check(self, reference: Reference, place: int, found: Reference | None) -> None:
+        """The field at `place` of the result means what the member's field does."""
+        after, made, add = self.after, self.definitions.made, self.findings.add
+        name, targets = self._meant(reference.symbol, reference.addend)
+        if reference.minus >= 0:
+            _, bases = self._meant(reference.minus, 0)
+            targets = frozenset(t - b for t in targets for b in bases)
+        if found is None:
+            value = _settled(after, reference, place)
+            if value is None or value not in targets:
+                add("relocation", f"at {place:#x} was settled wrongly")
             return
-        values = {_address(after, found) - after.symbols[found.minus].value}
-    else:
-        values = {_address(after, found)}
-    if found.symbol >= 0:
-        symbol = after.symbols[found.symbol]
-        same_name = symbol.external and symbol.name == name
-        if same_name and (reference.symbol < 0 or found.addend == reference.addend):
+        if found.kind != reference.kind:
+            add("relocation", f"at {place:#x} has another type than in the original")
             return
-        if not symbol.placed and not symbol.type & 0xE:
-            findings.add("relocation", f"at {place:#x} is to another symbol")
+        if made.knows(name) and reference.minus < 0:
+            made.use(name, _address(after, found) - reference.addend)
             return
-    if after.cpu != ARM64 and reference.symbol < 0 <= found.symbol:
-        # by address the label itself is meant, by symbol the addend counts what trails
-        values = {v + TRAILING.get(found.kind, 0) for v in values}
-    if not values & targets:
-        findings.add("relocation", f"at {place:#x} refers to another place than in the original")
+        value = _address(after, found)
+        if found.minus >= 0 or reference.minus >= 0:
+            if found.minus < 0 or reference.minus < 0:
+                add("relocation", f"at {place:#x} is a difference on one side only")
+                return
+            value -= after.symbols[found.minus].value
+        if found.symbol >= 0:
+            symbol = after.symbols[found.symbol]
+            same_name = symbol.external and symbol.name == name
+            if same_name and (reference.symbol < 0 or found.addend == reference.addend):
+                return
+            if not symbol.placed and not symbol.type & 0xE:
+                add("relocation", f"at {place:#x} is to another symbol")
+                return
+        if after.cpu != ARM64 and reference.symbol < 0 <= found.symbol:
+            # by address the label itself is meant, by symbol the addend counts what trails
+            value += int(TRAILINGS[found.kind])
+        if value not in targets:
+            add("relocation", f"at {place:#x} refers to another place than in the original")
 
 
 def _address(o: Object, reference: Reference) -> int:
@@ -335,45 +319,79 @@ def _settled(after: Object, reference: Reference, place: int) -> int | None:
         return None
     target = place + 4 + value
     if reference.symbol < 0:
-        return target + TRAILING.get(reference.kind, 0)
+        return target + int(TRAILINGS[reference.kind])
     return target
 
 
 def check_unwind(
-    members: dict[int, Object],
-    after: Object,
-    places: dict[int, Places],
-    unwound: list[Record],
-    findings: Findings,
+    before: Object, after: Object, where: Places, unwound: Records, findings: Findings
 ) -> None:
     """Each function that went into the result is unwound as in its member, and nothing else is."""
-    wanted: dict[tuple[bool, int], tuple[object, ...]] = {}
-    for member, where in places.items():
-        o = members[member]
-        unwinds = records(o, where)
-        at = where.of_addresses(o, np.array([(r.function, r.lsda) for r in unwinds], np.int64))
-        for record, (function, lsda) in zip(unwinds, at.tolist(), strict=True):
-            if function >= 0:
-                lost = record.lsda >= 0 > lsda
-                what = (record.what, None if lost else lsda, personality_of(o, record))
-                wanted[record.compact, function] = what
-    found = {(r.compact, r.function): (r.what, r.lsda, personality_of(after, r)) for r in unwound}
-    if len(found) != len(unwound):
+    unwinds = records(before, where)
+    rows, new = unwinds.rows, unwound.rows
+    function, lsda = where.of_addresses(np.stack([rows["function"], rows["lsda"]]))
+    lsda[(lsda < 0) & (rows["lsda"] >= 0)] = -2  # lost
+    names: dict[bytes, int] = {}
+    wanted = _Unwinds(before, unwinds, function, lsda, names)
+    found = _Unwinds(after, unwound, new["function"], new["lsda"], names)
+    if (found.keys[1:] == found.keys[:-1]).any():
         findings.add("unwind", "a function has two records")
-    for key in sorted(wanted.keys() - found.keys()):
-        findings.add("unwind", f"the function at {key[1]:#x} has lost a record")
-    for key in sorted(found.keys() - wanted.keys()):
-        findings.add("unwind", f"the function at {key[1]:#x} has a record that is not its own")
-    for key in sorted(wanted.keys() & found.keys()):
-        if wanted[key] != found[key]:
-            findings.add("unwind", f"the function at {key[1]:#x} is unwound in another way")
+    for key in wanted.keys[~is_among(wanted.keys, found.keys)].tolist():
+        findings.add("unwind", f"the function at {key >> 1:#x} has lost a record")
+    for key in found.keys[~is_among(found.keys, wanted.keys)].tolist():
+        findings.add("unwind", f"the function at {key >> 1:#x} has a record that is not its own")
+    here = np.flatnonzero(is_among(wanted.keys, found.keys))
+    there = np.searchsorted(found.keys, wanted.keys[here], side="right") - 1
+    differ = (wanted.columns[:, here] != found.columns[:, there]).any(0)
+    frames = np.flatnonzero(~differ & (wanted.rows["cie"][here] >= 0))
+    for n in frames.tolist():
+        differ[n] = wanted.frame(int(here[n])) != found.frame(int(there[n]))
+    for key in wanted.keys[here[differ]].tolist():
+        findings.add("unwind", f"the function at {key >> 1:#x} is unwound in another way")
 
 
-def personality_of(o: Object, record: Record) -> bytes:
-    """The name of a record's personality routine, empty where it has none."""
-    if record.personality >= 0:
-        return o.symbols[record.personality].name
-    if record.personality_address < 0:
-        return b""
-    at = record.personality_address
-    return next((s.name for s in o.symbols if s.placed and s.external and s.value == at), b"?")
+class _Unwinds:
+    """Records by `keys`: function << 1 | whether it is an FDE; of equal ones the last is meant.
+
+    `columns` are what has to be equal, besides `frame`. `names` numbers personality routines.
+    """
+
+    def __init__(
+        self, o: Object, those: Records, function: Array, lsda: Array, names: dict[bytes, int]
+    ) -> None:
+        keys = function << 1 | ~those.rows["compact"]
+        order = np.flatnonzero(function >= 0)
+        order = order[np.argsort(keys[order], kind="stable")]
+        self.keys, self.rows = keys[order], those.rows[order]
+        personality = personalities_of(o, those)
+        number = np.array([names.setdefault(p, len(names)) for p in personality], np.int64)
+        rows = self.rows
+        columns = (lsda[order], number[order], rows["size"].view(np.int64), rows["encoding"])
+        self.columns = np.stack([c.astype(np.int64) for c in columns])
+        self._data, self._cies = o.data, those.cies
+        self._frames = np.stack([rows["cie"], rows["code"], rows["code"] + rows["code_size"]], 1)
+
+    def frame(self, number: int) -> tuple[bytes, bytes]:
+        """The CIE and the instructions of an FDE."""
+        cie, begin, end = self._frames[number].tolist()
+        return self._cies[cie], bytes(self._data[begin:end])
+
+
+def personalities_of(o: Object, those: Records) -> list[bytes]:
+    """The name of each record's personality routine, empty where it has none."""
+    symbol, address = (those.rows[c] for c in ("personality", "personality_address"))
+    known = {-1: b""}
+    used = unique(symbol[symbol >= 0])
+    known.update(zip(used.tolist(), o.names(used), strict=True))
+    found = [known[n] for n in symbol.tolist()]
+    by_address = np.flatnonzero((symbol < 0) & (address >= 0))
+    if len(by_address):
+        numbers = o.externals()
+        numbers = numbers[o.placed[numbers]]
+        values = o.entries["value"][numbers]
+        of = {}
+        for at in unique(address[by_address]).tolist():
+            of[at] = next(iter(o.names(numbers[values == at][:1])), b"?")
+        for n in by_address.tolist():
+            found[n] = of[int(address[n])]
+    return found

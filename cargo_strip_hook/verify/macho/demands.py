@@ -6,11 +6,14 @@ Sources: ld64, `macho_relocatable_file.cpp`; ld64.lld, `InputFiles.cpp` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+import numpy as np
+
+from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, WEAK_DEF, Object
-from cargo_strip_hook.verify.macho.unwind import Record
+from cargo_strip_hook.verify.macho.unwind import Records
 
 MARKER = (b"__DWARF", b"__strip_hook")
 _MAX_SECTIONS, _MAX_PERSONALITIES = 255, 3
@@ -25,63 +28,68 @@ def check_structure(o: Object, findings: Findings) -> None:
         findings.add("structure", f"{len(o.sections)} sections, more than {_MAX_SECTIONS}")
     end = 0
     for s in o.sections:
-        if s.address < end or s.address % (1 << s.align):
+        if s.address < end or s.address % (1 << min(s.align, 62)):
             findings.add(
                 "structure",
                 f"section {s.name.decode('utf-8', 'replace')} overlaps or is not aligned",
             )
         end = s.address + s.size
-    locals_ = sum(not s.external for s in o.symbols)
+    _check_symbols(o, findings)
+
+
+def _check_symbols(o: Object, findings: Findings) -> None:
+    entries, count = o.entries, len(o.entries)
+    external = entries["type"] & 1 != 0
+    locals_ = count - int(external.sum())
     if o.groups is not None:  # ld64 itself writes none under -r
-        first_local, count, first_defined, defined, first_undefined, undefined = o.groups
-        sound = (first_local, first_defined, first_undefined) == (0, count, count + defined)
-        if not sound or count != locals_ or first_undefined + undefined != len(o.symbols):
+        first_local, many, first_defined, defined, first_undefined, undefined = o.groups
+        sound = (first_local, first_defined, first_undefined) == (0, many, many + defined)
+        if not sound or many != locals_ or first_undefined + undefined != count:
             findings.add("structure", "LC_DYSYMTAB does not match the symbol table")
-    lowest: dict[int, int] = {}
-    for number, symbol in enumerate(o.symbols):
-        shown = symbol.name.decode("utf-8", "replace")
-        if symbol.stab:
-            findings.add("structure", f"{shown} is a symbol of a debug map")
-            continue
-        if symbol.external != (number >= locals_):
-            findings.add("structure", f"{shown} is among the wrong symbols")
-        if not symbol.placed:
-            continue
-        if not 0 < symbol.section <= len(o.sections):
-            findings.add("structure", f"{shown} is in no section")
-            continue
-        home = o.sections[symbol.section - 1]
-        if not home.address <= symbol.value <= home.address + home.size:
-            findings.add("structure", f"{shown} lies outside of its section")
-        if not symbol.desc & ALT_ENTRY:
-            lowest[symbol.section] = min(lowest.get(symbol.section, 1 << 62), symbol.value)
-    for symbol in o.symbols:
-        inner = symbol.placed and symbol.desc & ALT_ENTRY
-        if inner and symbol.value < lowest.get(symbol.section, 1 << 62):
-            findings.add("structure", "an alternate entry begins a section: ld64 refuses that")
+
+    def each(bad: Array, what: str) -> None:
+        for name in o.names(np.flatnonzero(bad)):
+            findings.add("structure", f"{name.decode('utf-8', 'replace')} {what}")
+
+    stab = entries["type"] & 0xE0 != 0
+    each(stab, "is a symbol of a debug map")
+    each(~stab & (external != (np.arange(count) >= locals_)), "is among the wrong symbols")
+    nowhere = o.placed & (entries["section"] == 0)
+    each(nowhere, "is in no section")
+    placed = np.flatnonzero(o.placed & ~nowhere)
+    section, value = entries["section"][placed] - 1, entries["value"][placed]
+    start = o.table["address"][section]
+    outside = np.zeros(count, np.bool_)
+    outside[placed] = (value < start) | (value > start + o.table["size"][section])
+    each(outside, "lies outside of its section")
+    inner = entries["desc"][placed] & ALT_ENTRY != 0
+    lowest = np.full(len(o.table), np.iinfo(np.int64).max)
+    np.minimum.at(lowest, section[~inner], value[~inner])
+    for _ in np.flatnonzero(inner & (value < lowest[section])).tolist():
+        findings.add("structure", "an alternate entry begins a section: ld64 refuses that")
 
 
-def check_unwound(o: Object, unwound: Iterable[Record], findings: Findings) -> None:
+def check_unwound(o: Object, unwound: Records, findings: Findings) -> None:
     """Each function with unwind information has a symbol at its very address."""
-    known = {s.value for s in o.symbols if s.placed}
-    plain = {s.value for s in o.symbols if s.placed and not s.desc & ALT_ENTRY}
-    for record in unwound:
-        if record.function not in known:
-            findings.add("unwind", f"no symbol at the function {record.function:#x}")
-        if record.lsda >= 0 and record.lsda not in plain:
-            findings.add("unwind", f"no subsection begins at the LSDA {record.lsda:#x}")
+    value = o.entries["value"]
+    inner = o.entries["desc"] & ALT_ENTRY != 0
+    function, lsda = unwound.rows["function"], unwound.rows["lsda"]
+    for at in function[~is_among(function, value[o.placed])].tolist():
+        findings.add("unwind", f"no symbol at the function {at:#x}")
+    known = is_among(lsda, value[o.placed & ~inner])
+    for at in lsda[(lsda >= 0) & ~known].tolist():
+        findings.add("unwind", f"no subsection begins at the LSDA {at:#x}")
 
 
-def check_personalities(o: Object, unwound: Iterable[Record], findings: Findings) -> set[bytes]:
+def check_personalities(o: Object, unwound: Records, findings: Findings) -> set[bytes]:
     """Personality routines are external; the names of those that are defined, for coalescing."""
     allowed: set[bytes] = set()
     used: set[bytes] = set()
-    for record in unwound:
-        if record.personality_address >= 0:
-            findings.add("personality", "a compact-unwind entry has one without a name")
-        if record.personality < 0:
-            continue
-        symbol = o.symbols[record.personality]
+    for _ in np.flatnonzero(unwound.rows["personality_address"] >= 0).tolist():
+        findings.add("personality", "a compact-unwind entry has one without a name")
+    numbers = unwound.rows["personality"]
+    for number in unique(numbers[numbers >= 0]).tolist():
+        symbol = o.symbols[number]
         shown = symbol.name.decode("utf-8", "replace")
         used.add(symbol.name)
         if not symbol.external:
@@ -105,10 +113,10 @@ def check_marker(o: Object, claim: Claim, findings: Findings) -> None:
         findings.add("marker", "would become a part of programs")
 
 
-def check_versions(o: Object, members: Mapping[int, Object], findings: Findings) -> None:
+def check_versions(o: Object, members: Iterable[Object], findings: Findings) -> None:
     """The platform is that of the members, the lowest version their highest."""
     wanted: dict[int, int] = {}
-    for member in members.values():
+    for member in members:
         for platform, minimum in member.versions:
             wanted[platform] = max(minimum, wanted.get(platform, 0))
     found = dict(o.versions)

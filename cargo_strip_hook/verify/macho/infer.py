@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from cargo_strip_hook.verify.claim import Findings
-from cargo_strip_hook.verify.macho.compare import personality_of
+from cargo_strip_hook.verify.macho.compare import personalities_of
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, ARM64, Object, Reference, Symbol
-from cargo_strip_hook.verify.macho.unwind import Record, records
+from cargo_strip_hook.verify.macho.unwind import Records, records
 
 
 class Place(NamedTuple):
@@ -75,7 +75,7 @@ def _literal(o: Object, s: Symbol, size: int) -> int:
 
 
 def check_by_names(
-    members: Mapping[int, Object], after: Object, unwound: list[Record], findings: Findings
+    members: Mapping[int, Object], after: Object, unwound: Records, findings: Findings
 ) -> tuple[int, int]:
     """Named pieces have the bytes of the original, refer to the same and are unwound alike.
 
@@ -185,12 +185,15 @@ def _same_target(pair: _Pair, old: Reference, new: Reference, known: Mapping[byt
     return place is None or after.value + new.addend == place.address + old.addend
 
 
-def _functions(o: Object, unwound: Iterable[Record]) -> dict[int, tuple[bool, bytes]]:
+def _functions(o: Object, unwound: Records) -> dict[int, tuple[bool, bytes]]:
     """Address of each function that can be unwound -> whether it has an LSDA, its personality."""
     found: dict[int, tuple[bool, bytes]] = {}
-    for r in unwound:
-        lsda, personality = found.get(r.function, (False, b""))
-        found[r.function] = (lsda or r.lsda >= 0, personality or personality_of(o, r))
+    rows = unwound.rows
+    for function, at, routine in zip(
+        rows["function"].tolist(), rows["lsda"].tolist(), personalities_of(o, unwound), strict=True
+    ):
+        lsda, personality = found.get(function, (False, b""))
+        found[function] = (lsda or at >= 0, personality or routine)
     return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container
 from itertools import pairwise
 
-from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Object
 
 _START, _END = b"section$start$", b"section$end$"
@@ -14,18 +15,15 @@ _START, _END = b"section$start$", b"section$end$"
 class Made:
     """Names that the linker gives a place; all references have to agree on it."""
 
-    def __init__(self, members: Mapping[int, Object], defined: Mapping[bytes, set[int]]) -> None:
+    def __init__(self, before: Object, defined: Container[bytes]) -> None:
         self.commons: dict[bytes, int] = {}  # size
         self.ends: set[bytes] = set()
         self.found: dict[bytes, set[int]] = {}
-        for o in members.values():
-            for name, size in o.undefined:
-                if name in defined:
-                    continue
-                if size:
-                    self.commons[name] = max(size, self.commons.get(name, 0))
-                elif name.startswith((_START, _END)):
-                    self.ends.add(name)
+        for name, size in before.undefined:
+            if size and name not in defined:
+                self.commons[name] = max(size, self.commons.get(name, 0))
+            elif name.startswith((_START, _END)) and name not in defined:
+                self.ends.add(name)
 
     def knows(self, name: bytes) -> bool:
         return name in self.commons or name in self.ends
@@ -34,16 +32,15 @@ class Made:
         """A reference takes `name` to be at `address`."""
         self.found.setdefault(name, set()).add(address)
 
-    def check(
-        self, members: Mapping[int, Object], after: Object, claim: Claim, findings: Findings
-    ) -> None:
+    def check(self, where: Places, after: Object, findings: Findings) -> None:
         for name, places in self.found.items():
             if len(places) > 1:
                 shown = name.decode("utf-8", "replace")
                 findings.add("relocation", f"references to {shown} do not agree")
-        pieces = _pieces(members, after, claim)
-        self._check_commons(after, [(at, size) for at, size, _ in pieces], findings)
-        self._check_sets(pieces, findings)
+        if self.commons or self.ends:
+            pieces = _pieces(where)
+            self._check_commons(after, [(at, size) for at, size, _ in pieces], findings)
+            self._check_sets(pieces, findings)
 
     def _check_commons(
         self, after: Object, taken: list[tuple[int, int]], findings: Findings
@@ -82,14 +79,12 @@ class Made:
                 )
 
 
-def _pieces(
-    members: Mapping[int, Object], after: Object, claim: Claim
-) -> list[tuple[int, int, bytes]]:
+def _pieces(where: Places) -> list[tuple[int, int, bytes]]:
     """Address, size and `segment$section` of origin of each piece."""
-    assert claim.placement is not None
-    found = []
-    for member, section, _, size, out_section, out_offset in claim.placement.tolist():
-        home = members[member].sections[section - 1]
-        address = after.sections[out_section - 1].address + out_offset
-        found.append((address, size, home.segment + b"$" + home.name))
-    return found
+    homes = [s.segment + b"$" + s.name for s in where.members.sections]
+    return [
+        (address, size, homes[section - 1])
+        for address, size, section in zip(
+            where.address.tolist(), where.size.tolist(), where.section.tolist(), strict=True
+        )
+    ]

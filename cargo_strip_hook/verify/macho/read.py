@@ -6,26 +6,56 @@ Sources: mach-o/loader.h, mach-o/nlist.h, mach-o/reloc.h and the processors' rel
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
-import numpy.typing as npt
+
+from cargo_strip_hook.verify.arrays import Array, gather, is_among, spread
 
 X86_64, ARM64 = 0x01000007, 0x0100000C
 ALT_ENTRY, WEAK_DEF = 0x0200, 0x0080
-ZEROFILL = frozenset({0x1, 0xC, 0x12})
-_SUBTRACTOR = {X86_64: 5, ARM64: 1}
-TRAILING = {6: 1, 7: 2, 8: 4}
-TRAILINGS = np.array([TRAILING.get(kind, 0) for kind in range(16)], np.int64)
-Array = npt.NDArray[Any]
-_STEP = 40  # bits of an offset in the key of a place
+SUBTRACTOR = {X86_64: 5, ARM64: 1}
+TRAILINGS = np.zeros(16, np.int64)  # what lies between a field and the end of its instruction
+TRAILINGS[[6, 7, 8]] = 1, 2, 4
+STEP = 40  # bits of an address within one file, or of an offset in the key of a place
 
-
-NLIST = np.dtype(
+_ZEROFILL = np.array([0x1, 0xC, 0x12], np.uint32)
+_NLIST = np.dtype(
     [("strx", "<u4"), ("type", "<u1"), ("section", "<u1"), ("desc", "<u2"), ("value", "<u8")]
+)
+_HEADER = np.dtype(
+    [("name", "S16"), ("segment", "S16"), ("address", "<u8"), ("size", "<u8"), ("offset", "<u4")]
+    + [(name, "<u4") for name in ("align", "relocations", "count", "flags", "r1", "r2", "r3")]
+)
+_ENTRY = np.dtype([("address", "<u4"), ("info", "<u4")])
+
+SECTION = np.dtype(
+    [
+        ("file", "<i4"),
+        ("segment", "S16"),
+        ("name", "S16"),
+        ("address", "<i8"),
+        ("size", "<i8"),
+        ("offset", "<i8"),  # in `Object.octets`
+        ("align", "<i8"),
+        ("flags", "<u4"),
+        ("relocations", "<i8"),  # in `Object.octets`
+        ("count", "<i8"),
+        ("zerofill", "?"),
+        ("loaded", "?"),  # a part of a program, unwind information included
+    ]
+)
+SYMBOL = np.dtype(
+    [
+        ("name", "<i8"),  # in `Object.text`
+        ("type", "<u1"),
+        ("section", "<i4"),  # from 1 over all files; 0 for none, or for one that is not there
+        ("desc", "<u2"),
+        ("value", "<i8"),
+    ]
 )
 REFERENCE = np.dtype(
     [
@@ -41,10 +71,16 @@ REFERENCE = np.dtype(
 
 
 class Damaged(Exception):
-    """What is wrong with an object."""
+    """What is wrong with an object; `file` is its position among those asked for."""
+
+    def __init__(self, what: str, file: int = 0) -> None:
+        super().__init__(what)
+        self.file = file
 
 
 class Section(NamedTuple):
+    """A row of SECTION, but for its file."""
+
     segment: bytes
     name: bytes
     address: int
@@ -54,21 +90,13 @@ class Section(NamedTuple):
     flags: int
     relocations: int
     relocation_count: int
-
-    @property
-    def zerofill(self) -> bool:
-        return self.flags & 0xFF in ZEROFILL
-
-    @property
-    def loaded(self) -> bool:
-        """Whether it is part of a program, unwind information included."""
-        if (self.segment, self.name) == (b"__LD", b"__compact_unwind"):
-            return True
-        debug = self.flags & 0x02000000 or self.segment in (b"__LLVM", b"__DWARF")
-        return not debug and self.name != b"__llvm_addrsig"
+    zerofill: bool
+    loaded: bool
 
 
 class Symbol(NamedTuple):
+    """A row of SYMBOL, with its name."""
+
     name: bytes
     type: int
     section: int  # from 1
@@ -128,15 +156,11 @@ class SymbolTable(Sequence[Symbol]):
     def __getitem__(self, number: slice) -> list[Symbol]: ...
     def __getitem__(self, number: int | slice) -> Symbol | list[Symbol]:
         if isinstance(number, slice):
-            return self._all[number]
+            return [self._symbol(row) for row in self.entries[number].tolist()]
         return self._symbol(self.entries[number].item())
 
     def __iter__(self) -> Iterator[Symbol]:
-        return iter(self._all)
-
-    @cached_property
-    def _all(self) -> list[Symbol]:
-        return [self._symbol(row) for row in self.entries.tolist()]
+        return iter(self[:])
 
     def _symbol(self, row: tuple[int, int, int, int, int]) -> Symbol:
         text = self._text
@@ -145,20 +169,47 @@ class SymbolTable(Sequence[Symbol]):
 
 @dataclass
 class Object:
-    """One object file; see `read`."""
+    """One object file, or several; see `read`.
 
-    data: memoryview
+    Of several, sections and symbols are numbered through, and each file's addresses are its own:
+    that of number n begin at n << STEP.
+    """
+
+    octets: Array  # uint8: all files
     cpu: int = 0
     flags: int = 0
-    sections: list[Section] = field(default_factory=list)
-    symbols: Sequence[Symbol] = field(default_factory=list)
-    entries: Array = field(default_factory=lambda: np.zeros(0, NLIST))  # the symbol table
-    text: bytes = b""  # the string table
+    table: Array = field(default_factory=lambda: np.zeros(0, SECTION))
+    entries: Array = field(default_factory=lambda: np.zeros(0, SYMBOL))
+    text: bytes = b""  # the string tables
+    section_first: Array = field(default_factory=lambda: np.zeros(2, np.int64))  # of each file,
+    symbol_first: Array = field(default_factory=lambda: np.zeros(2, np.int64))  # and the total
     groups: tuple[int, int, int, int, int, int] | None = None  # LC_DYSYMTAB
     versions: list[tuple[int, int]] = field(default_factory=list)  # platform, minimum
 
+    @cached_property
+    def sections(self) -> list[Section]:
+        return [Section(*row[1:]) for row in self.table.tolist()]
+
+    @property
+    def symbols(self) -> SymbolTable:
+        return SymbolTable(self.entries, self.text)
+
+    @property
+    def data(self) -> memoryview:
+        return memoryview(self.octets.data)
+
     def contents(self, section: Section) -> memoryview:
         return self.data[section.offset : section.offset + section.size]
+
+    def named(self, segment: bytes, name: bytes) -> Array:
+        """The numbers (from 1) of the sections of that name."""
+        s = self.table
+        return np.flatnonzero((s["segment"] == segment) & (s["name"] == name)) + 1
+
+    @cached_property
+    def placed(self) -> Array:
+        """bool for each symbol: whether it lies in a section."""
+        return np.asarray(self.entries["type"] & 0xEE == 0xE)
 
     def externals(self) -> Array:
         """The numbers of the external symbols; none of a debug map is."""
@@ -167,7 +218,8 @@ class Object:
     def names(self, numbers: Array) -> list[bytes]:
         """The names of symbols."""
         text = self.text
-        return [text[s : text.index(b"\0", s)] for s in self.entries["strx"][numbers].tolist()]
+        find = text.index
+        return [text[s : find(b"\0", s)] for s in self.entries["name"][numbers].tolist()]
 
     @cached_property
     def undefined(self) -> list[tuple[bytes, int]]:
@@ -175,47 +227,65 @@ class Object:
         numbers = np.flatnonzero(self.entries["type"] & 0xEF == 1)
         return list(zip(self.names(numbers), self.entries["value"][numbers].tolist(), strict=True))
 
+    @cached_property
+    def _ranges(self) -> tuple[Array, Array]:
+        """The addresses at which loaded sections begin, in order, and their numbers from 1."""
+        number = np.flatnonzero(self.table["loaded"] & (self.table["size"] > 0))
+        start = self.table["address"][number]
+        order = np.argsort(start, kind="stable")
+        return start[order], number[order] + 1
+
+    def sections_at(self, addresses: Array) -> Array:
+        """The number (from 1) of the loaded section that each address is in; 0 for none."""
+        start, number = self._ranges
+        if not len(start):
+            return np.zeros(addresses.shape, np.int64)
+        at = np.maximum(np.searchsorted(start, addresses, side="right") - 1, 0)
+        offset = addresses - start[at]
+        inside = (offset >= 0) & (offset < self.table["size"][number[at] - 1])
+        return np.where(inside, number[at], 0)
+
     def section_at(self, address: int) -> int:
-        """The number (from 1) of the loaded section that an address is in; 0 for none."""
-        for number, s in enumerate(self.sections, start=1):
-            if s.address <= address < s.address + s.size and s.loaded:
-                return number
-        return 0
+        """The same of one address."""
+        return int(self.sections_at(np.array([address], np.int64))[0])
 
     def references(self, number: int) -> list[Reference]:
         """The relocations of a section, pairs joined. Raises `Damaged`."""
-        return [Reference(*row) for row in self.table([number]).tolist()]
+        return [Reference(*row) for row in self.relocations(np.array([number])).tolist()]
 
-    def table(self, numbers: Sequence[int], within: Places | None = None) -> Array:
-        """The same of several sections, as a REFERENCE array; `within`: those in these pieces."""
-        parts = [np.zeros((0, 2), np.uint32)]
-        for number in numbers:
-            section = self.sections[number - 1]
-            if section.relocations + 8 * section.relocation_count > len(self.data):
-                raise Damaged(f"the relocations of section {number} are cut short")
-            raw = np.frombuffer(self.data, "<u4", 2 * section.relocation_count, section.relocations)
-            parts.append(raw.reshape(-1, 2))
-        address, info = np.concatenate(parts).astype(np.int64).T
-        home = np.repeat(np.array(numbers, np.int64), [len(p) for p in parts[1:]])
-        if within is not None:
-            inside = within.find_all(home, address, np.zeros(1, np.bool_)) >= 0
-            address, info, home = address[inside], info[inside], home[inside]
-        if not len(address):
+    def relocations(
+        self, numbers: Array, choose: Callable[[Array, Array], Array] | None = None
+    ) -> Array:
+        """The same of several sections, as a REFERENCE array.
+
+        `choose` says which are wanted, told the (section, offset) of each; all where it is None.
+        """
+        first, count = (self.table[name][numbers - 1] for name in ("relocations", "count"))
+        raw = gather(self.octets, spread(first, count, 8), _ENTRY)
+        home, address = np.repeat(numbers, count), raw["address"].astype(np.int64)
+        if choose is not None:
+            chosen = np.flatnonzero(choose(home, address))
+            home, address, raw = home[chosen], address[chosen], raw[chosen]
+        if not len(raw):
             return np.zeros(0, REFERENCE)
+        return self._joined(home, address, raw["info"].astype(np.int64))
+
+    def _joined(self, home: Array, address: Array, info: Array) -> Array:
+        names = ("file", "address", "size", "offset", "zerofill")
+        file, begin, size, offset, zerofill = (self.table[name][home - 1] for name in names)
 
         def check(bad: Array, what: str) -> None:
             if bad.any():
                 at = int(bad.argmax())
-                section = self.sections[int(home[at]) - 1]
-                name = (section.segment + b"," + section.name).decode("utf-8", "replace")
-                raise Damaged(f"section {name}: a relocation at {int(address[at]):#x} {what}")
+                row = self.table[home[at] - 1]
+                name = (bytes(row["segment"]) + b"," + bytes(row["name"])).decode(errors="replace")
+                what = f"section {name}: a relocation at {int(address[at]):#x} {what}"
+                raise Damaged(what, int(row["file"]))
 
-        columns = np.array([(s.address, s.size, s.offset) for s in self.sections], np.int64)
-        section_address, section_size, section_offset = columns[home - 1].T
-        kind, symbol = info >> 28, info & 0xFFFFFF
+        kind, number = info >> 28, info & 0xFFFFFF
         width, extern = 1 << (info >> 25 & 3), info >> 27 & 1 == 1
-        check((address & 0x80000000 != 0) | (address + width > section_size), "lies outside")
-        subtractor = kind == _SUBTRACTOR[self.cpu]
+        check((address & 0x80000000 != 0) | (address + width > size) | zerofill, "lies outside")
+        subtractor = kind == SUBTRACTOR[self.cpu]
         addend = kind == 10 if self.cpu == ARM64 else np.zeros(len(kind), np.bool_)
         first = subtractor | addend
         after = np.zeros(len(kind), np.bool_)  # the second one of a pair
@@ -224,174 +294,187 @@ class Object:
         torn = first & np.append(other | first[1:], True)
         torn[1:] |= subtractor[:-1] & (kind[1:] != 0)
         check(torn, "is a pair torn apart")
-        check(extern & ~addend & (symbol >= len(self.symbols)), "names no symbol")
+        symbols = np.diff(self.symbol_first)[file]
+        check(extern & ~addend & (number >= symbols), "names no symbol")
         check(subtractor & ~extern, "is a SUBTRACTOR that is malformed")
-        outside = (symbol == 0) | (symbol > len(self.sections))
+        outside = (number == 0) | (number > np.diff(self.section_first)[file])
         check(~extern & ~addend & outside, "names no section")
 
         rows = np.flatnonzero(~first)
         found = np.zeros(len(rows), REFERENCE)
         found["section"], found["offset"], found["kind"] = home[rows], address[rows], kind[rows]
         found["width"], found["minus"] = width[rows], -1
-        before = rows[after[rows]] - 1  # the first one of each pair
-        found["minus"][after[rows]] = np.where(subtractor[before], symbol[before], -1)
-        content = self.stored((section_offset + address)[rows], width[rows])
+        symbol = self.symbol_first[file] + number
+        second = after[rows]
+        before = rows[second] - 1  # the first one of each pair
+        found["minus"][second] = np.where(subtractor[before], symbol[before], -1)
+        content = self.stored((offset + address)[rows], width[rows])
         if self.cpu == ARM64:
             said = np.zeros(len(rows), np.int64)
-            signed = (symbol[before] ^ 0x800000) - 0x800000
-            said[after[rows]] = np.where(addend[before], signed, 0)
+            signed = (number[before] ^ 0x800000) - 0x800000
+            said[second] = np.where(addend[before], signed, 0)
             content = np.where(kind[rows] != 0, said, content)
-        by_address = ~extern[rows]
-        relative = by_address & (info[rows] >> 24 & 1 == 1)
-        content[relative] += (section_address + address + 4 + TRAILINGS[kind])[rows][relative]
-        found["symbol"] = np.where(by_address, -1, symbol[rows])
+        local = np.flatnonzero(~extern[rows])
+        at = rows[local]
+        relative = info[at] >> 24 & 1 == 1
+        here = (begin + address + 4 + TRAILINGS[kind])[at]
+        content[local] += np.where(relative, here, file[at].astype(np.int64) << STEP)
+        found["symbol"] = np.where(extern[rows], symbol[rows], -1)
         found["addend"] = content
         return found
 
     def loaded_references(self) -> Array:
         """REFERENCE of all sections that are part of a program. Raises `Damaged`."""
-        return self.table([n for n, s in enumerate(self.sections, start=1) if s.loaded])
+        return self.relocations(np.flatnonzero(self.table["loaded"]) + 1)
 
     def stored(self, places: Array, width: Array) -> Array:
-        """What is stored at places of the file, with a sign."""
+        """What is stored at places of `octets`, with a sign. Raises `IndexError`."""
         found = np.zeros(len(places), np.int64)
-        if (places + width > len(self.data)).any():
-            raise Damaged("a field with a relocation lies beyond the end of the file")
-        octets = np.frombuffer(self.data, np.uint8)
         for size in (1, 2, 4, 8):
             mine = np.flatnonzero(width == size)
-            if len(mine):
-                raw = octets[places[mine, None] + np.arange(size)]
-                found[mine] = np.ascontiguousarray(raw).view(f"<i{size}").reshape(-1)
+            found[mine] = gather(self.octets, places[mine], np.dtype(f"<i{size}"))
         return found
 
 
-def read(data: memoryview) -> Object:
-    """Read an object. Raises `Damaged`."""
-    try:
-        return _read(data)
-    except (struct.error, IndexError, ValueError) as e:
-        raise Damaged(f"the object is cut short: {e}") from e
+def read(*parts: memoryview) -> Object:
+    """Read objects for one processor. Raises `Damaged`."""
+    commands = []
+    for number, part in enumerate(parts):
+        try:
+            commands.append(_commands(part))
+            if commands[number].cpu != commands[0].cpu:
+                raise Damaged("the object is for another processor than the first")
+        except Damaged as e:
+            raise Damaged(str(e), number) from e
+        except (struct.error, IndexError, ValueError) as e:
+            raise Damaged(f"the object is cut short: {e}", number) from e
+    octets, base = _together(parts)
+    room = np.array([len(p) for p in parts], np.int64)
+    out = Object(octets, commands[0].cpu, commands[0].flags, groups=commands[0].groups)
+    out.versions = [v for c in commands for v in c.versions]
+    out.table, out.section_first = _sections(octets, base, room, commands)
+    _symbols(out, base, parts, commands)
+    return out
 
 
-def _read(data: memoryview) -> Object:
+def _together(parts: Sequence[memoryview]) -> tuple[Array, Array]:
+    """(uint8 array, where in it each part begins): of parts of one mapped file without a copy."""
+    if len(parts) > 1 and all(p.obj is parts[0].obj for p in parts):
+        whole = np.frombuffer(memoryview(parts[0].obj), np.uint8)
+        begin = whole.__array_interface__["data"][0]
+        places = [np.frombuffer(p, np.uint8).__array_interface__["data"][0] for p in parts]
+        return whole, np.array(places, np.int64) - begin
+    octets = np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), np.uint8)
+    return octets, np.cumsum([0, *(len(p) for p in parts)])[:-1]
+
+
+class _Commands(NamedTuple):
+    """What the load commands of a file say; places are in the file."""
+
+    cpu: int
+    flags: int
+    sections: int
+    section_count: int
+    symbols: tuple[int, int, int, int]  # symbol table, number, string table, its size
+    groups: tuple[int, int, int, int, int, int] | None
+    versions: tuple[tuple[int, int], ...]
+
+
+def _commands(data: memoryview) -> _Commands:
     magic, cpu, _, kind, count, size, flags, _ = struct.unpack_from("<8I", data)
-    if magic != 0xFEEDFACF or kind != 1 or cpu not in _SUBTRACTOR:
+    if magic != 0xFEEDFACF or kind != 1 or cpu not in SUBTRACTOR:
         raise Damaged("no 64-bit Mach-O object")
-    out = Object(data, cpu, flags)
+    sections = section_count = 0
+    symbols, groups, versions = (0, 0, 0, 0), None, []
     at = 32
     for _ in range(count):
         command, length = struct.unpack_from("<II", data, at)
-        if length < 8 or at + length > 32 + size:
+        if length < 8 or at + length > min(32 + size, len(data)):
             raise Damaged("the load commands are cut short")
         if command == 0x19:
-            (number,) = struct.unpack_from("<I", data, at + 64)
-            if 72 + 80 * number > length:
+            if sections:
+                raise Damaged("there are two segments")
+            (section_count,) = struct.unpack_from("<I", data, at + 64)
+            sections = at + 72
+            if 72 + 80 * section_count > length:
                 raise Damaged("the section headers are cut short")
-            for i in range(number):
-                out.sections.append(_section(data, at + 72 + 80 * i))
         elif command == 0x2:
-            _symbols(out, *struct.unpack_from("<4I", data, at + 8))
+            symbols = struct.unpack_from("<4I", data, at + 8)
         elif command == 0xB:
-            out.groups = struct.unpack_from("<6I", data, at + 8)
+            groups = struct.unpack_from("<6I", data, at + 8)
         elif command == 0x32:
-            out.versions.append(struct.unpack_from("<II", data, at + 8))
+            versions.append(struct.unpack_from("<II", data, at + 8))
         elif command in (0x24, 0x25, 0x2F, 0x30):
             platform = {0x24: 1, 0x25: 2, 0x2F: 3, 0x30: 4}[command]
             if cpu == X86_64:  # which was in no device: the simulator
                 platform = {2: 7, 3: 8, 4: 9}.get(platform, platform)
-            out.versions.append((platform, *struct.unpack_from("<I", data, at + 8)))
+            versions.append((platform, *struct.unpack_from("<I", data, at + 8)))
         at += length
-    return out
+    return _Commands(cpu, flags, sections, section_count, symbols, groups, tuple(versions))
 
 
-def _section(data: memoryview, at: int) -> Section:
-    name, segment, address, size, offset, align, relocations, count, flags = struct.unpack_from(
-        "<16s16sQQ5I", data, at
-    )
-    out = Section(
-        segment.rstrip(b"\0"),
-        name.rstrip(b"\0"),
-        address,
-        size,
-        offset,
-        align,
-        flags,
-        relocations,
-        count,
-    )
-    if not out.zerofill and offset + size > len(data):
-        raise Damaged(
-            f"section {out.name.decode('utf-8', 'replace')} reaches beyond the end of the file"
-        )
-    return out
+def _sections(
+    octets: Array, base: Array, room: Array, commands: Sequence[_Commands]
+) -> tuple[Array, Array]:
+    """SECTION of all files, and the first one of each."""
+    counts = np.array([c.section_count for c in commands], np.int64)
+    starts = base + np.array([c.sections for c in commands], np.int64)
+    raw = gather(octets, spread(starts, counts, _HEADER.itemsize), _HEADER)
+    file = np.repeat(np.arange(len(commands)), counts)
+    found = np.zeros(len(raw), SECTION)
+    found["file"] = file
+    for name in ("segment", "name", "size", "align", "flags", "count"):
+        found[name] = raw[name]
+    found["address"] = raw["address"].astype(np.int64) + (file << STEP)
+    for name in ("offset", "relocations"):
+        found[name] = base[file] + raw[name]
+    zerofill = found["zerofill"] = is_among(raw["flags"] & 0xFF, _ZEROFILL)
+    compact = (raw["segment"] == b"__LD") & (raw["name"] == b"__compact_unwind")
+    debug = raw["flags"] & 0x02000000 != 0
+    debug |= (raw["segment"] == b"__LLVM") | (raw["segment"] == b"__DWARF")
+    found["loaded"] = compact | (~debug & (raw["name"] != b"__llvm_addrsig"))
+
+    def check(bad: Array, what: str) -> None:
+        if bad.any():
+            row = raw[int(bad.argmax())]
+            name = bytes(row["name"]).decode("utf-8", "replace")
+            raise Damaged(f"section {name} {what}", int(file[int(bad.argmax())]))
+
+    limit = np.uint64(1 << STEP - 1)
+    high = (raw["address"] >= limit) | (raw["size"] >= limit)
+    check(high, "has an impossible address or size")
+    end = raw["offset"] + found["size"]
+    check(~zerofill & (end > room[file]), "reaches beyond the end of the file")
+    end = raw["relocations"] + 8 * found["count"]
+    check((found["count"] > 0) & (end > room[file]), "has relocations that are cut short")
+    return found, np.concatenate([[0], np.cumsum(counts)])
 
 
-def _symbols(out: Object, table: int, count: int, strings: int, size: int) -> None:
-    if strings + size > len(out.data) or table + 16 * count > len(out.data):
-        raise Damaged("the symbol table reaches beyond the end of the file")
-    text = bytes(out.data[strings : strings + size])
-    out.text, out.entries = text, np.frombuffer(out.data, NLIST, count, table)
-    if count and out.entries["strx"].max() > text.rfind(b"\0"):
-        raise Damaged("the name of a symbol does not end")
-    out.symbols = SymbolTable(out.entries, text)
-
-
-class Places:
-    """Where pieces of one member went: (section, offset) -> address in the result.
-
-    `section` (from 1), `start`, `size`, `home` (the result's section) and `address` are arrays, by
-    section and offset in order.
-    """
-
-    def __init__(
-        self, section: Array, start: Array, size: Array, home: Array, address: Array
-    ) -> None:
-        self.section, self.start, self.size = section, start, size
-        self.home, self.address = home, address
-        self._keys = (section.astype(np.int64) << _STEP) + start
-
-    def find(self, section: int, offset: int, end: bool = False) -> int | None:
-        """The address in the result; None for what is not there.
-
-        With `end` the place may be just behind a piece.
-        """
-        found = int(self.find_all(np.array([section]), np.array([offset]), np.array([end]))[0])
-        return None if found < 0 else found
-
-    def piece(self, section: Array, offset: Array) -> Array:
-        """The last piece that begins at each place or before it; 0 where there is none."""
-        inside = (offset >= 0) & (offset < 1 << _STEP)
-        keys = (section.astype(np.int64) << _STEP) + np.where(inside, offset, 0)
-        return np.maximum(np.searchsorted(self._keys, keys, side="right") - 1, 0)
-
-    def find_all(self, section: Array, offset: Array, end: Array) -> Array:
-        """As `find`, for many; -1 for what is not there."""
-        at = self.piece(section, offset)
-        within, size = offset - self.start[at], self.size[at]
-        inside = (self.section[at] == section) & (within >= 0)
-        inside &= (within < size) | ((within == size) & (end | (size == 0)))
-        return np.where(inside, self.address[at] + within, -1)
-
-    def of_symbols(self, o: Object, numbers: Array) -> Array:
-        """The addresses of the member's symbols in the result, -1 for those that are not there."""
-        section = o.entries["section"][numbers].astype(np.int64)
-        inside = (section > 0) & (section <= len(o.sections))
-        section[~inside] = 0
-        starts, sizes = np.array([(0, 0), *((s.address, s.size) for s in o.sections)]).T
-        offset = o.entries["value"][numbers].astype(np.int64) - starts[section]
-        found = self.find_all(section, offset, offset == sizes[section])
-        return np.where(inside, found, -1)
-
-    def of_addresses(self, o: Object, addresses: Array) -> Array:
-        """The same of addresses in the member; the shape is theirs."""
-        loaded = [
-            (s.address, s.size, n) for n, s in enumerate(o.sections, 1) if s.loaded and s.size
-        ]
-        if not loaded:
-            return np.full(addresses.shape, -1, np.int64)
-        start, size, number = np.array(sorted(loaded), np.int64).T
-        at = np.maximum(np.searchsorted(start, addresses, side="right") - 1, 0)
-        offset = addresses - start[at]
-        found = self.find_all(number[at], offset, np.zeros(1, np.bool_))
-        return np.where((offset >= 0) & (offset < size[at]), found, -1)
+def _symbols(
+    out: Object, base: Array, parts: Sequence[memoryview], commands: Sequence[_Commands]
+) -> None:
+    texts, last = [], []
+    for number, (part, c) in enumerate(zip(parts, commands, strict=True)):
+        table, count, strings, size = c.symbols
+        if strings + size > len(part) or table + 16 * count > len(part):
+            raise Damaged("the symbol table reaches beyond the end of the file", number)
+        texts.append(bytes(part[strings : strings + size]))
+        last.append(texts[number].rfind(b"\0"))
+    counts = np.array([c.symbols[1] for c in commands], np.int64)
+    starts = base + np.array([c.symbols[0] for c in commands], np.int64)
+    raw = gather(out.octets, spread(starts, counts, _NLIST.itemsize), _NLIST)
+    file = np.repeat(np.arange(len(parts)), counts)
+    bad = raw["strx"] > np.array(last, np.int64)[file]
+    if bad.any():
+        raise Damaged("the name of a symbol does not end", int(file[int(bad.argmax())]))
+    out.text = b"".join(texts)
+    out.symbol_first = np.concatenate([[0], np.cumsum(counts)])
+    entries = out.entries = np.zeros(len(raw), SYMBOL)
+    text_first = np.cumsum([0, *(len(t) for t in texts)])
+    entries["name"] = text_first[file] + raw["strx"]
+    entries["type"], entries["desc"] = raw["type"], raw["desc"]
+    section = raw["section"].astype(np.int64)
+    inside = (section > 0) & (section <= np.diff(out.section_first)[file])
+    entries["section"] = np.where(inside, out.section_first[file] + section, 0)
+    entries["value"] = raw["value"].astype(np.int64)
+    entries["value"][out.placed] += file[out.placed] << STEP

@@ -1,4 +1,4 @@
-"""What unwinds each function, read from an object: compact-unwind entries and FDEs.
+"""What unwinds each function, read from objects: compact-unwind entries and FDEs.
 
 Sources: mach-o/compact_unwind_encoding.h; Linux Standard Base 5.0, section 10.6.1.
 """
@@ -11,122 +11,124 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cargo_strip_hook.verify.macho.read import (
-    REFERENCE,
-    Array,
-    Damaged,
-    Object,
-    Places,
-    Reference,
-    Section,
+from cargo_strip_hook.verify.arrays import Array, gather, spread, unique
+from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.read import REFERENCE, STEP, Damaged, Object
+
+RECORD = np.dtype(
+    [
+        ("compact", "?"),
+        ("function", "<i8"),
+        ("lsda", "<i8"),
+        ("personality", "<i4"),
+        ("personality_address", "<i8"),
+        ("size", "<u8"),
+        ("encoding", "<u4"),
+        ("cie", "<i4"),
+        ("code", "<i8"),
+        ("code_size", "<i8"),
+    ]
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One record; addresses are those of the object, -1 where there is none.
+class Records:
+    """Records of RECORD; addresses are those of the object, -1 where there is none.
 
-    `what` has no address in it: length and encoding, or the bytes of the FDE and its CIE.
     `personality` is a symbol's number, or -1; `personality_address` is for one without a name.
+    `size` is that of the function in bytes. A compact-unwind entry has an `encoding`, an FDE the
+    number of its CIE in `cies`, -1 for none, and `code`: where its instructions are in the file.
     """
 
-    compact: bool
-    function: int
-    lsda: int
-    personality: int
-    personality_address: int
-    what: tuple[object, ...]
+    rows: Array
+    cies: tuple[bytes, ...] = ()  # with zeros for what a linker fills in
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
-def records(o: Object, where: Places | None = None) -> list[Record]:
+def records(o: Object, where: Places | None = None) -> Records:
     """All records, or those of the functions that went somewhere. Raises `Damaged`."""
-    found: list[Record] = []
-    for number, section in enumerate(o.sections, start=1):
-        if (section.segment, section.name) == (b"__LD", b"__compact_unwind"):
-            found += _compact(o, number, where)
-        elif (section.segment, section.name) == (b"__TEXT", b"__eh_frame"):
-            found += _frames(o, number, where)
-    return found
+    compact = _compact(o, where)
+    frames, cies = _frames(o, where)
+    return Records(np.concatenate([compact, frames]), cies)
 
 
 class _Fields:
-    """The references of a section by offset; with only some records, those of others are left out.
+    """The references of sections, by place: section << STEP | offset."""
 
-    A record is known by where it begins.
-    """
-
-    def __init__(self, o: Object, number: int) -> None:
+    def __init__(self, o: Object, numbers: Array) -> None:
         self.object = o
-        table = o.table([number])
-        self.table = table[np.argsort(table["offset"], kind="stable")]
-        self.by_offset: dict[int, Reference] = {}
+        table = o.relocations(numbers)
+        keys = (table["section"].astype(np.int64) << STEP) + table["offset"]
+        order = np.argsort(keys, kind="stable")
+        self._table, self._keys = table[order], keys[order]
 
-    def at(self, offsets: Array) -> tuple[Array, Array]:
-        """(rows of the table, whether there is one) for each offset."""
-        if not len(self.table):
-            return np.zeros((len(offsets)), REFERENCE), np.zeros(len(offsets), np.bool_)
-        row = np.minimum(np.searchsorted(self.table["offset"], offsets), len(self.table) - 1)
-        return self.table[row], self.table["offset"][row] == offsets
+    def at(self, places: Array) -> tuple[Array, Array]:
+        """(rows of the table, whether there is one) for each place."""
+        if not len(self._table):
+            return np.zeros(len(places), REFERENCE), np.zeros(len(places), np.bool_)
+        row = np.minimum(np.searchsorted(self._keys, places), len(self._keys) - 1)
+        return self._table[row], self._keys[row] == places
 
     def values(self, symbols: Array) -> Array:
         """The addresses of symbols, -1 for those without a place or of no number."""
-        entries = self.object.entries
-        if not len(entries):
+        o = self.object
+        if not len(o.entries):
             return np.full(len(symbols), -1, np.int64)
-        row = entries[np.maximum(symbols, 0)]
-        placed = (symbols >= 0) & (row["type"] & 0xE == 0xE)
-        return np.where(placed, row["value"].astype(np.int64), -1)
+        number = np.maximum(symbols, 0)
+        placed = (symbols >= 0) & o.placed[number]
+        return np.where(placed, o.entries["value"][number], -1)
 
-    def of(self, starts: Array, sizes: Array) -> dict[int, Reference]:
-        """The references within records."""
-        if not len(starts):
-            return {}
-        offset = self.table["offset"]
-        at = np.maximum(np.searchsorted(starts, offset, side="right") - 1, 0)
-        inside = (offset >= starts[at]) & (offset < starts[at] + sizes[at])
-        rows = self.table[inside].tolist()
-        return {row[1]: Reference(*row) for row in rows}
+    def targets(self, places: Array) -> Array:
+        """The addresses that references without a subtrahend mean; -1 for none."""
+        row, there = self.at(places)
+        value = self.values(row["symbol"])
+        by_address = row["symbol"] < 0
+        known = there & (by_address | (value >= 0))
+        return np.where(known, np.where(by_address, 0, value) + row["addend"], -1)
+
+    def distances(self, places: Array, width: Array) -> Array:
+        """The addresses that pc-relative fields mean; -1 for none. Raises `Damaged`."""
+        o = self.object
+        section, offset = places >> STEP, places & ((1 << STEP) - 1)
+        distance = o.stored(o.table["offset"][section - 1] + offset, width)
+        here = o.table["address"][section - 1] + offset
+        row, there = self.at(places)
+        if not there.any():
+            return np.where(distance != 0, here + distance, -1)
+        if (there & ((row["minus"] < 0) | (row["symbol"] < 0))).any():
+            raise Damaged("__eh_frame has a relocation that is no difference")
+        pair = self.values(row["symbol"]) + row["addend"] - self.values(row["minus"])
+        return np.where(there, here + pair, np.where(distance != 0, here + distance, -1))
 
 
-def _target(o: Object, reference: Reference) -> int:
-    """The address that a reference without a subtrahend means; -1 for an undefined symbol."""
-    if reference.symbol < 0:
-        return reference.addend
-    symbol = o.symbols[reference.symbol]
-    return symbol.value + reference.addend if symbol.placed else -1
-
-
-def _compact(o: Object, number: int, where: Places | None) -> list[Record]:
-    section = o.sections[number - 1]
-    raw = o.contents(section)
-    fields = _Fields(o, number)
-    starts = np.arange(0, section.size - 31, 32)
+def _compact(o: Object, where: Places | None) -> Array:
+    numbers = o.named(b"__LD", b"__compact_unwind")
+    if not len(numbers):
+        return np.zeros(0, RECORD)
+    fields = _Fields(o, numbers)
+    starts = spread(numbers << STEP, o.table["size"][numbers - 1] // 32, 32)
+    if not fields.at(starts)[1].all():
+        raise Damaged("__compact_unwind has an entry for no function")
+    function = fields.targets(starts)
     if where is not None:
-        row, there = fields.at(starts)
-        value = fields.values(row["symbol"])
-        value = np.where(row["symbol"] < 0, 0, value) + row["addend"]
-        starts = starts[~there | (where.of_addresses(o, value) >= 0)]
-    by_offset = fields.of(starts, np.full(len(starts), 32))
-    found = []
-    for at in starts.tolist():
-        function = by_offset.get(at)
-        if function is None:
-            raise Damaged("__compact_unwind has an entry for no function")
-        personality, lsda = by_offset.get(at + 16), by_offset.get(at + 24)
-        found.append(
-            Record(
-                True,
-                _target(o, function),
-                _target(o, lsda) if lsda else -1,
-                personality.symbol if personality else -1,
-                _target(o, personality) if personality and personality.symbol < 0 else -1,
-                struct.unpack_from("<II", raw, at + 8),
-            )
-        )
+        kept = where.of_addresses(function) >= 0
+        starts, function = starts[kept], function[kept]
+    found = np.zeros(len(starts), RECORD)
+    found["compact"], found["function"], found["cie"] = True, function, -1
+    found["lsda"] = fields.targets(starts + 24)
+    row, there = fields.at(starts + 16)
+    named = there & (row["symbol"] >= 0)
+    found["personality"] = np.where(named, row["symbol"], -1)
+    found["personality_address"] = np.where(there & ~named, row["addend"], -1)
+    place = o.table["offset"][(starts >> STEP) - 1] + (starts & ((1 << STEP) - 1))
+    found["size"] = gather(o.octets, place + 8, np.dtype("<u4"))
+    found["encoding"] = gather(o.octets, place + 12, np.dtype("<u4"))
     return found
 
 
-def _uleb(raw: memoryview, at: int) -> tuple[int, int]:
+def _uleb(raw: bytes | memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         octet = raw[at]
@@ -136,53 +138,85 @@ def _uleb(raw: memoryview, at: int) -> tuple[int, int]:
             return value, at
 
 
-def _frames(o: Object, number: int, where: Places | None) -> list[Record]:
-    section = o.sections[number - 1]
-    raw = o.contents(section)
-    fields = _Fields(o, number)
+def _frames(o: Object, where: Places | None) -> tuple[Array, tuple[bytes, ...]]:
+    numbers = o.named(b"__TEXT", b"__eh_frame")
+    if not len(numbers):
+        return np.zeros(0, RECORD), ()
     try:
-        starts, sizes = np.array(_walk(raw), np.int64).reshape(-1, 2).T
-        pointers = _pointers(fields, raw, starts)
-        is_fde = pointers != 0
-        by_offset = fields.of(starts[~is_fde], sizes[~is_fde])
-        fde, place = starts[is_fde], (starts + 4 - pointers)[is_fde]
-        cies = {at: _cie(raw, at, by_offset) for at in dict.fromkeys(place.tolist())}
-        sizes = sizes[is_fde]
-        if where is not None:
-            width = np.array([cies[at].width for at in place.tolist()], np.int64)
-            kept = where.of_addresses(o, _functions(fields, section, raw, fde, width)) >= 0
-            fde, place, sizes = fde[kept], place[kept], sizes[kept]
-        by_offset = fields.of(fde, sizes)
-        return [
-            _fde(o, number, at, size - 4, cies[cie], by_offset)
-            for at, size, cie in zip(fde.tolist(), sizes.tolist(), place.tolist(), strict=True)
-        ]
+        return _read_frames(o, numbers, where)
     except (LookupError, ValueError, struct.error) as e:
         raise Damaged(f"__eh_frame cannot be read: {e}") from e
 
 
-def _walk(raw: memoryview) -> list[tuple[int, int]]:
-    """(offset, size with its length field) of each record."""
+def _walk(o: Object, number: int) -> list[tuple[int, int]]:
+    """(place, size with its length field) of each record of a section."""
+    section = o.table[number - 1]
+    first = int(section["offset"])
+    raw = o.data[first : first + int(section["size"])]
     found = []
-    at = 0
+    at, base, end = 0, number << STEP, len(raw)
     length_at = struct.Struct("<I").unpack_from
-    while at + 8 <= len(raw):
+    while at + 8 <= end:
         (length,) = length_at(raw, at)
         if length == 0:
             break
-        if at + 4 + length > len(raw):
-            raise Damaged("__eh_frame has a record that does not fit")
-        found.append((at, 4 + length))
+        if at + 4 + length > end:
+            raise Damaged("__eh_frame has a record that does not fit", int(section["file"]))
+        found.append((base + at, 4 + length))
         at += 4 + length
     return found
 
 
-def _pointers(fields: _Fields, raw: memoryview, starts: Array) -> Array:
+def _read_frames(
+    o: Object, numbers: Array, where: Places | None
+) -> tuple[Array, tuple[bytes, ...]]:
+    fields = _Fields(o, numbers)
+    found = [pair for number in numbers.tolist() for pair in _walk(o, number)]
+    places, sizes = np.array(found, np.int64).reshape(-1, 2).T
+    in_file = o.table["offset"][(places >> STEP) - 1] + (places & ((1 << STEP) - 1))
+    pointers = _pointers(fields, places, in_file)
+    fde = np.flatnonzero(pointers)
+    wanted = places[fde] + 4 - pointers[fde]
+    cie = np.minimum(np.searchsorted(places, wanted), len(places) - 1)
+    if (places[cie] != wanted).any() or pointers[cie].any():
+        raise Damaged("__eh_frame has an FDE without a CIE")
+    cies = _Cies(o, fields, places, in_file, sizes)
+    forms = np.zeros((4, len(places)), np.int64)
+    for number in unique(cie).tolist():
+        forms[:, number] = cies.read(number)
+    width = forms[0][cie]
+    function = fields.distances(places[fde] + 8, width)
+    if where is not None:
+        kept = where.of_addresses(function) >= 0
+        fde, cie, width, function = fde[kept], cie[kept], width[kept], function[kept]
+    rows = np.zeros(len(fde), RECORD)
+    rows["function"], rows["personality_address"] = function, -1
+    rows["personality"], rows["cie"] = forms[2][cie], forms[3][cie]
+    size = o.stored(in_file[fde] + 8 + width, width)
+    rows["size"] = np.where(width == 4, size & 0xFFFFFFFF, size)
+    at = 8 + 2 * width
+    if (at >= sizes[fde]).any():
+        raise Damaged("__eh_frame has an FDE that is cut short")
+    length = o.octets[in_file[fde] + at].astype(np.int64)
+    at = at + 1
+    for n in np.flatnonzero(length >= 0x80).tolist():  # a number of several bytes
+        start = int(in_file[fde[n]])
+        record = o.data[start : start + int(sizes[fde[n]])]
+        length[n], at[n] = _uleb(record, int(at[n]) - 1)
+    if (at + length > sizes[fde]).any():
+        raise Damaged("__eh_frame has an FDE that is cut short")
+    lsda = forms[1][cie]
+    has = np.flatnonzero((lsda > 0) & (length >= lsda))
+    rows["lsda"] = -1
+    rows["lsda"][has] = fields.distances((places[fde] + at)[has], lsda[has])
+    rows["code"], rows["code_size"] = in_file[fde] + at + length, sizes[fde] - at - length
+    return rows, tuple(cies.bodies)
+
+
+def _pointers(fields: _Fields, places: Array, in_file: Array) -> Array:
     """The CIE pointer of each record, 0 of a CIE."""
-    octets = np.frombuffer(raw, np.uint8)
-    words = np.ascontiguousarray(octets[starts[:, None] + np.arange(4, 8)]).view("<u4")
-    found = words.reshape(-1).astype(np.int64)
-    row, there = fields.at(starts + 4)
+    found = gather(fields.object.octets, in_file + 4, np.dtype("<u4")).astype(np.int64)
+    row, there = fields.at(places + 4)
     if there.any():  # as ld64 -r writes it: the distance of two symbols
         row = row[there]
         minuend, subtrahend = fields.values(row["symbol"]), fields.values(row["minus"])
@@ -192,24 +226,11 @@ def _pointers(fields: _Fields, raw: memoryview, starts: Array) -> Array:
     return found
 
 
-def _functions(
-    fields: _Fields, section: Section, raw: memoryview, starts: Array, width: Array
-) -> Array:
-    """The address of each FDE's function, as `_distance` has it."""
-    octets = np.frombuffer(raw, np.uint8)
-    field = starts + 8
-    distance = np.zeros(len(starts), np.int64)
-    for size in (4, 8):
-        mine = np.flatnonzero(width == size)
-        raw_fields = octets[field[mine, None] + np.arange(size)]
-        distance[mine] = np.ascontiguousarray(raw_fields).view(f"<i{size}").reshape(-1)
-    row, there = fields.at(field)
-    pair = fields.values(row["symbol"]) + row["addend"] - fields.values(row["minus"])
-    return section.address + field + np.where(there, pair, distance)
-
-
 class _Cie(NamedTuple):
-    """`body` has no personality in it; `width` and `lsda` are bytes of addresses in FDEs."""
+    """`body` has no personality in it, whose place is `personality`; 0 for none.
+
+    `width` and `lsda` are bytes of addresses in FDEs.
+    """
 
     body: bytes
     personality: int
@@ -217,58 +238,50 @@ class _Cie(NamedTuple):
     lsda: int
 
 
-def _cie(raw: memoryview, cie: int, by_offset: dict[int, Reference]) -> _Cie:
-    cie_length, zero = struct.unpack_from("<II", raw, cie) if cie >= 0 else (0, 1)
-    if zero:
-        raise Damaged("__eh_frame has an FDE without a CIE")
-    body = bytearray(raw[cie : cie + 4 + cie_length])
-    end = body.index(0, 9)
+class _Cies:
+    """The CIEs among records; most files have the same ones."""
+
+    def __init__(
+        self, o: Object, fields: _Fields, places: Array, in_file: Array, sizes: Array
+    ) -> None:
+        self.fields, self.data = fields, o.data
+        self.places, self.in_file, self.sizes = places, in_file, sizes
+        self.bodies: dict[bytes, int] = {}
+        self.known: dict[bytes, _Cie] = {}
+
+    def read(self, number: int) -> tuple[int, int, int, int]:
+        """(width, LSDA's width, the personality's symbol or -1, number of the body) of a record."""
+        start = int(self.in_file[number])
+        raw = bytes(self.data[start : start + int(self.sizes[number])])
+        cie = self.known.get(raw)
+        if cie is None:
+            cie = self.known[raw] = _parse(raw)
+        personality = -1
+        if cie.personality:
+            row, there = self.fields.at(self.places[number : number + 1] + cie.personality)
+            if not there[0]:
+                raise Damaged("__eh_frame has a CIE whose personality has no relocation")
+            personality = int(row["symbol"][0])
+        body = self.bodies.setdefault(cie.body, len(self.bodies))
+        return cie.width, cie.lsda, personality, body
+
+
+def _parse(raw: bytes) -> _Cie:
+    end = raw.index(0, 9)
     position = end + 1
     for _ in range(4):
-        _, position = _uleb(memoryview(body), position)
-    personality, width, lsda = -1, 8, 0
-    for letter in body[10:end]:
+        _, position = _uleb(raw, position)
+    body = bytearray(raw)
+    personality, width, lsda = 0, 8, 0
+    for letter in raw[10:end]:
         if letter == ord("P"):
-            reference = by_offset.get(cie + position + 1)
-            if reference is None:
-                raise Damaged("__eh_frame has a CIE whose personality has no relocation")
-            personality = reference.symbol
+            personality = position + 1
             body[position + 1 : position + 5] = bytes(4)
             position += 5
         elif letter == ord("L"):
-            lsda = {0x10: 8, 0x1B: 4}.get(body[position], 0)
+            lsda = {0x10: 8, 0x1B: 4}.get(raw[position], 0)
             position += 1
         elif letter == ord("R"):
-            width = {0x10: 8, 0x1B: 4}[body[position]]
+            width = {0x10: 8, 0x1B: 4}[raw[position]]
             position += 1
     return _Cie(bytes(body), personality, width, lsda)
-
-
-def _fde(
-    o: Object, number: int, at: int, length: int, cie: _Cie, by_offset: dict[int, Reference]
-) -> Record:
-    section = o.sections[number - 1]
-    raw = o.contents(section)
-    width = cie.width
-    function = _distance(o, section.address, raw, at + 8, width, by_offset)
-    size = bytes(raw[at + 8 + width : at + 8 + 2 * width])
-    data, code = _uleb(raw, at + 8 + 2 * width)
-    lsda = -1
-    if cie.lsda and data >= cie.lsda:
-        lsda = _distance(o, section.address, raw, code, cie.lsda, by_offset)
-    instructions = bytes(raw[code + data : at + 4 + length])
-    return Record(False, function, lsda, cie.personality, -1, (cie.body, size, instructions))
-
-
-def _distance(
-    o: Object, base: int, raw: memoryview, at: int, width: int, by_offset: dict[int, Reference]
-) -> int:
-    """The address that a pc-relative field means; -1 for none."""
-    reference = by_offset.get(at)
-    if reference is None:
-        distance = int.from_bytes(raw[at : at + width], "little", signed=True)
-        return base + at + distance if distance else -1
-    if reference.minus < 0 or reference.symbol < 0:
-        raise Damaged("__eh_frame has a relocation that is no difference")
-    minuend, subtrahend = o.symbols[reference.symbol], o.symbols[reference.minus]
-    return minuend.value + reference.addend - subtrahend.value + base + at

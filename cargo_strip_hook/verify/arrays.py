@@ -1,0 +1,49 @@
+"""Small things about arrays that every format's checker needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def gather(data: Array, starts: Array, layout: np.dtype[Any]) -> Array:
+    """The records that begin at `starts` (bytes, any alignment). Raises `IndexError`."""
+    count = len(data) - layout.itemsize + 1
+    if len(starts) == 0:
+        return np.empty(0, layout)
+    if count <= 0 or starts.min() < 0 or starts.max() >= count:
+        raise IndexError("a table lies outside the file")
+    # a window at every byte: copying whole records by memcpy is what makes this fast
+    windows: Array = np.ndarray(
+        (count,), f"V{layout.itemsize}", buffer=data.data, offset=0, strides=(1,)
+    )
+    return windows[starts].view(layout)
+
+
+def spread(starts: Array, counts: Array, step: int) -> Array:
+    """`starts[i] + step * k` for each i and each k below `counts[i]`, one behind the other."""
+    counts = counts.astype(np.int64)
+    total = int(counts.sum())
+    before = np.cumsum(counts) - counts
+    return np.repeat(starts.astype(np.int64) - step * before, counts) + step * np.arange(total)
+
+
+def unique(values: Array) -> Array:
+    """The values, sorted, each once. `np.unique` imports `numpy.ma`, a tenth of a short run."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return np.asarray(ordered[first])
+
+
+def is_among(values: Array, among: Array) -> Array:
+    """bool for each value: whether `among` has it, as `np.isin` says (see `unique`)."""
+    ordered = unique(among)
+    if not len(ordered):
+        return np.zeros(len(values), np.bool_)
+    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[at] == values)

@@ -1,0 +1,70 @@
+"""Where pieces of the members went in the result."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cargo_strip_hook.verify.arrays import Array
+from cargo_strip_hook.verify.macho.read import STEP, Object
+
+
+class Places:
+    """Where pieces of the members went: (section, offset) -> address in the result.
+
+    `section` (from 1), `start`, `size`, `home` (the result's section) and `address` are arrays, by
+    section and offset in order.
+    """
+
+    def __init__(
+        self,
+        members: Object,
+        section: Array,
+        start: Array,
+        size: Array,
+        home: Array,
+        address: Array,
+    ) -> None:
+        self.members = members
+        self.section, self.start, self.size = section, start, size
+        self.home, self.address = home, address
+        self._keys = (section << STEP) + start
+
+    def piece(self, section: Array, offset: Array) -> Array:
+        """The last piece that begins at each place or before it; 0 where there is none."""
+        inside = (offset >= 0) & (offset < 1 << STEP)
+        keys = (section.astype(np.int64) << STEP) + np.where(inside, offset, 0)
+        return np.maximum(np.searchsorted(self._keys, keys, side="right") - 1, 0)
+
+    def find(self, section: Array, offset: Array, end: Array) -> Array:
+        """The address in the result of each place; -1 for what is not there.
+
+        With `end` a place may be just behind a piece.
+        """
+        if not len(self._keys):
+            return np.full(offset.shape, -1, np.int64)
+        at = self.piece(section, offset)
+        within, size = offset - self.start[at], self.size[at]
+        inside = (self.section[at] == section) & (within >= 0)
+        inside &= (within < size) | ((within == size) & (end | (size == 0)))
+        return np.where(inside, self.address[at] + within, -1)
+
+    def of_symbols(self, numbers: Array) -> Array:
+        """The addresses of the members' symbols in the result, -1 for those that are not there."""
+        o = self.members
+        section = o.entries["section"][numbers].astype(np.int64)
+        inside = section > 0
+        if not inside.any():
+            return np.full(len(numbers), -1, np.int64)
+        row = np.maximum(section, 1) - 1
+        offset = o.entries["value"][numbers] - o.table["address"][row]
+        found = self.find(section, offset, offset == o.table["size"][row])
+        return np.where(inside, found, -1)
+
+    def of_addresses(self, addresses: Array) -> Array:
+        """The same of addresses in the members; the shape is theirs."""
+        section = self.members.sections_at(addresses)
+        if not section.any():
+            return np.full(addresses.shape, -1, np.int64)
+        offset = addresses - self.members.table["address"][np.maximum(section, 1) - 1]
+        found = self.find(section, offset, np.zeros(1, np.bool_))
+        return np.where(section > 0, found, -1)
