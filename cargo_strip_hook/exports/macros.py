@@ -257,14 +257,19 @@ def system_header_macros(target: Target) -> dict[str, str]:
     for bits in (8, 16, 32, 64):
         top = (1 << (bits - 1)) - 1
         out |= {f"INT{bits}_MAX": str(top), f"INT{bits}_MIN": f"(-{top}-1)"}
-        out[f"UINT{bits}_MAX"] = f"{2 * top + 1}u"
-    limits = {"INT": 32, "LONG": long, "LLONG": 64, "INTPTR": pointer, "PTRDIFF": pointer}
-    for name, bits in {**limits, "INTMAX": 64, "SSIZE": pointer}.items():
+        out[f"UINT{bits}_MAX"] = f"{2 * top + 1}{'' if bits < 32 else 'u'}"
+    limits = {"SCHAR": 8, "SHRT": 16, "INT": 32, "LONG": long, "LLONG": 64}
+    limits |= {"INTPTR": pointer, "PTRDIFF": pointer, "INTMAX": 64, "SSIZE": pointer}
+    for name, bits in limits.items():
         top = (1 << (bits - 1)) - 1
         out |= {f"{name}_MAX": str(top), f"{name}_MIN": f"(-{top}-1)"}
-    unsigned = {"UINT": 32, "ULONG": long, "ULLONG": 64, "SIZE": pointer, "UINTPTR": pointer}
-    for name, bits in {**unsigned, "UINTMAX": 64}.items():
-        out[f"{name}_MAX"] = f"{(1 << bits) - 1}u"
+    small = {"UCHAR": 8, "USHRT": 16}  # these promote to int
+    unsigned = {"UINT": 32, "ULONG": long, "ULLONG": 64}
+    unsigned |= {"SIZE": pointer, "UINTPTR": pointer, "UINTMAX": 64}
+    for name, bits in {**small, **unsigned}.items():
+        out[f"{name}_MAX"] = f"{(1 << bits) - 1}{'' if name in small else 'u'}"
+    for name in ("INT8", "INT16", "INT32", "INT64", "INTMAX"):
+        out |= {f"{name}_C(c)": "c", f"U{name}_C(c)": "c##u"}
     for name in ("__BEGIN_DECLS", "__END_DECLS", "__THROW", "__NTHROW", "G_BEGIN_DECLS"):
         out[name] = ""
     out["G_END_DECLS"] = ""

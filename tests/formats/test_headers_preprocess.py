@@ -204,6 +204,28 @@ dead
 elifdef
 #endif
 """,
+    "conditions out of macros": """
+#define A 1
+#define USES_A (defined(A) && !defined B)
+#if USES_A
+uses_a
+#endif
+#define KNOWS(header) __has_include(header)
+#define ID(x) x
+#if KNOWS(<no/such.h>) || ID(defined(NONE))
+never
+#elif ID(KNOWS(<stddef.h>))
+stddef
+#endif
+""",
+    "the line of a call": """
+#define PASTE_(a, b) a##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NUMBERED(name) PASTE(name, __LINE__)
+#define HERE __LINE__
+NUMBERED(one_) HERE
+NUMBERED(two_) HERE
+""",
 }
 
 

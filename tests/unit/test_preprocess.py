@@ -136,8 +136,10 @@ def test_queries(tmp_path: Path) -> None:
 
 def test_limits_come_with_the_first_system_header(tmp_path: Path) -> None:
     text = "#ifdef UINT32_MAX\nbefore\n#endif\n#include <stdint.h>\n"
-    text += "#if UINT32_MAX == 0xffffffff\nafter\n#endif"
-    assert run(tmp_path, text) == "after"
+    text += "#if UINT32_MAX == 0xffffffff\nafter\n#endif\n"
+    text += "#if UCHAR_MAX == 255 && SHRT_MIN == -32768 && -1 < USHRT_MAX\nsmall\n#endif\n"
+    text += "#if UINT64_C(5) == 5u && -1 > UINT32_C(0) && INT8_C(-1) < 0\nconstants\n#endif"
+    assert run(tmp_path, text) == "after small constants"
 
 
 def test_cxx_mode(tmp_path: Path) -> None:
