@@ -213,6 +213,24 @@ def _write(text: str, console: Console) -> None:
     sys.stdout.write(text)
 
 
+def why(args: argparse.Namespace, console: Console) -> int:
+    """`why`: the chain on stdout."""
+    from cargo_strip_hook.analysis.why import explain_library
+    from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.present import why as present
+
+    target = target_of(args.library, args.target)
+    request = options.request_for_file(args, options.Subject(args.library), target)
+    for reason in explain_library(
+        args.library, args.what, request, all_roots=args.all_roots, crate=args.crate
+    ):
+        if console.json:
+            console.send([present.message(reason)])
+        else:
+            sys.stdout.write(present.text(reason))
+    return 0
+
+
 def _print_exports(decided: ExportSet, architecture: str) -> None:
     """A table for people, tab-separated for programs; of a slice it says the architecture."""
     rows = []
