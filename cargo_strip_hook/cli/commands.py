@@ -286,7 +286,27 @@ def _strip_selection(args: argparse.Namespace, selection: Selection, console: Co
 
     artefacts = _find(selection, console)
     jobs = [options.job_for_artefact(args, artefact) for artefact in artefacts]
-    return run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
+    done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
+    # what failed is as large as it was
+    return done if done or args.dry_run else _check_budgets(artefacts, console)
+
+
+def _check_budgets(artefacts: Sequence[Artefact], console: Console) -> int:
+    """Libraries that are larger than their packages allow: 1 where there is any."""
+    exit_code = 0
+    for artefact in artefacts:
+        settings = artefact.settings
+        if settings.max_size is None and settings.max_growth is None:
+            continue
+        from cargo_strip_hook.analysis.budget import Budget, check_budget
+
+        budget = Budget(settings.max_size, settings.max_growth, settings.baseline)
+        try:
+            check_budget(artefact.library, artefact.target, budget)
+        except StripHookError as e:
+            console.problem(e)
+            exit_code = max(exit_code, e.exit_code)
+    return exit_code
 
 
 def _find(selection: Selection, console: Console) -> Sequence[Artefact]:
