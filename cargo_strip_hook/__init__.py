@@ -1,6 +1,6 @@
 """Make the static libraries of cargo-c small and self-contained.
 
-`strip`, `check` and `report` do what the commands of these names do, see
+`strip`, `check`, `report` and `why` do what the commands of these names do, see
 `cargo_strip_hook.api`. They are loaded when they are first used: importing the package costs
 nothing.
 """
@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.api import StripHookError, check, report, strip
+    from cargo_strip_hook.api import StripHookError, check, report, strip, why
 
 __version__ = "0.1.0"
-__all__ = ["StripHookError", "__version__", "check", "report", "strip"]
+__all__ = ["StripHookError", "__version__", "check", "report", "strip", "why"]
 
 
 def __getattr__(name: str) -> object:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from cargo_strip_hook.analysis.sizes import Sizes
+    from cargo_strip_hook.analysis.why import Reason
     from cargo_strip_hook.exports.decide import ExportRequest
     from cargo_strip_hook.inspection import Inspection
     from cargo_strip_hook.pipeline import Outcome
@@ -126,6 +127,29 @@ def report(library: File, *, target: str | None = None) -> tuple[Sizes, ...]:
     return measure_library(Path(library), target_of(Path(library), target))
 
 
+def why(
+    library: File,
+    what: str,
+    *,
+    all_roots: bool = False,
+    crate: bool = False,
+    **public: Unpack[Public],
+) -> tuple[Reason, ...]:
+    """Why a symbol or a crate is in a library: the shortest chain that needs it, and its cost.
+
+    `what` is a symbol by its name in the object files, a crate, or a symbol as Rust writes it,
+    from any `::` on; with `crate` never a symbol. `all_roots` also finds the exports that would
+    all have to go for it to go. `Public` says what is public, as for `strip`. There is one reason
+    for each slice of a universal library, else one. Raises a `StripHookError` for what cannot be
+    read, `InputError` where the library has no such thing, and where the public symbols cannot be
+    decided.
+    """
+    from cargo_strip_hook.analysis.why import explain_library
+
+    request = _request(Path(library), **public)
+    return explain_library(Path(library), what, request, all_roots=all_roots, crate=crate)
+
+
 def target_of(library: Path, triple: str | None) -> Target:
     """The target that was named, else what the objects in the library, or in its first slice, say.
 
@@ -210,4 +234,5 @@ __all__ = [
     "report",
     "strip",
     "target_of",
+    "why",
 ]

@@ -100,6 +100,10 @@ class VerifyError(StripHookError):
         self.findings = tuple(findings)
 
 
+class BudgetError(StripHookError):
+    """A library is larger than its configuration allows; the help says what grew most."""
+
+
 class ReplaceError(StripHookError):
     """The result could not be put in the place of the original, which is unchanged."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,15 +69,20 @@ def read_objects(archive: Archive) -> Objects:
             chosen = items[start : start + _AT_ONCE]
             for item, unit in zip(chosen, format.read(chosen), strict=True):
                 units.append(unit)
-                names += _names(format, unit)
+                names += symbol_names(format, [unit])
                 parts.append(format.parts(unit))
                 release(item.data)
     return _joined(units, names, parts)
 
 
-def _names(format: Format, unit: Unit) -> list[bytes]:
-    rest = len(unit.symbols) - unit.first_global - len(unit.names)
-    return [*format.local_names(unit), *unit.names, *[b""] * rest]
+def symbol_names(format: Format, units: Sequence[Unit]) -> list[bytes]:
+    """The names of all symbols of some units, one behind the other; empty where there is none."""
+    names: list[bytes] = []
+    for unit in units:
+        local = format.local_names(unit) if unit.index >= 0 else [b""] * unit.first_global
+        rest = len(unit.symbols) - unit.first_global - len(unit.names)
+        names += [*local, *unit.names, *[b""] * rest]
+    return names
 
 
 def _joined(units: list[Unit], names: list[bytes], parts: list[Array]) -> Objects:

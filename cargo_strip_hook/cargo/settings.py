@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from cargo_strip_hook.cargo.amounts import Growth, parse_growth, parse_size
 from cargo_strip_hook.cargo.cfg import CfgSet, holds, parse_platform
 from cargo_strip_hook.cargo.suggest import did_you_mean
 from cargo_strip_hook.cargo.tomlfile import type_name
@@ -16,6 +17,7 @@ from cargo_strip_hook.target import Target
 
 ENGINES = ("native", "system")
 PRESETS = ("gst", "jni", "uniffi")
+_Amount = TypeVar("_Amount")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,9 @@ class Settings:
     allow_missing: bool | None = None
     granularity: Granularity | None = None
     compress_debug: Compression | None = None
+    max_size: int | None = None
+    max_growth: Growth | None = None
+    baseline: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,32 @@ def _compression(value: object, key: str, manifest: Path) -> Compression:
     return Compression(_choice(value, tuple(c.value for c in Compression), key, manifest))
 
 
+def _size(value: object, key: str, manifest: Path) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return _amount(value, parse_size, "a size such as `2 MB`", key, manifest)
+
+
+def _growth(value: object, key: str, manifest: Path) -> Growth:
+    return _amount(value, parse_growth, "`5 %` or a size such as `20 kB`", key, manifest)
+
+
+def _amount(
+    value: object, parse: Callable[[str], _Amount | None], wanted: str, key: str, manifest: Path
+) -> _Amount:
+    found = parse(value) if isinstance(value, str) else None
+    if found is None:
+        shown = f"`{value}`" if isinstance(value, str) else type_name(value)
+        raise UsageError(f"`{key}` in {manifest} must be {wanted}, not {shown}")
+    return found
+
+
+def _path(value: object, key: str, manifest: Path) -> Path:
+    if not isinstance(value, str):
+        raise _wrong(value, "a path", key, manifest)
+    return manifest.parent / value
+
+
 def _boolean(value: object, key: str, manifest: Path) -> bool:
     if not isinstance(value, bool):
         raise _wrong(value, "a boolean", key, manifest)
@@ -171,6 +202,9 @@ _READERS: Mapping[str, Callable[[object, str, Path], Any]] = {
     "allow-missing": _boolean,
     "granularity": _granularity,
     "compress-debug": _compression,
+    "max-size": _size,
+    "max-growth": _growth,
+    "baseline": _path,
 }
 assert {name.replace("-", "_") for name in _READERS} == {f.name for f in fields(Settings)}
 

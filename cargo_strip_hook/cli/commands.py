@@ -213,6 +213,24 @@ def _write(text: str, console: Console) -> None:
     sys.stdout.write(text)
 
 
+def why(args: argparse.Namespace, console: Console) -> int:
+    """`why`: the chain on stdout."""
+    from cargo_strip_hook.analysis.why import explain_library
+    from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.present import why as present
+
+    target = target_of(args.library, args.target)
+    request = options.request_for_file(args, options.Subject(args.library), target)
+    for reason in explain_library(
+        args.library, args.what, request, all_roots=args.all_roots, crate=args.crate
+    ):
+        if console.json:
+            console.send([present.message(reason)])
+        else:
+            sys.stdout.write(present.text(reason))
+    return 0
+
+
 def _print_exports(decided: ExportSet, architecture: str) -> None:
     """A table for people, tab-separated for programs; of a slice it says the architecture."""
     rows = []
@@ -268,7 +286,27 @@ def _strip_selection(args: argparse.Namespace, selection: Selection, console: Co
 
     artefacts = _find(selection, console)
     jobs = [options.job_for_artefact(args, artefact) for artefact in artefacts]
-    return run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
+    done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
+    # what failed is as large as it was
+    return done if done or args.dry_run else _check_budgets(artefacts, console)
+
+
+def _check_budgets(artefacts: Sequence[Artefact], console: Console) -> int:
+    """Libraries that are larger than their packages allow: 1 where there is any."""
+    exit_code = 0
+    for artefact in artefacts:
+        settings = artefact.settings
+        if settings.max_size is None and settings.max_growth is None:
+            continue
+        from cargo_strip_hook.analysis.budget import Budget, check_budget
+
+        budget = Budget(settings.max_size, settings.max_growth, settings.baseline)
+        try:
+            check_budget(artefact.library, artefact.target, budget)
+        except StripHookError as e:
+            console.problem(e)
+            exit_code = max(exit_code, e.exit_code)
+    return exit_code
 
 
 def _find(selection: Selection, console: Console) -> Sequence[Artefact]:

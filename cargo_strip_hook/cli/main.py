@@ -123,6 +123,7 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         "report": commands.report,
         "completions": commands.completions,
         "man": commands.man,
+        "why": commands.why,
     }[command]
     return run(args, chosen)
 

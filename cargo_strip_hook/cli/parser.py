@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "say what is wrong with a library as something that others link against",
     "exports": "list the public symbols and where each one came from",
     "report": "show the size of a library by kind, crate and member, or how two differ",
+    "why": "say why a symbol or crate is in a library, and what it costs",
     "completions": "write the completions for a shell to stdout",
     "man": "write the manual page to stdout",
     "help": "show the help of a command",
@@ -321,6 +322,38 @@ def report_parser() -> Parser:
         "--top", type=_count, default=20, metavar="N", help="rows of each table (default: 20)"
     )
     parser.add_argument("--markdown", action="store_true", help="write Markdown, for pull requests")
+    _json(parser)
+    return parser
+
+
+def why_parser() -> Parser:
+    """`why LIB WHAT`."""
+    parser = _parser(
+        "why",
+        "Say why something is in a library: the shortest chain from a public symbol, or from\n"
+        "what runs when the library is loaded, with what each step costs. WHAT is a symbol, a\n"
+        "crate, or a symbol as it is written in Rust (`regex::Regex::new`, or its end).",
+        "why LIB WHAT [OPTIONS]",
+        "Ask of the library as it was built: in a stripped one only parts are told apart that can\n"
+        "still be dropped alone.",
+    )
+    parser.add_argument("library", type=Path, metavar="LIB", help="a static library")
+    parser.add_argument("what", metavar="WHAT", help="a symbol or a crate")
+    parser.add_argument(
+        "--all-roots",
+        action="store_true",
+        help="also list the public symbols that would all have to go for it to go",
+    )
+    parser.add_argument("--crate", action="store_true", help="WHAT is a crate, never a symbol")
+    parser.add_argument(
+        "--target", metavar="T", help="the target triple (default: told from the objects)"
+    )
+    _json(parser)
+    _exports(parser)
+    return parser
+
+
+def _json(parser: Parser) -> None:
     parser.add_argument(
         "--json",
         action="store_const",
@@ -328,7 +361,6 @@ def report_parser() -> Parser:
         dest="message_format",
         help="the same as --message-format json",
     )
-    return parser
 
 
 def completions_parser() -> Parser:
@@ -355,6 +387,7 @@ PARSERS: Mapping[str, Callable[[], Parser]] = {
     "check": check_parser,
     "exports": exports_parser,
     "report": report_parser,
+    "why": why_parser,
     "completions": completions_parser,
     "man": man_parser,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from cargo_strip_hook.archive import Archive
@@ -11,6 +12,8 @@ from cargo_strip_hook.job import DefinedSymbol
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.model import Binding, Format, Input, Place, Unit
 from cargo_strip_hook.objects.sniff import sniff
+
+_AT_ONCE = 64  # members read together, which takes far less time
 
 Kind = Literal["function", "data", "tls", "common", "unknown"]
 
@@ -47,16 +50,22 @@ def leftovers(archive: Archive) -> Leftovers:
 
 
 def _units(archive: Archive) -> Iterator[tuple[Format, Unit]]:
+    for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
+        format = format_for(kind)
+        inputs = [item for _, item in items]
+        for start in range(0, len(inputs), _AT_ONCE):
+            some = inputs[start : start + _AT_ONCE]
+            apart = {companion.index for companion in format.companions(some)}
+            for unit in format.read([item for item in some if item.index not in apart]):
+                yield format, unit
+
+
+def _objects(archive: Archive) -> Iterator[tuple[str, Input]]:
     for member in archive.members:
         data = archive.data(member)
         contents = sniff(bytes(data[:20]))
-        if contents not in ("elf", "macho", "coff"):
-            continue
-        format = format_for(contents)
-        item = Input(member.index, member.name, data)
-        if not format.companions([item]):
-            [unit] = format.read([item])
-            yield format, unit
+        if contents in ("elf", "macho", "coff"):
+            yield contents, Input(member.index, member.name, data)
 
 
 def _definitions(unit: Unit, kinds: dict[int, Kind]) -> Iterator[DefinedSymbol]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.present import text
 from tests.cargo import workspaces
 from tests.tools import need
 
@@ -183,6 +184,50 @@ def test_settings_and_options(crate: Crate) -> None:
     manifest.write_text(manifest.read_text().replace("export =", "exprot ="))
     wrong = crate.run("cargo-strip-hook", "exports", code=2)
     assert "did you mean `export`?" in wrong.stderr
+
+
+def test_a_budget(crate: Crate) -> None:
+    """A library that is too large fails the run, which says what grew most."""
+    manifest = crate.root / "Cargo.toml"
+    plain = manifest.read_text() + "[package.metadata.strip-hook]\n"
+    manifest.write_text(plain + 'max-size = "1 kB"\n')
+    failed = crate.run("cargo-strip-hook", "--message-format", "json", code=1)
+    size = crate.built.stat().st_size
+    assert "more than the 1 kB of `max-size`" in failed.stderr
+    assert "largest: " in failed.stderr
+    messages = [json.loads(line) for line in failed.stdout.splitlines()]
+    assert [m["reason"] for m in messages] == ["stripped", "error", "finished"]
+    assert (messages[0]["after"], messages[1]["kind"]) == (size, "BudgetError")
+    manifest.write_text(plain + f"max-size = {size}\n")
+    crate.run("cargo-strip-hook")
+
+    # against what a report said: nothing grew, then all of a crate, and the bytes of that
+    report = crate.run("cargo-strip-hook", "report", crate.built, "--json").stdout
+    baseline = crate.root / "sizes.json"
+    baseline.write_text(report)
+    growth = plain + 'max-growth = "1 %"\nbaseline = "sizes.json"\n'
+    manifest.write_text(growth)
+    crate.run("cargo-strip-hook")
+    message = json.loads(report.splitlines()[0])
+    [core] = [c for c in message["crates"] if c["name"] == "core"]
+    message["crates"].remove(core)
+    message["size"] -= core["size"]
+    message["file"]["code"] -= core["size"]
+    baseline.write_text(json.dumps(message) + "\n")
+    failed = crate.run("cargo-strip-hook", code=1)
+    assert "`max-growth` is 1 %" in failed.stderr
+    assert f"grew most, crates: core +{text.size(core['size'])} (new)\n" in failed.stderr
+    assert f"of the file: code +{text.size(core['size'])}" in failed.stderr
+    for contents, words in (
+        ("[]", "no report in JSON"),
+        ('{"reason": "finished"}', "says nothing of liblittle.a"),
+    ):
+        baseline.write_text(contents)
+        assert words in crate.run("cargo-strip-hook", code=2).stderr
+    baseline.unlink()
+    assert "there is no baseline" in crate.run("cargo-strip-hook", code=2).stderr
+    manifest.write_text(plain + 'max-growth = "1 %"\n')
+    assert "there is none" in crate.run("cargo-strip-hook", code=2).stderr
 
 
 def test_cbuild_is_wrapped(crate: Crate) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cargo_strip_hook.cargo.amounts import Growth, parse_growth
 from cargo_strip_hook.cargo.cfg import builtin_cfg
 from cargo_strip_hook.cargo.settings import Settings, SettingsTable, load_settings
 from cargo_strip_hook.errors import UsageError
@@ -42,6 +43,9 @@ def test_every_key() -> None:
         "allow-missing": True,
         "granularity": "whole",
         "compress-debug": "zstd",
+        "max-size": "1.5 MB",
+        "max-growth": "5 %",
+        "baseline": "sizes.json",
     }
     assert load(table) == Settings(
         export=("a_*", "b"),
@@ -54,7 +58,24 @@ def test_every_key() -> None:
         allow_missing=True,
         granularity=Granularity.WHOLE,
         compress_debug=Compression.ZSTD,
+        max_size=1_500_000,
+        max_growth=Growth(5.0, True, "5 %"),
+        baseline=Path("/ws/p/sizes.json"),
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(300, 300), ("300", 300), ("2 MB", 2_000_000), ("1kB", 1000), ("1.5 MiB", 1_572_864)],
+)
+def test_sizes(value: object, size: int) -> None:
+    assert load({"max-size": value}).max_size == size
+
+
+def test_growth_is_of_what_was_or_in_bytes() -> None:
+    percent, bytes = parse_growth("5 %"), parse_growth("20 kB")
+    assert percent and bytes
+    assert (percent.limit(1000), bytes.limit(1000)) == (1050, 21_000)
 
 
 @pytest.mark.parametrize(("value", "strip"), [(True, Strip.SYMBOLS), (False, Strip.NONE)])
@@ -120,7 +141,10 @@ def test_cfg_is_decided_only_where_needed() -> None:
         ({"exprt": []}, "strip-hook.exprt`", "did you mean `export`?"),
         ({"allow_missing": True}, "strip-hook.allow_missing`", "did you mean `allow-missing`?"),
         ({"target": {}}, "strip-hook.target`", "did you mean `targets`?"),
-        ({"zzz": 1}, "strip-hook.zzz`", "known keys: allow-missing, compress-debug, engine"),
+        ({"zzz": 1}, "strip-hook.zzz`", "known keys: allow-missing, baseline, compress-debug"),
+        ({"max-size": "2 apples"}, "must be a size such as `2 MB`, not `2 apples`", ""),
+        ({"max-size": True}, "must be a size such as `2 MB`, not a boolean", ""),
+        ({"max-growth": "-1 %"}, "must be `5 %` or a size such as `20 kB`, not `-1 %`", ""),
         ({"strip": "debug-info"}, "cannot be `debug-info`", "did you mean `debuginfo`?"),
         ({"compress-debug": "gzip"}, "cannot be `gzip`", "it is one of none, zlib, zstd"),
         ({"compress-debug": True}, "must be one of none, zlib, zstd, not a boolean", ""),

@@ -18,6 +18,7 @@ from cargo_strip_hook.analysis.sizes import (
     Sizes,
     compare,
 )
+from cargo_strip_hook.analysis.why import Reason, Step
 from cargo_strip_hook.archive import Part
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import (
@@ -32,7 +33,7 @@ from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.inspection import Finding, Inspection
 from cargo_strip_hook.job import Export, ExportSet, Origin, Statistics
 from cargo_strip_hook.pipeline import Job, Outcome, Plan, Seconds, SlicePlan
-from cargo_strip_hook.present import messages, text
+from cargo_strip_hook.present import messages, text, why
 from cargo_strip_hook.present import sizes as size_messages
 from cargo_strip_hook.present.terminal import (
     Shell,
@@ -67,6 +68,22 @@ OUTCOME = Outcome(
     Seconds(0.1, 0.2, 0.1, 0.01, 0.62),
 )
 SLICE = SlicePlan(Part(JOB.library), TARGET, EXPORTS, b"{}", False)
+REASON = Reason(
+    JOB.library,
+    "",
+    "regex",
+    "crate",
+    ("_ZN5regex3new17h0123456789abcdefE", "_ZN5regex4find17h0123456789abcdefE"),
+    300_000,
+    412_000,
+    1_000_000,
+    (
+        Step("foo", "foo", "a.o", "export", 10, 500_000, 1, 0),
+        Step("_ZN5regex3new17h0123456789abcdefE", "regex::new", "b.o", "reference", 20, 20, 2, 16),
+    ),
+    ("foo",),
+    3,
+)
 PLAN = Plan(JOB, EXPORTS, (SLICE,), 100)
 
 
@@ -167,6 +184,22 @@ def test_the_line_of_a_stripped_library() -> None:
     assert text.stripped(OUTCOME) == "libfoo.a (23.1 MB → 1.2 MB, -95 %) in 0.6s"
 
 
+def test_a_reason_in_words() -> None:
+    assert why.text(REASON) == (
+        "crate `regex` in libfoo.a, 2 symbols: 300 kB\n"
+        "without it 412 kB would go, 41.2 % of what a program loads\n"
+        "\n"
+        "       bytes     retained\n"
+        "          10      500,000  foo (public)  [a.o]\n"
+        "          20           20  refers to regex::new  [b.o]\n"
+        "\n"
+        "1 of 3 public symbols need it:\n"
+        "  foo\n"
+    )
+    nothing = replace(REASON, chain=(), exports=())
+    assert why.text(nothing).startswith("nothing public needs `regex`")
+
+
 @pytest.mark.parametrize(
     ("count", "shown"),
     [
@@ -248,6 +281,8 @@ def every_message() -> list[dict[str, Any]]:
         size_messages.message(sizes(10)),
         size_messages.message(replace(sizes(10), architecture="arm64")),
         size_messages.difference_message(compare(sizes(10), replace(sizes(5), crates=()))),
+        why.message(REASON),
+        why.message(replace(REASON, architecture="arm64", chain=(), exports=None)),
         messages.warning("odd"),
         messages.error(StripHookError("bad", help=("one", "two"))),
         messages.error(VerifyError("bad", ("leaked: x",))),

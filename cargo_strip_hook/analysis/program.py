@@ -1,0 +1,153 @@
+"""A library as the program that its exports make of it: what they need, and who needs whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.analysis.graphs import edges, make_graph, reached
+from cargo_strip_hook.analysis.objects import Objects, symbol_names
+from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.engines.native import loadable, read_index
+from cargo_strip_hook.errors import LinkError
+from cargo_strip_hook.objects import format_for
+from cargo_strip_hook.objects.arrays import join
+from cargo_strip_hook.objects.model import (
+    PART,
+    Binding,
+    Bool,
+    Contents,
+    Format,
+    Int64,
+    Place,
+    Program,
+)
+from cargo_strip_hook.prelink.reach import Graph, always_live, build_graph
+from cargo_strip_hook.prelink.resolve import resolve
+from cargo_strip_hook.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A resolved library. Nodes of `graph` are the atoms of `program`.
+
+    `export_atoms` is the atom of each of `exports`, -1 where it is none (common, absolute), and
+    `export_units` the unit that is loaded for it.
+    `initialisers` live whenever their object is loaded. `live` is what a stripped library has.
+    """
+
+    format: Format
+    program: Program
+    graph: Graph
+    exports: tuple[str, ...]
+    export_atoms: Int64
+    export_units: Int64
+    initialisers: Int64
+    live: Bool
+
+    @property
+    def roots(self) -> Int64:
+        """The atoms that are needed for their own sake, those of exports first."""
+        return np.concatenate([self.export_atoms[self.export_atoms >= 0], self.initialisers])
+
+
+def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) -> Library:
+    """Resolve an archive as the native engine does, and see what is needed.
+
+    Raises `LinkError` where there are no exports, and for what does not resolve; `InputError` for
+    a damaged archive.
+    """
+    if not exports:
+        raise LinkError(
+            "nothing is public, so that nothing is needed",
+            help="name the public symbols with `--header`, `--export` or `--cdylib`",
+        )
+    members = loadable(archive, target)
+    format = format_for(target.object_format)
+    for companion in format.companions(list(members.values())):
+        del members[companion.index]
+    index = archive.symbols()
+    if index is None:
+        index = read_index(members, format)
+    names = [n.encode("utf-8", "surrogateescape") for n in exports]
+    program = resolve(members, index, names, format)
+    needs = build_graph(program)
+    symbols = [program.globals[n] for n in names]
+    atoms = program.symbols["atom"][symbols].astype(np.int64)
+    always = always_live(program).astype(np.int64)
+    count = len(program.atoms)
+    graph = make_graph(np.repeat(np.arange(count), np.diff(needs.starts)), needs.targets, count)
+    roots = np.concatenate([atoms[atoms >= 0], always])
+    number = {unit.index: n for n, unit in enumerate(program.units)}
+    units = np.array([number[index[n]] for n in names], np.int64)
+    live = reached(graph, roots)
+    return Library(format, program, graph, tuple(exports), atoms, units, always, live)
+
+
+def as_objects(library: Library) -> Objects:
+    """The live part of a resolved library, references bound to what they resolve to."""
+    program, format = library.program, library.format
+    units = program.units
+    # the object that was made up, for commons and pointers, has no sections
+    made_up = np.zeros(1, PART)
+    made_up["kind"] = Contents.DATA
+    parts = [made_up if u.index < 0 else format.parts(u) for u in units]
+    part_base = np.cumsum([0, *map(len, parts)])
+    part = program.atoms["section"].astype(np.int64)
+    counts = np.diff(program.atom_base)
+    part = np.where(part >= 0, part, 0) + np.repeat(part_base[:-1], counts)
+    symbols, relocations = program.symbols.copy(), program.relocations.copy()
+    atom = symbols["atom"]
+    atom[(atom >= 0) & ~library.live[atom]] = Place.ELSEWHERE
+    relocations["symbol"] = program.definition[relocations["symbol"]]
+    return Objects(
+        units,
+        tuple(u.index for u in units),
+        program.atoms,
+        symbols,
+        symbol_names(format, units),
+        relocations,
+        program.edges,
+        join(parts),
+        part,
+        np.repeat(np.arange(len(parts)), [len(p) for p in parts]),
+    )
+
+
+def loading(library: Library) -> Graph:
+    """Who needs whom where loading counts, too: behind the atoms a node for each object.
+
+    An object leads to its initialisers, and to the objects that what it refers to strongly is
+    in, as a linker takes them from an archive; and an export's object is loaded with it.
+    """
+    program = library.program
+    count, units = len(program.atoms), len(program.units)
+    symbols = program.symbols
+    loaded = program.unit_of(library.initialisers)
+    strong = (symbols["atom"] == Place.UNDEFINED) & (symbols["binding"] == Binding.GLOBAL)
+    rows = np.flatnonzero(strong)
+    of = np.searchsorted(program.symbol_base, rows, side="right") - 1
+    needed = symbols["atom"][program.definition[rows]].astype(np.int64)
+    of, needed = of[needed >= 0], needed[needed >= 0]
+    there = program.unit_of(needed)
+    sources = [edges(library.graph)[0], count + loaded, count + of]
+    targets = [edges(library.graph)[1], library.initialisers, count + there]
+    # a reference to a pointer that was made up loads what that points to
+    for unit in (n for n, u in enumerate(program.units) if u.index < 0):
+        for atom, pointed in _pointers(program, unit):
+            users = of[needed == atom]
+            sources.append(count + users)
+            targets.append(np.full(len(users), count + pointed))
+    return make_graph(np.concatenate(sources), np.concatenate(targets), count + units)
+
+
+def _pointers(program: Program, unit: int) -> list[tuple[int, int]]:
+    """(atom, unit that it points into) of the pointers in a unit."""
+    first, end = program.atom_base[unit : unit + 2].tolist()
+    rows = program.relocations
+    rows = rows[(rows["atom"] >= first) & (rows["atom"] < end)]
+    target = program.symbols["atom"][program.definition[rows["symbol"]]]
+    pairs = zip(rows["atom"].tolist(), program.unit_of(target).tolist(), strict=True)
+    return [pair for pair, defined in zip(pairs, (target >= 0).tolist(), strict=True) if defined]

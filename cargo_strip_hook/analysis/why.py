@@ -1,0 +1,277 @@
+"""Why something is in a library: the shortest chain that needs it, what it costs, who wants it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cargo_strip_hook.analysis.graphs import (
+    chain,
+    immediate_dominators,
+    reached,
+    retained,
+    turned,
+    walk,
+)
+from cargo_strip_hook.analysis.objects import Objects, read_objects
+from cargo_strip_hook.analysis.program import Library, as_objects, loading, resolve_library
+from cargo_strip_hook.archive import Archive, open_archive
+from cargo_strip_hook.demangle import crate_of, demangle
+from cargo_strip_hook.errors import InputError
+from cargo_strip_hook.objects.arrays import isin, unique
+from cargo_strip_hook.objects.model import Binding, Contents, Int64, Reach
+from cargo_strip_hook.slices import about, slices_of
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.exports.decide import ExportRequest
+
+By = Literal["export", "initialiser", "reference", "support", "together"]
+_WORD = re.compile(r"\w+")
+_WORDS = {
+    Contents.CODE: "code without a name",
+    Contents.CONSTANTS: "a constant",
+    Contents.DATA: "data without a name",
+    Contents.ZEROS: "data without a name",
+    Contents.UNWIND: "unwind tables",
+}
+_NEEDS = np.array([Reach.FORWARD, Reach.BOTH])
+_SUPPORTS = np.array([Reach.REVERSE, Reach.BOTH])
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One link of a chain: something that a linker keeps or drops as a whole. Sizes in bytes.
+
+    `symbol` is its name in the object file (empty where it has none), `name` the same as it is
+    written, or what it is. `by` says why it is there: it is public; it runs when the library is
+    loaded; the step before refers to it; it supports the step before (unwind tables); or the two
+    must stay together. `retained` is what would go with it: itself, and what nothing else needs.
+    `section` is the position in the table of sections of its object, from 0, -1 for what has no
+    section, and `offset` where it begins there.
+    """
+
+    symbol: str
+    name: str
+    member: str
+    by: By
+    size: int
+    retained: int
+    section: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why one thing, or a set of them, is in a library. Sizes in bytes, as a program loads them.
+
+    `symbols` are the names that were meant, those of a crate where `kind` says so. `size` is what
+    they are themselves, `retained` what would go if nothing needed them any more, of `total`.
+    `chain` leads to one of them from an export or initialiser, in the fewest steps; it is empty
+    where nothing public needs any. `exports` would all have to go for them to go, out of
+    `all_exports`: each of them alone needs one; None where that was not asked for.
+    """
+
+    library: Path
+    architecture: str
+    what: str
+    kind: Literal["symbol", "crate"]
+    symbols: tuple[str, ...]
+    size: int
+    retained: int
+    total: int
+    chain: tuple[Step, ...]
+    exports: tuple[str, ...] | None
+    all_exports: int
+
+
+def explain_library(
+    library: Path,
+    what: str,
+    request: ExportRequest,
+    *,
+    all_roots: bool = False,
+    crate: bool = False,
+) -> tuple[Reason, ...]:
+    """Explain each slice of a library, whose public symbols `request` tells. See `explain`."""
+    from cargo_strip_hook.inspection import decide_or_remember
+
+    found = []
+    for part, target in slices_of(library, request.target):
+        with about(part), open_archive(part) as archive:
+            decided = decide_or_remember(archive, replace(request, target=target))
+            resolved = resolve_library(archive, target, decided.names())
+            found.append(explain(archive, resolved, what, all_roots=all_roots, crate=crate))
+    return tuple(found)
+
+
+def explain(
+    archive: Archive, library: Library, what: str, *, all_roots: bool = False, crate: bool = False
+) -> Reason:
+    """Why `what` is in the library.
+
+    That is a symbol by its name in the object files, a crate, or a symbol as it is written in
+    Rust, from any `::` on (several, where there are instances of it); with `crate` never a symbol.
+    Raises `InputError` where the library has no such thing.
+    """
+    objects = as_objects(library)
+    kind: Literal["symbol", "crate"] = "symbol"
+    symbols = np.zeros(0, np.int64) if crate else _named(objects, what)
+    if not len(symbols) and _WORD.fullmatch(what):
+        kind, symbols = "crate", _of_crate(objects, what)
+    if not len(symbols) and not crate:
+        kind, symbols = "symbol", _written(objects, what)
+    atoms = unique(objects.symbols["atom"][symbols].astype(np.int64))
+    if not len(atoms):
+        _must_be_there(archive, what, crate)
+    sizes = np.where(library.live, library.program.atoms["size"], 0)
+    left = reached(library.graph, library.roots, atoms)
+    return Reason(
+        archive.path,
+        archive.part.architecture,
+        what,
+        kind,
+        tuple(sorted({_text(objects, n) for n in symbols.tolist()})),
+        int(sizes[atoms].sum()),
+        int(sizes[~left].sum()) if len(atoms) else 0,
+        int(sizes.sum()),
+        _chain(library, objects, atoms, sizes, set(symbols.tolist())) if len(atoms) else (),
+        _exports(library, atoms) if all_roots else None,
+        len(library.exports),
+    )
+
+
+def _text(objects: Objects, symbol: int) -> str:
+    return objects.names[symbol].decode("utf-8", "surrogateescape")
+
+
+def _live_symbols(objects: Objects) -> list[int]:
+    found: list[int] = np.flatnonzero(objects.symbols["atom"] >= 0).tolist()
+    return found
+
+
+def _named(objects: Objects, what: str) -> Int64:
+    """The live symbols of that name in object files, C's underscore before it or not."""
+    live, names = _live_symbols(objects), objects.names
+    exact = what.encode("utf-8", "surrogateescape")
+    for wanted in (exact, b"_" + exact):
+        found = [n for n in live if names[n] == wanted]
+        if found:
+            break
+    return np.array(found, np.int64)
+
+
+def _of_crate(objects: Objects, crate: str) -> Int64:
+    """The live symbols of a crate."""
+    word = crate.encode()
+    found = [n for n in _live_symbols(objects) if word in objects.names[n]]
+    return np.array([n for n in found if crate_of(_text(objects, n)) == crate], np.int64)
+
+
+def _written(objects: Objects, what: str) -> Int64:
+    """The live symbols that Rust's source calls so."""
+    words = _WORD.findall(what)
+    if not words:
+        return np.zeros(0, np.int64)
+    # demangling all names would take long; its last word stands in the mangled name, too
+    word = words[-1].encode()
+    found = [n for n in _live_symbols(objects) if word in objects.names[n]]
+    return np.array([n for n in found if _means(what, _text(objects, n))], np.int64)
+
+
+def _means(what: str, name: str) -> bool:
+    """Whether a mangled name is what somebody calls `what`."""
+    text = demangle(name)
+    if text == name:
+        return False
+    # `<core::fmt::Formatter>::pad` is what people call `Formatter::pad`
+    plain = text.lstrip("<").replace(">::", "::")
+    return what in (text, plain) or text.endswith("::" + what) or plain.endswith("::" + what)
+
+
+def _must_be_there(archive: Archive, what: str, crate: bool) -> None:
+    """Raise `InputError` where no object of the archive has it, needed or not."""
+    for name in set(read_objects(archive).names):
+        text = name.decode("utf-8", "surrogateescape")
+        if crate_of(text) == what:
+            return
+        if not crate and (text in (what, "_" + what) or _means(what, text)):
+            return
+    thing = "crate" if crate else "symbol and no crate"
+    raise InputError(
+        f"there is no {thing} `{what}`",
+        path=archive.part.name,
+        help="`cargo strip-hook report` lists the crates, `nm` the symbols",
+    )
+
+
+def _chain(
+    library: Library, objects: Objects, atoms: Int64, sizes: Int64, meant: set[int]
+) -> tuple[Step, ...]:
+    """The shortest of all chains to any of `atoms`."""
+    before = walk(library.graph, library.roots)
+    # the first one of those that are nearest: as many steps as it has, nobody else has fewer
+    chains = [chain(before, n) for n in atoms.tolist()]
+    shortest = min(chains, key=len)
+    kept = retained(immediate_dominators(library.graph, library.roots), sizes)
+    steps = []
+    for position, atom in enumerate(shortest):
+        if position:
+            by = _link(library, shortest[position - 1], atom)
+        else:
+            by = "export" if atom in library.export_atoms else "initialiser"
+        symbol = _symbol_of(library, objects, atom, meant)
+        unit = objects.units[int(library.program.unit_of(np.array([atom]))[0])]
+        name = demangle(symbol) if symbol else _described(objects, atom)
+        row = objects.atoms[atom]
+        at = int(row["section"]), int(row["offset"])
+        steps.append(Step(symbol, name, unit.name, by, int(sizes[atom]), int(kept[atom]), *at))
+    return tuple(steps)
+
+
+def _link(library: Library, source: int, target: int) -> By:
+    """What makes `target` live because `source` does."""
+    program = library.program
+    rows = program.relocations
+    place = program.symbols["atom"][program.definition[rows["symbol"]]]
+    forward = (rows["atom"] == source) & (place == target)
+    if (forward & isin(rows["reach"], _NEEDS)).any():
+        return "reference"
+    backward = (rows["atom"] == target) & (place == source)
+    return "support" if (backward & isin(rows["reach"], _SUPPORTS)).any() else "together"
+
+
+def _symbol_of(library: Library, objects: Objects, atom: int, meant: set[int]) -> str:
+    """The name of an atom: one that was meant, else an export's, a global or local one."""
+    symbols = library.program.symbols
+    found = [n for n in np.flatnonzero(symbols["atom"] == atom).tolist() if objects.names[n]]
+    if not found:
+        return ""
+    exported = set(library.exports)
+
+    def rank(n: int) -> tuple[bool, bool, bool, int]:
+        is_local = bool(symbols["binding"][n] == Binding.LOCAL)
+        return n not in meant, _text(objects, n) not in exported, is_local, int(symbols["value"][n])
+
+    return _text(objects, min(found, key=rank))
+
+
+def _described(objects: Objects, atom: int) -> str:
+    """What an atom without a name is."""
+    part = int(objects.part[atom])
+    return _WORDS.get(Contents(int(objects.parts["kind"][part])), "something without a name")
+
+
+def _exports(library: Library, atoms: Int64) -> tuple[str, ...]:
+    """The exports that need any of `atoms`, for themselves or since their object is loaded."""
+    needs = reached(turned(loading(library)), atoms)
+    first = len(library.program.atoms)
+    by_itself = (library.export_atoms >= 0) & needs[library.export_atoms]
+    wanted = (by_itself | needs[first + library.export_units]).tolist()
+    return tuple(name for name, is_wanted in zip(library.exports, wanted, strict=True) if is_wanted)
+
+
+__all__ = ["Reason", "Step", "explain", "explain_library"]

@@ -1,0 +1,51 @@
+"""Amounts of bytes as people write them in a configuration."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "byte": 1,
+    "bytes": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+}
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*|%)", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How much something may grow: by bytes, or by per cent of what it was."""
+
+    amount: float
+    is_percent: bool
+    text: str
+
+    def limit(self, before: int) -> int:
+        """The size in bytes that it may grow to."""
+        by = before * self.amount / 100 if self.is_percent else self.amount
+        return before + int(by)
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes of ``2 MB``, ``1.5MiB`` or ``300``; None for what is no size."""
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is None or found[2].lower() not in _UNITS:
+        return None
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def parse_growth(text: str) -> Growth | None:
+    """``5 %`` or a size; None for what is neither."""
+    found = _AMOUNT.fullmatch(text.strip())
+    if found is not None and found[2] == "%":
+        return Growth(float(found[1]), True, text)
+    size = parse_size(text)
+    return None if size is None else Growth(size, False, text)
