@@ -165,6 +165,7 @@ def report(args: argparse.Namespace, console: Console) -> int:
     """`report`: tables on stdout."""
     from cargo_strip_hook.analysis.sizes import compare_libraries, measure_library
     from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.cli.progress import progress
     from cargo_strip_hook.present import sizes as present
 
     if args.markdown and args.html is not None:
@@ -173,14 +174,16 @@ def report(args: argparse.Namespace, console: Console) -> int:
     found: list[tuple[str, list[present.Table], present.Message]] = []
     differences: tuple[Difference, ...] = ()
     if args.other is None:
-        sizes = measure_library(args.library, target)
+        with progress(console, "Measuring", args.library):
+            sizes = measure_library(args.library, target)
         for one in sizes:
             found.append(
                 (present.headline(one), present.tables(one, args.top), present.message(one))
             )
     else:
         other = target_of(args.other, args.target)
-        differences = compare_libraries(args.library, target, args.other, other)
+        with progress(console, "Measuring", args.other):
+            differences = compare_libraries(args.library, target, args.other, other)
         sizes = tuple(two.after for two in differences)
         for two in differences:
             title, tables = (
@@ -255,13 +258,16 @@ def why(args: argparse.Namespace, console: Console) -> int:
     """`why`: the chain on stdout."""
     from cargo_strip_hook.analysis.why import explain_library
     from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.cli.progress import progress
     from cargo_strip_hook.present import why as present
 
     target = target_of(args.library, args.target)
     request = options.request_for_file(args, options.Subject(args.library), target)
-    for reason in explain_library(
-        args.library, args.what, request, all_roots=args.all_roots, crate=args.crate
-    ):
+    with progress(console, "Resolving", args.library):
+        reasons = explain_library(
+            args.library, args.what, request, all_roots=args.all_roots, crate=args.crate
+        )
+    for reason in reasons:
         if console.json:
             console.send([present.message(reason)])
         else:
