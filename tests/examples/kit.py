@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.consumers.toolbox import run
-from tests.tools import need
+from tests.tools import TIER, need
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -70,6 +72,13 @@ def example(name: str, folder: Path) -> Example:
     )
     command.chmod(0o755)
     return Example(folder / "examples" / name, tools)
+
+
+def need_heavy(*names: str) -> Path:
+    """As `need`, for what only the tier `all` installs."""
+    if TIER != "all" and not any(map(shutil.which, names)):
+        pytest.skip(f"{' or '.join(names)} is not installed (the tier `all` does)")
+    return need(*names)
 
 
 def declared(header: Path) -> set[str]:
