@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cargo_strip_hook.analysis.why import Reason
     from cargo_strip_hook.exports.decide import ExportRequest
     from cargo_strip_hook.inspection import Inspection
-    from cargo_strip_hook.pipeline import Outcome
+    from cargo_strip_hook.pipeline import Observe, Outcome
     from cargo_strip_hook.target import Target
 
 File: TypeAlias = "str | PathLike[str]"
@@ -61,12 +61,14 @@ def strip(
     link_args: Names = (),
     debug_twin: File | None = None,
     compress_debug: Literal["none", "zlib", "zstd"] = "none",
+    observe: Observe | None = None,
     **public: Unpack[Public],
 ) -> Outcome:
     """Make one static library small and self-contained, as `cargo strip-hook strip` does.
 
     The parameters are that command's options, with `Public` for what is public. Without `output`
     the library itself is replaced. One that is done already is left alone (`Outcome.fresh`).
+    `observe` is called with each `pipeline.Phase` when it begins.
 
     Raises a `StripHookError` of the phase that failed; the library is then as it was. An
     xcframework is a folder of libraries: `xcframework.variants` lists them.
@@ -88,7 +90,8 @@ def strip(
             link_args=_names(link_args),
             twin=_path(debug_twin),
             compress_debug=_choice(Compression, "compress_debug", compress_debug),
-        )
+        ),
+        observe=observe,
     )
 
 

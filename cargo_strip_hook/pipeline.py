@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from cargo_strip_hook import __version__
 from cargo_strip_hook.archive import Archive, Part, join_parts, open_archive
@@ -143,13 +143,28 @@ class Outcome:
     slices: tuple[SliceOutcome, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What begins: one of the phases that `Seconds` has, of a library of so many bytes."""
+
+    library: Path
+    name: str
+    size: int
+
+
+Observe: TypeAlias = Callable[[Phase], None]
+
+
 class _Clock:
-    def __init__(self) -> None:
+    def __init__(self, library: Path, observe: Observe | None) -> None:
         self.start = time.perf_counter()
         self.spent: dict[str, float] = {}
+        self.library, self.observe = library, observe
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        if self.observe is not None:
+            self.observe(Phase(self.library, name, self.library.stat().st_size))
         begin = time.perf_counter()
         yield
         self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - begin
@@ -158,16 +173,17 @@ class _Clock:
         return Seconds(**self.spent, total=time.perf_counter() - self.start)
 
 
-def strip_library(job: Job, *, processes: int = 1) -> Outcome:
+def strip_library(job: Job, *, processes: int = 1, observe: Observe | None = None) -> Outcome:
     """Make one library small and self-contained.
 
     Either the result is complete and verified, or everything is as it was. With two `processes`
     the engine works in one of its own, where the system can fork; there may be no other threads
-    then. Raises a `StripHookError` of the phase that failed.
+    then. `observe` is told of each phase when it begins, after that fork. Raises a
+    `StripHookError` of the phase that failed.
     """
     from cargo_strip_hook.replace import library_lock, remove_litter
 
-    clock = _Clock()
+    clock = _Clock(job.library, observe)
     target = job.output or job.library
     must_exist(job.library)
     with library_lock(target), _engine(job, processes) as works:

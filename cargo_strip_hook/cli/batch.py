@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from cargo_strip_hook.cli.console import Console
+from cargo_strip_hook.cli.progress import Progress, open_progress
 from cargo_strip_hook.errors import StripHookError, UsageError
-from cargo_strip_hook.pipeline import Job, Outcome, plan_library, strip_library
+from cargo_strip_hook.pipeline import Job, Observe, Outcome, plan_library, strip_library
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -33,7 +34,8 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, at_a_time: int | None, dr
                 exit_code = max(exit_code, e.exit_code)
         return exit_code
     workers = min(len(jobs), at_a_time or os.cpu_count() or 1)
-    results = _parallel(jobs, workers) if workers > 1 else (_attempt(j, 2) for j in jobs)
+    shown = open_progress(console)
+    results = _parallel(jobs, workers, shown) if workers > 1 else _in_turn(jobs, shown)
     for result in results:
         if isinstance(result, Outcome):
             console.outcome(result)
@@ -54,14 +56,27 @@ def _refuse_same_target(jobs: Sequence[Job]) -> None:
         seen.add(path)
 
 
-def _attempt(job: Job, processes: int = 1) -> Outcome | StripHookError:
+def _in_turn(jobs: Sequence[Job], shown: Progress) -> Iterator[Outcome | StripHookError]:
+    for job in jobs:
+        try:
+            result = _attempt(job, 2, shown.observe)
+        finally:
+            shown.end()  # before the next job's fork, which must find no other thread
+        yield result
+
+
+def _attempt(
+    job: Job, processes: int = 1, observe: Observe | None = None
+) -> Outcome | StripHookError:
     try:
-        return strip_library(job, processes=processes)
+        return strip_library(job, processes=processes, observe=observe)
     except StripHookError as e:
         return e
 
 
-def _parallel(jobs: Sequence[Job], workers: int) -> Iterator[Outcome | StripHookError]:
+def _parallel(
+    jobs: Sequence[Job], workers: int, shown: Progress
+) -> Iterator[Outcome | StripHookError]:
     """In the order of `jobs`. An interrupt lets those that run end, and starts no more."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -72,9 +87,13 @@ def _parallel(jobs: Sequence[Job], workers: int) -> Iterator[Outcome | StripHook
     pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
     try:
         futures: list[Future[Outcome | StripHookError]] = [pool.submit(_attempt, j) for j in jobs]
-        for future in futures:
-            yield future.result()
+        for number, future in enumerate(futures):
+            shown.say("Stripping", f"{jobs[number].library.name} ({number + 1} of {len(jobs)})")
+            result = future.result()
+            shown.end()
+            yield result
     finally:
+        shown.end()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

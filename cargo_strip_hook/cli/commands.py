@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from cargo_strip_hook.cli import options
 from cargo_strip_hook.cli.console import Console
-from cargo_strip_hook.errors import StripHookError, ToolError, ToolFailure, UsageError
+from cargo_strip_hook.errors import ExportsError, StripHookError, ToolError, ToolFailure, UsageError
 
 if TYPE_CHECKING:
+    from cargo_strip_hook.analysis.sizes import Difference, Sizes
     from cargo_strip_hook.archive import Part
     from cargo_strip_hook.cargo.discover import Artefact
     from cargo_strip_hook.cargo.selection import Selection
@@ -164,31 +165,71 @@ def report(args: argparse.Namespace, console: Console) -> int:
     """`report`: tables on stdout."""
     from cargo_strip_hook.analysis.sizes import compare_libraries, measure_library
     from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.cli.progress import progress
     from cargo_strip_hook.present import sizes as present
 
+    if args.markdown and args.html is not None:
+        raise UsageError("--markdown and --html cannot be used together")
     target = target_of(args.library, args.target)
     found: list[tuple[str, list[present.Table], present.Message]] = []
+    differences: tuple[Difference, ...] = ()
     if args.other is None:
-        for one in measure_library(args.library, target):
+        with progress(console, "Measuring", args.library):
+            sizes = measure_library(args.library, target)
+        for one in sizes:
             found.append(
                 (present.headline(one), present.tables(one, args.top), present.message(one))
             )
     else:
         other = target_of(args.other, args.target)
-        for two in compare_libraries(args.library, target, args.other, other):
+        with progress(console, "Measuring", args.other):
+            differences = compare_libraries(args.library, target, args.other, other)
+        sizes = tuple(two.after for two in differences)
+        for two in differences:
             title, tables = (
                 present.difference_headline(two),
                 present.difference_tables(two, args.top),
             )
             found.append((title, tables, present.difference_message(two)))
+    if args.html is not None:
+        _write_page(args, console, sizes, differences)
     for title, tables, message in found:
         if console.json:
             console.send([message])
         elif args.markdown:
             sys.stdout.write(present.markdown(title, tables))
-        else:
+        elif args.html is None:
             present.show(title, tables, color=None if args.color is None else console.shell.color)
     return 0
+
+
+def _write_page(
+    args: argparse.Namespace,
+    console: Console,
+    sizes: Sequence[Sizes],
+    differences: Sequence[Difference],
+) -> None:
+    """The page of `report --html`, with the public symbols as far as they can be decided."""
+    from itertools import zip_longest
+
+    from cargo_strip_hook.archive import open_archive
+    from cargo_strip_hook.inspection import decide_or_remember
+    from cargo_strip_hook.present.html import Subject, page
+    from cargo_strip_hook.slices import about, slices_of
+
+    library = args.other or args.library
+    decided: list[ExportSet | None] = []
+    for part, target in slices_of(library, sizes[0].target):
+        request = options.request_for_file(args, options.Subject(library), target)
+        try:
+            with about(part), open_archive(part) as archive:
+                decided.append(decide_or_remember(archive, request))
+        except ExportsError as e:
+            console.warning(f"the page has no public symbols: {e.what}")
+            decided.append(None)
+    triples = zip_longest(sizes, decided, differences)
+    args.html.write_text(page([Subject(*three) for three in triples]), encoding="utf-8")
+    console.shell.status("Wrote", str(args.html))
 
 
 def completions(args: argparse.Namespace, console: Console) -> int:
@@ -217,13 +258,16 @@ def why(args: argparse.Namespace, console: Console) -> int:
     """`why`: the chain on stdout."""
     from cargo_strip_hook.analysis.why import explain_library
     from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.cli.progress import progress
     from cargo_strip_hook.present import why as present
 
     target = target_of(args.library, args.target)
     request = options.request_for_file(args, options.Subject(args.library), target)
-    for reason in explain_library(
-        args.library, args.what, request, all_roots=args.all_roots, crate=args.crate
-    ):
+    with progress(console, "Resolving", args.library):
+        reasons = explain_library(
+            args.library, args.what, request, all_roots=args.all_roots, crate=args.crate
+        )
+    for reason in reasons:
         if console.json:
             console.send([present.message(reason)])
         else:

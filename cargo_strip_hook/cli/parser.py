@@ -322,7 +322,14 @@ def report_parser() -> Parser:
         "--top", type=_count, default=20, metavar="N", help="rows of each table (default: 20)"
     )
     parser.add_argument("--markdown", action="store_true", help="write Markdown, for pull requests")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page with a treemap, sortable tables and the public symbols",
+    )
     _json(parser)
+    _exports(parser)
     return parser
 
 
@@ -417,6 +424,7 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]
                 "--output",
                 "--against",
                 "--top",
+                "--html",
                 *_options_with_value(bare_parser()),
             }
         at += 2 if word in with_value else 1

@@ -87,9 +87,7 @@ def test_the_wheel_installs_it(tmp_path: Path) -> None:
     hatchling = [sys.executable, "-m", "hatchling", "build", "-d", out]
     # a copy, as tests run beside each other and building writes below the folder
     checkout = tmp_path / "checkout"
-    leave = shutil.ignore_patterns(
-        ".git", ".venv", "target", "build", "dist", "__pycache__", ".*_cache"
-    )
+    leave = shutil.ignore_patterns(".*", "target", "build", "dist", "__pycache__")
     shutil.copytree(HERE, checkout, ignore=leave)
     run([*hatchling, "-t", "sdist"], cwd=checkout)
     (packed,) = out.glob("*.tar.gz")

@@ -1,0 +1,163 @@
+"""What is being done, said where it takes longer than a second.
+
+On a terminal that is a display that goes away again, elsewhere plain lines.
+
+Rules: the Cargo Book, "Configuration" (`term.progress.when`, CARGO_TERM_PROGRESS_WHEN).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cargo_strip_hook.errors import UsageError
+
+if TYPE_CHECKING:
+    from threading import Thread
+
+    from cargo_strip_hook.cli.console import Console
+    from cargo_strip_hook.pipeline import Phase
+
+Style = Literal["display", "lines", "none"]
+DELAY = 1.0  # seconds of work before anything is said
+_VERBS = {
+    "exports": "Deciding",
+    "prelink": "Prelinking",
+    "verify": "Verifying",
+    "replace": "Replacing",
+}
+
+
+def choose_style(
+    environment: Mapping[str, str], *, is_terminal: bool, is_silent: bool = False
+) -> Style:
+    """How progress is told; not at all where `is_silent` (quiet, or JSON).
+
+    Raises `UsageError` for a CARGO_TERM_PROGRESS_WHEN that cargo refuses, too.
+    """
+    when = environment.get("CARGO_TERM_PROGRESS_WHEN") or "auto"
+    if when not in ("auto", "always", "never"):
+        raise UsageError(
+            f"CARGO_TERM_PROGRESS_WHEN is `{when}`", help="it must be auto, always or never"
+        )
+    if is_silent or when == "never":
+        return "none"
+    if when == "always":
+        return "display"
+    # as cargo: no display in CI, nor on a terminal that cannot go back
+    able = is_terminal and environment.get("TERM") != "dumb" and not environment.get("CI")
+    return "display" if able else "lines"
+
+
+class Progress:
+    """Says what was last told to it. There is a thread only while something is being done."""
+
+    def __init__(self, console: Console, style: Style) -> None:
+        self._shell = console.shell
+        self._style = style
+        self._thread: Thread | None = None
+        self._words = ("", "")
+        self._display: Any = None
+        self._told = False
+
+    def observe(self, phase: Phase) -> None:
+        """Tell of a phase of the pipeline."""
+        from cargo_strip_hook.present.text import size
+
+        self.say(_VERBS[phase.name], f"{phase.library.name} ({size(phase.size)})")
+
+    def say(self, verb: str, text: str) -> None:
+        """What is being done from now on."""
+        if self._style == "none":
+            return
+        from threading import Event, Lock, Thread
+
+        if self._thread is None:
+            self._words = verb, text
+            self._lock, self._ended = Lock(), Event()
+            self._thread = Thread(target=self._run, daemon=True)
+            self._thread.start()
+            return
+        with self._lock:
+            self._words = verb, text
+            if self._told:
+                self._show()
+
+    def _run(self) -> None:
+        """The thread: it waits, and then keeps the display moving."""
+        if self._ended.wait(DELAY):
+            return
+        self._begin()
+        while not self._ended.wait(0.1):
+            if self._display is not None:
+                self._display.refresh()
+
+    def _begin(self) -> None:
+        if self._style == "display":
+            from rich.console import Console as RichConsole
+            from rich.progress import Progress as Display
+            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            to = RichConsole(
+                file=self._shell.stream,
+                force_terminal=True,
+                no_color=not self._shell.color,
+                width=_width(os.environ),
+            )
+            display = Display(*columns, console=to, transient=True, auto_refresh=False)
+            display.add_task("", total=None)
+            display.start()
+            self._display = display
+        with self._lock:
+            self._told = True
+            self._show()
+
+    def _show(self) -> None:
+        verb, text = self._words
+        if self._display is not None:
+            from rich.markup import escape
+
+            [task] = self._display.task_ids
+            self._display.update(task, description=escape(f"{verb} {text}"), refresh=True)
+        elif self._style == "lines":
+            self._shell.status(verb, text)
+
+    def end(self) -> None:
+        """What was being done is done: the display goes away, and the thread, too."""
+        if self._thread is not None:
+            self._ended.set()
+            self._thread.join()
+        if self._display is not None:
+            self._display.stop()
+        self._thread, self._display, self._told = None, None, False
+
+
+def _width(environment: Mapping[str, str]) -> int | None:
+    text = environment.get("CARGO_TERM_PROGRESS_WIDTH", "")
+    return int(text) if text.isdigit() and int(text) else None
+
+
+def open_progress(console: Console) -> Progress:
+    """As the environment asks for. Raises `UsageError`."""
+    stream = console.shell.stream
+    is_silent = console.json or console.shell.is_quiet
+    style = choose_style(os.environ, is_terminal=stream.isatty(), is_silent=is_silent)
+    return Progress(console, style)
+
+
+@contextmanager
+def progress(console: Console, verb: str, library: Path) -> Iterator[None]:
+    """Tell of one thing that is done to a library."""
+    from cargo_strip_hook.present.text import size
+
+    shown = open_progress(console)
+    try:
+        if library.is_file():
+            shown.say(verb, f"{library.name} ({size(library.stat().st_size)})")
+        yield
+    finally:
+        shown.end()
