@@ -561,11 +561,108 @@ def test_arm64ec_is_refused(tmp_path: Path) -> None:
         kit.strip(original, "aarch64-pc-windows-msvc", ("#api",))
 
 
-def test_codeview_is_left_out_with_a_warning(tmp_path: Path) -> None:
-    original = _library(tmp_path, X64, *SECTIONS, "-gcodeview", "-g")
-    out, made = kit.strip(original, X64, EXPORTS, Strip.NONE)
-    assert ["CodeView" in w for w in made.warnings] == [True]
-    assert not any(s["name"].startswith(".debug") for s in kit.sections(kit.first_object(out)))
+CODEVIEW_A = """
+#include "a.h"
+struct pair { int first; union { short f; int n; } second; };
+enum color { RED = 70000, BLUE = -1 } shade = BLUE;
+static int hidden(struct pair *p) { return p->first * 3; }
+int one_api(int n) { struct pair p = { twice(n), { 2 } }; return hidden(&p) + two_used(&p, n); }
+int unused(int n) { return twice(n) - 9; }
+"""
+CODEVIEW_B = """
+#include "a.h"
+struct pair { int first; union { short f; int n; } second; };
+static int counter;
+int two_used(void *p, int n) { struct pair *q = p; counter += twice(q->first); return counter + n; }
+int two_unused(int n) { return n - counter; }
+"""
+CODEVIEW_H = """
+static inline __attribute__((always_inline)) int twice(int n) {
+#line 7 "macros.inc"
+  if (n > 1000) n -= 1000;
+#line 4 "a.h"
+  return n * 2;
+}
+int two_used(void *p, int n);
+"""
+MSVC = [t for t in kit.TARGETS if t.endswith("msvc")]
+
+
+def _with_codeview(folder: Path, target: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.h").write_text(CODEVIEW_H)
+    sources = {"a.c": CODEVIEW_A, "b.c": CODEVIEW_B}
+    flags = ("-O1", "-fno-inline-functions", "-gcodeview", "-g", *SECTIONS)
+    return kit.library(folder, target, sources, *flags)
+
+
+def _lines_of(folder: Path, target: str, library: Path) -> tuple[dict[str, str], str]:
+    """What LLVM's symbolizer says of each fourth byte of functions, and all types of the PDB."""
+    dll = folder / "x.dll"
+    kit.link_dll(dll, target, [library], ("one_api",), "/debug", "/opt:ref")
+    pdbutil = kit.llvm("pdbutil")
+    said = tool([pdbutil, "dump", "--symbols", dll.with_suffix(".pdb")])
+    base = int(
+        re.findall(r"ImageBase: (0x\w+)", tool([kit.llvm("readobj"), "--file-headers", dll]))[0], 16
+    )
+    found = {}
+    row = r"S_[GL]PROC32 \[size = \d+\] `(\w+)`\s+parent = \d+, end = \d+, "
+    row += r"addr = 0001:(\d+), code size = (\d+)"
+    for name, address, size in re.findall(row, said):
+        for n in range(0, int(size), 4):
+            place = f"{base + 0x1000 + int(address) + n:#x}"
+            found[f"{name}+{n}"] = tool([kit.llvm("symbolizer"), f"--obj={dll}", place])
+    types = tool([pdbutil, "dump", "--types", "--ids", dll.with_suffix(".pdb")])
+    return found, types
+
+
+@pytest.mark.parametrize("target", MSVC)
+def test_codeview_of_what_lives_stays(tmp_path: Path, target: str) -> None:
+    original = _with_codeview(tmp_path, target)
+    out, made = kit.strip(original, target, ("one_api",), Strip.NONE)
+    assert made.warnings == ()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    before, types_before = _lines_of(tmp_path / "old", target, original)
+    after, types_after = _lines_of(tmp_path / "new", target, out)
+    assert {name.partition("+")[0] for name in after} == {"one_api", "hidden", "two_used"}
+    assert after == before
+    assert "twice\n" in "".join(after.values())
+    assert "a.h:4" in "".join(after.values())
+    kinds = [sorted(re.findall(r"(LF_\w+) \[", text)) for text in (types_before, types_after)]
+    assert kinds[0] == kinds[1]
+    dumped = tool([kit.llvm("readobj"), "--codeview", kit.first_object(out)])
+    shown = sorted(re.findall(r"DisplayName: (\w+)", dumped))
+    assert shown == ["counter", "hidden", "one_api", "two_used"]
+    if target.startswith("x86_64"):  # elsewhere a conditional instruction does it, of one line
+        assert re.search(r"ChangeFile: \S*macros.inc", dumped)
+    assert dumped.count("StringTable (") == dumped.count("FileChecksums (") == 1
+
+
+def test_the_same_codeview_twice(tmp_path: Path) -> None:
+    original = _with_codeview(tmp_path, X64)
+    asked = (original, X64, ("one_api",), Strip.NONE)
+    assert kit.strip(*asked)[0].read_bytes() == kit.strip(*asked)[0].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (b"\x03\x12", b"\x77\x17", "type record 0x1777"),
+        (b"\x3c\x11", b"\x77\x17", "symbol 0x1777"),
+    ],
+)
+def test_codeview_that_is_not_known_is_left_out_with_a_warning(
+    tmp_path: Path, old: bytes, new: bytes, words: str
+) -> None:
+    original = _with_codeview(tmp_path, X64)
+    raw = original.read_bytes()
+    at = raw.index(old, raw.index(b".debug$T"))
+    original.write_bytes(raw[:at] + new + raw[at + 2 :])
+    out, made = kit.strip(original, X64, ("one_api",), Strip.NONE)
+    assert ["CodeView" in w and words in w for w in made.warnings] == [True]
+    # the other file's stays
+    kit.link_dll(tmp_path / "x.dll", X64, [out], ("one_api",), "/debug")
 
 
 @pytest.mark.parametrize("target", [t for t in kit.TARGETS if t.endswith("gnu")])

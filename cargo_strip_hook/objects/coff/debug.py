@@ -28,7 +28,7 @@ _TOMBSTONE_ONE = (b".debug_ranges", b".debug_loc")
 class Debug:
     """Sections that follow those of the program, their contents and relocations.
 
-    `left_out`: names of members whose debug information is in another form.
+    `left_out`: members whose debug information cannot be kept, and why.
     """
 
     kinds: tuple[SectionKind, ...]
@@ -36,7 +36,7 @@ class Debug:
     align: Int64
     blob: Array  # uint8, all contents one behind the other
     relocations: Rewritten
-    left_out: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
     placement: Array  # PLACEMENT
 
 
@@ -46,17 +46,12 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     sizes: list[int] = []
     aligns: list[int] = []
     pieces: list[tuple[int, int, int, int]] = []  # unit, section, output section, offset
-    left_out = []
-    units = unique(program.unit_of(np.flatnonzero(live))).tolist()
-    for number in units:
-        unit = program.units[number]
-        native: CoffUnit = unit.native
+    for number in live_units(program, live):
+        native: CoffUnit = program.units[number].native
         for section in native.debug:
             name = native.names[section]
             size = int(native.sections["size"][section])
             if not name.startswith(b".debug_"):
-                if name == b".debug$T" and unit.name not in left_out:
-                    left_out.append(unit.name)
                 continue
             out = order.setdefault(name, len(order))
             if out == len(sizes):
@@ -102,11 +97,79 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
         size = int(program.units[number].native.sections["size"][section])
         member = program.units[number].index
         told[row] = member, section + 1, 0, size, first + out + 1, at
-    return Debug(kinds, total, np.array(aligns, np.int64), blob, rewritten, tuple(left_out), told)
+    return Debug(kinds, total, np.array(aligns, np.int64), blob, rewritten, (), told)
+
+
+def live_units(program: Program, live: Bool) -> list[int]:
+    """The units that code or data of the new object is from."""
+    found: list[int] = unique(program.unit_of(np.flatnonzero(live))).tolist()
+    return found
 
 
 def _empty() -> list[Int64]:
     return [np.zeros(0, np.int64) for _ in range(5)]
+
+
+@dataclass(slots=True)
+class Targets:
+    """What relocations refer to in the new object. Arrays by relocation.
+
+    `target` is a program-wide symbol, or where `place` is set the start of an output section, to
+    whose field `adds` is added. What is `dead` is not in the new object. `home`: the output
+    section, -1 for what is not inside.
+    """
+
+    target: Int64
+    place: Bool
+    adds: Int64
+    dead: Bool
+    home: Int64
+
+
+def targets(
+    program: Program, live: Bool, placed: Placed, number: int, rows: Array
+) -> tuple[Targets, Int64]:
+    """(targets, those that are in sections which are no atoms) of a unit's relocations."""
+    native: CoffUnit = program.units[number].native
+    symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
+    definition = program.definition[symbol].astype(np.int64)
+    place = program.symbols["atom"][definition].astype(np.int64)
+    value = program.symbols["value"][definition].copy()
+    # what is said of the loser of a COMDAT holds for the winner only where the two are alike
+    own = program.symbols["atom"][symbol]
+    lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
+    place = np.where(lost, program.twin[np.maximum(own, 0)], place)
+    value = np.where(lost, program.symbols["value"][symbol], value)
+    at = np.maximum(place, 0)
+    alive = (place >= 0) & live[at] & (placed.section[at] >= 0)
+    whole = alive & (~placed.kept[definition] | lost)
+    home = np.where(alive, placed.section[at], -1).astype(np.int64)
+    found = Targets(
+        np.where(whole, home << STEP, definition),
+        whole,
+        np.where(whole, placed.offset[at] + value, 0),
+        ((place >= 0) | lost) & ~alive,
+        home,
+    )
+    return found, np.flatnonzero(place == Place.ELSEWHERE)
+
+
+def store(
+    machine: Machine, blob: Array, field: Int64, kind: Int64, found: Targets, one: Bool
+) -> None:
+    """Add to fields of `blob` what is added, and put a tombstone into those of what is dead."""
+    mode, width = machine.mode[kind], machine.width[kind]
+    for size, form in ((4, "<u4"), (8, "<u8")):
+        chosen = np.flatnonzero(found.place & ~found.dead & (mode == Mode.ADDS) & (width == size))
+        octets = field[chosen, None] + np.arange(size)
+        word = np.ascontiguousarray(blob[octets]).view(form).reshape(-1)
+        word = word + found.adds[chosen].astype(form)
+        blob[octets] = word.astype(form).view(np.uint8).reshape(-1, size)
+    for size in (2, 4, 8):
+        chosen = np.flatnonzero(found.dead & (width == size))
+        octets = field[chosen, None] + np.arange(size)
+        blob[octets] = 0
+        blob[field[chosen]] = one[chosen]
 
 
 def _rewrite(
@@ -125,59 +188,39 @@ def _rewrite(
     `base`: (output section, offset) of each section of the unit. Changes the contents.
     """
     start, blob, one = output
-    native: CoffUnit = program.units[number].native
-    symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
-    definition = program.definition[symbol].astype(np.int64)
-    place = program.symbols["atom"][definition].astype(np.int64)
-    value = program.symbols["value"][definition].copy()
-    # what is said of the loser of a COMDAT holds for the winner only where the two are alike
-    own = program.symbols["atom"][symbol]
-    lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
-    place = np.where(lost, program.twin[np.maximum(own, 0)], place)
-    value = np.where(lost, program.symbols["value"][symbol], value)
-    at = np.maximum(place, 0)
-    alive = (place >= 0) & live[at] & (placed.section[at] >= 0)
-    dead = ((place >= 0) | lost) & ~alive
+    found, elsewhere = targets(program, live, placed, number, rows)
     section, begin = base[rows["atom"]].T
     offset = begin + rows["offset"]
     kind = rows["type"].astype(np.int64)
-
-    # the symbol of a section that is no atom: its place is in the file's own record
-    elsewhere = np.flatnonzero(place == Place.ELSEWHERE)
-    target = definition.copy()
-    at_place = np.zeros(len(rows), np.bool_)
-    adds = np.zeros(len(rows), np.int64)
-    whole = alive & (~placed.kept[definition] | lost)
-    target[whole] = placed.section[at[whole]].astype(np.int64) << STEP
-    adds[whole] = placed.offset[at[whole]] + value[whole]
-    at_place |= whole
     if len(elsewhere):
-        where = f.symbols["section"][rows["symbol"][elsewhere]].astype(np.int64)
+        # the symbol of a section that is no atom: its place is in the file's own record
+        symbols = f.symbols[rows["symbol"][elsewhere]]
+        where = symbols["section"].astype(np.int64)
         inside = (where > 0) & (where <= len(base))
         out = np.where(inside[:, None], base[np.where(inside, where - 1, 0)], -1)
         kept = out[:, 0] >= 0
         mine = elsewhere[kept]
-        target[mine] = (out[kept, 0] + len(placed.kinds)) << STEP
-        adds[mine] = out[kept, 1] + value[mine]
-        at_place[mine] = True
-        dead[elsewhere[~kept]] = True
+        found.target[mine] = (out[kept, 0] + len(placed.kinds)) << STEP
+        found.adds[mine] = out[kept, 1] + symbols["value"][kept].astype(np.int64)
+        found.place[mine] = True
+        found.dead[elsewhere[~kept]] = True
+    store(machine, blob, start[section] + offset, kind, found, one[section])
+    left = ~found.dead
+    columns = (section, offset, kind, found.target, found.place.astype(np.int64))
+    return tuple(column[left] for column in columns)
 
-    mode = machine.mode[kind]
-    width = machine.width[kind]
-    field = start[section] + offset
-    for size, form in ((4, "<u4"), (8, "<u8")):
-        chosen = np.flatnonzero(at_place & ~dead & (mode == Mode.ADDS) & (width == size))
-        octets = field[chosen, None] + np.arange(size)
-        word = np.ascontiguousarray(blob[octets]).view(form).reshape(-1)
-        word = word + adds[chosen].astype(form)
-        blob[octets] = word.astype(form).view(np.uint8).reshape(-1, size)
-    for size in (2, 4, 8):
-        chosen = np.flatnonzero(dead & (width == size))
-        octets = field[chosen, None] + np.arange(size)
-        blob[octets] = 0
-        blob[field[chosen]] = one[section[chosen]]
-    left = ~dead
-    return section[left], offset[left], kind[left], target[left], at_place[left].astype(np.int64)
+
+def combined(first: Debug, second: Debug) -> Debug:
+    """The sections of both, one behind the other: `second` was made to follow `first`."""
+    return Debug(
+        first.kinds + second.kinds,
+        np.concatenate([first.sizes, second.sizes]),
+        np.concatenate([first.align, second.align]),
+        np.concatenate([first.blob, second.blob]),
+        all_relocations(first.relocations, second.relocations),
+        first.left_out + second.left_out,
+        np.concatenate([first.placement, second.placement]),
+    )
 
 
 def joined(placed: Placed, debug: Debug) -> Placed:

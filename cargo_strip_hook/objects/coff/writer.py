@@ -12,7 +12,7 @@ from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.job import PrelinkRequest, Strip
 from cargo_strip_hook.objects import told
 from cargo_strip_hook.objects.arrays import unique
-from cargo_strip_hook.objects.coff import buckets, directives, kinds, symtab
+from cargo_strip_hook.objects.coff import buckets, codeview, directives, kinds, symtab
 from cargo_strip_hook.objects.coff import debug as dbg
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.machine import Machine, Mode
@@ -62,10 +62,12 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
 
     sizes = np.array([s.size for s in layout.sections], np.int64)
     aligns = np.array([s.align for s in layout.sections], np.int64)
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
     described = np.zeros(0, PLACEMENT)
     if request.strip is Strip.NONE:
         debug = dbg.collect(program, machine, live, placed)
+        before = len(placed.kinds) + len(debug.kinds)
+        debug = dbg.combined(debug, codeview.collect(program, machine, live, placed, before))
         placed = dbg.joined(placed, debug)
         rewritten = dbg.all_relocations(rewritten, debug.relocations)
         sizes = np.concatenate([sizes, debug.sizes])
@@ -331,15 +333,13 @@ _CXX_IDENTITY = (b"??_R", b"_ZTI", b"_ZTS", b"_ZGV", b"_ZZ", b"__ZTI", b"__ZTS",
 
 
 def _warnings(
-    program: Program, placed: Placed, live: Bool, left_out: tuple[str, ...]
+    program: Program, placed: Placed, live: Bool, left_out: tuple[tuple[str, str], ...]
 ) -> tuple[str, ...]:
     warnings = []
     if left_out:
-        shown = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
-        warnings.append(
-            f"CodeView debug information is left out (of {shown}): its type indices hold for one "
-            "object file only"
-        )
+        shown = ", ".join(f"{name} ({why})" for name, why in left_out[:3])
+        more = ", …" if len(left_out) > 3 else ""
+        warnings.append(f"CodeView debug information is left out of {shown}{more}")
     found = []
     symbols = program.symbols
     for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
