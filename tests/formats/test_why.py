@@ -270,6 +270,23 @@ def test_a_large_library() -> None:
     assert reason["chain"][0]["symbol"].startswith("gst_plugin_fallbackswitch_")
 
 
+@pytest.mark.parametrize(
+    ("written", "last"),
+    [
+        ("std::panicking::panic_handler::{closure#0}", "panic_handler::{closure#0}"),
+        ("panicking::panic_fmt", "core::panicking::panic_fmt"),
+        ("<u64 as core::fmt::Display>::fmt", "<u64 as core::fmt::Display>::fmt"),
+        ("Formatter::pad_integral", "<core::fmt::Formatter>::pad_integral"),
+    ],
+)
+def test_names_as_rust_writes_them(written: str, last: str) -> None:
+    built = library("imagequant-sys", "release")
+    assert built.header is not None
+    [reason] = cargo_strip_hook.why(built.library, written, headers=built.header)
+    assert reason.kind == "symbol"
+    assert reason.chain[-1].name.endswith(last)
+
+
 def test_a_stripped_library(tmp_path: Path) -> None:
     """It names its own exports, and its chains are the original's, as far as it has parts."""
     built = library("imagequant-sys", "release")
