@@ -10,7 +10,7 @@ own, on the same library with the page cache warm.
 * GNU ld: ``ld -r --gc-sections -u EXPORT…``, then LLVM's objcopy and ar;
 * for targets of Darwin and Windows ours alone, without names too; the floor is the dylib that
   ld64.lld makes of the library with ``-dead_strip -x -S``, or the DLL of lld-link ``/opt:ref`` or
-  of MinGW's gcc ``-s -Wl,--gc-sections``; CodeView is not kept, so MSVC has no row for that;
+  of MinGW's gcc ``-s -Wl,--gc-sections``;
 * armerge 2.2.2, where it is installed (with RANLIB and OBJCOPY set to LLVM's, else it fails).
 
 Time is wall time; memory is the largest resident set of any process of the job (``wait4``).
@@ -168,9 +168,7 @@ def _exports(path: str, source: tuple[str, ...]) -> tuple[str, ...]:
 def contenders(library: Library, scratch: Path) -> list[Contender]:
     """Everything that can do the job on this machine."""
     found = []
-    kinds: list[tuple[bool, tuple[str, ...]]] = [(False, ())]
-    if not library.target.endswith("-msvc"):
-        kinds.append((True, ("--strip", "none")))
+    kinds: list[tuple[bool, tuple[str, ...]]] = [(False, ()), (True, ("--strip", "none"))]
     for debug, strip in kinds:
         out = scratch / f"ours-{debug}.a"
         argv = (*ours(), "strip", str(library.path), *library.source, *strip, "-q", "-o", str(out))

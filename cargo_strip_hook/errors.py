@@ -34,6 +34,12 @@ def _restore(
     return error
 
 
+def of_system(error: OSError) -> StripHookError:
+    """What the operating system refused, with the file that it was about."""
+    where = f"{error.filename}: " if error.filename else ""
+    return StripHookError(f"{where}{error.strerror or error}")
+
+
 class UsageError(StripHookError):
     """The command line or a configuration file asks for something that has no meaning."""
 

@@ -38,6 +38,14 @@ _WORDS = {
     Contents.ZEROS: "data without a name",
     Contents.UNWIND: "unwind tables",
 }
+# Words of Rust that mangled names have other signs for.
+_SIGNS = frozenset(
+    (
+        *("closure", "shim", "vtable", "impl", "as", "dyn", "for", "mut", "const", "unsafe"),
+        *("bool", "char", "str", "f32", "f64", "isize", "usize", "extern", "fn"),
+        *(f"{sign}{bits}" for sign in "iu" for bits in (8, 16, 32, 64, 128)),
+    )
+)
 _NEEDS = np.array([Reach.FORWARD, Reach.BOTH])
 _SUPPORTS = np.array([Reach.REVERSE, Reach.BOTH])
 
@@ -173,11 +181,9 @@ def _of_crate(objects: Objects, crate: str) -> Int64:
 
 def _written(objects: Objects, what: str) -> Int64:
     """The live symbols that Rust's source calls so."""
-    words = _WORD.findall(what)
-    if not words:
-        return np.zeros(0, np.int64)
-    # demangling all names would take long; its last word stands in the mangled name, too
-    word = words[-1].encode()
+    # demangling all names would take long: what is named in Rust stands in the mangled name, too
+    words = [w for w in _WORD.findall(what) if w not in _SIGNS and not w[0].isdigit()]
+    word = max(words, key=len, default="").encode()
     found = [n for n in _live_symbols(objects) if word in objects.names[n]]
     return np.array([n for n in found if _means(what, _text(objects, n))], np.int64)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.cli.progress import Progress, open_progress
-from cargo_strip_hook.errors import StripHookError, UsageError
+from cargo_strip_hook.errors import StripHookError, UsageError, of_system
 from cargo_strip_hook.pipeline import Job, Observe, Outcome, plan_library, strip_library
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def _attempt(
         return strip_library(job, processes=processes, observe=observe)
     except StripHookError as e:
         return e
+    except OSError as e:
+        return of_system(e)
 
 
 def _parallel(

@@ -29,7 +29,12 @@ class Console:
         import json
 
         for message in messages:
-            sys.stdout.write(json.dumps(message, ensure_ascii=False) + "\n")
+            text = json.dumps(message, ensure_ascii=False)
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # octets of a path that are no text: `\udcXX`
+                text = json.dumps(message)
+            sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def warning(self, text: str) -> None:

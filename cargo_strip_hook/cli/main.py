@@ -11,7 +11,7 @@ from typing import Literal
 
 from cargo_strip_hook.cli import parser as parsers
 from cargo_strip_hook.cli.console import Console
-from cargo_strip_hook.errors import StripHookError, UsageError
+from cargo_strip_hook.errors import StripHookError, UsageError, of_system
 from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
@@ -51,8 +51,7 @@ def _run(words: list[str], console: list[Console]) -> int:
     except BrokenPipeError:
         raise
     except OSError as e:
-        where = f"{e.filename}: " if e.filename else ""
-        console[0].problem(StripHookError(f"{where}{e.strerror or e}"))
+        console[0].problem(of_system(e))
         return 1
     except MemoryError:
         console[0].problem(StripHookError("there is not enough memory"))

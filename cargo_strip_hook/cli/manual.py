@@ -20,10 +20,11 @@ _EXIT_STATUS = (
 _ENVIRONMENT = (
     ("CARGO_TERM_COLOR, NO_COLOR, FORCE_COLOR", "Whether output is coloured, as for cargo."),
     ("CARGO_TERM_QUIET, CARGO_TERM_VERBOSE", "The same as -q and -v."),
+    ("CARGO_TERM_PROGRESS_WHEN", "Whether long work shows its progress: auto, always or never."),
     ("STRIP_HOOK_BACKTRACE", "Show a traceback where the program itself fails."),
     (
-        "STRIP_HOOK_LD, STRIP_HOOK_LIBTOOL",
-        "The linker and the libtool of `--engine system` on Darwin, with options if need be.",
+        "STRIP_HOOK_LD, STRIP_HOOK_OBJCOPY, STRIP_HOOK_LIBTOOL",
+        "The programs of `--engine system`; where not set, LD, OBJCOPY and LIBTOOL.",
     ),
 )
 

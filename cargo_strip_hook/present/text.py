@@ -15,7 +15,7 @@ TAIL = 40  # lines of a program's output that an error shows
 def size(count: int) -> str:
     """Bytes for people, in decimal units: ``23.1 MB``, ``870 kB``, ``12 bytes``."""
     if count < 1000:
-        return f"{count} bytes"
+        return f"{count} byte" + ("s" if count != 1 else "")
     # what would round up to 1000 of a unit is said in the next one
     if count < 999_500:
         return f"{count / 1e3:.0f} kB"

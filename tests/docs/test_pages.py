@@ -128,6 +128,21 @@ def test_each_key_of_the_configuration() -> None:
     assert all(key in page for key in documented)
 
 
+def test_each_environment_variable() -> None:
+    """Ours and cargo's for terminals, on both pages; and no other than the source names."""
+    from cargo_strip_hook.cli import manual
+
+    source = "\n".join(file.read_text(encoding="utf-8") for file in PACKAGE.rglob("*.py"))
+    page = text("configuration.md").partition("## Environment")[2]
+    documented = set(re.findall(r"`([A-Z][A-Z_]+)`", page))
+    for name in documented:
+        assert f'"{name}"' in source, name
+    read = set(re.findall(r'"(CARGO_TERM_(?:COLOR|QUIET|VERBOSE|PROGRESS_WHEN))"', source))
+    read |= set(re.findall(r'"(STRIP_HOOK_[A-Z]+)"', source)) | {"NO_COLOR", "FORCE_COLOR"}
+    assert read <= documented
+    assert all(name in manual.page() for name in read)
+
+
 def test_the_example_of_the_configuration_is_accepted(tmp_path: Path) -> None:
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     (block,) = re.findall(r"```toml\n(.*?)```", text("configuration.md"), re.S)

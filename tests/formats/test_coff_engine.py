@@ -634,8 +634,8 @@ def test_codeview_of_what_lives_stays(tmp_path: Path, target: str) -> None:
     dumped = tool([kit.llvm("readobj"), "--codeview", kit.first_object(out)])
     shown = sorted(re.findall(r"DisplayName: (\w+)", dumped))
     assert shown == ["counter", "hidden", "one_api", "two_used"]
-    assert "ChangeFile: " in dumped
-    assert dumped.count("macros.inc") > 1
+    if target.startswith("x86_64"):  # elsewhere a conditional instruction does it, of one line
+        assert re.search(r"ChangeFile: \S*macros.inc", dumped)
     assert dumped.count("StringTable (") == dumped.count("FileChecksums (") == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -240,6 +241,50 @@ def test_the_command(tmp_path: Path) -> None:
     assert finished == {"reason": "finished", "success": True}
     assert "nothing public needs" in tool([*program, "unused", "--export", "f?"])
     assert "no crate `g`" in tool([*program, "g", "--export", "f?", "--crate"], accept=[1])
+
+
+def test_a_large_library() -> None:
+    """129 MB: sums are exact, and neither command takes more than two seconds of a processor."""
+    built = library("gst-plugin-fallbackswitch", "dev")
+    program = [sys.executable, "-m", "cargo_strip_hook"]
+    asked = {
+        "report": [*program, "report", built.library, "--json"],
+        "why": [*program, "why", built.library, "memchr", "--preset", "gst", "--json"],
+    }
+    said = {}
+    for name, argv in asked.items():
+        spent = []
+        for _ in range(3):  # the least of three: other programs run, too
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            said[name] = json.loads(tool(argv).splitlines()[0])
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert min(spent) < 2, (name, spent)
+    sizes, reason = said["report"], said["why"]
+    assert sum(sizes["file"].values()) == sizes["size"] == built.library.stat().st_size
+    for kind, total in sizes["loaded"].items():
+        assert sum(c["kinds"][kind] for c in sizes["crates"]) == total
+    other = sum(c["size"] for c in sizes["crates"] if c["name"] == "(other)")
+    assert other <= 0.02 * sum(sizes["loaded"].values())
+    assert (reason["kind"], reason["all-exports"]) == ("crate", 2)
+    assert reason["chain"][0]["symbol"].startswith("gst_plugin_fallbackswitch_")
+
+
+@pytest.mark.parametrize(
+    ("written", "last"),
+    [
+        ("std::panicking::panic_handler::{closure#0}", "panic_handler::{closure#0}"),
+        ("panicking::panic_fmt", "core::panicking::panic_fmt"),
+        ("<u64 as core::fmt::Display>::fmt", "<u64 as core::fmt::Display>::fmt"),
+        ("Formatter::pad_integral", "<core::fmt::Formatter>::pad_integral"),
+    ],
+)
+def test_names_as_rust_writes_them(written: str, last: str) -> None:
+    built = library("imagequant-sys", "release")
+    assert built.header is not None
+    [reason] = cargo_strip_hook.why(built.library, written, headers=built.header)
+    assert reason.kind == "symbol"
+    assert reason.chain[-1].name.endswith(last)
 
 
 def test_a_stripped_library(tmp_path: Path) -> None:

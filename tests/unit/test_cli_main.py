@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -13,8 +14,13 @@ import pytest
 from cargo_strip_hook.cargo.selection import Selection
 from cargo_strip_hook.cargo.settings import Settings
 from cargo_strip_hook.cli import commands, main, options, parser
+from cargo_strip_hook.cli.batch import run_jobs
+from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.pipeline import Job
+from cargo_strip_hook.present.terminal import Shell
 from cargo_strip_hook.target import Target
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
@@ -292,3 +298,27 @@ def test_starting_up_is_light() -> None:
     loaded = set(json.loads(done.stdout.replace("'", '"')))
     # the marker is JSON
     assert loaded <= {"json"}
+
+
+def test_octets_of_a_path_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    name = b"lib\xff\xc3\xa9.a".decode("utf-8", "surrogateescape")
+    console = Console(Shell(io.StringIO()), json=True)
+    console.send([{"library": name}, {"library": "é.a"}])
+    escaped, plain = capsys.readouterr().out.splitlines()
+    assert escaped.isascii()
+    assert json.loads(escaped) == {"library": name}
+    assert plain == '{"library": "é.a"}'
+
+
+def test_what_the_system_refuses_one_library_does_not_end_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused(job: Job, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(job.library))
+
+    monkeypatch.setattr("cargo_strip_hook.cli.batch.strip_library", refused)
+    said = io.StringIO()
+    paths = [tmp_path / "a.a", tmp_path / "b.a"]
+    jobs = [Job(path, LINUX, ExportRequest(LINUX)) for path in paths]
+    assert run_jobs(jobs, Console(Shell(said), json=False), at_a_time=1, dry=False) == 1
+    assert [f"error: {path}: Permission denied" for path in paths] == said.getvalue().splitlines()

@@ -204,6 +204,7 @@ def test_a_reason_in_words() -> None:
     ("count", "shown"),
     [
         (0, "0 bytes"),
+        (1, "1 byte"),
         (999, "999 bytes"),
         (1000, "1 kB"),
         (999_499, "999 kB"),
