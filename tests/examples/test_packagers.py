@@ -1,4 +1,4 @@
-"""Conan and Debian packages of a stripped library, and programs that use them."""
+"""Conan, Debian and vcpkg packages of a stripped library, and programs that use them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import os
 from pathlib import Path
 
 from tests.consumers.toolbox import run
-from tests.examples.kit import WORDS, assert_public, example, need_heavy
+from tests.examples.kit import (
+    WORDS,
+    assert_public,
+    declared,
+    defined,
+    example,
+    need_heavy,
+)
 from tests.tools import need
 
 
@@ -48,3 +55,41 @@ def test_debian(tmp_path: Path) -> None:
         ./words
     """)
     assert WORDS in said
+
+
+VCPKG = """\
+function(vcpkg_check_linkage)
+endfunction()
+function(vcpkg_fixup_pkgconfig)
+endfunction()
+function(vcpkg_install_copyright)
+endfunction()
+function(vcpkg_execute_required_process)
+    cmake_parse_arguments(PARSE_ARGV 0 arg "" "WORKING_DIRECTORY;LOGNAME" "COMMAND")
+    execute_process(COMMAND ${arg_COMMAND} WORKING_DIRECTORY "${arg_WORKING_DIRECTORY}"
+                    COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+set(CURRENT_BUILDTREES_DIR "${CMAKE_CURRENT_LIST_DIR}/trees")
+set(CURRENT_PACKAGES_DIR "${CMAKE_CURRENT_LIST_DIR}/package")
+set(TARGET_TRIPLET x64-linux)
+include("${CMAKE_CURRENT_LIST_DIR}/demo/portfile.cmake")
+"""
+
+
+def test_vcpkg_portfile(tmp_path: Path) -> None:
+    """The port's commands, with stand-ins for vcpkg's functions: vcpkg itself is not to be had."""
+    need("cargo-cbuild")
+    need("cmake")
+    here = example("vcpkg", tmp_path)
+    (here.folder / "vcpkg.cmake").write_text(VCPKG)
+    (here.folder / "trees").mkdir()
+    here.sh("cmake -P vcpkg.cmake")
+    package = here.folder / "package"
+    header = package / "include/demo.h"
+    assert not (package / "debug/include").exists()
+    assert_public(package / "lib/libdemo.a", header)
+    # The profile of the second has debug information, so that its size is no measure.
+    assert defined(package / "debug/lib/libdemo.a") == declared(header)
+    for variant in ("lib", "debug/lib"):
+        program = f"{package}/{variant}/libdemo.a -lpthread -ldl -lm -o words && ./words"
+        assert WORDS in here.sh(f"cc -I{package}/include ../main.c {program}")

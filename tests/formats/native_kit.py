@@ -30,7 +30,7 @@ def tool(argv: Sequence[object], *, accept: Iterable[int] = (0,)) -> str:
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        timeout=120,
+        timeout=600,  # zig builds a C++ library the first time
         check=False,
     )
     assert done.returncode in accept, f"{' '.join(words)}: {done.returncode}\n{done.stdout}"
