@@ -100,7 +100,7 @@ def collect(program: Program, live: Bool) -> Debug:
             base[name] = ends[part]
         for patch in patches:
             octets = np.frombuffer(changed[patch.holder], np.uint8)
-            where = np.array(patch.offsets, np.int64)[:, None] + np.arange(4)
+            where = patch.offsets[:, None] + np.arange(4)
             words = np.ascontiguousarray(octets[where]).view("<u4").reshape(-1)
             moved = (words + np.uint32(base[patch.target])).astype("<u4")
             octets[where] = moved.view(np.uint8).reshape(-1, 4)

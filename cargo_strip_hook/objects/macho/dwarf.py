@@ -8,8 +8,12 @@ DWARF 3, section 7.5.4, and DWARF 2, section 7.5, which have no form for offsets
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cargo_strip_hook.objects.model import Int64
 
 INFO, ABBREV, LINE = b"__debug_info", b"__debug_abbrev", b"__debug_line"
 STR, LINE_STR, STR_OFFSETS = b"__debug_str", b"__debug_line_str", b"__debug_str_offs"
@@ -65,23 +69,29 @@ class Patch:
 
     holder: bytes
     target: bytes
-    offsets: list[int]
+    offsets: Int64
 
 
 def find(sections: Mapping[bytes, memoryview]) -> list[Patch]:
     """All offsets between the sections of one file. Raises `UnknownDwarf`."""
     found: dict[tuple[bytes, bytes], list[int]] = {}
+    runs: list[_Step] = []
     try:
-        _info(sections, found)
+        runs = _info(sections, found)
         _aranges(bytes(sections.get(ARANGES, b"")), found)
         _lines(bytes(sections.get(LINE, b"")), found)
         _string_offsets(bytes(sections.get(STR_OFFSETS, b"")), found)
     except (IndexError, struct.error, ValueError) as e:
         raise UnknownDwarf(f"it is damaged: {e}") from e
-    for (_, target), offsets in found.items():
-        if offsets and target not in sections:
+    parts = {key: [np.array(offsets, np.int64)] for key, offsets in found.items() if offsets}
+    for run in runs:
+        starts = np.array(run.places, np.int64)
+        for distance, target in run.fields:
+            parts.setdefault((INFO, target), []).append(starts + distance)
+    for _, target in parts:
+        if target not in sections:
             raise UnknownDwarf(f"{target.decode()} is missing")
-    return [Patch(holder, target, offsets) for (holder, target), offsets in found.items()]
+    return [Patch(holder, to, np.concatenate(found)) for (holder, to), found in parts.items()]
 
 
 def _uleb(data: bytes, at: int) -> tuple[int, int]:
@@ -108,29 +118,54 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
 _Op = tuple[int, int, bytes]
 
 
-def _abbreviations(data: bytes, at: int, version: int) -> dict[int, tuple[_Op, ...]]:
-    """Code -> what to do for each of its attributes, runs of fixed size as one step."""
-    table: dict[int, tuple[_Op, ...]] = {}
+@dataclass(slots=True)
+class _Step:
+    """What to do with one or more attributes: those of fixed size that follow each other are one.
+
+    `fields` are (bytes from the first, target section) of offsets in a run, and `places` where the
+    runs were found.
+    """
+
+    kind: int
+    size: int
+    fields: list[tuple[int, bytes]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+
+
+_Table = dict[int, tuple[_Step, ...]]
+# the same, quick to follow: (kind, size, what notes the place of a run with offsets)
+_Plans = dict[int, tuple[tuple[int, int, Callable[[int], None] | None], ...]]
+
+
+def _abbreviations(data: bytes, at: int, version: int) -> _Table:
+    """Code -> what to do for its attributes."""
+    table: _Table = {}
     while True:
         code, at = _uleb(data, at)
         if not code:
             return table
         _, at = _uleb(data, at)
         at += 1
-        ops: list[_Op] = []
+        steps: list[_Step] = []
         while True:
-            attribute, at = _uleb(data, at)
-            form, at = _uleb(data, at)
+            attribute, form = data[at], data[at + 1]
+            at += 2
+            if attribute >= 0x80 or form >= 0x80:
+                attribute, at = _uleb(data, at - 2)
+                form, at = _uleb(data, at)
             if form == _IMPLICIT:
                 _, at = _uleb(data, at)
             if not attribute and not form:
                 break
-            op = _operation(attribute, form, version)
-            if op[0] == _SKIP and ops and ops[-1][0] == _SKIP:
-                ops[-1] = (_SKIP, ops[-1][1] + op[1], b"")
-            else:
-                ops.append(op)
-        table[code] = tuple(ops)
+            kind, size, target = _operation(attribute, form, version)
+            fixed = kind in (_SKIP, _PATCH)
+            if not fixed or not steps or steps[-1].kind != _SKIP:
+                steps.append(_Step(_SKIP if fixed else kind, 0 if fixed else size))
+            if kind == _PATCH:
+                steps[-1].fields.append((steps[-1].size, target))
+            if fixed:
+                steps[-1].size += size
+        table[code] = tuple(steps)
 
 
 def _operation(attribute: int, form: int, version: int) -> _Op:
@@ -161,9 +196,11 @@ def _operation(attribute: int, form: int, version: int) -> _Op:
 
 def _info(
     sections: Mapping[bytes, memoryview], found: dict[tuple[bytes, bytes], list[int]]
-) -> None:
+) -> list[_Step]:
+    """The runs with offsets, and where they are; offsets of headers go to `found`."""
     data, abbreviations = bytes(sections.get(INFO, b"")), bytes(sections.get(ABBREV, b""))
-    known: dict[tuple[int, int], dict[int, tuple[_Op, ...]]] = {}
+    known: dict[tuple[int, int], _Plans] = {}
+    runs: list[_Step] = []
     at = 0
     while at < len(data):
         begin, end = _length(data, at)
@@ -182,18 +219,22 @@ def _info(
             raise UnknownDwarf("addresses are not of 8 bytes")
         key = (table_at, version)
         if key not in known:
-            known[key] = _abbreviations(abbreviations, *key)
-        _entries(data, first, end, known[key], found)
+            table = _abbreviations(abbreviations, *key)
+            runs += [step for steps in table.values() for step in steps if step.fields]
+            known[key] = {
+                code: tuple((s.kind, s.size, s.places.append if s.fields else None) for s in steps)
+                for code, steps in table.items()
+            }
+        try:
+            _entries(data, first, end, known[key])
+        except KeyError as e:
+            raise UnknownDwarf(f"abbreviation {e} is missing") from None
         at = end
+    return [run for run in runs if run.places]
 
 
-def _entries(
-    data: bytes,
-    at: int,
-    end: int,
-    table: dict[int, tuple[_Op, ...]],
-    found: dict[tuple[bytes, bytes], list[int]],
-) -> None:
+def _entries(data: bytes, at: int, end: int, plans: _Plans) -> None:
+    """Walk over the entries of a unit. Raises `KeyError` for an unknown abbreviation."""
     while at < end:
         code = data[at]
         at += 1
@@ -201,24 +242,23 @@ def _entries(
             continue
         if code >= 0x80:
             code, at = _uleb(data, at - 1)
-        ops = table.get(code)
-        if ops is None:
-            raise UnknownDwarf(f"abbreviation {code} is missing")
-        for kind, size, target in ops:
+        for kind, size, note in plans[code]:
             if kind == _SKIP:
+                if note is not None:
+                    note(at)
                 at += size
-            elif kind == _PATCH:
-                found.setdefault((INFO, target), []).append(at)
-                at += size
+            elif kind == _LONG:
+                length = data[at]
+                at += 1
+                if length >= 0x80:
+                    length, at = _uleb(data, at - 1)
+                at += length
             elif kind == _LEB:
                 while data[at] >= 0x80:
                     at += 1
                 at += 1
             elif kind == _BLOCK:
                 at += size + int.from_bytes(data[at : at + size], "little")
-            elif kind == _LONG:
-                length, at = _uleb(data, at)
-                at += length
             else:
                 at = data.index(0, at) + 1
     if at != end:
