@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -168,6 +169,7 @@ def _abbreviations(data: bytes, at: int, version: int) -> _Table:
         table[code] = tuple(steps)
 
 
+@cache
 def _operation(attribute: int, form: int, version: int) -> _Op:
     if form == _REF_ADDR and version == 2:
         return _PATCH, 8, INFO  # as wide as an address; the upper half stays 0

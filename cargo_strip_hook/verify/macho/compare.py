@@ -209,7 +209,11 @@ def _check_bytes(
     shared = np.zeros(len(rows), np.bool_)  # __objc_imageinfo, of which there is one
     shared[order[1:]] = target[order[1:]] == target[order[:-1]]
 
-    found = np.array(result.object.octets)
+    # debug information, most of a file that has it, lies outside of what is compared
+    low = int(target.min()) if len(target) else 0
+    found = np.array(result.object.octets[low : int((target + size).max()) if len(target) else 0])
+    mine = (in_file >= low) & (in_file + width <= low + len(found))
+    in_file, width, target = in_file[mine] - low, width[mine], target - low
     _zero(found, in_file, width)
     wanted = found.copy()
     old, new, there = before.data, memoryview(wanted.data), memoryview(found.data)
@@ -217,7 +221,7 @@ def _check_bytes(
         source.tolist(), (source + size).tolist(), target.tolist(), shared.tolist(), strict=True
     ):
         if again and old[begin:end] != there[at : at + end - begin]:
-            findings.add("contents", f"at {at:#x} of the file are not those of all members")
+            findings.add("contents", f"at {low + at:#x} of the file are not those of all members")
         new[at : at + end - begin] = old[begin:end]
     _zero(wanted, in_file, width)
     differ = np.flatnonzero(wanted != found)
