@@ -10,6 +10,7 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.arrays import join
+from cargo_strip_hook.objects.batch import read_all
 from cargo_strip_hook.objects.model import (
     ATOM,
     EDGE,
@@ -24,8 +25,6 @@ from cargo_strip_hook.objects.model import (
 )
 from cargo_strip_hook.objects.pages import release
 from cargo_strip_hook.objects.sniff import sniff
-
-_AT_ONCE = 64  # members read together
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +64,11 @@ def read_objects(archive: Archive) -> Objects:
         format = format_for(kind)
         apart = {c.index for c in format.companions(items)}
         items = [i for i in items if i.index not in apart]
-        for start in range(0, len(items), _AT_ONCE):
-            chosen = items[start : start + _AT_ONCE]
-            for item, unit in zip(chosen, format.read(chosen), strict=True):
-                units.append(unit)
-                names += symbol_names(format, [unit])
-                parts.append(format.parts(unit))
-                release(item.data)
+        for unit in read_all(format, items):
+            units.append(unit)
+            names += symbol_names(format, [unit])
+            parts.append(format.parts(unit))
+            release(unit.data)
     return _joined(units, names, parts)
 
 

@@ -10,6 +10,7 @@ from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_arc
 from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
 from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
+from cargo_strip_hook.objects.batch import read_all
 from cargo_strip_hook.objects.model import Companion, Format, Image, Input
 from cargo_strip_hook.objects.sniff import coff_machine, elf_machine, macho_machine, sniff
 from cargo_strip_hook.prelink import prelink
@@ -168,10 +169,9 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
 def read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int]:
     """The symbol index of an archive that has none."""
     index: dict[bytes, int] = {}
-    for number, member in members.items():
-        [unit] = format.read([member])
+    for unit in read_all(format, list(members.values())):
         atoms = unit.globals["atom"].tolist()
         for name, atom in zip(unit.names, atoms, strict=True):
             if atom not in (-1, -4):
-                index.setdefault(name, number)
+                index.setdefault(name, unit.index)
     return index

@@ -10,10 +10,9 @@ from typing import Literal
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.job import DefinedSymbol
 from cargo_strip_hook.objects import format_for
+from cargo_strip_hook.objects.batch import read_all
 from cargo_strip_hook.objects.model import Binding, Format, Input, Place, Unit
 from cargo_strip_hook.objects.sniff import sniff
-
-_AT_ONCE = 64  # members read together, which takes far less time
 
 Kind = Literal["function", "data", "tls", "common", "unknown"]
 
@@ -53,11 +52,9 @@ def _units(archive: Archive) -> Iterator[tuple[Format, Unit]]:
     for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
         format = format_for(kind)
         inputs = [item for _, item in items]
-        for start in range(0, len(inputs), _AT_ONCE):
-            some = inputs[start : start + _AT_ONCE]
-            apart = {companion.index for companion in format.companions(some)}
-            for unit in format.read([item for item in some if item.index not in apart]):
-                yield format, unit
+        apart = {companion.index for companion in format.companions(inputs)}
+        for unit in read_all(format, [item for item in inputs if item.index not in apart]):
+            yield format, unit
 
 
 def _objects(archive: Archive) -> Iterator[tuple[str, Input]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.objects.arrays import join
+from cargo_strip_hook.objects.batch import read_all
 from cargo_strip_hook.objects.model import (
     ATOM,
     EDGE,
@@ -29,8 +30,6 @@ from cargo_strip_hook.objects.model import (
     Unit,
 )
 from cargo_strip_hook.objects.pages import release
-
-_AT_ONCE = 64  # members read together: what is mapped of them counts as memory meanwhile
 
 # How definitions of one name compete: a higher one replaces a lower one.
 _WANTED, _UNDEFINED, _WEAK, _COMMON, _STRONG = -1, 0, 1, 2, 3
@@ -76,11 +75,9 @@ class _Loader:
     def read_ahead(self, indices: Iterable[int]) -> None:
         """Read members of which most will be loaded: together they take far less time."""
         new = [i for i in dict.fromkeys(indices) if i not in self.loaded and i not in self.ahead]
-        for start in range(0, len(new), _AT_ONCE):
-            inputs = [self.members[i] for i in new[start : start + _AT_ONCE]]
-            for member, unit in zip(inputs, self.format.read(inputs), strict=True):
-                self.ahead[member.index] = unit
-                release(member.data)
+        for unit in read_all(self.format, [self.members[i] for i in new]):
+            self.ahead[unit.index] = unit
+            release(unit.data)
 
     def undefined(self) -> list[bytes]:
         """The names that nobody defines so far."""
