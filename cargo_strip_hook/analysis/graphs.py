@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.objects.model import Array, Bool, Int64
-from cargo_strip_hook.prelink.reach import Graph
+from cargo_strip_hook.prelink.reach import Graph, mark
 
 
 def make_graph(sources: Array, targets: Array, count: int) -> Graph:
@@ -30,26 +30,22 @@ def turned(graph: Graph) -> Graph:
     return make_graph(targets, sources, len(graph.starts) - 1)
 
 
-def walk(graph: Graph, roots: Array, avoid: Array | None = None) -> Int64:
+def walk(graph: Graph, roots: Array) -> Int64:
     """For each node the one before it on a shortest way from any of `roots`.
 
-    A root has itself, what cannot be reached without passing through `avoid` has -1. Of several
-    ways the one that comes first counts: roots in their order, then edges in theirs.
+    A root has itself, what cannot be reached has -1. Of several ways the one that comes first
+    counts: roots in their order, then edges in theirs.
     """
     count = len(graph.starts) - 1
-    before = np.full(count, -1, np.int64)
-    closed = np.zeros(count, np.bool_)
-    if avoid is not None:
-        closed[avoid] = True
-    frontier = roots[~closed[roots]].astype(np.int64)
+    before, place = np.full((2, count), -1, np.int64)
+    frontier = roots.astype(np.int64)
     before[frontier] = frontier
     while len(frontier):
         position, found = graph.needed_by(frontier)
-        new = (before[found] < 0) & ~closed[found]
+        new = before[found] < 0
         sources, found = frontier[position[new]], found[new].astype(np.int64)
         # written backwards, so that of several the first one is what stays
         before[found[::-1]] = sources[::-1]
-        place = np.full(count, -1, np.int64)
         place[found[::-1]] = np.arange(len(found))[::-1]
         frontier = found[place[found] == np.arange(len(found))]
     return before
@@ -57,7 +53,7 @@ def walk(graph: Graph, roots: Array, avoid: Array | None = None) -> Int64:
 
 def reached(graph: Graph, roots: Array, avoid: Array | None = None) -> Bool:
     """bool for each node: whether a way from `roots` leads there that does not pass `avoid`."""
-    return walk(graph, roots, avoid) >= 0
+    return mark(graph, roots, len(graph.starts) - 1, avoid)
 
 
 def chain(before: Int64, node: int) -> list[int]:

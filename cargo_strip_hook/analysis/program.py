@@ -78,7 +78,7 @@ def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) ->
     atoms = program.symbols["atom"][symbols].astype(np.int64)
     always = always_live(program).astype(np.int64)
     count = len(program.atoms)
-    graph = make_graph(np.repeat(np.arange(count), np.diff(needs.starts)), needs.targets, count)
+    graph = make_graph(*edges(needs), count)
     roots = np.concatenate([atoms[atoms >= 0], always])
     number = {unit.index: n for n, unit in enumerate(program.units)}
     units = np.array([number[index[n]] for n in names], np.int64)
@@ -132,8 +132,9 @@ def loading(library: Library) -> Graph:
     needed = symbols["atom"][program.definition[rows]].astype(np.int64)
     of, needed = of[needed >= 0], needed[needed >= 0]
     there = program.unit_of(needed)
-    sources = [edges(library.graph)[0], count + loaded, count + of]
-    targets = [edges(library.graph)[1], library.initialisers, count + there]
+    needing, needs = edges(library.graph)
+    sources = [needing, count + loaded, count + of]
+    targets = [needs, library.initialisers, count + there]
     # a reference to a pointer that was made up loads what that points to
     for unit in (n for n, u in enumerate(program.units) if u.index < 0):
         for atom, pointed in _pointers(program, unit):

@@ -65,16 +65,21 @@ def always_live(program: Program) -> Int32:
     return np.flatnonzero(roots).astype(np.int32)
 
 
-def mark(graph: Graph, roots: Array, count: int) -> Bool:
-    """bool[count]: the atoms that can be reached from `roots`."""
+def mark(graph: Graph, roots: Array, count: int, avoid: Array | None = None) -> Bool:
+    """bool[count]: the atoms that can be reached from `roots` on a way that passes no `avoid`."""
     live = np.zeros(count, np.bool_)
     frontier = unique(roots)
+    if avoid is not None:
+        live[avoid] = True  # nothing goes on from there
+        frontier = frontier[~live[frontier]]
     live[frontier] = True
     while len(frontier):
         _, found = graph.needed_by(frontier)
         found = found[~live[found]]
         live[found] = True
         frontier = unique(found)
+    if avoid is not None:
+        live[avoid] = False
     return live
 
 
