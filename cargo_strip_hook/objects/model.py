@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cargo_strip_hook.job import Granularity, PrelinkRequest, Statistics
+from cargo_strip_hook.objects.arrays import unique
 
 Array = npt.NDArray[Any]
 Int32 = npt.NDArray[np.int32]
@@ -251,6 +252,11 @@ class Program:
     def unit_of(self, atoms: Array) -> Array:
         """The unit number of each atom."""
         return np.searchsorted(self.atom_base, atoms, side="right") - 1
+
+    def live_units(self, live: Bool) -> list[int]:
+        """The numbers of the units with any of the `live` atoms (bool for each atom)."""
+        found: list[int] = unique(self.unit_of(np.flatnonzero(live))).tolist()
+        return found
 
 
 @dataclass(frozen=True, slots=True)

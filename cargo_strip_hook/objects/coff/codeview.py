@@ -16,7 +16,7 @@ import numpy as np
 from cargo_strip_hook.objects.coff import cvsymbols as cv
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.cvtypes import FIRST, SIGNATURE, Types, UnknownError, u32
-from cargo_strip_hook.objects.coff.debug import Debug, Targets, live_units, store, targets
+from cargo_strip_hook.objects.coff.debug import Debug, Targets, store, targets
 from cargo_strip_hook.objects.coff.file import CoffFile
 from cargo_strip_hook.objects.coff.kinds import SectionKind
 from cargo_strip_hook.objects.coff.machine import Machine
@@ -110,7 +110,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed, befo
     sections: dict[int, _Section] = {_ALWAYS: _Section()}
     found: list[tuple[Int64, ...]] = []
     left_out = []
-    for number in live_units(program, live):
+    for number in program.live_units(live):
         native: CoffUnit = program.units[number].native
         names = [native.names[n] for n in native.debug]
         if _TYPES not in names and _SYMBOLS not in names:

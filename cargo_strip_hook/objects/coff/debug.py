@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.file import CoffFile
 from cargo_strip_hook.objects.coff.kinds import SectionKind
@@ -46,7 +45,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     sizes: list[int] = []
     aligns: list[int] = []
     pieces: list[tuple[int, int, int, int]] = []  # unit, section, output section, offset
-    for number in live_units(program, live):
+    for number in program.live_units(live):
         native: CoffUnit = program.units[number].native
         for section in native.debug:
             name = native.names[section]
@@ -98,12 +97,6 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
         member = program.units[number].index
         told[row] = member, section + 1, 0, size, first + out + 1, at
     return Debug(kinds, total, np.array(aligns, np.int64), blob, rewritten, (), told)
-
-
-def live_units(program: Program, live: Bool) -> list[int]:
-    """The units that code or data of the new object is from."""
-    found: list[int] = unique(program.unit_of(np.flatnonzero(live))).tolist()
-    return found
 
 
 def _empty() -> list[Int64]:

@@ -54,8 +54,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     layout = with_entries(program, live, layout)
     placed = place(program, machine, layout)
     rewritten = rewrite(program, machine, live, placed)
-    live_units = unique(program.unit_of(np.flatnonzero(live))).tolist()
-    real = [n for n in live_units if program.units[n].index >= 0]
+    real = [n for n in program.live_units(live) if program.units[n].index >= 0]
     features = reduce(int.__and__, (_native(program.units[n]).features for n in real), -1)
     features = features if real else 0
     listed = _listed(program, live, placed, real, features, rewritten)

@@ -85,8 +85,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     used = unique(np.concatenate(targets))
     table = symtab.build(program, machine, live, placed, header_index, used, request.strip)
 
-    live_units = unique(program.unit_of(np.flatnonzero(live)))
-    real = [program.units[i] for i in live_units.tolist() if program.units[i].index >= 0]
+    real = [program.units[i] for i in program.live_units(live) if program.units[i].index >= 0]
     merged = notes.merge(real, machine)
     flags, properties = attributes.merge(real, machine)
     sections = _code(program, layout, placed, frame, header_index)

@@ -79,7 +79,7 @@ def collect(program: Program, live: Bool) -> Debug:
     pieces: list[Piece] = []
     chosen: set[int] = set()
     warnings: list[str] = []
-    for number in unique(program.unit_of(np.flatnonzero(code))).tolist():
+    for number in program.live_units(code):
         unit = program.units[number]
         own = _sections(unit) if unit.index >= 0 else {}
         if dwarf.INFO not in own or not _has_code(program, code, number):

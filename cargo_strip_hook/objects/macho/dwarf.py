@@ -209,9 +209,9 @@ def _info(
         (version,) = struct.unpack_from("<H", data, begin)
         if not 2 <= version <= 5:
             raise UnknownDwarf(f"version {version} is not known")
-        field = begin + (4 if version == 5 else 2)
-        found.setdefault((INFO, ABBREV), []).append(field)
-        (table_at,) = struct.unpack_from("<I", data, field)
+        place = begin + (4 if version == 5 else 2)
+        found.setdefault((INFO, ABBREV), []).append(place)
+        (table_at,) = struct.unpack_from("<I", data, place)
         first = begin + 7
         if version == 5:
             first = begin + 8

@@ -10,7 +10,6 @@ import numpy as np
 from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.job import PrelinkRequest, Strip
 from cargo_strip_hook.objects import told
-from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho import symtab, versions
 from cargo_strip_hook.objects.macho.buckets import kept_symbols
@@ -36,8 +35,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     """Make the object. Raises `LinkError` for what cannot be one object."""
     real = [u for u in program.units if u.index >= 0]
     cputype = _cputype(real)
-    live_units = unique(program.unit_of(np.flatnonzero(live))).tolist()
-    used = [program.units[n] for n in live_units if program.units[n].index >= 0]
+    used = [program.units[n] for n in program.live_units(live) if program.units[n].index >= 0]
     built_for = versions.merge((u.name, u.native.versions) for u in real)
     versions.check_target(built_for, cputype, request.target)
     joined = join(program, live)
