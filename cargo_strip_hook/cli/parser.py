@@ -260,9 +260,7 @@ def strip_parser() -> Parser:
     )
     parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help=_LIBRARY)
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="write OUT, leave LIB")
-    parser.add_argument(
-        "--target", metavar="T", help="the target triple (default: told from the objects)"
-    )
+    _target(parser)
     _exports(parser)
     _result(parser)
     return parser
@@ -315,9 +313,7 @@ def report_parser() -> Parser:
     )
     parser.add_argument("library", type=Path, metavar="LIB", help="a static library")
     parser.add_argument("other", type=Path, nargs="?", metavar="OTHER", help="one to compare")
-    parser.add_argument(
-        "--target", metavar="T", help="the target triple (default: told from the objects)"
-    )
+    _target(parser)
     parser.add_argument(
         "--top", type=_count, default=20, metavar="N", help="rows of each table (default: 20)"
     )
@@ -352,12 +348,16 @@ def why_parser() -> Parser:
         help="also list the public symbols that would all have to go for it to go",
     )
     parser.add_argument("--crate", action="store_true", help="WHAT is a crate, never a symbol")
-    parser.add_argument(
-        "--target", metavar="T", help="the target triple (default: told from the objects)"
-    )
+    _target(parser)
     _json(parser)
     _exports(parser)
     return parser
+
+
+def _target(parser: Parser) -> None:
+    parser.add_argument(
+        "--target", metavar="T", help="the target triple (default: told from the objects)"
+    )
 
 
 def _json(parser: Parser) -> None:

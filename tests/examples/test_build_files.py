@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests import fixtures
 from tests.consumers.toolbox import run
-from tests.examples.kit import WORDS, assert_public, example
+from tests.examples.kit import WORDS, Example, assert_public, example
 from tests.tools import need
 
 THREE = """\
@@ -74,10 +74,7 @@ def test_cmake(tmp_path: Path) -> None:
     assert_public(here.folder / "stage/lib/libdemo.a", here.demo / "demo.h")
     # Nothing to do, and after a change of the crate all of it.
     assert "no work to do" in here.sh("cmake --build build")
-    source = here.demo / "src/lib.rs"
-    source.write_text(source.read_text().replace("word.to_lowercase()", "word.to_uppercase()"))
-    assert "Stripping" in here.sh("cmake --build build")
-    assert "8 different words, `the` 0 times" in here.sh("build/words")
+    _assert_a_change_is_built(here, "cmake --build build")
 
 
 def test_meson(tmp_path: Path) -> None:
@@ -90,7 +87,12 @@ def test_meson(tmp_path: Path) -> None:
     assert WORDS in said
     assert_public(here.folder / "stage/lib/libdemo.a", here.demo / "demo.h")
     assert "no work to do" in here.sh("meson compile -C build")
+    _assert_a_change_is_built(here, "meson compile -v -C build")
+
+
+def _assert_a_change_is_built(here: Example, build: str) -> None:
+    """Once the crate counts words in upper case, so does the program after `build`."""
     source = here.demo / "src/lib.rs"
     source.write_text(source.read_text().replace("word.to_lowercase()", "word.to_uppercase()"))
-    assert "Stripping" in here.sh("meson compile -v -C build")
+    assert "Stripping" in here.sh(build)
     assert "8 different words, `the` 0 times" in here.sh("build/words")
