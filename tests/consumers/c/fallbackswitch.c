@@ -30,8 +30,9 @@ int main(int argc, char **argv) {
 
     GError *error = NULL;
     GstElement *pipeline = gst_parse_launch(
-        /* no buffer is ever late, however busy the machine is */
-        "audiotestsrc num-buffers=20 ! fallbackswitch name=switch timeout=60000000000"
+        /* Sinks start to play before the switch is told when that was, and it counts from the start
+           of the machine until then: with less than decades it may take buffers for late. */
+        "audiotestsrc num-buffers=20 ! fallbackswitch name=switch timeout=1000000000000000000"
         " ! fakesink name=sink sync=false signal-handoffs=true",
         &error);
     if (error) {
