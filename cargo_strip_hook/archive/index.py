@@ -38,8 +38,7 @@ def parse_index(
 
     Raises `ArchiveError` where the index is cut short or names a place where no member begins.
     """
-    data = bytes(archive[index.offset : index.offset + index.size])
-    reader = _Reader(data, index, path)
+    reader = _Reader(archive[index.offset : index.offset + index.size], index, path)
     if index.kind == "coff":
         names, places = reader.coff()
     elif index.kind in ("bsd", "bsd64"):
@@ -48,17 +47,17 @@ def parse_index(
         names, places = reader.gnu(8 if index.kind == "gnu64" else 4)
     by_offset = {member.header_offset: member.index for member in members}
     try:
-        positions = [by_offset[place] for place in places]
+        positions = list(map(by_offset.__getitem__, places))
     except KeyError as e:
         reader.fail(f"no member begins at offset {e.args[0]:#x}, where the index has one")
-    # in the order of the index, and the first of several definitions wins
-    found: dict[bytes, int] = dict.fromkeys(names, 0)
-    found.update(zip(reversed(names), reversed(positions), strict=True))
+    found = dict(zip(names, positions, strict=True))
+    if len(found) < len(names):  # the first of several definitions wins
+        found.update(zip(reversed(names), reversed(positions), strict=True))
     return found
 
 
 class _Reader:
-    def __init__(self, data: bytes, index: SymbolIndex, path: str) -> None:
+    def __init__(self, data: memoryview, index: SymbolIndex, path: str) -> None:
         self.data, self.index, self.path = data, index, path
 
     def fail(self, what: str, at: int = 0) -> NoReturn:
@@ -78,7 +77,7 @@ class _Reader:
 
     def strings(self, at: int, count: int) -> list[bytes]:
         # a shorter list means that an entry has no name
-        names = self.data[at:].split(b"\0", count)[:-1]
+        names = bytes(self.data[at:]).split(b"\0", count)[:-1]
         if len(names) < count:
             self.fail(f"the symbol index has {count} entries and {len(names)} names", at)
         return names
@@ -117,7 +116,7 @@ class _Reader:
         at += width
         if at + size > len(self.data):
             self.fail("the names of the symbol index are cut short", at)
-        texts = self.data[at : at + size]
+        texts = bytes(self.data[at : at + size])
         return self.names_at(texts, entries[0::2], at), entries[1::2]
 
     def names_at(self, texts: bytes, starts: tuple[int, ...], at: int) -> list[bytes]:

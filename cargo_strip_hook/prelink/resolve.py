@@ -5,13 +5,14 @@ Source: gABI, "Symbol Table" (binding rules, archive search) and "Section Groups
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.objects.arrays import join
+from cargo_strip_hook.objects.arrays import isin, join
 from cargo_strip_hook.objects.batch import read_all
 from cargo_strip_hook.objects.model import (
     ATOM,
@@ -43,7 +44,8 @@ class _Loader:
         self.format = format
         self.units: list[Unit] = []
         self.loaded: set[int] = set()
-        self.ahead: dict[int, Unit] = {}  # read, and perhaps loaded later
+        # read, and perhaps loaded later, with how strongly each global symbol is defined
+        self.ahead: dict[int, tuple[Unit, list[int]]] = {}
         self.symbol_base = 0
         self.atom_base = 0
         # of each name, the row of the symbol that wins so far, times four, and its strength
@@ -70,14 +72,17 @@ class _Loader:
         if index not in self.ahead:
             self.read_ahead([index])
         self.loaded.add(index)
-        self.add(self.ahead.pop(index))
+        self.add(*self.ahead.pop(index))
 
     def read_ahead(self, indices: Iterable[int]) -> None:
         """Read members of which most will be loaded: together they take far less time."""
         new = [i for i in dict.fromkeys(indices) if i not in self.loaded and i not in self.ahead]
+        units = []
         for unit in read_all(self.format, [self.members[i] for i in new]):
-            self.ahead[unit.index] = unit
+            units.append(unit)
             release(unit.data)
+        for unit, strengths in zip(units, _strengths(units), strict=True):
+            self.ahead[unit.index] = unit, strengths
 
     def undefined(self) -> list[bytes]:
         """The names that nobody defines so far."""
@@ -113,7 +118,7 @@ class _Loader:
                 return True
         return False
 
-    def add(self, unit: Unit) -> None:
+    def add(self, unit: Unit, strengths: list[int]) -> None:
         self.units.append(unit)
         dropped: set[int] = set()
         for group in unit.groups:
@@ -133,7 +138,11 @@ class _Loader:
         symbols = unit.globals
         table, queue = self.table, self.queue
         first = (self.symbol_base + unit.first_global) << 2
-        strengths = _strengths(symbols, dropped).tolist()
+        if dropped:
+            gone = np.flatnonzero(isin(symbols["atom"], np.array(sorted(dropped))))
+            strong = (symbols["binding"][gone] == Binding.GLOBAL).tolist()
+            for n, is_global in zip(gone.tolist(), strong, strict=True):
+                strengths[n] = _WANTED if is_global else _UNDEFINED
         rows = range(first, first + 4 * len(strengths), 4)
         for row, name, new in zip(rows, unit.names, strengths, strict=True):
             if new <= _UNDEFINED:
@@ -190,17 +199,21 @@ class _Loader:
         return unit
 
 
-def _strengths(symbols: Array, dropped: set[int]) -> Array:
-    """How strongly each of a unit's global symbols is defined, `_WANTED` for strong references."""
-    atoms, is_global = symbols["atom"], symbols["binding"] == Binding.GLOBAL
-    undefined = atoms == Place.UNDEFINED
-    if dropped:
-        undefined |= np.isin(atoms, sorted(dropped))
-    found = np.where(is_global, _STRONG, _WEAK)
-    found[atoms == Place.COMMON] = _COMMON
-    found[undefined] = _UNDEFINED
-    found[undefined & is_global] = _WANTED
-    return found
+def _strengths(units: Sequence[Unit]) -> list[list[int]]:
+    """How strongly each unit's global symbols are defined, `_WANTED` for strong references."""
+    if not units:
+        return []
+    atoms, binding = (
+        np.concatenate([u.globals[field] for u in units]) for field in ("atom", "binding")
+    )
+    undefined, is_global = atoms == Place.UNDEFINED, binding == Binding.GLOBAL
+    strengths = np.where(is_global, _STRONG, _WEAK)
+    strengths[atoms == Place.COMMON] = _COMMON
+    strengths[undefined] = _UNDEFINED
+    strengths[undefined & is_global] = _WANTED
+    found = strengths.tolist()
+    ends = list(itertools.accumulate(len(u.globals) for u in units))
+    return [found[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def resolve(
@@ -305,7 +318,8 @@ def _add_synthetic(
     ends["source"] = before + np.arange(len(pointers))
     ends["target"] = 1 + len(atoms) + np.arange(len(pointers))
     names += [*sorted(pointers), *(pointers[n] for n in sorted(pointers))]
-    loader.add(loader.format.synthetic(atoms, symbols, names, ends))
+    unit = loader.format.synthetic(atoms, symbols, names, ends)
+    loader.add(unit, *_strengths([unit]))
     return finished
 
 
@@ -356,10 +370,16 @@ def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
         edges,
         definition,
         discarded,
-        {name: int(definition[row >> 2]) for name, row in loader.table.items()},
+        _winners(loader.table, definition),
         tuple(sets),
         twin=_twins(loader, atoms),
     )
+
+
+def _winners(table: Mapping[bytes, int], definition: Int32) -> dict[bytes, int]:
+    """For each name the symbol that it resolves to."""
+    rows = np.fromiter(table.values(), np.int64, len(table)) >> 2
+    return dict(zip(table, definition[rows].tolist(), strict=True))
 
 
 def _follow_aliases(

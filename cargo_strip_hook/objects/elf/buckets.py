@@ -5,19 +5,23 @@ Sources: gABI "Special Sections"; the default linker scripts of GNU ld (text pre
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from cargo_strip_hook.objects.arrays import unique
+from cargo_strip_hook.objects.arrays import alike, isin, join, unique
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.file import ElfUnit, section_name
+from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.unwind import is_cie
 from cargo_strip_hook.objects.model import (
     Array,
     AtomFlag,
+    Bool,
     Bucket,
     ElementSet,
     Granularity,
@@ -74,6 +78,19 @@ _INITIALISERS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b
 # Flags of the input that mean nothing in the output: groups are gone, links are written anew.
 _FAR_APART = 1 << 16  # bytes: an alignment above this would fill a joined section with padding
 _CLEARED = elf.SHF_GROUP | elf.SHF_INFO_LINK
+_MERGED = elf.SHF_MERGE | elf.SHF_STRINGS
+
+# What the sections of a bucket have in common: the fields of a `SectionKind`, or "set" and the
+# number of an element set.
+_Key = tuple[object, ...]
+
+
+class _Alike(IntEnum):
+    """Which sections with the same first 16 bytes of their name and the same facts are alike."""
+
+    NONE = 0  # not even those
+    TAIL = 1  # those with the same two bytes behind
+    HEAD = 2  # all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,33 +173,46 @@ def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[Element
 
 def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
-    order: dict[tuple[object, ...], int] = {}
-    buckets: list[Bucket] = []
-    out = np.zeros(len(live), np.int32)
-    units = program.unit_of(live)
-    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
     of_set = _sets_of_atoms(program)
     personalities = _personalities(program)
     elements = program.atoms["flags"][live] & AtomFlag.ELEMENT != 0
-    known: dict[bytes, bytes] = {}
-    for first, end in zip(borders.tolist(), [*borders[1:].tolist(), len(live)], strict=True):
-        unit = program.units[int(units[first])]
-        native: ElfUnit = unit.native
-        sections = program.atoms["section"][live[first:end]]
-        if unit.index < 0:
-            keys = _synthetic_keys(live[first:end].tolist(), of_set)
-        else:
-            atoms, is_element = live[first:end].tolist(), elements[first:end].tolist()
-            keys = _keys(program, native, sections, atoms, is_element, of_set, known)
-        for i, key in enumerate(keys, start=first):
-            if personalities and int(live[i]) in personalities and key[0] != "set":
-                assert isinstance(key[0], bytes)
-                key = (key[0] + _PERSONALITY, *key[1:])
-            number = order.get(key)
-            if number is None:
-                number = order[key] = len(buckets)
-                buckets.append(_bucket(program, key))
-            out[i] = number
+    alone = isin(live, np.array([*of_set, *personalities], np.int32))
+    facts = _facts(program, live, elements, alone)
+    group, first = alike(facts)
+    keys: dict[int, _Key] = {}  # by the position in `live` of the first that has it
+
+    def key(at: int) -> _Alike:
+        row = tuple(column[at].item() for column in facts)
+        keys[at], how_far = _key(program, int(live[at]), row, of_set, personalities)
+        return how_far
+
+    extent = np.array([key(at) for at in first.tolist()], np.int8)[group]
+    shared = extent == _Alike.HEAD
+    source = np.where(shared, first[group], np.arange(len(live)))
+    for at in np.flatnonzero(extent == _Alike.NONE).tolist():
+        key(at)
+    rest = np.flatnonzero(extent == _Alike.TAIL)
+    seen: dict[tuple[int, bytes], int] = {}
+    for at, unit, number in zip(
+        rest.tolist(), program.unit_of(live[rest]).tolist(), group[rest].tolist(), strict=True
+    ):
+        native: ElfUnit = program.units[unit].native
+        start = int(native.sections["name"][program.atoms["section"][live[at]]]) + 16
+        tail = bytes(native.strings[start : start + 2])
+        if (number, tail) in seen:
+            source[at] = seen[number, tail]
+        elif key(at) is _Alike.TAIL:
+            seen[number, tail] = at
+    order: dict[_Key, int] = {}
+    buckets: list[Bucket] = []
+    numbers = np.zeros(len(live), np.int32)
+    for at in sorted(keys):
+        known = order.get(keys[at])
+        if known is None:
+            known = order[keys[at]] = len(buckets)
+            buckets.append(_bucket(program, keys[at]))
+        numbers[at] = known
+    out = numbers[source]
     for number in unique(out[elements]).tolist():
         buckets[number] = replace(buckets[number], identity=partial(_identities, program))
     return out, tuple(buckets)
@@ -228,84 +258,93 @@ def _sets_of_atoms(program: Program) -> dict[int, int]:
     return found
 
 
-def _synthetic_keys(atoms: list[int], of_set: dict[int, int]) -> list[tuple[object, ...]]:
-    bss = (b".bss", elf.SHT_NOBITS, elf.SHF_WRITE | elf.SHF_ALLOC, 0)
-    return [("set", of_set[a]) if a in of_set else bss for a in atoms]
+def _facts(program: Program, live: Int32, elements: Bool, alone: Bool) -> list[Array]:
+    """What decides for each atom: columns of what `_key` takes apart.
 
-
-def _keys(
-    program: Program,
-    native: ElfUnit,
-    sections: Array,
-    atoms: list[int],
-    elements: list[bool],
-    of_set: dict[int, int],
-    known: dict[bytes, bytes],
-) -> list[tuple[object, ...]]:
-    """What the sections have to agree in; `known`: kinds of name by a name's first 16 bytes."""
-    headers = native.sections[sections]
-    cleared = _CLEARED if native.machine.strings else _CLEARED | elf.SHF_MERGE | elf.SHF_STRINGS
-    flags = (headers["flags"].astype(np.int64) & ~cleared).tolist()
-    types, entsizes = headers["type"].tolist(), headers["entsize"].tolist()
-    aligns = np.maximum(headers["align"].astype(np.int64), 1).tolist()
-    joined = program.granularity is not Granularity.SECTION
-    apart, bare = _peculiar(native, sections, headers)
-    keys: list[tuple[object, ...]] = []
-    for i, head in enumerate(native.names16[sections].tolist()):
-        if of_set and atoms[i] in of_set:
-            keys.append(("set", of_set[atoms[i]]))
+    The first 16 bytes of the section's name, its type, flags, entry size and alignment; whether
+    the atom is an element, and `apart` and `bare` of a `SectionKind`; whether it is none of the
+    input's; whether it is one of a set or a personality.
+    """
+    units = program.unit_of(live)
+    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist() if len(live) else []
+    first = program.units[0].native
+    machine: Machine = first.machine
+    header_parts = [np.zeros(0, first.records.section)]
+    name_parts = [np.zeros(0, "S16")]
+    where = program.atoms["section"][live]
+    bare = np.zeros(len(live), np.bool_)
+    made = np.zeros(len(live), np.bool_)
+    for begin, end in zip(borders, [*borders[1:], len(live)], strict=True):
+        unit = program.units[int(units[begin])]
+        native: ElfUnit = unit.native
+        if unit.index < 0:
+            made[begin:end] = True
+            header_parts.append(np.zeros(end - begin, first.records.section))
+            name_parts.append(np.zeros(end - begin, "S16"))
             continue
-        name = known.get(head)
-        if name is None:
-            full = section_name(native, int(sections[i]))
-            name = kind_of_name(full)
-            # the first 16 bytes decide for every prefix but the longest, `.gcc_except_table`
-            if name is not full and len(name) < 16:
-                known[head] = name
-        flag = flags[i]
-        if joined and name == _COLD:
-            name = _CODE
-        if joined and elements[i]:  # equal ones are one already: plain data from here on
-            flag &= ~(elf.SHF_MERGE | elf.SHF_STRINGS)
-        if flag & elf.SHF_LINK_ORDER:
-            link = int(native.section_atom[int(headers["link"][i])])
-            keys.append((name, types[i], flag, entsizes[i], link + _base(program, atoms[i])))
-        else:
-            entsize = entsizes[i] if flag & elf.SHF_MERGE else 0
-            if flag & elf.SHF_MERGE:
-                # elements of one size and alignment only, and no padding between them
-                odd = not flag & elf.SHF_STRINGS and (not entsize or entsize % aligns[i] != 0)
-                keys.append((name, types[i], flag, entsize, -1, odd, False, aligns[i]))
-            elif aligns[i] > _FAR_APART:
-                keys.append((name, types[i], flag, entsize, -1, True, bare[i]))
-            elif apart[i] or bare[i]:
-                keys.append((name, types[i], flag, entsize, -1, apart[i], bare[i]))
-            else:
-                keys.append((name, types[i], flag, entsize))
-    return keys
-
-
-def _peculiar(native: ElfUnit, sections: Array, headers: Array) -> tuple[list[bool], list[bool]]:
-    """(`apart`, `bare` of `SectionKind`) for each of `sections`."""
-    machine = native.machine
-    none = [False] * len(sections)
-    if machine.code_align is None and not machine.index_type:
-        return none, none
+        sections = where[begin:end]
+        header_parts.append(native.sections[sections])
+        name_parts.append(native.names16[sections])
+        if machine.index_type:
+            indexed = native.sections["link"][native.sections["type"] == machine.index_type]
+            bare[begin:end] = ~isin(sections, indexed)
+    headers, names = join(header_parts), np.concatenate(name_parts)
     code = headers["flags"] & elf.SHF_EXECINSTR != 0
-    apart, bare = none, none
+    apart = np.zeros(len(live), np.bool_)
     if machine.code_align is not None:
-        apart = (code & (headers["align"] > machine.code_align)).tolist()
-    if machine.index_type:
-        indexed = native.sections["link"][native.sections["type"] == machine.index_type]
-        bare = (code & ~np.isin(sections, indexed)).tolist()
-    return apart, bare
+        apart = code & (headers["align"] > machine.code_align)
+    told = [names, *(headers[field] for field in ("type", "flags", "entsize", "align"))]
+    return [*told, elements, apart, bare & code, made, alone]
 
 
-def _base(program: Program, atom: int) -> int:
-    return int(program.atom_base[int(program.unit_of(np.array([atom]))[0])])
+def _key(
+    program: Program,
+    atom: int,
+    facts: tuple[Any, ...],
+    of_set: Mapping[int, int],
+    personalities: frozenset[int],
+) -> tuple[_Key, _Alike]:
+    """What all atoms of its bucket agree in, and which of the same `facts` are among them."""
+    _, kind, flags, entsize, align, element, apart, bare, made, alone = facts
+    if atom in of_set:
+        return ("set", of_set[atom]), _Alike.NONE
+    if made:
+        return (b".bss", elf.SHT_NOBITS, elf.SHF_WRITE | elf.SHF_ALLOC, 0), _Alike.NONE
+    native: ElfUnit = program.units[_unit_of(program, atom)].native
+    section = int(program.atoms["section"][atom])
+    full = section_name(native, section)
+    name = kind_of_name(full)
+    extent = _Alike.NONE
+    if not alone and name is not full:
+        # the first 16 bytes decide for every prefix but the longest, `.gcc_except_table`
+        extent = _Alike.HEAD if len(name) < 16 else _Alike.TAIL
+    flags &= ~(_CLEARED if native.machine.strings else _CLEARED | _MERGED)
+    if program.granularity is not Granularity.SECTION:
+        if name == _COLD:
+            name = _CODE
+        if element:  # equal ones are one already: plain data from here on
+            flags &= ~_MERGED
+    if atom in personalities:
+        name += _PERSONALITY
+    align = max(align, 1)
+    if flags & elf.SHF_LINK_ORDER:
+        link = int(native.section_atom[int(native.sections["link"][section])])
+        base = int(program.atom_base[_unit_of(program, atom)])
+        return (name, kind, flags, entsize, link + base), _Alike.NONE
+    if flags & elf.SHF_MERGE:
+        # elements of one size and alignment only, and no padding between them
+        odd = not flags & elf.SHF_STRINGS and (not entsize or entsize % align != 0)
+        return (name, kind, flags, entsize, -1, odd, False, align), extent
+    if align > _FAR_APART or apart or bare:
+        return (name, kind, flags, 0, -1, apart or align > _FAR_APART, bare), extent
+    return (name, kind, flags, 0), extent
 
 
-def _bucket(program: Program, key: tuple[object, ...]) -> Bucket:
+def _unit_of(program: Program, atom: int) -> int:
+    return int(program.unit_of(np.array([atom]))[0])
+
+
+def _bucket(program: Program, key: _Key) -> Bucket:
     if key[0] == "set":
         assert isinstance(key[1], int)
         return Bucket(_set_kind(program, program.sets[key[1]]), whole=True)
@@ -319,7 +358,7 @@ def _set_kind(program: Program, element_set: ElementSet) -> SectionKind:
     """One section for a set, under a name for which no linker defines symbols."""
     kind = SectionKind(element_set.name + b".private", elf.SHT_NOBITS, elf.SHF_ALLOC, 0)
     for atom in element_set.elements.tolist():
-        unit = program.units[int(program.unit_of(np.array([atom]))[0])]
+        unit = program.units[_unit_of(program, atom)]
         header = unit.native.sections[int(program.atoms["section"][atom])]
         flags = int(header["flags"]) & (elf.SHF_WRITE | elf.SHF_EXECINSTR | elf.SHF_GNU_RETAIN)
         kind = replace(

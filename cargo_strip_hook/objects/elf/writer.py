@@ -1,26 +1,24 @@
-"""Writes one ELF relocatable object: contents, relocations, symbols, headers, in that order."""
+"""Makes one ELF relocatable object: contents, relocations, symbols and notes, in that order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.job import Compression, PrelinkRequest, Strip
+from cargo_strip_hook.job import PrelinkRequest, Strip
 from cargo_strip_hook.objects import told
 from cargo_strip_hook.objects.arrays import unique
-from cargo_strip_hook.objects.elf import attributes, compress, notes, split, symtab
-from cargo_strip_hook.objects.elf import debug as dbg
+from cargo_strip_hook.objects.elf import attributes, notes, symtab
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.buckets import SectionKind
 from cargo_strip_hook.objects.elf.index import add_tables, is_ordered
 from cargo_strip_hook.objects.elf.machine import Machine
+from cargo_strip_hook.objects.elf.output import Section, octets, write_file
 from cargo_strip_hook.objects.elf.relocate import Placed, Settled, settle
 from cargo_strip_hook.objects.elf.unwind import JoinedFrame, join_eh_frame
 from cargo_strip_hook.objects.model import (
-    PLACEMENT,
     Array,
     AtomFlag,
     Binding,
@@ -30,33 +28,11 @@ from cargo_strip_hook.objects.model import (
     Layout,
     Program,
 )
-from cargo_strip_hook.objects.pages import release
-from cargo_strip_hook.objects.strings import StringTable
 
-_FILE_ALIGN = 4096  # bytes
+if TYPE_CHECKING:
+    from cargo_strip_hook.objects.elf.described import DebugOutput, Pieces
+
 MARKER_SECTION = b".cargo-strip-hook"
-
-Chunk = bytes | bytearray | memoryview
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """One section of the output; `chunks` yields its contents, None for NOBITS."""
-
-    name: bytes
-    type: int
-    flags: int
-    size: int
-    align: int
-    entsize: int = 0
-    link: int = 0
-    info: int = 0
-    chunks: Callable[[], Iterable[Chunk]] | None = None
-
-
-def octets(array: Array) -> memoryview:
-    """The bytes of an array, without a copy."""
-    return memoryview(array.view(np.uint8).data) if len(array) else memoryview(b"")
 
 
 def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
@@ -72,29 +48,30 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     by_name = np.zeros(len(program.atoms), np.bool_)
     by_name[frame.cies] = True
     settled = settle(program, machine, live, placed, skip, by_name)
-    debug: tuple[dbg.DebugSection, ...] = ()
-    code_sections = len(placed.start)
-    targets = [unique(settled.target)]
-    described = np.zeros(0, PLACEMENT)
+    debug: DebugOutput | None = None
+    count = len(placed.start)
+    used = unique(settled.target)
     if request.strip is Strip.NONE:
-        found = dbg.collect(program, machine, live, placed)
-        debug, described = found.sections, found.placement
-        targets.append(found.targets)
-    count = code_sections + len(debug)
+        from cargo_strip_hook.objects.elf.described import described
+
+        debug = described(program, machine, live, placed, first.records, request.compress_debug)
+        count += len(debug.sections)
+        used = unique(np.concatenate([used, debug.targets]))
     header_index = np.arange(1, count + 1)
-    used = unique(np.concatenate(targets))
     table = symtab.build(program, machine, live, placed, header_index, used, request.strip)
 
     real = [program.units[i] for i in program.live_units(live) if program.units[i].index >= 0]
     merged = notes.merge(real, machine)
     flags, properties = attributes.merge(real, machine)
     sections = _code(program, layout, placed, frame, header_index)
-    sections += [_debug_section(program, d, first.records, request.compress_debug) for d in debug]
-    relas = _relas(machine, first.records, settled, debug, table, count)
+    sections += debug.sections if debug else ()
+    relas = _relas(
+        machine, first.records, settled, debug.relocations if debug else (), table, count
+    )
     sections += _notes(first.records, merged, properties, request.marker)
     symtab_index = len(sections) + len(relas) + 1
     sections += [
-        _Section(
+        Section(
             (b".rel" if machine.rel else b".rela") + sections[number].name,
             elf.SHT_REL if machine.rel else elf.SHT_RELA,
             elf.SHF_INFO_LINK,
@@ -108,18 +85,19 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         for number, rows in relas
     ]
     sections += _tables(first.records, table, symtab_index)
-    beside = split.file_names(
-        dbg.inputs(program, debug, (b".debug_abbrev",)),
-        dbg.inputs(program, debug, (b".debug_str", b".debug_info")),
-    )
-    warnings = _warnings(program, placed, live, merged) + split.warning(beside)
-    size, chunks = _file(sections, program, flags)
+    placement = _placement(program, live, placed)
+    warnings = _warnings(program, placed, live, merged)
+    if debug:
+        placement = np.concatenate((placement, debug.placement))
+        warnings += debug.warnings
+    osabi = max(u.native.osabi for u in program.units)
+    size, chunks = write_file(sections, first, flags, osabi)
     return Image(
         size,
         chunks,
         table.defined,
         table.undefined,
-        np.concatenate((_placement(program, live, placed), described)),
+        placement,
         told.statistics(program, live, _sections(program, live), len(table.defined)),
         warnings,
     )
@@ -209,9 +187,9 @@ def _copy(program: Program, atoms: Array, where: Int64, target: memoryview) -> N
 
 def _code(
     program: Program, layout: Layout, placed: Placed, frame: JoinedFrame, header_index: Int64
-) -> list[_Section]:
+) -> list[Section]:
     blob = octets(placed.blob)
-    sections: list[_Section] = []
+    sections: list[Section] = []
     for number, out in enumerate(layout.sections):
         kind: SectionKind = layout.buckets[out.bucket].descriptor
         base = int(placed.start[number])
@@ -224,7 +202,7 @@ def _code(
                 flags &= ~elf.SHF_LINK_ORDER
         view = blob[base : base + out.size]
         sections.append(
-            _Section(
+            Section(
                 kind.name,
                 kind.type,
                 flags,
@@ -242,47 +220,18 @@ def _code(
         kind_of = program.units[int(program.unit_of(frame.records[:1])[0])].native
         kind_number = int(kind_of.sections["type"][int(program.atoms["section"][frame.records[0]])])
         sections.append(
-            _Section(
+            Section(
                 b".eh_frame", kind_number, elf.SHF_ALLOC, len(view), word, chunks=lambda: [view]
             )
         )
     return sections
 
 
-def _debug_section(
-    program: Program, section: dbg.DebugSection, records: elf.Records, how: Compression
-) -> _Section:
-    """One debug section, compressed where that was asked for and makes it smaller."""
-    packed = None
-    if how is not Compression.NONE:
-        whole = dbg.stream(program, section)
-        packed = compress.compress(how, records, section.size, section.align, whole)
-    if packed is not None:
-        return _Section(
-            section.name,
-            section.type,
-            section.flags | elf.SHF_COMPRESSED,
-            len(packed),
-            records.size,
-            section.entsize,
-            chunks=lambda: [packed],
-        )
-    return _Section(
-        section.name,
-        section.type,
-        section.flags,
-        section.size,
-        section.align,
-        section.entsize,
-        chunks=lambda: dbg.stream(program, section),
-    )
-
-
 def _relas(
     machine: Machine,
     records: elf.Records,
     settled: Settled,
-    debug: tuple[dbg.DebugSection, ...],
+    debug: tuple[Pieces, ...],
     table: symtab.SymbolTable,
     count: int,
 ) -> list[tuple[int, list[Array]]]:
@@ -314,11 +263,11 @@ def _relas(
         mine = rows[borders[number] : borders[number + 1]]
         if len(mine):
             found.append((number, [mine]))
-    for number, section in enumerate(debug, start=code):
-        for rela, target in section.relocations:
+    for number, pieces in enumerate(debug, start=code):
+        for rela, target in pieces:
             rela["info"] |= entries(target)
-        if section.relocations:
-            found.append((number, [rela for rela, _ in section.relocations]))
+        if pieces:
+            found.append((number, [rela for rela, _ in pieces]))
     return found
 
 
@@ -327,11 +276,11 @@ def _notes(
     merged: notes.Notes,
     properties: attributes.Attributes | None,
     marker: bytes,
-) -> list[_Section]:
+) -> list[Section]:
     sections = []
     if properties is not None:
         sections.append(
-            _Section(
+            Section(
                 properties.name,
                 properties.type,
                 0,
@@ -342,7 +291,7 @@ def _notes(
         )
     if merged.properties:
         sections.append(
-            _Section(
+            Section(
                 b".note.gnu.property",
                 elf.SHT_NOTE,
                 elf.SHF_ALLOC,
@@ -353,23 +302,23 @@ def _notes(
         )
     if merged.stack is not None:
         sections.append(
-            _Section(b".note.GNU-stack", elf.SHT_PROGBITS, merged.stack, 0, 1, chunks=list)
+            Section(b".note.GNU-stack", elf.SHT_PROGBITS, merged.stack, 0, 1, chunks=list)
         )
     if marker:
         sections.append(
-            _Section(MARKER_SECTION, elf.SHT_PROGBITS, 0, len(marker), 1, chunks=lambda: [marker])
+            Section(MARKER_SECTION, elf.SHT_PROGBITS, 0, len(marker), 1, chunks=lambda: [marker])
         )
     return sections
 
 
-def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) -> list[_Section]:
+def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) -> list[Section]:
     wide = (table.shndx >= elf.SHN_LORESERVE).any()
     short = np.where(table.shndx >= elf.SHN_LORESERVE, elf.SHN_XINDEX, table.shndx)
     short = np.abs(short)
     table.rows["shndx"] = short
     rows = table.rows
     sections = [
-        _Section(
+        Section(
             b".symtab",
             elf.SHT_SYMTAB,
             0,
@@ -385,7 +334,7 @@ def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) 
         extended = np.where(table.shndx >= elf.SHN_LORESERVE, table.shndx, 0)
         raw = extended.astype(f"{records.order}u4").tobytes()
         sections.append(
-            _Section(
+            Section(
                 b".symtab_shndx",
                 elf.SHT_SYMTAB_SHNDX,
                 0,
@@ -397,7 +346,7 @@ def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) 
             )
         )
     sections.append(
-        _Section(
+        Section(
             b".strtab",
             elf.SHT_STRTAB,
             0,
@@ -407,89 +356,6 @@ def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) 
         )
     )
     return sections
-
-
-def _file(sections: list[_Section], program: Program, flags: int) -> tuple[int, Iterator[Chunk]]:
-    """Sizes, headers and the stream of the whole file. Source: gABI, "Object Files"."""
-    native = program.units[0].native
-    records: elf.Records = native.records
-    names = StringTable()
-    # `.rela.text` also holds `.text`
-    prefix = {elf.SHT_RELA: 5, elf.SHT_REL: 4}
-    tails = {s.name[prefix[s.type] :]: s for s in sections if s.type in prefix}
-    starts = {name: names.add(s.name) + prefix[s.type] for name, s in tails.items()}
-    name_offsets = [starts[s.name] if s.name in starts else names.add(s.name) for s in sections]
-    shstrtab_name = names.add(b".shstrtab")
-    raw_names = names.bytes()
-    sections = [
-        *sections,
-        _Section(b".shstrtab", elf.SHT_STRTAB, 0, len(raw_names), 1, chunks=lambda: [raw_names]),
-    ]
-    name_offsets.append(shstrtab_name)
-    headers = np.zeros(len(sections) + 1, records.section)
-    at = records.header.size
-    for i, section in enumerate(sections, start=1):
-        if section.type != elf.SHT_NOBITS:
-            # a file need not be aligned as memory is: gABI asks that of sh_addr only
-            step = min(section.align, _FILE_ALIGN)
-            at = -(-at // step) * step
-        headers[i] = (
-            name_offsets[i - 1],
-            section.type,
-            section.flags,
-            0,
-            at,
-            section.size,
-            section.link,
-            section.info,
-            section.align,
-            section.entsize,
-        )
-        if section.type != elf.SHT_NOBITS:
-            at += section.size
-    shoff = -(-at // 8) * 8
-    count = len(headers)
-    shstrndx = count - 1
-    if count >= elf.SHN_LORESERVE:
-        headers["size"][0] = count
-    if shstrndx >= elf.SHN_LORESERVE:
-        headers["link"][0] = shstrndx
-    ident = bytes([0x7F, 0x45, 0x4C, 0x46, records.bits // 32, 1 if records.order == "<" else 2, 1])
-    ident += bytes([max(u.native.osabi for u in program.units)]) + bytes(8)
-    header = records.header.pack(
-        ident,
-        elf.ET_REL,
-        native.machine.number,
-        1,
-        0,
-        0,
-        shoff,
-        flags,
-        records.header.size,
-        0,
-        0,
-        records.section.itemsize,
-        count if count < elf.SHN_LORESERVE else 0,
-        shstrndx if shstrndx < elf.SHN_LORESERVE else elf.SHN_XINDEX,
-    )
-
-    def stream() -> Iterator[Chunk]:
-        yield header
-        position = len(header)
-        for number, section in enumerate(sections, start=1):
-            if section.chunks is None:
-                continue
-            offset = int(headers["offset"][number])
-            if offset > position:
-                yield bytes(offset - position)
-            for chunk in section.chunks():
-                yield chunk
-                release(chunk)
-            position = offset + section.size
-        yield bytes(shoff - position)
-        yield headers.tobytes()
-
-    return shoff + headers.nbytes, stream()
 
 
 def _pieces(program: Program) -> Bool:
