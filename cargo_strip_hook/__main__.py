@@ -8,6 +8,17 @@ import sys
 
 def run() -> None:
     """Run the command line and end the process with its exit code."""
+    exit_code = _main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        sys.exit(exit_code)  # the interpreter says what is wrong with them
+    # taking the interpreter and all that it has down piece by piece takes a while
+    os._exit(exit_code)
+
+
+def _main() -> int:
     import gc
 
     # a run is short and leaves few cycles: looking for them is a twentieth of its time
@@ -15,12 +26,15 @@ def run() -> None:
     # numpy would start a thread for each processor, and we do no linear algebra
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
+        from cargo_strip_hook.engines import apart
+
+        if "strip" in sys.argv:
+            apart.start()  # before anything else: it has the longest way to go
         from cargo_strip_hook.cli.main import main
 
-        exit_code = main(sys.argv[1:])
+        return main(sys.argv[1:])
     except KeyboardInterrupt:  # before or after the command itself
-        exit_code = 130
-    sys.exit(exit_code)
+        return 130
 
 
 if __name__ == "__main__":

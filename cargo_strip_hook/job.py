@@ -5,6 +5,7 @@ discover -> exports -> read -> resolve -> reach -> lay out -> write -> verify ->
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -150,6 +151,12 @@ class Engine(Protocol):
 
     name: str
 
-    def prelink(self, request: PrelinkRequest) -> PrelinkResult:
-        """Write `request.output`. Raises a `StripHookError`; never touches `request.archive`."""
+    def prelink(
+        self, request: PrelinkRequest, loaded: Callable[[Sequence[int]], None] | None = None
+    ) -> PrelinkResult:
+        """Write `request.output`. Raises a `StripHookError`; never touches `request.archive`.
+
+        `loaded` is told the members that the result is made of as soon as they are known, by an
+        engine that knows.
+        """
         ...

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from cargo_strip_hook.job import PrelinkResult
     from cargo_strip_hook.replace import Staging
-    from cargo_strip_hook.verify import Verified
+    from cargo_strip_hook.verify import Reading, Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ def strip_library(job: Job, *, processes: int = 1, observe: Observe | None = Non
     clock = _Clock(job.library, observe)
     target = job.output or job.library
     must_exist(job.library)
-    with library_lock(target), _engine(job, processes) as works:
+    with library_lock(target) as lock, _works(job, processes, lock) as works:
         with clock.phase("exports"):
             plan = plan_library(job)
         if plan.fresh and job.twin is not None:
@@ -211,28 +211,33 @@ def strip_library(job: Job, *, processes: int = 1, observe: Observe | None = Non
         return _make(job, plan, works, clock)
 
 
+@dataclass(frozen=True, slots=True)
+class _Works:
+    """`engine` gives the engine: in this process it is loaded when it is asked for.
+
+    `apart`: it is in a process of its own, so that this one may do something meanwhile.
+    """
+
+    engine: Callable[[], Engine]
+    apart: bool = False
+
+
 @contextmanager
-def _engine(job: Job, processes: int) -> Iterator[Callable[[], Engine]]:
-    """What gives the engine: in this process it is loaded when it is asked for."""
+def _works(job: Job, processes: int, lock: int | None) -> Iterator[_Works]:
     from cargo_strip_hook.engines import engine
     from cargo_strip_hook.engines.apart import apart, possible
 
     if processes < 2 or not possible():
-        yield lambda: engine(job.engine)
+        yield _Works(lambda: engine(job.engine))
         return
-
-    def ahead() -> None:
-        from cargo_strip_hook.objects import format_for
-
-        format_for(job.target.object_format)
 
     def meanwhile() -> None:
         from cargo_strip_hook.verify import prepare
 
         prepare(job.target.object_format)
 
-    with apart(job.engine, ahead, meanwhile) as works:
-        yield lambda: works
+    with apart(job.engine, job.target.object_format, lock, meanwhile) as works:
+        yield _Works(lambda: works, apart=True)
 
 
 def plan_library(job: Job) -> Plan:
@@ -312,7 +317,7 @@ def _kept(plan: SlicePlan) -> _Made:
     return _Made(plan.part, size)
 
 
-def _make(job: Job, plan: Plan, works: Callable[[], Engine], clock: _Clock) -> Outcome:
+def _make(job: Job, plan: Plan, works: _Works, clock: _Clock) -> Outcome:
     from cargo_strip_hook.replace import staging
 
     universal = bool(plan.slices[0].part.architecture)
@@ -368,7 +373,7 @@ def _make_slices(
     job: Job,
     plans: Sequence[SlicePlan],
     staged: Staging,
-    works: Callable[[], Engine],
+    works: _Works,
     clock: _Clock,
 ) -> list[_Made]:
     """Make each slice in a file of its own, then the universal file of them, and verify that."""
@@ -397,13 +402,18 @@ def _make_archive(
     plan: SlicePlan,
     output: Path,
     twin: Staging | None,
-    works: Callable[[], Engine],
+    works: _Works,
     clock: _Clock,
 ) -> _Made:
     """Have the engine make one archive, and verify it."""
-    from cargo_strip_hook.verify import Claim, verify, verify_twin
+    from cargo_strip_hook.verify import Claim, read_ahead, verify, verify_twin
 
     exports = plan.exports.names()
+    ahead: list[Reading] = []  # none, or one
+
+    def loaded(members: Sequence[int]) -> None:
+        ahead.extend(read_ahead(plan.part, members))
+
     with clock.phase("prelink"):
         request = PrelinkRequest(
             archive=plan.part,
@@ -416,7 +426,7 @@ def _make_archive(
             twin=twin.path if twin else None,
             compress_debug=job.compress_debug,
         )
-        made = works().prelink(request)
+        made = works.engine().prelink(request, loaded if works.apart else None)
     with clock.phase("verify"):
         claim = Claim(
             plan.target,
@@ -429,7 +439,7 @@ def _make_archive(
             made.described,
             job.compress_debug,
         )
-        verified = verify(plan.part, output, claim)
+        verified = verify(plan.part, output, claim, *ahead)
         if twin:
             whole = replace(claim, strip=Strip.NONE, placement=made.twin_placement)
             verify(plan.part, twin.path, whole)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.cli.progress import Progress, open_progress
+from cargo_strip_hook.engines.apart import dismiss
 from cargo_strip_hook.errors import StripHookError, UsageError, of_system
 from cargo_strip_hook.pipeline import Job, Observe, Outcome, plan_library, strip_library
 
@@ -34,6 +35,8 @@ def run_jobs(jobs: Sequence[Job], console: Console, *, at_a_time: int | None, dr
                 exit_code = max(exit_code, e.exit_code)
         return exit_code
     workers = min(len(jobs), at_a_time or os.cpu_count() or 1)
+    if workers > 1:
+        dismiss()  # those who work need none, and would keep it from seeing that this one ended
     shown = open_progress(console)
     results = _parallel(jobs, workers, shown) if workers > 1 else _in_turn(jobs, shown)
     for result in results:

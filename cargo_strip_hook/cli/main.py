@@ -11,10 +11,12 @@ from typing import Literal
 
 from cargo_strip_hook.cli import parser as parsers
 from cargo_strip_hook.cli.console import Console
+from cargo_strip_hook.engines import apart
 from cargo_strip_hook.errors import StripHookError, UsageError, of_system
 from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
+_STRIPPING = frozenset({"", "strip"})  # wrapped commands run cargo first, which takes its time
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
@@ -35,6 +37,8 @@ def main(argv: Sequence[str]) -> int:
         # whoever read stdout has gone; Python must not say so again when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    finally:
+        apart.dismiss()
     return exit_code
 
 
@@ -110,6 +114,8 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         args = parsers.PARSERS[command or ""]().parse_args([*before, *after])
         chosen = _open_console(args, argparse.Namespace(verbose=0, color=None))
     console[0] = chosen
+    if (command or "") in _STRIPPING:
+        apart.start()
     from cargo_strip_hook.cli import commands
 
     if wrapped is not None:

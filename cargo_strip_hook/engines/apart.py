@@ -1,5 +1,5 @@
-"""An engine in a process of its own: on a second processor it gets ready while exports are decided,
-and the verifier gets ready while it works."""
+"""An engine in a process of its own: on a second processor it gets ready while it is found out what
+there is to do, and the verifier gets ready while it works."""
 
 from __future__ import annotations
 
@@ -7,15 +7,43 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from cargo_strip_hook.engines import engine
 from cargo_strip_hook.errors import StripHookError
 
 if TYPE_CHECKING:
+    import socket
+
     from cargo_strip_hook.job import Engine, PrelinkRequest, PrelinkResult
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """A forked process that waits for what `_serve` reads, and its end of the connection."""
+
+    number: int
+    connection: socket.socket
+
+    def end(self) -> None:
+        """It has nothing left to do, and what it may have begun to write is not wanted."""
+        os.kill(self.number, signal.SIGKILL)
+        os.waitpid(self.number, 0)
+        self.connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """Said before the answer: the members that the result will be made of."""
+
+    members: tuple[int, ...]
+
+
+# the process that was started ahead and that nobody has asked for yet: one at most
+_waiting: list[_Process] = []
 
 
 def possible() -> bool:
@@ -27,42 +55,56 @@ def possible() -> bool:
     return (os.cpu_count() or 1) > 1
 
 
+def start() -> None:
+    """Start the process before it is known what for: the next `apart` takes it.
+
+    There may be no other threads. Does nothing where no process can be had for nothing.
+    """
+    if possible() and not _waiting:
+        _waiting.append(_fork())
+
+
+def dismiss() -> None:
+    """End the process that waits, if there is one."""
+    while _waiting:
+        _waiting.pop().end()
+
+
 @contextmanager
 def apart(
-    name: str, prepare: Callable[[], None], meanwhile: Callable[[], None]
+    name: str,
+    object_format: str,
+    lock: int | None,
+    meanwhile: Callable[[], None],
 ) -> Iterator[Engine]:
-    """The engine called `name` in a forked process, which is gone when the context ends.
+    """The engine called `name` in a process of its own, which is gone when the context ends.
 
-    `prepare` is called there at once, `meanwhile` here while the first request is worked on.
-    There may be no other threads. What the engine raises is raised here.
+    It gets what `object_format` needs ready at once. `lock` is a file descriptor that it holds for
+    as long as it lives: even if this process is killed, nobody else has the lock while something
+    may still be written. `meanwhile` is called here while a request is worked on. There may be
+    no other threads. What the engine raises is raised here.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # or the other process has it, too
-    questions, ask = os.pipe()
-    reply, answers = os.pipe()
-    process = os.fork()
-    if process == 0:
-        os.close(ask)
-        os.close(reply)
-        _serve(name, prepare, questions, answers)
-    os.close(questions)
-    os.close(answers)
+    process = _waiting.pop() if _waiting else _fork()
     try:
-        with os.fdopen(ask, "wb") as writer, os.fdopen(reply, "rb") as reader:
-            yield _Apart(name, process, writer, reader, meanwhile)
+        with (
+            suppress(BrokenPipeError),  # of what is left to send to a process that is gone
+            process.connection.makefile("wb") as writer,
+            process.connection.makefile("rb") as reader,
+        ):
+            works = _Apart(name, process, writer, reader, meanwhile)
+            works.begin(object_format, lock)
+            yield works
     finally:
-        # it has nothing left to do, and what it may have begun to write is not wanted
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
+        process.end()
 
 
 class _Apart:
-    """`Engine` over the two pipes to the process."""
+    """`Engine` over the connection to the process."""
 
     def __init__(
         self,
         name: str,
-        process: int,
+        process: _Process,
         writer: IO[bytes],
         reader: IO[bytes],
         meanwhile: Callable[[], None],
@@ -72,13 +114,28 @@ class _Apart:
         self._writer, self._reader = writer, reader
         self._meanwhile = meanwhile
 
-    def prelink(self, request: PrelinkRequest) -> PrelinkResult:
+    def begin(self, object_format: str, lock: int | None) -> None:
+        """Hand the lock on and say which engine is wanted."""
+        import socket
+
+        with suppress(BrokenPipeError):  # told when the first request is answered
+            socket.send_fds(self._process.connection, [b"."], [] if lock is None else [lock])
+            pickle.dump((self.name, object_format), self._writer)
+            self._writer.flush()
+
+    def prelink(
+        self, request: PrelinkRequest, loaded: Callable[[Sequence[int]], None] | None = None
+    ) -> PrelinkResult:
         try:
             pickle.dump(request, self._writer)
             self._writer.flush()
             self._meanwhile()
-            answer: PrelinkResult | BaseException = pickle.load(self._reader)
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            answer: PrelinkResult | BaseException | _Loaded = pickle.load(self._reader)
+            while isinstance(answer, _Loaded):
+                if loaded is not None:
+                    loaded(answer.members)
+                answer = pickle.load(self._reader)
+        except (EOFError, ConnectionError, pickle.UnpicklingError):
             raise StripHookError(
                 "the engine's process ended before its work was done",
                 help="there may not be enough memory; nothing was replaced",
@@ -88,26 +145,51 @@ class _Apart:
         return answer
 
 
-def _serve(name: str, prepare: Callable[[], None], questions: int, answers: int) -> None:
-    """What the other process does until nobody asks any more. Does not return."""
-    # the terminal interrupts both: the first process tells the user, and ends this one
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with os.fdopen(questions, "rb") as reader, os.fdopen(answers, "wb") as writer:
+def _fork() -> _Process:
+    import socket
+
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # or the other process has it, too
+    ours, its = socket.socketpair()
+    number = os.fork()
+    if number == 0:
+        try:
+            # the terminal interrupts both: the first process tells the user, and ends this one
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ours.close()
+            _serve(its)
+        finally:
+            os._exit(0)
+    its.close()
+    return _Process(number, ours)
+
+
+def _serve(connection: socket.socket) -> None:
+    """What the other process does until nobody asks any more."""
+    import socket
+
+    with suppress(Exception):  # what is wrong will be told when the work is asked for
+        import cargo_strip_hook.engines.native  # noqa: F401
+    socket.recv_fds(connection, 1, 1)  # the lock's: it stays open until the process ends
+    with connection.makefile("rb") as reader, connection.makefile("wb") as writer:
+        name, object_format = pickle.load(reader)
+        with suppress(Exception):
+            from cargo_strip_hook.objects import format_for
+
+            format_for(object_format)
+
+        def say(what: object) -> None:
+            pickle.dump(what, writer)
+            writer.flush()
+
+        while True:
+            request = pickle.load(reader)
             answer: PrelinkResult | Exception
-            with suppress(Exception):  # what is wrong will be told when the work is asked for
-                prepare()
-            works = engine(name)
-            while True:
-                request = pickle.load(reader)
-                try:
-                    answer = works.prelink(request)
-                except Exception as e:
-                    answer = e
-                pickle.dump(answer, writer)
-                writer.flush()
-    finally:
-        os._exit(0)
+            try:
+                answer = engine(name).prelink(request, lambda m: say(_Loaded(tuple(m))))
+            except Exception as e:
+                answer = e
+            say(answer)
 
 
-__all__ = ["apart", "possible"]
+__all__ = ["apart", "dismiss", "possible", "start"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,9 @@ class NativeEngine:
 
     name = "native"
 
-    def prelink(self, request: PrelinkRequest) -> PrelinkResult:
+    def prelink(
+        self, request: PrelinkRequest, loaded: Callable[[Sequence[int]], None] | None = None
+    ) -> PrelinkResult:
         if not request.exports:
             raise LinkError(
                 "there is nothing to export: every symbol of the library would be dropped",
@@ -56,7 +58,7 @@ class NativeEngine:
             index = archive.symbols()
             if index is None:
                 index = read_index(members, format)
-            made = prelink(members, index, format, request)
+            made = prelink(members, index, format, request, loaded)
             image = made.image(format, request)
             needed = _needed(apart, image)
             beside = [_copy(archive, c) for c in needed]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,8 +32,12 @@ def prelink(
     index: Mapping[bytes, int],
     format: Format,
     request: PrelinkRequest,
+    loaded: Callable[[Sequence[int]], None] | None = None,
 ) -> Prelinked:
-    """resolve -> reach -> lay out. Raises `LinkError` and `ObjectError`."""
+    """resolve -> reach -> lay out. Raises `LinkError` and `ObjectError`.
+
+    `loaded` is told the numbers of the members with anything that lives.
+    """
     roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
     program = resolve(members, index, roots, format)
     graph = build_graph(program)
@@ -45,6 +49,9 @@ def prelink(
     exported = exported[exported >= 0]
     always = always_live(program)
     live = mark(graph, np.concatenate([exported, always]), len(program.atoms))
+    if loaded is not None:
+        units = (program.units[n] for n in program.live_units(live))
+        loaded([u.index for u in units if u.index >= 0])
     if request.granularity is Granularity.CLASS:
         numbers = classes(program, graph, live, exported, always)
     else:

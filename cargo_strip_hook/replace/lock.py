@@ -6,14 +6,11 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cargo_strip_hook.errors import ReplaceError
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 APPLICATION = "cargo-strip-hook"
 
@@ -43,22 +40,26 @@ def lock_path(library: Path, cache: Path) -> Path:
 
 
 @contextlib.contextmanager
-def library_lock(library: Path, *, timeout: float = 600.0) -> Iterator[None]:
+def library_lock(library: Path, *, timeout: float = 600.0) -> Iterator[int | None]:
     """Hold the lock of a library; waits up to `timeout` seconds for another run.
 
-    Raises `ReplaceError` when that time is over, or where no lock file can be made.
+    Gives the lock's file descriptor where the system has such locks: whoever has a duplicate of it
+    holds the lock, too. Raises `ReplaceError` when the time is over, or where no lock file can be
+    made.
     """
-    lock = _acquire(library, timeout)
+    descriptor, release = _acquire(library, timeout)
     try:
-        yield
+        yield descriptor
     finally:
-        lock.release()
+        release()
 
 
-def _acquire(library: Path, timeout: float) -> BaseFileLock:
+class _Taken(Exception):
+    """Another process has had the lock all the time."""
+
+
+def _acquire(library: Path, timeout: float) -> tuple[int | None, Callable[[], None]]:
     """The lock, in the cache folder or, where there is no home, in the temporary one."""
-    from filelock import FileLock, Timeout
-
     private = f"{APPLICATION}-{os.getuid()}" if hasattr(os, "getuid") else APPLICATION
     problem: Exception | None = None
     for in_home in (True, False):
@@ -66,21 +67,54 @@ def _acquire(library: Path, timeout: float) -> BaseFileLock:
             cache = cache_folder() if in_home else _temporary_folder() / private
             path = lock_path(library, cache)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = FileLock(path, mode=0o600)
-            lock.acquire(timeout=timeout)
-        except Timeout as e:
+            return _take(path, timeout)
+        except _Taken as e:
             raise ReplaceError(
                 f"{library} is being stripped by another process",
                 help=f"wait for it to end (its lock is {path})",
             ) from e
         except (OSError, RuntimeError) as e:
             problem = e
-        else:
-            return lock
     raise ReplaceError(
         f"no lock can be taken for {library}: {problem}",
         help="set XDG_CACHE_HOME to a folder that can be written",
     )
+
+
+def _take(path: Path, timeout: float) -> tuple[int | None, Callable[[], None]]:
+    """Take a lock; its descriptor, if it has one that can be handed on, and what releases it."""
+    if sys.platform != "win32":
+        descriptor = _flock(path, timeout)
+        return descriptor, lambda: os.close(descriptor)
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout as e:
+        raise _Taken from e
+    return None, lock.release
+
+
+def _flock(path: Path, timeout: float) -> int:
+    import fcntl
+
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                if time.monotonic() >= end:
+                    raise _Taken from e
+                time.sleep(0.05)
+            else:
+                return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _temporary_folder() -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cargo_strip_hook.archive import Part
-from cargo_strip_hook.errors import VerifyError
-from cargo_strip_hook.verify.claim import Claim, Findings, Verified
+from cargo_strip_hook.errors import ObjectError, VerifyError
+from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
 
 if TYPE_CHECKING:
     import mmap
@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from cargo_strip_hook.archive import Archive
     from cargo_strip_hook.verify.index import Listing
 
-__all__ = ["Claim", "Verified", "prepare", "verify", "verify_twin", "verify_universal"]
+__all__ = [
+    "Claim",
+    "Reading",
+    "Verified",
+    "prepare",
+    "read_ahead",
+    "verify",
+    "verify_twin",
+    "verify_universal",
+]
 
 
 def prepare(object_format: str) -> None:
@@ -26,10 +35,32 @@ def prepare(object_format: str) -> None:
     import_module(f"cargo_strip_hook.verify.{object_format}.check")
 
 
-def verify(original: Path | Part, candidate: Path | Part, claim: Claim) -> Verified:
+def read_ahead(original: Path | Part, members: Sequence[int]) -> list[Reading]:
+    """Read what `verify` will read of the original if the result is made of these members.
+
+    None or one: not of every format, and not of a damaged original, which `verify` will tell of.
+    """
+    from cargo_strip_hook.archive import open_archive
+
+    with open_archive(original) as archive:
+        used = sorted(m for m in set(members) if 0 <= m < len(archive.members))
+        if not used or bytes(archive.data(archive.members[used[0]])[:4]) != b"\x7fELF":
+            return []
+        from cargo_strip_hook.verify.elf.check import read_original
+
+        try:
+            return [Reading(tuple(used), read_original(archive, used))]
+        except ObjectError:
+            return []
+
+
+def verify(
+    original: Path | Part, candidate: Path | Part, claim: Claim, ahead: Reading | None = None
+) -> Verified:
     """Check that `candidate` is `original` with only the exports visible, and nothing else changed.
 
-    Both are plain libraries, or slices of universal ones. Raises `VerifyError` with all findings,
+    Both are plain libraries, or slices of universal ones. `ahead` is what was read of this original
+    already; it is read now if that is not what it takes. Raises `VerifyError` with all findings,
     `ArchiveError` or `ObjectError` for a damaged original.
     """
     import mmap
@@ -59,7 +90,7 @@ def verify(original: Path | Part, candidate: Path | Part, claim: Claim) -> Verif
         from cargo_strip_hook.verify.elf.check import check_elf
 
         with open_archive(original) as archive:
-            done = check_elf(archive, listing, whole, claim, findings)
+            done = check_elf(archive, listing, whole, claim, findings, ahead)
     elif data[start : start + 4] == b"\xcf\xfa\xed\xfe":
         from cargo_strip_hook.verify.macho.check import check_macho
 

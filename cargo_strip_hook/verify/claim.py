@@ -41,6 +41,17 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What the verifier read of the original's members with these numbers, which ascend.
+
+    `native` is known to the room of the format only.
+    """
+
+    members: tuple[int, ...]
+    native: object
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     """What was compared: counts, sizes in bytes, and the names that the consumer supplies."""
 

@@ -327,7 +327,7 @@ import os, signal
 import cargo_strip_hook.verify
 from cargo_strip_hook.__main__ import run
 
-def interrupted(original, candidate, claim):
+def interrupted(original, candidate, *_):
     assert candidate.exists()
     os.kill(os.getpid(), signal.SIGINT)
 

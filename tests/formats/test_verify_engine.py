@@ -12,7 +12,7 @@ import pytest
 from cargo_strip_hook.engines.native import NativeEngine
 from cargo_strip_hook.errors import VerifyError
 from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
-from cargo_strip_hook.verify import verify
+from cargo_strip_hook.verify import read_ahead, verify
 from cargo_strip_hook.verify.marker import read_marker
 from tests.formats.prelinked import A_C, B_CC, C_S, EXPORTS, MARKER, Case, Editor, Tools, build
 from tests.formats.test_verify_elf import AARCH64, COMMON_C, SET_C
@@ -62,6 +62,21 @@ def test_fewer_exports(built: Case) -> None:
     done = verify(case.original, output, case.claim)
     assert done.exports == ("api_say",)
     assert "__gxx_personality_v0" not in done.undefined
+
+
+def test_what_was_read_ahead_is_taken_if_it_is_the_right_thing(built: Case, tmp_path: Path) -> None:
+    case, output = prelinked(built, ALL, Strip.SYMBOLS, Granularity.CLASS)
+    placement = case.claim.placement
+    assert placement is not None
+    used = sorted(set(placement["member"].tolist()))
+    alone = verify(case.original, output, case.claim)
+    for members in (used, used[::-1], used[:1], [99], []):
+        ahead = read_ahead(case.original, members)
+        assert len(ahead) == (members not in ([99], []))
+        assert verify(case.original, output, case.claim, *ahead) == alone
+    damaged = tmp_path / "damaged.a"
+    damaged.write_bytes(case.original.read_bytes().replace(b"\x7fELF\x02", b"\x7fELF\x07"))
+    assert read_ahead(damaged, used) == []
 
 
 def test_aarch64(tmp_path: Path) -> None:

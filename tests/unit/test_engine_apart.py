@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from cargo_strip_hook.errors import LinkError, StripHookError
 from cargo_strip_hook.job import Engine, PrelinkRequest, PrelinkResult, Statistics, Strip
 from cargo_strip_hook.target import Target
 
+fcntl = pytest.importorskip("fcntl")  # as the system that cannot fork has none
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
 
@@ -24,8 +25,12 @@ class Fake:
 
     name = "fake"
 
-    def prelink(self, request: PrelinkRequest) -> PrelinkResult:
+    def prelink(
+        self, request: PrelinkRequest, loaded: Callable[[Sequence[int]], None] | None = None
+    ) -> PrelinkResult:
         (name,) = request.exports
+        if name == "tell" and loaded is not None:
+            loaded([3, 1])
         if name == "refuse":
             raise LinkError("it cannot be", help=("do", "that"))
         if name == "break":
@@ -43,9 +48,9 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def started(events: list[str] | None = None) -> Iterator[Engine]:
+def started(events: list[str] | None = None, lock: int | None = None) -> Iterator[Engine]:
     said = [] if events is None else events
-    with module.apart("fake", lambda: None, lambda: said.append("meanwhile")) as works:
+    with module.apart("fake", "elf", lock, lambda: said.append("meanwhile")) as works:
         yield works
 
 
@@ -92,3 +97,68 @@ def test_it_is_gone_after_an_error_here() -> None:
         raise KeyboardInterrupt
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def test_the_members_are_told_before_the_answer() -> None:
+    said: list[object] = []
+    with started() as works:
+        request = PrelinkRequest(Path("a"), Path("b"), LINUX, ("tell",), Strip.NONE)
+        said.append(works.prelink(request, lambda m: said.append(tuple(m))).exports)
+        assert asked(works, "tell").exports == ("tell",)  # and need not be listened to
+    assert said == [(3, 1), ("tell",)]
+
+
+def test_one_that_was_started_ahead_is_taken() -> None:
+    module.start()
+    module.start()  # one is enough
+    (waiting,) = module._waiting
+    with started() as works:
+        assert int(asked(works, "one").undefined[0]) == waiting.number
+        assert not module._waiting
+    with pytest.raises(ProcessLookupError):
+        os.kill(waiting.number, 0)
+
+
+def test_one_that_nobody_needed_is_gone() -> None:
+    module.start()
+    (waiting,) = module._waiting
+    module.dismiss()
+    with pytest.raises(ProcessLookupError):
+        os.kill(waiting.number, 0)
+    module.dismiss()
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_it_holds_the_lock_as_long_as_it_lives(tmp_path: Path, ahead: bool) -> None:
+    """If this process was killed, nobody could take the lock while something may be written."""
+    if ahead:
+        module.start()
+    file = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    with started(lock=file) as works:
+        asked(works, "one")  # it has received everything
+        os.close(file)
+        other = os.open(tmp_path / "lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+
+
+def test_an_engine_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> Engine:
+        raise LinkError("there is no such thing")
+
+    monkeypatch.setattr(module, "engine", broken)
+    with started() as works, pytest.raises(LinkError, match="no such thing"):
+        asked(works, "one")
+
+
+def test_one_that_is_gone_before_it_is_asked() -> None:
+    module.start()
+    os.kill(module._waiting[0].number, signal.SIGKILL)
+    with (
+        started() as works,
+        pytest.raises(StripHookError, match="ended before its work was done"),
+    ):
+        asked(works, "one")

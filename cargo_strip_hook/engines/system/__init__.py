@@ -6,6 +6,8 @@ One module per platform pipeline (`elf`, `macho`), one for each that finds and j
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from cargo_strip_hook.errors import LinkError, UsageError
 from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult
 
@@ -15,9 +17,15 @@ class SystemEngine:
 
     name = "system"
 
-    def prelink(self, request: PrelinkRequest) -> PrelinkResult:
-        """Write `request.output`. Raises `UsageError` for a target without such a pipeline,
-        `ToolError` where a program is missing or fails, `LinkError` and `InputError`.
+    def prelink(
+        self,
+        request: PrelinkRequest,
+        loaded: Callable[[Sequence[int]], None] | None = None,  # noqa: ARG002
+    ) -> PrelinkResult:
+        """Write `request.output`; a linker does not say what it has loaded.
+
+        Raises `UsageError` for a target without such a pipeline, `ToolError` where a program is
+        missing or fails, `LinkError` and `InputError`.
         """
         if not request.exports:
             raise LinkError(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
-from cargo_strip_hook.verify.arrays import unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Verified
+from cargo_strip_hook.verify.arrays import Array, unique
+from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
 from cargo_strip_hook.verify.elf import debug, pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.infer import infer_placement
@@ -34,10 +36,12 @@ def check_elf(
     candidate: bytes | mmap.mmap,
     claim: Claim,
     findings: Findings,
+    ahead: Reading | None = None,
 ) -> Verified:
     """Compare the only object of `candidate` with the members of `original` it was made of.
 
-    What is wrong goes to `findings`. Raises `ObjectError` for a damaged original.
+    `ahead` is what `read_original` gave for some members. What is wrong goes to `findings`. Raises
+    `ObjectError` for a damaged original.
     """
     nothing = Verified((), ())
     _, offset, size = listing.members[0]
@@ -54,7 +58,7 @@ def check_elf(
     properties = structure.second_reading(after, image, findings)
     if findings:  # what follows relies on a sound object
         return nothing
-    pair = _pair(original, after, claim, findings)
+    pair = _pair(original, after, claim, findings, ahead)
     if pair is None:
         return nothing
     if pair.complete:
@@ -64,7 +68,40 @@ def check_elf(
     return _compare(pair, listing)
 
 
-def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -> Pair | None:
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The members that are used, and what is told of them.
+
+    `frames` are their unwind tables, None where those cannot be read; `kinds` see `pieces.kinds`;
+    `index` has the names of all members, None where the archive has no index.
+    """
+
+    objects: Objects
+    frames: unwind.Frames | None
+    kinds: Array
+    index: Mapping[bytes, int] | None
+
+
+def read_original(original: Archive, used: Sequence[int]) -> Original:
+    """Read members by their numbers. Raises `ObjectError`."""
+    objects = _read_members(original, used)
+    try:
+        frames = unwind.read_frames(objects, objects.frame_sections)
+    except (unwind.BadFrames, Damaged, IndexError):
+        frames = None
+    _ = objects.names, objects.targets, objects.compressed  # kept: they will be asked for
+    kinds = pieces.kinds(objects)
+    let_go(objects.buffer)
+    return Original(objects, frames, kinds, original.symbols())
+
+
+def _pair(
+    original: Archive,
+    after: Objects,
+    claim: Claim,
+    findings: Findings,
+    ahead: Reading | None,
+) -> Pair | None:
     """Read the members that are used, and index the placement by their sections."""
     if claim.placement is None:
         used = [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
@@ -76,7 +113,11 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
     if not used:
         findings.add("placement", "nothing of the original is in the result")
         return None
-    before = _read_members(original, used)
+    if ahead is not None and list(ahead.members) == used and isinstance(ahead.native, Original):
+        read = ahead.native
+    else:
+        read = read_original(original, used)
+    before = read.objects
     if before.machine != after.machine or before.layouts != after.layouts:
         findings.add("damaged", "made for another processor than the original")
         return None
@@ -118,9 +159,11 @@ def _pair(original: Archive, after: Objects, claim: Claim, findings: Findings) -
         pieces_of,
         claim.placement is not None,
         machine(after.machine, after.layouts.order),
-        _defined(original, symbols_of(after)),
+        _defined(original, read.index, symbols_of(after)),
         about,
         about_section,
+        read.frames,
+        read.kinds,
     )
 
 
@@ -131,7 +174,7 @@ def symbols_of(after: Objects) -> frozenset[bytes]:
     return frozenset(after.string(int(at)) for at in s["name"][undefined].tolist())
 
 
-def _read_members(original: Archive, used: list[int]) -> Objects:
+def _read_members(original: Archive, used: Sequence[int]) -> Objects:
     members = [original.members[i] for i in used]
     if original.thin:
         # the members are files of their own: put the used ones side by side
@@ -154,11 +197,12 @@ def _read_members(original: Archive, used: list[int]) -> Objects:
         raise ObjectError(str(e), path=str(original.path)) from e
 
 
-def _defined(original: Archive, names: frozenset[bytes]) -> frozenset[bytes]:
+def _defined(
+    original: Archive, index: Mapping[bytes, int] | None, names: frozenset[bytes]
+) -> frozenset[bytes]:
     """Which of the names a member of the original defines: from its index, or from all members."""
     if not names:
         return names
-    index = original.symbols()
     if index is not None:
         return names & index.keys()
     elf = [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from cargo_strip_hook.verify.elf.read import (
     STT_SECTION,
     Objects,
 )
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.verify.elf.unwind import Frames
 
 # A place in the result is one number: section and offset. Offsets stay far below the step, so
 # distances within a section can be computed on these numbers.
@@ -69,6 +73,8 @@ class Pair:
     defined_elsewhere: frozenset[bytes]  # names in the original's archive index
     described: Array  # placement of debug information, and the original's section of each row
     described_section: Array
+    frames: Frames | None  # the unwind tables of `before`; None: they cannot be read
+    kinds: Array  # what the names of sections of `before` begin with
 
     def where_before(self, section: int, offset: int) -> str:
         """A place of the original, for a finding."""
@@ -94,11 +100,6 @@ class Pair:
         at = np.flatnonzero(mine)
         at = at[self.before.symbols["kind"][symbol[at]] == STT_SECTION]
         return at, *self.cut.find(section[at], addend[at])
-
-    def frames(self, objects: Objects) -> Array:
-        """Numbers of the `.eh_frame` sections with contents."""
-        named = objects.names_begin(b".eh_frame\0") & (objects.sections["type"] != 8)
-        return np.flatnonzero(named & (objects.sections["size"] > 0))
 
 
 @dataclass
@@ -210,11 +211,11 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     base[valued] = s["value"][valued]
 
     exports = {name.encode() for name in pair.claim.exports}
-    string, name_at = pair.before.string, s["name"]
+    string, name_at, text = pair.before.string, s["name"], pair.before.names
     definitions: dict[bytes, list[int]] = {}
     defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))
     found = np.flatnonzero(defining)
-    for i, name in zip(found.tolist(), pair.before.strings(name_at[found]), strict=True):
+    for i, name in zip(found.tolist(), text[found].tolist(), strict=True):
         definitions.setdefault(name, []).append(i)
 
     special = special_symbols(pair.before, pair.machine)
@@ -245,7 +246,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
         hidden = is_global & ~defining & ~s["undefined"]
         unfound = {string(at) for at in name_at[hidden].tolist()} - chosen.keys() - exports
     rows = np.flatnonzero(is_global & referenced)
-    texts = pair.before.strings(name_at[rows])
+    texts = text[rows].tolist()
     plain = _plain(pair, definitions, chosen, exports)
     winner = np.fromiter(map(plain.get, texts, itertools.repeat(-1)), np.int64, len(rows))
     simple = winner >= 0

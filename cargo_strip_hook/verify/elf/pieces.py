@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, spread, unique
+from cargo_strip_hook.verify.arrays import Array, is_among, spread, unique
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -19,6 +19,7 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_WRITE,
     SHT_NOBITS,
     SHT_PROGBITS,
+    Objects,
 )
 from cargo_strip_hook.verify.elf.relocations import Changed
 
@@ -39,6 +40,7 @@ _PREFIXES = (
     b".bss",
     b".tdata",
     b".tbss",
+    b".gcc_except_table",
 )
 _CODE, _COLD = _PREFIXES.index(b".text"), _PREFIXES.index(b".text.unlikely")
 _LINKONCE = ".gnu.linkonce."
@@ -152,22 +154,30 @@ def _check_indices(pair: Pair, number: Array) -> None:
         pair.findings.add("damaged", "two unwind indices for one section")
 
 
-def _check_names(pair: Pair, number: Array) -> None:
-    """A section may lose the end of its name, not the part that tells a linker its place."""
-    rows = pair.placement
-    kind = np.full(len(pair.before.sections), -1, np.int64)
+def kinds(objects: Objects) -> Array:
+    """Of each section the number of the first of `_PREFIXES` that begins its name, or -1."""
+    kind = np.full(len(objects.sections), -1, np.int64)
     for i, prefix in reversed(tuple(enumerate(_PREFIXES))):
         for end in (b"\0", b"."):
-            kind[pair.before.names_begin(prefix + end)] = i
-    order = np.argsort(rows["out_section"], kind="stable")
-    borders = np.flatnonzero(np.diff(rows["out_section"][order], prepend=-1)).tolist()
-    for first, end in zip(borders, [*borders[1:], len(rows)], strict=True):
-        chosen = number[order[first:end]]
-        name = pair.after.section_name(int(rows["out_section"][order[first]])).encode()
+            kind[objects.names_begin(prefix + end)] = i
+    return kind
+
+
+def _check_names(pair: Pair, number: Array) -> None:
+    """A section may lose the end of its name, not the part that tells a linker its place."""
+    rows, kind = pair.placement, pair.kinds
+    odd = (kind[number] < 0) | (kind[number] != kinds(pair.after)[rows["out_section"]])
+    # most sections have pieces of their own kind only
+    order = np.flatnonzero(is_among(rows["out_section"], rows["out_section"][odd]))
+    order = order[np.argsort(rows["out_section"][order], kind="stable")]
+    borders = np.flatnonzero(np.diff(rows["out_section"][order]))
+    for mine in np.split(order, borders + 1) if len(order) else ():
+        chosen = number[mine]
+        name = pair.after.section_name(int(rows["out_section"][mine[0]])).encode()
         if not name.startswith(b".") and not pair.complete:
             continue
-        kinds = unique(kind[chosen]).tolist()
-        if kinds == [-1]:
+        found = unique(kind[chosen]).tolist()
+        if found == [-1]:
             # not known to linkers: keeps its name, but sets are renamed
             olds = {pair.before.section_name(int(i)) for i in chosen}
             new = name.decode()
@@ -179,15 +189,15 @@ def _check_names(pair: Pair, number: Array) -> None:
                 or (old.startswith(_LINKONCE) and not new.startswith(_LINKONCE))
                 for old in olds
             )
-        elif set(kinds) <= {_CODE, _COLD} and _kind_of(name) == _CODE:
+        elif set(found) <= {_CODE, _COLD} and _kind_of(name) == _CODE:
             # code that hardly ever runs may stand behind other code, not between it
-            size = rows["size"][order[first:end]]
-            there = rows["out_offset"][order[first:end]]
+            size = rows["size"][mine]
+            there = rows["out_offset"][mine]
             is_cold = kind[chosen] == _COLD
             hot_end = (there + size)[~is_cold & (size > 0)].max(initial=0)
             good = bool((there[is_cold & (size > 0)] >= hot_end).all())
         else:
-            good = len(kinds) == 1 and _kind_of(name) == kinds[0]
+            good = len(found) == 1 and _kind_of(name) == found[0]
         if not good:
             where = pair.where_before(int(chosen[0]), 0)
             pair.findings.add("a piece is in a section of another name", f"{where}, now {name!r}")
@@ -254,7 +264,7 @@ def _check_gaps(pair: Pair) -> None:
     covered = np.bincount(out, weights=sizes, minlength=len(after)).astype(np.int64)
     held = (after["flags"] & SHF_ALLOC != 0) & (after["type"] != SHT_NOBITS)
     held &= ~pair.after.names_begin(b".note.gnu.property\0")
-    held[pair.frames(pair.after)] = False
+    held[pair.after.frame_sections] = False
     pieces = np.bincount(out, minlength=len(after))
     slack = after["size"] - covered
     allowed = (pieces + 1) * np.maximum(after["align"], 1)
@@ -282,19 +292,20 @@ def check_bytes(pair: Pair, changed: Changed) -> int:
     at = np.cumsum(size) - size
     expected, found = bytearray(total), bytearray(total)
     source, result = memoryview(pair.before.buffer), memoryview(pair.after.buffer)
-    from_zero = (old["type"][held] == SHT_NOBITS).tolist()
-    result_at = new["offset"][held] + rows["out_offset"][held]
-    for here, length, there, mine, zero in zip(
-        at.tolist(),
-        size.tolist(),
-        result_at.tolist(),
-        (old["offset"][held] + rows["offset"][held]).tolist(),
-        from_zero,
-        strict=True,
+    full = np.flatnonzero(old["type"][held] != SHT_NOBITS)  # of the others zeros are expected
+    mine = (old["offset"] + rows["offset"])[held]
+    for here, length, there in zip(
+        at[full].tolist(), size[full].tolist(), mine[full].tolist(), strict=True
+    ):
+        expected[here : here + length] = source[there : there + length]
+    # most pieces begin where the one before them ends
+    result_at = (new["offset"] + rows["out_offset"])[held]
+    first = np.flatnonzero(np.r_[True, result_at[1:] != (result_at + size)[:-1]])
+    run = np.add.reduceat(size, first)
+    for here, length, there in zip(
+        at[first].tolist(), run.tolist(), result_at[first].tolist(), strict=True
     ):
         found[here : here + length] = result[there : there + length]
-        if not zero:
-            expected[here : here + length] = source[mine : mine + length]
     if found == expected:
         return total
     bad = np.flatnonzero(np.frombuffer(found, np.uint8) != np.frombuffer(expected, np.uint8))

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
-from cargo_strip_hook.verify.arrays import Array, gather, spread, unique
+from cargo_strip_hook.verify.arrays import Array, gather, is_among, spread, unique
 from cargo_strip_hook.verify.elf.compressed import inflate, inflate_old
 from cargo_strip_hook.verify.elf.machine import ADDEND_WIDTH, TYPES, Addend, machine
 
@@ -157,6 +158,16 @@ class Objects:
         find = buffer.find
         return [buffer[at : find(b"\0", at)] for at in positions.tolist()]
 
+    @cached_property
+    def names(self) -> npt.NDArray[np.object_]:
+        """The name (bytes) of each symbol that is global, or code or data; None for the others."""
+        kinds = np.array([STT_OBJECT, STT_FUNC, STT_TLS], self.symbols["kind"].dtype)
+        local = self.symbols["binding"] == STB_LOCAL
+        rows = np.flatnonzero(~local | is_among(self.symbols["kind"], kinds))
+        found = np.full(len(self.symbols), None, np.object_)
+        found[rows] = self.strings(self.symbols["name"][rows])
+        return found
+
     def section_name(self, number: int) -> str:
         """Of a section by its number over all objects."""
         return self.string(int(self.sections["name"][number])).decode("utf-8", "replace")
@@ -213,6 +224,12 @@ class Objects:
         if self.sections["flags"][number] & SHF_COMPRESSED:
             return inflate(data, self.layouts.order, self.layouts.bits)
         return inflate_old(data)
+
+    @cached_property
+    def frame_sections(self) -> Array:
+        """Numbers of the `.eh_frame` sections with contents."""
+        named = self.names_begin(b".eh_frame\0") & (self.sections["type"] != SHT_NOBITS)
+        return np.flatnonzero(named & (self.sections["size"] > 0))
 
     @cached_property
     def targets(self) -> Array:

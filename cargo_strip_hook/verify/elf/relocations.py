@@ -56,7 +56,7 @@ def collect(pair: Pair) -> Sides:
     old = old[old["type"] != 0]
     place = pair.place[pair.row[old["section"]]] + old["offset"]
 
-    frames = pair.frames(after)
+    frames = after.frame_sections
     tables = np.flatnonzero(after.targets >= 0)
     targets = after.targets[tables]
     allocated = after.sections["flags"][targets] & SHF_ALLOC != 0

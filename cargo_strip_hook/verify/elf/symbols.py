@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
 from cargo_strip_hook.job import Strip
@@ -143,13 +141,11 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     was_first, was_group, now_group = _alike(was, now)
     # most have one candidate, whose name is the same
     single = was_first[now_group] >= 0
-    names = pair.after.strings(new["name"][mine])
-    olds = pair.before.strings(old["name"][placed[was_first[now_group[single]]]])
-    kept = np.zeros(len(mine), np.bool_)
-    kept[single] = [
-        _kept_name(pair, a, b)
-        for a, b in zip(olds, itertools.compress(names, single.tolist()), strict=True)
-    ]
+    names, olds = pair.after.names[mine], np.full(len(mine), None, np.object_)
+    olds[single] = pair.before.names[placed[was_first[now_group[single]]]]
+    kept = single & (olds == names)
+    for i in np.flatnonzero(single & ~kept).tolist():
+        kept[i] = _kept_name(pair, olds[i], names[i])
     rest = np.flatnonzero(~kept)
     if not len(rest):
         return

@@ -237,12 +237,12 @@ class Unwind:
 def read(pair: Pair) -> Unwind | None:
     """Read both sides; None (and a finding) where one of them is damaged."""
     try:
-        before = read_frames(pair.before, pair.frames(pair.before))
+        before = pair.frames or read_frames(pair.before, pair.before.frame_sections)
     except (BadFrames, IndexError) as e:
         pair.findings.add("the original's unwind table cannot be read", str(e))
         return None
     try:
-        after = read_frames(pair.after, pair.frames(pair.after))
+        after = read_frames(pair.after, pair.after.frame_sections)
     except (BadFrames, IndexError) as e:
         pair.findings.add("the unwind table is damaged", str(e))
         return None
@@ -363,7 +363,7 @@ def _compare_records(
 ) -> None:
     """Range and instructions of each FDE, byte by byte; addresses were compared before."""
     old, new = before.fdes[old_row], after.fdes[new_row]
-    where = pair.frames(pair.after)
+    where = pair.after.frame_sections
 
     def report(bad: Array, kind: str) -> None:
         for i in np.flatnonzero(bad)[:8].tolist():
@@ -386,11 +386,14 @@ def _compare_records(
     lsda = np.array([c.lsda for c in before.cies], np.int64)[old["cie"]]
     differs = np.zeros(len(old), np.bool_)
     implicit = pair.before.implicit_addends
-    groups = np.stack([old["size"], pointer, old["lsda_at"], lsda], axis=1)
-    unique, which = np.unique(groups, axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    for g, (size, width, lsda_at, lsda_size) in enumerate(unique.tolist()):
-        rows = np.flatnonzero((which == g) & ~other_size)
+    # an LSDA pointer is at 25 at most, and pointers have up to 8 bytes
+    group = (((old["size"] << 8 | old["lsda_at"]) << 4 | pointer) << 4) | lsda
+    alike = np.flatnonzero(~other_size)
+    alike = alike[np.argsort(group[alike], kind="stable")]
+    borders = np.flatnonzero(np.diff(group[alike], prepend=-1))
+    for rows in np.split(alike, borders[1:]) if len(alike) else ():
+        size, lsda_at = int(old["size"][rows[0]]), int(old["lsda_at"][rows[0]])
+        width, lsda_size = int(pointer[rows[0]]), int(lsda[rows[0]])
         layout = np.dtype(f"V{size}")
         a = gather(pair.before.data, old["at"][rows], layout).view(np.uint8).reshape(-1, size)
         b = gather(pair.after.data, new["at"][rows], layout).view(np.uint8).reshape(-1, size)
