@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cargo_strip_hook.archive import Part
 from cargo_strip_hook.errors import ObjectError, VerifyError
@@ -30,28 +31,41 @@ __all__ = [
 
 def prepare(object_format: str) -> None:
     """Load what `verify` needs for a format, while there is nothing else to do."""
-    from importlib import import_module
-
     import_module(f"cargo_strip_hook.verify.{object_format}.check")
 
 
 def read_ahead(original: Path | Part, members: Sequence[int]) -> list[Reading]:
     """Read what `verify` will read of the original if the result is made of these members.
 
-    None or one: not of every format, and not of a damaged original, which `verify` will tell of.
+    None or one: none of a damaged original, which `verify` will tell of.
     """
     from cargo_strip_hook.archive import open_archive
 
     with open_archive(original) as archive:
         used = sorted(m for m in set(members) if 0 <= m < len(archive.members))
-        if not used or bytes(archive.data(archive.members[used[0]])[:4]) != b"\x7fELF":
+        name = _format(archive.data(archive.members[used[0]])[:4]) if used else ""
+        if not name:
             return []
-        from cargo_strip_hook.verify.elf.check import read_original
-
+        check: _Room = import_module(f"cargo_strip_hook.verify.{name}.check")
         try:
-            return [Reading(tuple(used), read_original(archive, used))]
+            return [Reading(tuple(used), check.read_original(archive, used))]
         except ObjectError:
             return []
+
+
+class _Room(Protocol):
+    """What is the same in each format's room."""
+
+    def read_original(self, original: Archive, used: Sequence[int]) -> object: ...
+
+
+def _format(head: bytes | memoryview, *, plain: bool = True) -> str:
+    """The format of an object that begins so; "" for another. ELF is never in universal files."""
+    if head[:4] == b"\x7fELF":
+        return "elf" if plain else ""
+    if head[:4] == b"\xcf\xfa\xed\xfe":
+        return "macho"
+    return "coff" if head[:2] in (b"\x4c\x01", b"\x64\x86", b"\x64\xaa", b"\0\0") else ""
 
 
 def verify(
@@ -86,23 +100,22 @@ def verify(
     if not listing.anonymous:
         findings.add("the archive", "tells a time or an owner: it would not be the same twice")
     start = listing.members[0][1]
-    if data[start : start + 4] == b"\x7fELF" and plain:
-        from cargo_strip_hook.verify.elf.check import check_elf
+    name = _format(data[start : start + 4], plain=plain)
+    with open_archive(original) as archive:
+        if name == "elf":
+            from cargo_strip_hook.verify.elf.check import check_elf
 
-        with open_archive(original) as archive:
             done = check_elf(archive, listing, whole, claim, findings, ahead)
-    elif data[start : start + 4] == b"\xcf\xfa\xed\xfe":
-        from cargo_strip_hook.verify.macho.check import check_macho
+        elif name == "macho":
+            from cargo_strip_hook.verify.macho.check import check_macho
 
-        with open_archive(original) as archive:
-            done = check_macho(archive, listing, data, claim, findings)
-    elif data[start : start + 2] in (b"\x4c\x01", b"\x64\x86", b"\x64\xaa", b"\0\0"):
-        from cargo_strip_hook.verify.coff.check import check_coff
+            done = check_macho(archive, listing, data, claim, findings, ahead)
+        elif name == "coff":
+            from cargo_strip_hook.verify.coff.check import check_coff
 
-        with open_archive(original) as archive:
-            done = check_coff(archive, listing, data, claim, findings)
-    else:
-        findings.add("damaged", "its member is of a format that cannot be verified")
+            done = check_coff(archive, listing, data, claim, findings, ahead)
+        else:
+            findings.add("damaged", "its member is of a format that cannot be verified")
     if claim.companions:
         with open_archive(original) as archive:
             _compare_companions(archive, listing, data, claim, findings)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import replace
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
-from cargo_strip_hook.verify.claim import Claim, Findings, Verified
+from cargo_strip_hook.verify.arrays import unique
+from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
 from cargo_strip_hook.verify.coff import compare, debug, demands, structure
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.read import Array, Damaged, Object, read
@@ -24,10 +24,12 @@ def check_coff(
     candidate: bytes | mmap.mmap | memoryview,
     claim: Claim,
     findings: Findings,
+    ahead: Reading | None = None,
 ) -> Verified:
     """Compare the first object of `candidate` with the members of `original` it was made of.
 
-    What is wrong goes to `findings`. Raises `ObjectError` for a damaged original.
+    `ahead` is what `read_original` gave for some members. What is wrong goes to `findings`. Raises
+    `ObjectError` for a damaged original.
     """
     nothing = Verified((), ())
     _, offset, size = listing.members[0]
@@ -47,7 +49,7 @@ def check_coff(
         return nothing
     rows, described = debug.part(after, claim.placement)
     claim = replace(claim, placement=rows)
-    members = _read_members(original, claim, findings)
+    members = _members(original, claim, findings, ahead)
     if findings:
         return nothing
     try:
@@ -93,20 +95,36 @@ def _compare(
     )
 
 
-def _read_members(
-    original: Archive, claim: Claim, findings: Findings
+@dataclass(frozen=True, slots=True)
+class Original:
+    """Members with their names, by their numbers."""
+
+    members: dict[int, tuple[str, Object]]
+
+
+def _members(
+    original: Archive, claim: Claim, findings: Findings, ahead: Reading | None
 ) -> dict[int, tuple[str, Object]]:
     """The members that pieces came from."""
     assert claim.placement is not None
-    used = np.unique(claim.placement["member"]).tolist()
+    used = unique(claim.placement["member"]).tolist()
     if not used or not 0 <= used[0] <= used[-1] < len(original.members):
         findings.add("placement", "names a member that the original has not")
         return {}
+    if ahead is not None and list(ahead.members) == used and isinstance(ahead.native, Original):
+        return ahead.native.members
+    return read_original(original, used).members
+
+
+def read_original(original: Archive, used: Sequence[int]) -> Original:
+    """Read members by their numbers. Raises `ObjectError`."""
     found: dict[int, tuple[str, Object]] = {}
     for index in used:
         member = original.members[index]
         try:
-            found[index] = (member.name, read(original.data(member)))
+            one = read(original.data(member))
+            _ = one.selections  # kept: they will be asked for
+            found[index] = (member.name, one)
         except Damaged as e:
             raise ObjectError(str(e), path=str(original.path), member=member.name) from e
-    return found
+    return Original(found)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Verified
+from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.macho import compare, demands
 from cargo_strip_hook.verify.macho.places import Places
@@ -26,10 +26,12 @@ def check_macho(
     candidate: bytes | mmap.mmap | memoryview,
     claim: Claim,
     findings: Findings,
+    ahead: Reading | None = None,
 ) -> Verified:
     """Compare the only object of `candidate` with the members of `original` it was made of.
 
-    What is wrong goes to `findings`. Raises `ObjectError` for a damaged original.
+    `ahead` is what `read_original` gave for some members. What is wrong goes to `findings`. Raises
+    `ObjectError` for a damaged original.
     """
     _, offset, size = listing.members[0]
     if offset % 8:
@@ -49,7 +51,7 @@ def check_macho(
     _check_exports(defined, claim, allowed, findings)
     _check_index(listing, claim, allowed, findings)
 
-    used, members = _read_members(original, claim)
+    used, members = _read_members(original, claim, ahead)
     undefined = _check_undefined(original, after, members, claim, findings)
     demands.check_versions(after, members, findings)
     pieces = compared = 0
@@ -114,32 +116,36 @@ def _defined(o: Object) -> set[bytes]:
     return set(o.names(numbers[(kind == 0xE) | (kind == 0x2) | common]))
 
 
-def _read_members(original: Archive, claim: Claim) -> tuple[list[int], list[Object]]:
+def read_original(original: Archive, used: Sequence[int]) -> Object:
+    """Members by their numbers, side by side. Raises `ObjectError`."""
+    if not used:
+        return Object(np.zeros(0, np.uint8))
+    try:
+        together = read(*(original.data(original.members[n]) for n in used))
+    except Damaged as e:
+        raise _damaged(original, used, e) from e
+    _ = together.sections, together.placed, together.undefined  # kept: they will be asked for
+    return together
+
+
+def _read_members(
+    original: Archive, claim: Claim, ahead: Reading | None
+) -> tuple[list[int], list[Object]]:
     """The positions of the members that are used, and these: side by side where all are known.
 
     Where the claim does not say which were used it is each of the objects, and each by itself.
     """
     if claim.placement is None:
         used = [m.index for m in original.members if bytes(original.data(m)[:4]) == _MAGIC]
-    else:
-        used = unique(claim.placement["member"]).tolist()
-        used = [n for n in used if 0 <= n < len(original.members)]
-    parts = [original.data(original.members[n]) for n in used]
-    if claim.placement is None:
-        found = []
-        for index, part in zip(used, parts, strict=True):
-            try:
-                found.append(read(part))
-            except Damaged as e:
-                raise _damaged(original, [index], e) from e
-        return used, found
-    try:
-        return used, [read(*parts)] if parts else [Object(np.zeros(0, np.uint8))]
-    except Damaged as e:
-        raise _damaged(original, used, e) from e
+        return used, [read_original(original, [index]) for index in used]
+    used = unique(claim.placement["member"]).tolist()
+    used = [n for n in used if 0 <= n < len(original.members)]
+    if ahead is not None and list(ahead.members) == used and isinstance(ahead.native, Object):
+        return used, [ahead.native]
+    return used, [read_original(original, used)]
 
 
-def _damaged(original: Archive, used: list[int], e: Damaged) -> ObjectError:
+def _damaged(original: Archive, used: Sequence[int], e: Damaged) -> ObjectError:
     member = original.members[used[e.file]]
     return ObjectError(str(e), path=str(original.path), member=member.name)
 
