@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from cargo_strip_hook.verify.coff.frames import describes
 from cargo_strip_hook.verify.coff.machine import POINTER, UNWOUND, addends
 from cargo_strip_hook.verify.coff.places import (
     NAME,
@@ -147,6 +148,11 @@ def _references_before(
         kind = int(relocations["type"][i])
         pair.findings.add("relocation", f"type {kind} at {pair.where(int(place[i]))} is not known")
     meaning: Meaning = meanings(pair, found, member)
+    dead = meaning.kind[relocations["symbol"]] == NOWHERE
+    if dead.any():
+        # a table stays whole; what it says of a function that is gone stays as it was in the file
+        kept = ~(dead & describes(o, relocations))
+        relocations, place, number, masks = (c[kept] for c in (relocations, place, number, masks))
     symbol = relocations["symbol"]
     raw = o.raw.copy()
     at = o.sections["offset"][relocations["section"]] + relocations["offset"]
