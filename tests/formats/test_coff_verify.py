@@ -407,3 +407,46 @@ def test_random_damage_ends_in_findings(good: Result) -> None:
             assert e.findings
             found += 1
     assert found > 60
+
+
+def _eh_frame(r: Result) -> tuple[dict[int, int], list[int]]:
+    """Of the first `.eh_frame` in the result: where its relocations are by the place of their
+    field, and the places of pc_begin of the FDEs, by a walk over the records."""
+    header = r.parts.section(b".eh_frame")
+    size, start, rows = struct.unpack_from("<III", r.parts.raw, header + 16)
+    (count,) = struct.unpack_from("<H", r.parts.raw, header + 32)
+    fields = {
+        start + struct.unpack_from("<I", r.parts.raw, at)[0]: at
+        for at in range(rows, rows + 10 * count, 10)
+    }
+    begins, at = [], start
+    while at < start + size:
+        length, cie = struct.unpack_from("<II", r.parts.raw, at)
+        if cie:
+            begins.append(at + 8)
+        at += 4 + length
+    return fields, begins
+
+
+def test_an_eh_frame_that_describes_functions_which_are_gone(tmp_path: Path) -> None:
+    target = "i686-pc-windows-gnu"
+    objects = kit.compile(tmp_path, target, {"one.c": C_ONE, "two.c": C_TWO}, *FLAGS)
+    original = kit.archive(tmp_path / "t.a", target, objects)
+    out, done = kit.strip(original, target, ["other"])
+    asked = (Target.parse(target), ("_other",), Strip.DEBUGINFO, done.placement, kit.MARKER)
+    made = original, out, Claim(*asked)
+    verify(*made)
+
+    (tmp_path / "broken").mkdir()
+    fields, begins = _eh_frame(_result(made, tmp_path / "broken"))
+    live, dead = [b for b in begins if b in fields], [b for b in begins if b not in fields]
+    assert len(live) >= 2
+    assert len(dead) >= 2
+    for place in dead:
+        r = _result(made, tmp_path / "broken")
+        r.parts.raw[place] ^= 0x10
+        assert "differ from the original" in r.findings()
+    for place in live:
+        r = _result(made, tmp_path / "broken")
+        struct.pack_into("<H", r.parts.raw, fields[place] + 8, 0)
+        assert ".eh_frame" in r.findings()
