@@ -430,11 +430,29 @@ def test_programs_are_no_larger(
         assert after <= before * 1.02, (granularity, before, after)
 
 
+# × the stripped DLL of the same crate
+LIMITS = [(Strip.DEBUGINFO, 1.5), (Strip.SYMBOLS, 1.35)]
+
+
+@pytest.mark.parametrize(("remove", "limit"), LIMITS)
 @pytest.mark.parametrize("target", QUICK_WINDOWS)
-def test_it_is_small(target: str, tmp_path: Path) -> None:
-    """Against the stripped DLL of the same crate."""
+def test_it_is_small(target: str, remove: Strip, limit: float, tmp_path: Path) -> None:
     built = kit.built_for("windows", target)
     exports = kit.exports(target)
-    library = strip(built, tmp_path, exports)
+    library = strip(built, tmp_path, exports, remove)
     floor = kit.shared(target, built.library, exports, tmp_path / "windows.dll").stat().st_size
-    assert library.stat().st_size <= 1.5 * floor
+    assert library.stat().st_size <= limit * floor
+
+
+@pytest.mark.parametrize(("remove", "limit"), LIMITS)
+@pytest.mark.parametrize("name", ["imagequant-sys", "dolby_vision"])
+@pytest.mark.parametrize("target", QUICK_WINDOWS)
+def test_published_crates_are_small(
+    target: str, name: str, remove: Strip, limit: float, tmp_path: Path
+) -> None:
+    library, header, floor = kit.measured(name, target, tmp_path)
+    out = tmp_path / "out" / library.name
+    out.parent.mkdir()
+    words = ("--target", target, "--strip", remove.value)
+    command("strip", library, "--header", header, *words, "-o", out)
+    assert out.stat().st_size <= limit * floor

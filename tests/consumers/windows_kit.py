@@ -246,16 +246,20 @@ def member(library: Path, name: str) -> bytes:
     return subprocess.run([tool, "p", library, name], capture_output=True, check=True).stdout
 
 
-def main(argv: list[str]) -> None:
-    """For benchmarks: where the library and its header are, and the size of the stripped DLL."""
-    name, target, folder = argv
+def measured(name: str, target: str, folder: Path) -> tuple[Path, Path, int]:
+    """A published crate's library and header, and the size of its stripped DLL in bytes."""
     header = fixtures.library(name).header
     assert header
     library = fixtures.library(name, "release", target, "debian").library
     said = run(sys.executable, "-m", "cargo_strip_hook", "exports", library, "--header", header)
     names = [line.split("\t")[0] for line in said.stdout.splitlines()]
-    size = shared(target, library, names, Path(folder) / "floor.dll").stat().st_size
-    print(library, header, size)
+    return library, header, shared(target, library, names, folder / "floor.dll").stat().st_size
+
+
+def main(argv: list[str]) -> None:
+    """For benchmarks."""
+    name, target, folder = argv
+    print(*measured(name, target, Path(folder)))
 
 
 if __name__ == "__main__":

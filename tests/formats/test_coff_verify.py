@@ -450,3 +450,69 @@ def test_an_eh_frame_that_describes_functions_which_are_gone(tmp_path: Path) -> 
         r = _result(made, tmp_path / "broken")
         struct.pack_into("<H", r.parts.raw, fields[place] + 8, 0)
         assert ".eh_frame" in r.findings()
+
+
+ALIKE_C = """
+int outside(int);
+#define F(n) __attribute__((noinline)) int n(int a) { return outside(a) + outside(a + 1) + #n[0]; }
+F(one) F(two) F(three) F(four)
+__attribute__((noinline)) int large(int a) { volatile int b[900]; b[a] = 1; return outside(b[a]); }
+int api(int a) { return one(a) + two(a) + three(a) + four(a) + large(a); }
+"""
+
+
+def _entries(r: Result) -> list[tuple[int, int, int]]:
+    """Of the entries of the first `.pdata`: (function, record), and where the latter's field is.
+
+    Places are offsets in the sections that the fields count from.
+    """
+    header = r.parts.section(b".pdata")
+    size, start = struct.unpack_from("<II", r.parts.raw, header + 16)
+    places = range(start, start + size, 12)
+    return [(*struct.unpack_from("<I4xI", r.parts.raw, at), at + 8) for at in places]
+
+
+@pytest.mark.parametrize("target", ["x86_64-pc-windows-msvc", "x86_64-pc-windows-gnu"])
+def test_equal_unwind_information_is_kept_once(target: str, tmp_path: Path) -> None:
+    original = kit.library(tmp_path, target, {"alike.c": ALIKE_C}, *FLAGS)
+    out, done = kit.strip(original, target, ["api"])
+    placement = done.placement
+    assert placement is not None
+    asked = (Target.parse(target), ("api",), Strip.DEBUGINFO, placement, kit.MARKER)
+    made = original, out, Claim(*asked)
+    verify(*made)
+    said = tool([kit.llvm("readobj"), "--unwind", kit.first_object(out)])
+    assert said.count("RuntimeFunction {") == 6  # api and what it calls
+    assert said.count("STACK") + said.count("ALLOC_SMALL") >= 5
+    (tmp_path / "broken").mkdir()
+    r = _result(made, tmp_path / "broken")
+    entries = _entries(r)
+    records = sorted({record for _, record, _ in entries})
+    assert len(entries) == 6
+    assert 2 <= len(records) <= 3  # the four that are alike have one
+
+    # an entry for another function's record, which saves something else
+    changes = 0
+    for _, record, field in entries:
+        for other in records:
+            if other != record:
+                r = _result(made, tmp_path / "broken")
+                struct.pack_into("<I", r.parts.raw, field, other)
+                assert "refers to another place" in r.findings()
+                changes += 1
+    assert changes >= 6
+
+    # an engine that takes two records for equal which are not
+    rows = np.flatnonzero(placement["out_section"] == _number(r, b".xdata"))
+    for row in rows.tolist():
+        for other in records:
+            if other != placement["out_offset"][row]:
+                claimed = placement.copy()
+                claimed["out_offset"][row] = other
+                wrong = replace(made[2], placement=claimed)
+                with pytest.raises(VerifyError):
+                    verify(original, out, wrong)
+
+
+def _number(r: Result, name: bytes) -> int:
+    return 1 + (r.parts.section(name) - 20) // 40

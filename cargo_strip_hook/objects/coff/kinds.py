@@ -12,7 +12,7 @@ from cargo_strip_hook.objects.coff import layouts as coff
 
 # Their parts may stand in any order, and need a reference to live.
 _PLAIN = (b".text", b".rdata", b".data", b".bss", b".xdata", b".gcc_except_table", b".rodata")
-PDATA = b".pdata"
+PDATA, XDATA = b".pdata", b".xdata"
 EH_FRAME = b".eh_frame"
 TLS = b".tls"
 _DROPPED = frozenset(

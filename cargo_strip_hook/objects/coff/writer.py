@@ -19,6 +19,7 @@ from cargo_strip_hook.objects.coff.machine import Machine, Mode
 from cargo_strip_hook.objects.coff.place import Placed, place, with_entries
 from cargo_strip_hook.objects.coff.reader import CoffUnit
 from cargo_strip_hook.objects.coff.relocate import STEP, Rewritten, rewrite
+from cargo_strip_hook.objects.coff.sharing import pieces, share
 from cargo_strip_hook.objects.model import (
     PLACEMENT,
     Array,
@@ -61,6 +62,9 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
 
     sizes = np.array([s.size for s in layout.sections], np.int64)
     aligns = np.array([s.align for s in layout.sections], np.int64)
+    shared = share(program, live, machine, sizes, aligns, placed, rewritten)
+    placed, sizes, rewritten = shared.placed, shared.sizes, shared.rewritten
+    placement = pieces(_placement(program, live, placed), shared.records)
     left_out: tuple[tuple[str, str], ...] = ()
     described = np.zeros(0, PLACEMENT)
     if request.strip is Strip.NONE:
@@ -98,7 +102,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         chunks,
         table.defined,
         table.undefined,
-        np.concatenate((_placement(program, live, placed), described)),
+        np.concatenate((placement, described)),
         told.statistics(program, live, _pieces(program), len(table.defined)),
         _warnings(program, placed, live, left_out),
     )

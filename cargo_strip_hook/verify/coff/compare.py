@@ -154,13 +154,30 @@ def _references_before(
         kept = ~(dead & describes(o, relocations))
         relocations, place, number, masks = (c[kept] for c in (relocations, place, number, masks))
     symbol = relocations["symbol"]
+    kind, base = meaning.kind[symbol], meaning.base[symbol]
+    _find_records(pair, member, symbol, number, kind, base)
     raw = o.raw.copy()
     at = o.sections["offset"][relocations["section"]] + relocations["offset"]
     clear(raw, at, masks)
-    wanted = References(
-        place, relocations["type"], meaning.kind[symbol], meaning.base[symbol], number
-    )
-    return wanted, masks, raw
+    return References(place, relocations["type"], kind, base, number), masks, raw
+
+
+def _find_records(
+    pair: Pair, member: int, symbol: Array, addend: Array, kind: Array, base: Array
+) -> None:
+    """Records of unwind information went to places of their own; changes `kind` and `base`.
+
+    What is meant is the record at symbol + addend, wherever the one at the symbol went.
+    """
+    o = pair.objects[member]
+    section = o.symbols["section"][symbol].astype(np.int64)
+    mine = np.flatnonzero((section > 0) & (kind == PLACE))
+    mine = mine[o.unwind_records[section[mine]]]
+    if len(mine):
+        value = o.symbols["value"][symbol[mine]].astype(np.int64) + addend[mine]
+        at = pair.find(member, section[mine], value)
+        kind[mine] = np.where(at >= 0, PLACE, NOWHERE)
+        base[mine] = np.where(at >= 0, at - addend[mine], -1)
 
 
 def _tell(pair: Pair, places: Array, what: str) -> None:

@@ -137,9 +137,15 @@ def check_rows(pair: Pair) -> None:
     ends = rows["offset"] + rows["size"]
     if (same & (ends[:-1] > rows["offset"][1:])).any():
         findings.add("placement", "a piece of the original went to two places")
-    order = np.argsort(pair.place, kind="stable")
+    order = np.lexsort((rows["size"], pair.place))
     order = order[rows["size"][order] > 0]
     start, stop = pair.place[order], pair.place[order] + rows["size"][order]
+    # equal records of unwind information may be one: each of them is compared by itself, and the
+    # longest, with its padding, is the last
+    shared = np.concatenate([o.unwind_records for o in pair.objects])[pair.section[order]]
+    again = np.zeros(len(order), np.bool_)
+    again[:-1] = (start[1:] == start[:-1]) & shared[1:] & shared[:-1]
+    start, stop = start[~again], stop[~again]
     for i in np.flatnonzero(stop[:-1] > start[1:])[:8].tolist():
         findings.add("placement", f"two pieces overlap at {pair.where(int(start[i + 1]))}")
     mine, theirs = flags[pair.section], after.sections["flags"][rows["out_section"]].astype(int)

@@ -97,6 +97,16 @@ class Object:
         return self.names[section].split(b"$", 1)[0]
 
     @cached_property
+    def unwind_records(self) -> Array:
+        """bool for each section: whether it is `.xdata`, whatever it is called behind that.
+
+        MSVC's compilers write `.xdata$f`, and GCC `.xdata.startup`.
+        """
+        begins = (b".xdata$", b".xdata.")
+        found = [name == b".xdata" or name.startswith(begins) for name in self.names]
+        return np.array(found, np.bool_)
+
+    @cached_property
     def selections(self) -> dict[int, tuple[int, int, int]]:
         """COMDAT sections: (selection, the section it is associated to, the leader or -1).
 
