@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from cargo_strip_hook.archive import Archive, Part
-from cargo_strip_hook.errors import ArchiveError, UsageError
-from cargo_strip_hook.objects.sniff import elf_machine, macho_machine, macho_platforms, sniff
+from cargo_strip_hook.errors import ArchiveError, InputError, UsageError
+from cargo_strip_hook.objects.sniff import (
+    CALLED,
+    coff_machine,
+    elf_machine,
+    macho_machine,
+    macho_platforms,
+    sniff,
+)
 from cargo_strip_hook.target import Target
 
 # ELF e_machine, bits, byte order -> architecture and environment as rustc names them: gABI
@@ -43,6 +51,7 @@ _MACHO = {
     (12, 11): "armv7s",
     (12, 12): "armv7k",
 }
+_HELP_TARGET = "name the library's own target with `--target`"
 # how the architectures of universal files are called in targets, where that differs
 _SLICES = {"arm64": "aarch64", "arm64v8": "aarch64", "i386": "i686"}
 # Machine of a COFF header: PE format, "Machine Types"
@@ -83,6 +92,63 @@ def slice_target(archive: Archive, named: Target) -> Target:
     return named if named.arch == found.arch else found
 
 
+def must_be_for(archive: Archive, target: Target) -> None:
+    """Raise `InputError` where the first object is not for a target, or there is nothing at all.
+
+    Of what says no processor that is known here nothing is said; readers look at every object.
+    """
+    if not archive.members:
+        raise InputError(
+            "the archive is empty", path=archive.part.name, help="build the library again"
+        )
+    for member in archive.members:
+        head = bytes(archive.data(member)[:20])
+        kind = sniff(head)
+        if kind not in ("elf", "macho", "coff"):
+            continue
+        arch = _architecture(kind, head)
+        if kind != target.object_format:
+            raise InputError(
+                f"this is {CALLED[kind]} object, but the target is {target.triple}",
+                path=archive.part.name,
+                member=member.name,
+                help=_HELP_TARGET,
+            )
+        if arch and _family(arch) != _family(target.arch):
+            raise InputError(
+                f"this object is for {arch}, but the target is {target.triple}",
+                path=archive.part.name,
+                member=member.name,
+                help=_HELP_TARGET,
+            )
+        return
+
+
+def _architecture(kind: str, head: bytes) -> str:
+    """The architecture of an object whose first 20 bytes are `head`; "" for one not known here."""
+    if kind == "elf":
+        machine = elf_machine(head)
+        return _ELF.get(machine, ("", ""))[0] if machine else ""
+    if kind == "macho":
+        return _MACHO.get(macho_machine(head) or (0, 0), "")
+    return _COFF.get(coff_machine(head) or 0, "")
+
+
+def _family(arch: str) -> str:
+    """What rustc's names of architectures have in common that use the same machine number."""
+    if arch in ("arm64e", "arm64", "arm64ec"):  # readers refuse what they cannot do by its name
+        return "aarch64"
+    if re.fullmatch("i[3-6]86", arch):
+        return "i686"
+    for family in ("arm64_32", "arm", "thumb"):
+        if arch.startswith(family):
+            return "arm" if family == "thumb" else family
+    for family in ("riscv32", "riscv64", "x86_64", "mips64", "mips"):
+        if arch.startswith(family):
+            return family
+    return arch
+
+
 def _deduce(archive: Archive) -> Target:
     macho = ""
     for member in archive.members:
@@ -99,9 +165,8 @@ def _deduce(archive: Archive) -> Target:
             if platforms:
                 return _apple(macho, platforms[0])
         elif kind == "coff":
-            at = 6 if head[:4] == b"\0\0\xff\xff" else 0
-            arch = _COFF.get(int.from_bytes(head[at : at + 2], "little"))
-            if arch is not None:
+            arch = _architecture(kind, head)
+            if arch:
                 environment = "msvc" if archive.path.suffix == ".lib" else "gnu"
                 return Target.parse(f"{arch}-pc-windows-{environment}")
     return _apple(macho, 1) if macho else host_target()

@@ -55,7 +55,14 @@ class HeaderError(StripHookError):
 
 
 class ExportsError(StripHookError):
-    """The public symbols cannot be decided, or the archive does not define them all."""
+    """The public symbols cannot be decided, or the archive does not define them all.
+
+    `absent`: it is the archive that lacks symbols.
+    """
+
+    def __init__(self, what: str, *, help: str | Sequence[str] = (), absent: bool = False) -> None:
+        super().__init__(what, help=help)
+        self.absent = absent
 
 
 class InputError(StripHookError):

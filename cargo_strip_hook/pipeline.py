@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from cargo_strip_hook import __version__
 from cargo_strip_hook.archive import Archive, Part, join_parts, open_archive
+from cargo_strip_hook.deduce import must_be_for
 from cargo_strip_hook.errors import (
     DiscoveryError,
     ExportsError,
@@ -253,10 +254,11 @@ def plan_library(job: Job) -> Plan:
 def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
     found = read_marker(part)
     with about(part), open_archive(part) as archive:
+        must_be_for(archive, target)
         try:
             exports = decide_exports(archive, replace(job.request, target=target))
         except ExportsError as e:
-            if found is not None:
+            if found is not None and e.absent:
                 raise ExportsError(
                     e.what,
                     help=(
@@ -264,6 +266,7 @@ def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
                         "public: build it again, then strip it",
                         *e.help,
                     ),
+                    absent=True,
                 ) from e
             raise
     marker = make_marker(

@@ -12,7 +12,7 @@ from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Str
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.batch import read_all
 from cargo_strip_hook.objects.model import Companion, Format, Image, Input
-from cargo_strip_hook.objects.sniff import coff_machine, elf_machine, macho_machine, sniff
+from cargo_strip_hook.objects.sniff import CALLED, coff_machine, elf_machine, macho_machine, sniff
 from cargo_strip_hook.prelink import prelink
 from cargo_strip_hook.target import Target
 
@@ -147,7 +147,7 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
             kind = (contents, coff_machine(head))
         if contents != target.object_format:
             raise InputError(
-                f"this is a {contents} object, but the target is {target.triple}",
+                f"this is {CALLED[contents]} object, but the target is {target.triple}",
                 path=archive.part.name,
                 member=member.name,
                 help="name the library's own target with `--target`",

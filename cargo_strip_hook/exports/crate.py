@@ -55,6 +55,7 @@ def crate_symbols(
         raise ExportsError(
             f"the archive has no code-generation unit of {what} (found: {found})",
             help="name the public symbols with --export PATTERN, --header FILE or --cdylib FILE",
+            absent=True,
         )
     return wanted, [s for s in own if not s.hidden and is_public_name(s.name, prefix)]
 

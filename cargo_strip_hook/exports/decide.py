@@ -191,6 +191,7 @@ class _Decision:
                     "a declaration for another configuration is left out with -D NAME[=VALUE]",
                     "--allow-missing makes this a warning",
                 ),
+                absent=True,
             )
         self.warnings.append(text)
 
@@ -255,7 +256,9 @@ class _Decision:
         chosen, _ = select_all(patterns, self.defined().keys(), self.target.symbol_prefix)
         if not chosen:
             texts = ", ".join(p.text for p in patterns)
-            raise ExportsError(f"the preset `{name}` matches no symbol of the archive ({texts})")
+            raise ExportsError(
+                f"the preset `{name}` matches no symbol of the archive ({texts})", absent=True
+            )
         return {n: [Origin(p.kind, p.where) for p in found] for n, found in chosen.items()}
 
     def selected(self, wanted: list[Pattern], option: str) -> Origins:
@@ -269,6 +272,7 @@ class _Decision:
             raise ExportsError(
                 "\n".join([f"{option} names symbols that the archive does not define:", *lines]),
                 help=_suggestions(idle, names, self.target.symbol_prefix),
+                absent=True,
             )
         return {n: [Origin(p.kind, p.where) for p in found] for n, found in chosen.items()}
 

@@ -44,6 +44,7 @@ class Pattern:
 
     def matcher(self) -> Callable[[str], bool]:
         """A predicate on names. A regex has to match the whole name. Raises `UsageError`."""
+        self.check()
         if self.exact:
             return self.text.__eq__
         if self.is_regex:
@@ -57,8 +58,24 @@ class Pattern:
             whole = re.compile(fnmatch.translate(self.text))
         return lambda name: whole.fullmatch(name) is not None
 
+    def check(self) -> None:
+        """Raise `UsageError` for what can be no name and no pattern of names."""
+        if self.is_regex:
+            return
+        if not self.text.strip():
+            raise UsageError("a pattern of symbol names is empty")
+        if self.kind != "file" and any(c.isspace() for c in self.text):
+            raise UsageError(
+                f"`{self.text}` is no symbol name: there is a space in it",
+                help="give the option once for each name",
+            )
+        # fnmatch takes a bracket without an end for a letter; no symbol name has one
+        if "[" in re.sub(r"\[(?:!.|[^!])[^\]]*\]", "", self.text):
+            raise UsageError(f"`{self.text}` is no pattern: a `[` has no `]`")
+
     def select(self, defined: Collection[str], prefix: str) -> list[str]:
-        """The object-file names in `defined` that are meant."""
+        """The object-file names in `defined` that are meant. Raises `UsageError`."""
+        self.check()
         if self.exact:
             spelled = self.text if self.raw else prefix + self.text
             return [spelled] if spelled in defined else []
@@ -90,8 +107,10 @@ def read_list(path: Path, target: Target) -> SymbolList:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ExportsError(f"the symbol list `{path}` cannot be read: {e}") from e
+    except OSError as e:
+        raise ExportsError(f"the symbol list `{path}` cannot be read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise ExportsError(f"the symbol list `{path}` is no text: {e}") from e
     found: list[tuple[str, int, bool]]
     if re.search(r"^\s*EXPORTS\b", text, re.MULTILINE | re.IGNORECASE):
         found = [(name, line, True) for name, line in _module_definition(text)]

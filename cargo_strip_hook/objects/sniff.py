@@ -18,6 +18,9 @@ _MACHO = {
 _COFF_MACHINES = {0x14C, 0x8664, 0xAA64, 0xA641, 0x1C4}
 
 
+CALLED: dict[str, str] = {"elf": "an ELF", "macho": "a Mach-O", "coff": "a COFF"}
+
+
 def sniff(head: bytes) -> Contents:
     """What a file is whose first 20 bytes (fewer, if it is shorter) are `head`."""
     magic = head[:4]

@@ -178,6 +178,11 @@ def remove_litter(library: Path) -> None:
 
 
 def _replace_error(target: Path, error: OSError) -> ReplaceError:
+    if error.errno == errno.ENOENT and not target.parent.exists():
+        return ReplaceError(
+            f"{target} cannot be written: there is no folder {target.parent}",
+            help="make the folder first",
+        )
     reason = os.strerror(error.errno) if error.errno else str(error)
     return ReplaceError(
         f"{target} was not replaced: {reason}", help=_HELP.get(error.errno or 0, ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,48 @@ def test_a_second_run_has_nothing_to_do(tmp_path: Path) -> None:
     other = Job(library, LINUX, request("api_*"), Strip.SYMBOLS)
     assert not plan_library(other).fresh
     assert not strip_library(other).fresh
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize(
+    ("triple", "said"),
+    [
+        ("aarch64-unknown-linux-gnu", "for x86_64, but the target is aarch64-"),
+        ("i686-unknown-linux-gnu", "for x86_64, but the target is i686-"),
+        ("x86_64-apple-darwin", "an ELF object, but the target is x86_64-apple"),
+        ("x86_64-pc-windows-msvc", "an ELF object, but the target is x86_64-pc"),
+    ],
+)
+def test_another_target_is_refused(triple: str, said: str, done: bool, tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER})
+    if done:
+        strip_library(Job(library, LINUX, request("api_*")))
+    before = library.read_bytes()
+    target = Target.parse(triple)
+    wrong = replace(request("api_*"), target=target)
+    with pytest.raises(InputError, match=said) as caught:
+        strip_library(Job(library, target, wrong))
+    assert caught.value.member
+    assert library.read_bytes() == before
+
+
+def test_an_archive_without_members(tmp_path: Path) -> None:
+    library = tmp_path / "libt.a"
+    library.write_bytes(b"!<arch>\n")
+    with pytest.raises(InputError, match="is empty"):
+        strip_library(Job(library, LINUX, request("api_*")))
+
+
+def test_only_what_the_library_lost_is_blamed_on_stripping(tmp_path: Path) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER})
+    strip_library(Job(library, LINUX, request("api_*")))
+    with pytest.raises(ExportsError) as caught:
+        plan_library(Job(library, LINUX, request("gone")))
+    assert "stripped before" in caught.value.help[0]
+    listed = replace(request(), files=(tmp_path / "nothere",))
+    with pytest.raises(ExportsError, match="cannot be read") as caught:
+        plan_library(Job(library, LINUX, listed))
+    assert not caught.value.help
 
 
 def test_output_leaves_the_library_alone(tmp_path: Path) -> None:

@@ -41,6 +41,14 @@ def test_bad_regex() -> None:
         Pattern("/(/").select(NAMES, "")
 
 
+@pytest.mark.parametrize("text", ["", " ", "foo bar", "foo[", "[a-z][0-9", "foo[]"])
+def test_what_is_no_pattern(text: str) -> None:
+    with pytest.raises(UsageError):
+        Pattern(text).select(NAMES, "")
+    with pytest.raises(UsageError):
+        Pattern(text).matcher()
+
+
 @pytest.mark.parametrize(
     ("name", "matching", "others"),
     [
@@ -132,6 +140,11 @@ def test_bad_files(text: str, said: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(ExportsError, match=said):
         read_list(path, LINUX)
+
+
+def test_folder_in_place_of_a_list(tmp_path: Path) -> None:
+    with pytest.raises(ExportsError, match=r"cannot be read: (Is a directory|Permission denied)$"):
+        read_list(tmp_path, LINUX)
 
 
 def test_file_that_is_not_there(tmp_path: Path) -> None:
