@@ -124,6 +124,11 @@ def system_stub() -> str:
     return _stub("libSystem.B.dylib", names)
 
 
+def stub_for(platform: str) -> str:
+    """The text of a `libSystem.tbd` of another platform, as `.tbd` files call it."""
+    return _stub("libSystem.B.dylib", "dyld_stub_binder __tlv_bootstrap _printf", platform)
+
+
 def link(
     out: Path,
     arch: str,

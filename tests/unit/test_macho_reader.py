@@ -100,6 +100,32 @@ def test_roots() -> None:
     assert (unit.atoms["flags"] & AtomFlag.ROOT != 0).tolist() == [True, True, False, True]
 
 
+def test_what_swift_looks_for_is_a_root() -> None:
+    sections = [
+        Section(b"__TEXT", b"__swift5_protos", bytes(4), 0, 2),
+        Section(b"__TEXT", b"__swift5_types", bytes(4), mo.S_ATTR_LIVE_SUPPORT, 2),
+        Section(b"__TEXT", b"__const", bytes(4), 0, 2),
+    ]
+    unit = read(build(sections))
+    assert (unit.atoms["flags"] & AtomFlag.ROOT != 0).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("size", "relocations", "refused"), [(8, 0, True), (8, 1, True), (8, 2, False), (0, 0, False)]
+)
+def test_offsets_of_initialisers(size: int, relocations: int, refused: bool) -> None:
+    """Only relocations say what an offset in an image that is not there yet means."""
+    text = Section(b"__TEXT", b"__text", bytes(8), TEXT, 2)
+    rows = [(4 * n, 1, 0, 2, 0, 0) for n in range(relocations)]
+    offsets = Section(b"__TEXT", b"__init_offsets", bytes(size), mo.S_INIT_FUNC_OFFSETS, 2, rows)
+    data = build([text, offsets])
+    if refused:
+        with pytest.raises(ObjectError, match="__init_offsets holds offsets"):
+            read(data)
+    else:
+        assert read(data).atoms["flags"].tolist()[1:] == [AtomFlag.ROOT]
+
+
 def test_weak_hidden_and_common_symbols() -> None:
     section = Section(b"__TEXT", b"__text", bytes(8), TEXT, 2)
     symbols = [

@@ -182,6 +182,9 @@ def _refuse(f: MachoFiles) -> None:
         file = int(f.owner[number])
         local = number - int(f.first[file]) + 1
         raise f.fail(file, f"section {local} holds symbol stubs, which is not supported")
+    # linkers make these, of pointers; without relocations nothing says what the offsets mean
+    offsets = (f.kinds == mo.S_INIT_FUNC_OFFSETS) & (f.sections["nreloc"] * 4 < f.size)
+    f.check(offsets, f.owner, "__init_offsets holds offsets in an image, which is not supported")
     kind, owner = f.symbols["type"] & mo.N_TYPE, f.symbol_owner
     what = "symbols that stand for another one (N_INDR) are not supported"
     f.check(f.plain & (kind == mo.N_INDR), owner, what)

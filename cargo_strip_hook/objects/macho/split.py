@@ -77,6 +77,9 @@ def cut(f: MachoFiles, records: Int64) -> Pieces:
     flags[compact | f.eh_frame] = AtomFlag.SEPARATE
     flags[strings | (other & _LITERAL[kinds])] = AtomFlag.MERGEABLE
     roots = initialisers | (kinds == mo.S_INTERPOSING)
+    # what Swift's runtime looks for by the name of its section, conditional records apart
+    swift = [section.startswith(b"__swift5_") for _, section in f.names]
+    roots |= np.array(swift, np.bool_) & (f.flags & mo.S_ATTR_LIVE_SUPPORT == 0)
     roots |= (f.flags & mo.S_ATTR_NO_DEAD_STRIP != 0) & (flags != AtomFlag.SEPARATE)
     flags[roots] |= np.uint32(AtomFlag.ROOT)
 
