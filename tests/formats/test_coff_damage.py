@@ -13,6 +13,7 @@ from cargo_strip_hook.cli.main import main
 from cargo_strip_hook.errors import ObjectError, StripHookError
 from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.objects import format_for
+from cargo_strip_hook.objects.model import Image
 from cargo_strip_hook.prelink import Input, prelink
 from cargo_strip_hook.target import Target
 from tests.formats import windows_objects as kit
@@ -23,7 +24,11 @@ C_API = ("one_api", "one_other", "exported_data")
 
 
 def _run(target: str, data: bytes, names: tuple[str, ...], strip: Strip = Strip.DEBUGINFO) -> None:
-    exports = tuple(kit.prefix(target) + n for n in names)
+    _image(target, data, tuple(kit.prefix(target) + n for n in names), strip)
+
+
+def _image(target: str, data: bytes, exports: tuple[str, ...], strip: Strip) -> Image:
+    """The object, all of it made. `exports` are names in objects."""
     request = PrelinkRequest(
         Path("in"), Path("out"), Target.parse(target), exports, strip, Granularity.CLASS, b"mark"
     )
@@ -32,6 +37,7 @@ def _run(target: str, data: bytes, names: tuple[str, ...], strip: Strip = Strip.
     room = format_for("coff")
     image = prelink(member, index, room, request).image(room, request)
     assert sum(len(c) for c in image.chunks) == image.size
+    return image
 
 
 @pytest.mark.parametrize("target", kit.TARGETS)
@@ -144,3 +150,43 @@ def test_each_record(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[st
     assert main(["strip", str(damaged), *asked]) == 1
     assert damaged.read_bytes() == before
     assert "a.o" in capsys.readouterr().err
+
+
+CODEVIEW_C = """
+enum Color { red, green };
+struct Pair { int first; enum Color second; struct Pair *next; };
+static __attribute__((noinline)) int inner(struct Pair *p) { return p->first + p->second; }
+int api(struct Pair *p) { struct Pair q = *p; return inner(&q) + inner(p->next); }
+"""
+
+
+@pytest.mark.parametrize("where", [b".debug$S", b".debug$T"])
+@pytest.mark.parametrize("target", [t for t in kit.TARGETS if t.endswith("msvc")])
+def test_damaged_codeview(tmp_path: Path, target: str, where: bytes) -> None:
+    """Each byte and each end of a table: an error of ours, a warning, or a whole object."""
+    flags = ("-O1", "-g", "-gcodeview", *SECTIONS)
+    (file,) = kit.compile(tmp_path, target, {"one.c": CODEVIEW_C}, *flags)
+    good = kit.Parts(file.read_bytes())
+    export = (f"{kit.prefix(target)}api",)
+    headers = [h for h in range(20, 20 + 40 * good.count, 40) if good.name(h) == where]
+    assert headers
+    ended = {"refused": 0, "left out": 0, "written": 0}
+    for header in headers:
+        size, start = struct.unpack_from("<II", good.raw, header + 16)
+        changes = [(at, value) for at in range(size) for value in (0, 0xFF)]
+        for at, value in [*changes, *((end, -1) for end in range(0, size, 3))]:
+            damaged = bytearray(good.raw)
+            if value < 0:
+                struct.pack_into("<I", damaged, header + 16, at)
+            elif damaged[start + at] == value:
+                continue
+            else:
+                damaged[start + at] = value
+            try:
+                warnings = _image(target, bytes(damaged), export, Strip.NONE).warnings
+            except StripHookError:
+                ended["refused"] += 1
+            else:
+                ended["left out" if warnings else "written"] += 1
+    assert ended["left out"] > 50, ended
+    assert sum(ended.values()) > 500, ended

@@ -148,9 +148,10 @@ class Parts:
     def section(self, name: bytes) -> int:
         """The header of the first section of that name."""
         headers = range(20, 20 + 40 * self.count, 40)
-        return next(at for at in headers if self._name(at) == name)
+        return next(at for at in headers if self.name(at) == name)
 
-    def _name(self, header: int) -> bytes:
+    def name(self, header: int) -> bytes:
+        """The name of the section with this header."""
         field = bytes(self.raw[header : header + 8]).rstrip(b"\0")
         if not field.startswith(b"/"):
             return field
