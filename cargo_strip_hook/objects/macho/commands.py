@@ -162,19 +162,21 @@ def _sections(f: File, at: int, size: int) -> Array:
         raise f.fail(f"the file has {count} sections, more than {mo.MAX_SECTIONS}", at)
     sections = f.table(mo.SECTION, at + mo.SEGMENT.itemsize, count, "the section table")
     limit = len(f.data)
-    for number, row in enumerate(sections):
+    columns = [sections[c].tolist() for c in ("addr", "size", "offset", "align", "reloff")]
+    columns += [sections[c].tolist() for c in ("nreloc", "flags")]
+    for number, row in enumerate(zip(*columns, strict=True)):
+        address, length, start, align, first, relocations, flags = row
         where = at + mo.SEGMENT.itemsize + number * mo.SECTION.itemsize
-        start, length = int(row["offset"]), int(row["size"])
-        zero = int(row["flags"]) & mo.SECTION_TYPE in mo.ZEROFILL_TYPES
+        zero = flags & mo.SECTION_TYPE in mo.ZEROFILL_TYPES
         if length and not zero and start + length > limit:
             raise f.fail(f"section {number + 1} reaches beyond the end of the file", where)
-        if int(row["addr"]) + length >= 1 << 40 or length >= 1 << 32:
+        if address + length >= 1 << 40 or length >= 1 << 32:
             raise f.fail(f"section {number + 1} has an impossible address or size", where)
-        if row["align"] > 28:
+        if align > 28:
             raise f.fail(f"section {number + 1} has an impossible alignment", where)
-        if row["nreloc"] and int(row["reloff"]) + 8 * int(row["nreloc"]) > limit:
+        if relocations and first + 8 * relocations > limit:
             raise f.fail(f"the relocations of section {number + 1} are cut short", where)
-        if row["nreloc"] and zero:
+        if relocations and zero:
             raise f.fail(f"section {number + 1} has relocations but no contents", where)
     return sections
 

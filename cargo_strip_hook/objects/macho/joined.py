@@ -55,17 +55,24 @@ def join(program: Program, live: Bool) -> Joined:
     compact = records[is_compact]
     frames = records[~is_compact]
     offset = np.arange(len(compact), dtype=np.int64) * mo.COMPACT_UNWIND_SIZE
-    contents = np.frombuffer(b"".join(_bytes(program, a) for a in compact.tolist()), np.uint8)
+    contents = np.frombuffer(b"".join(_contents(program, compact)), np.uint8)
     first = Part(*COMPACT_UNWIND, mo.S_ATTR_DEBUG, contents, compact, offset)
     return Joined(first, _join_frames(program, frames))
 
 
-def _bytes(program: Program, atom: int) -> bytes:
-    unit = program.units[int(program.unit_of(np.array([atom]))[0])]
-    native: MachoUnit = unit.native
-    row = program.atoms[atom]
-    begin = native.headers[int(row["section"])][0] + int(row["offset"])
-    return bytes(unit.data[begin : begin + int(row["size"])])
+def _contents(program: Program, atoms: Int32) -> list[bytes]:
+    """The bytes of each atom."""
+    rows = program.atoms[atoms]
+    columns = (rows[name].tolist() for name in ("section", "offset", "size"))
+    found = []
+    for number, section, offset, size in zip(
+        program.unit_of(atoms).tolist(), *columns, strict=True
+    ):
+        unit = program.units[number]
+        native: MachoUnit = unit.native
+        begin = native.headers[section][0] + offset
+        found.append(bytes(unit.data[begin : begin + size]))
+    return found
 
 
 def _join_frames(program: Program, records: Int32) -> Part:
@@ -77,8 +84,7 @@ def _join_frames(program: Program, records: Int32) -> Part:
     where: dict[int, int] = {}
     parts: list[bytes] = []
     at = 0
-    for atom in records.tolist():
-        data = _bytes(program, atom)
+    for atom, data in zip(records.tolist(), _contents(program, records), strict=True):
         if atom in cie_of:
             data = data[:4] + (at + 4 - where[cie_of[atom]]).to_bytes(4, "little") + data[8:]
         where[atom] = at

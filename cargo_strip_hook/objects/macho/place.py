@@ -188,27 +188,22 @@ def _fill(
     blob: Array,
 ) -> None:
     """Copy the contents of every placed atom."""
-    target = memoryview(blob.data) if len(blob) else memoryview(b"")
-    for out in layout.sections:
-        home = sections[int(section[out.atoms[0]])]
-        if home.zerofill:
-            continue
-        atoms = out.atoms
-        units = program.unit_of(atoms).tolist()
-        rows = program.atoms[atoms]
-        for unit_number, number, begin, size, to in zip(
-            units,
-            rows["section"].tolist(),
-            rows["offset"].tolist(),
-            rows["size"].tolist(),
-            offset[atoms].tolist(),
-            strict=True,
-        ):
-            unit = program.units[unit_number]
-            if number < 0 or not size:
-                continue
-            header = unit.native.headers[number]
-            if header[1]:
-                source = header[0] + begin
-                where = home.start + to
-                target[where : where + size] = unit.data[source : source + size]
+    if not len(blob):
+        return
+    target = memoryview(blob.data)
+    atoms = np.concatenate([out.atoms for out in layout.sections])
+    start = np.array([-1 if home.zerofill else home.start for home in sections], np.int64)
+    rows = program.atoms[atoms]
+    held = (start[section[atoms]] >= 0) & (rows["section"] >= 0) & (rows["size"] > 0)
+    atoms, rows = atoms[held], rows[held]
+    for unit_number, number, begin, size, where in zip(
+        program.unit_of(atoms).tolist(),
+        *(rows[name].tolist() for name in ("section", "offset", "size")),
+        (start[section[atoms]] + offset[atoms]).tolist(),
+        strict=True,
+    ):
+        unit = program.units[unit_number]
+        first, stored = unit.native.headers[number]
+        if stored:
+            source = first + begin
+            target[where : where + size] = unit.data[source : source + size]

@@ -69,17 +69,24 @@ class SymbolTable:
         return out
 
 
+def symbol_names(program: Program, symbols: Int64) -> list[bytes]:
+    """The names of program-wide symbols; an anchor's is empty."""
+    numbers = np.searchsorted(program.symbol_base, symbols, side="right") - 1
+    local = (symbols - program.symbol_base[numbers]).tolist()
+    starts = program.symbols["name"][symbols].tolist()
+    found = []
+    for number, mine, start in zip(numbers.tolist(), local, starts, strict=True):
+        unit = program.units[number]
+        if mine >= unit.first_global:
+            found.append(unit.names[mine - unit.first_global])
+        else:
+            found.append(b"" if start == ANCHOR else string_at(unit.native.symbol_strings, start))
+    return found
+
+
 def symbol_name(program: Program, symbol: int) -> bytes:
-    """The name of a program-wide symbol; an anchor's is empty."""
-    number = int(np.searchsorted(program.symbol_base, symbol, side="right")) - 1
-    unit = program.units[number]
-    local = symbol - int(program.symbol_base[number])
-    if local >= unit.first_global:
-        return unit.names[local - unit.first_global]
-    start = int(unit.symbols["name"][local])
-    if start == ANCHOR:
-        return b""
-    return string_at(unit.native.symbol_strings, start)
+    """The name of one program-wide symbol."""
+    return symbol_names(program, np.array([symbol]))[0]
 
 
 def build(
@@ -105,8 +112,9 @@ def build(
     outside = unique(~targets[targets < 0])
     absolute = outside[(symbols["atom"][outside] == Place.ABSOLUTE) & ~is_kept[outside]]
     undefined = outside[symbols["atom"][outside] == Place.UNDEFINED]
-    by_name = sorted((symbol_name(program, r), r) for r in exported.tolist())
-    missing = sorted((symbol_name(program, r), r) for r in (*undefined.tolist(), *commons.tolist()))
+    by_name = sorted(zip(symbol_names(program, exported), exported.tolist(), strict=True))
+    others = np.concatenate([undefined, commons])
+    missing = sorted(zip(symbol_names(program, others), others.tolist(), strict=True))
 
     count = len(local_places) + len(absolute) + len(by_name) + len(missing)
     rows = np.zeros(count, mo.NLIST)
@@ -218,15 +226,14 @@ def _names(
     rows = np.flatnonzero(here)
     found: dict[int, bytes] = {}
     strong: set[int] = set()
-    for row, place, binding in zip(
-        rows.tolist(),
+    for name, place, binding in zip(
+        symbol_names(program, rows),
         _places(program, placed, rows).tolist(),
         symbols["binding"][rows].tolist(),
         strict=True,
     ):
         if place in strong:
             continue
-        name = symbol_name(program, row)
         if name[:1] in (b"L", b"") or name.startswith(b"ltmp"):
             continue
         if name[:1] == b"l" and not objective[place >> STEP]:
