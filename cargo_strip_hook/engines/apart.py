@@ -178,6 +178,8 @@ def _serve(connection: socket.socket) -> None:
 
             format_for(object_format)
 
+        works: Engine | None = None
+
         def say(what: object) -> None:
             pickle.dump(what, writer)
             writer.flush()
@@ -186,7 +188,8 @@ def _serve(connection: socket.socket) -> None:
             request = pickle.load(reader)
             answer: PrelinkResult | Exception
             try:
-                answer = engine(name).prelink(request, lambda m: say(_Loaded(tuple(m))))
+                works = works or engine(name)
+                answer = works.prelink(request, lambda m: say(_Loaded(tuple(m))))
             except Exception as e:
                 answer = e
             say(answer)

@@ -23,13 +23,21 @@ _HELP_BITCODE = (
 
 
 class NativeEngine:
-    """`Engine` over `prelink`."""
+    """`Engine` over `prelink`.
+
+    It holds what it made last until it makes the next: giving so much memory back takes a while,
+    and whoever waits for the answer need not wait for that.
+    """
 
     name = "native"
+
+    def __init__(self) -> None:
+        self._last: object = None
 
     def prelink(
         self, request: PrelinkRequest, loaded: Callable[[Sequence[int]], None] | None = None
     ) -> PrelinkResult:
+        self._last = None
         if not request.exports:
             raise LinkError(
                 "there is nothing to export: every symbol of the library would be dropped",
@@ -60,6 +68,7 @@ class NativeEngine:
                 index = read_index(members, format)
             made = prelink(members, index, format, request, loaded)
             image = made.image(format, request)
+            self._last = made, image
             needed = _needed(apart, image)
             beside = [_copy(archive, c) for c in needed]
             _write(request, request.output, image, beside)

@@ -249,20 +249,23 @@ def resolve(
             f"the library's symbol index names {names}, but the member does not define it",
             help="rebuild the index with `ranlib`, or the library",
         )
-    pointers = _load_for_pointers(loader, index)
-    sets = format.find_sets(loader.units, loader.undefined())
+    pointers, undefined = _load_for_pointers(loader, index)
+    sets = format.find_sets(loader.units, undefined)
     sets = _add_synthetic(loader, sets, pointers, frozenset(roots))
     return _program(loader, sets)
 
 
-def _load_for_pointers(loader: _Loader, index: Mapping[bytes, int]) -> dict[bytes, bytes]:
-    """The pointers to be made, and what each points to, which is loaded."""
+def _load_for_pointers(
+    loader: _Loader, index: Mapping[bytes, int]
+) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """The pointers to be made, what each points to, which is loaded, and what nobody defines."""
     while True:
-        wanted = loader.format.find_pointers(loader.undefined())
+        undefined = loader.undefined()
+        wanted = loader.format.find_pointers(undefined)
         missing = [t for t in wanted.values() if not loader.strength(t)]
         missing = [t for t in missing if index.get(t) in loader.members]
         if not missing:
-            return {n: t for n, t in wanted.items() if loader.strength(t)}
+            return {n: t for n, t in wanted.items() if loader.strength(t)}, undefined
         for target in missing:
             loader.load(index[target])
             if not loader.strength(target):
