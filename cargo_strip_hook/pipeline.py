@@ -216,11 +216,13 @@ def strip_library(job: Job, *, processes: int = 1, observe: Observe | None = Non
 class _Works:
     """`engine` gives the engine: in this process it is loaded when it is asked for.
 
-    `apart`: it is in a process of its own, so that this one may do something meanwhile.
+    `apart`: it is in a process of its own, so that this one may do something meanwhile; `stop`
+    ends that when there is nothing more to ask.
     """
 
     engine: Callable[[], Engine]
     apart: bool = False
+    stop: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -237,8 +239,8 @@ def _works(job: Job, processes: int, lock: int | None) -> Iterator[_Works]:
 
         prepare(job.target.object_format)
 
-    with apart(job.engine, job.target.object_format, lock, meanwhile) as works:
-        yield _Works(lambda: works, apart=True)
+    with apart(job.engine, job.target.object_format, lock, meanwhile) as (works, stop):
+        yield _Works(lambda: works, True, stop)
 
 
 def plan_library(job: Job) -> Plan:
@@ -430,6 +432,8 @@ def _make_archive(
             compress_debug=job.compress_debug,
         )
         made = works.engine().prelink(request, loaded if works.apart else None)
+        if not plan.part.architecture:  # of a universal library more are to come
+            works.stop()
     with clock.phase("verify"):
         claim = Claim(
             plan.target,

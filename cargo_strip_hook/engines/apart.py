@@ -28,9 +28,16 @@ class _Process:
     number: int
     connection: socket.socket
 
-    def end(self) -> None:
-        """It has nothing left to do, and what it may have begun to write is not wanted."""
+    def stop(self) -> None:
+        """It has nothing left to do, and what it may have begun to write is not wanted.
+
+        It is gone when `end` returns; giving its memory back takes a while.
+        """
         os.kill(self.number, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Wait until it is gone."""
+        self.stop()
         os.waitpid(self.number, 0)
         self.connection.close()
 
@@ -76,8 +83,9 @@ def apart(
     object_format: str,
     lock: int | None,
     meanwhile: Callable[[], None],
-) -> Iterator[Engine]:
-    """The engine called `name` in a process of its own, which is gone when the context ends.
+) -> Iterator[tuple[Engine, Callable[[], None]]]:
+    """The engine called `name` in a process of its own, which is gone when the context ends, and
+    what ends the process before, for whoever has nothing more to ask.
 
     It gets what `object_format` needs ready at once. `lock` is a file descriptor that it holds for
     as long as it lives: even if this process is killed, nobody else has the lock while something
@@ -93,7 +101,7 @@ def apart(
         ):
             works = _Apart(name, process, writer, reader, meanwhile)
             works.begin(object_format, lock)
-            yield works
+            yield works, process.stop
     finally:
         process.end()
 

@@ -50,7 +50,7 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def started(events: list[str] | None = None, lock: int | None = None) -> Iterator[Engine]:
     said = [] if events is None else events
-    with module.apart("fake", "elf", lock, lambda: said.append("meanwhile")) as works:
+    with module.apart("fake", "elf", lock, lambda: said.append("meanwhile")) as (works, _):
         yield works
 
 
@@ -88,6 +88,17 @@ def test_a_process_that_dies_is_told() -> None:
         pytest.raises(StripHookError, match="ended before its work was done"),
     ):
         asked(works, "die")
+
+
+def test_it_can_be_stopped_before() -> None:
+    with module.apart("fake", "elf", None, lambda: None) as (works, stop):
+        process = int(asked(works, "one").undefined[0])
+        stop()
+        stop()
+        with pytest.raises(StripHookError, match="ended before its work was done"):
+            asked(works, "two")
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
 
 
 def test_it_is_gone_after_an_error_here() -> None:
