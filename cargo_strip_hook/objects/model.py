@@ -168,7 +168,7 @@ class Group:
     alike: object = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unit:
     """One object file, read. Atom and symbol numbers are local to it.
 
@@ -208,7 +208,7 @@ class Companion:
     needs: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ElementSet:
     """Elements between a start and a stop symbol that a linker would define (`__start_X`).
 
@@ -224,7 +224,7 @@ class ElementSet:
     stop_atom: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Program:
     """All loaded units with program-wide numbering.
 
@@ -275,7 +275,7 @@ class Bucket:
     identity: Callable[[Int32], Sequence[Hashable | None]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OutputSection:
     """One section to be written: its bucket and the atoms in it, in order."""
 
@@ -285,7 +285,7 @@ class OutputSection:
     align: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
     """Where every live atom goes. Arrays are indexed by atom; -1 is nowhere."""
 
@@ -295,7 +295,7 @@ class Layout:
     offset: Int64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """A relocatable object ready to be written, and what the engine reports of it."""
 

@@ -14,7 +14,7 @@ from cargo_strip_hook.prelink.reach import always_live, build_graph, classes, ma
 from cargo_strip_hook.prelink.resolve import resolve
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Prelinked:
     """All that is decided before an object is written: what lives (bool, by atom), and where."""
 

@@ -22,7 +22,7 @@ from cargo_strip_hook.objects.model import (
 _AT_ONCE = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Graph:
     """Who needs whom, in compressed rows: `targets[starts[a]:starts[a + 1]]` are needed by `a`."""
 

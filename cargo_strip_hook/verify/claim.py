@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cargo_strip_hook.job import Compression
+from cargo_strip_hook.job import Compression, Strip
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from cargo_strip_hook.job import Strip
     from cargo_strip_hook.target import Target
 
 
@@ -38,6 +37,11 @@ class Claim:
     companions: tuple[int, ...] = ()
     described: bool = True
     compress_debug: Compression = Compression.NONE
+
+
+def is_described(claim: Claim) -> bool:
+    """Whether it is told where debug information went, so that it can be compared."""
+    return claim.placement is not None and claim.described and claim.strip is Strip.NONE
 
 
 @dataclass(frozen=True, slots=True)

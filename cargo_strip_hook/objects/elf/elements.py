@@ -28,7 +28,7 @@ _REFUSED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Elements:
     """The elements of the sections that are taken apart, in the order of the files.
 

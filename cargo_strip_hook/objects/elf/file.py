@@ -27,7 +27,7 @@ from cargo_strip_hook.objects.strings import string_at
 _MOST_ALIGN = np.uint64(1 << 30)  # bytes: the largest page of any architecture
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ElfUnit:
     """What only the ELF room knows of an object file."""
 
@@ -62,7 +62,7 @@ class _Header:
     shstrndx: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Symbols:
     """The symbol tables of several files behind one another.
 

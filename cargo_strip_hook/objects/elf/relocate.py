@@ -28,7 +28,7 @@ from cargo_strip_hook.objects.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Placed:
     """Where everything is in the new object.
 
@@ -48,7 +48,7 @@ class Placed:
     kept: Bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Settled:
     """Relocations to be written, sorted by output section and offset.
 

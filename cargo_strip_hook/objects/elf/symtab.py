@@ -20,7 +20,7 @@ _BINDING_BITS[Binding.WEAK] = elf.STB_WEAK
 _BINDING_BITS[Binding.UNIQUE] = elf.STB_GNU_UNIQUE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SymbolTable:
     """The table to be written and how to find entries in it.
 

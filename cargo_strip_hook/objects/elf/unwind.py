@@ -25,7 +25,7 @@ from cargo_strip_hook.objects.model import (
 PC_BEGIN = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SplitFrames:
     """The records of several `.eh_frame` sections, in order; offsets and sizes in bytes.
 
@@ -122,7 +122,7 @@ def _walk(
         at = following
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JoinedFrame:
     """The new `.eh_frame`: its contents, and where each live record went.
 

@@ -188,7 +188,7 @@ def _fill(
     blob: Array,
 ) -> None:
     """Copy the contents of every placed atom."""
-    if not len(blob):
+    if not len(blob) or not layout.sections:
         return
     target = memoryview(blob.data)
     atoms = np.concatenate([out.atoms for out in layout.sections])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
+from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described
 from cargo_strip_hook.verify.coff import compare, debug, demands, structure
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.read import Array, Damaged, Object, read
@@ -82,7 +82,7 @@ def _compare(
     compare.check_weak(pair, found)
     made, (compared, relocations, settled) = compare.compare(pair, found)
     functions = compare.check_unwinding(pair)
-    if debug.is_claimed(pair.claim):
+    if is_described(pair.claim):
         debug.check(pair, found, made, described)
     return Verified(
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in exported)),

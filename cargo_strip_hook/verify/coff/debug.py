@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.verify.claim import Claim
 from cargo_strip_hook.verify.coff.compare import (
     Made,
     References,
@@ -45,10 +43,6 @@ def part(o: Object, placement: Array) -> tuple[Array, Array]:
     inside = (placement["out_section"] > 0) & (placement["out_section"] < len(debug))
     about = inside & debug[np.where(inside, placement["out_section"], 0)]
     return placement[~about], placement[about]
-
-
-def is_claimed(claim: Claim) -> bool:
-    return claim.described and claim.strip is Strip.NONE
 
 
 def check(pair: Pair, found: Definitions, made: Made, rows: Array) -> None:
@@ -194,4 +188,4 @@ def _tell(pair: Pair, places: Array, what: str) -> None:
     pair.findings.more("debug information", len(places) - 4)
 
 
-__all__ = ["check", "is_claimed", "part"]
+__all__ = ["check", "part"]

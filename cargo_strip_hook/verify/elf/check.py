@@ -11,8 +11,8 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
-from cargo_strip_hook.verify.elf import debug, pieces, relocations, structure, symbols, unwind
+from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described
+from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.infer import infer_placement
 from cargo_strip_hook.verify.elf.machine import machine
@@ -68,7 +68,7 @@ def check_elf(
     return _compare(pair, listing)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Original:
     """The members that are used, and what is told of them.
 
@@ -237,7 +237,9 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     symbols.check_exports(pair, definitions, resolution)
     symbols.check_undefined(pair, undefined, resolution)
     symbols.check_locals(pair, resolution)
-    if pair.complete and debug.is_claimed(pair.claim) and not findings:
+    if pair.complete and is_described(pair.claim) and not findings:
+        from cargo_strip_hook.verify.elf import debug
+
         debug.check(pair, pair.described, pair.described_section)
     check_index(listing, set(definitions), findings)
     return Verified(

@@ -12,14 +12,12 @@ from functools import cached_property
 
 import numpy as np
 
-from cargo_strip_hook.job import Compression, Strip
+from cargo_strip_hook.job import Compression
 from cargo_strip_hook.verify.arrays import Array
-from cargo_strip_hook.verify.claim import Claim
 from cargo_strip_hook.verify.elf.compressed import header_of
 from cargo_strip_hook.verify.elf.machine import TYPES, Use, Value
 from cargo_strip_hook.verify.elf.mapping import STEP, Pair
 from cargo_strip_hook.verify.elf.read import (
-    SHF_ALLOC,
     SHF_COMPRESSED,
     SHF_EXCLUDE,
     SHF_MERGE,
@@ -38,17 +36,6 @@ _ONE = (".debug_ranges", ".debug_loc")
 # ch_type of what was asked for
 _KINDS = {Compression.NONE: 0, Compression.ZLIB: 1, Compression.ZSTD: 2}
 _RESULT = np.dtype([("place", "<i8"), ("target", "<i8"), ("symbol", "<i4"), ("type", "<u4")])
-
-
-def is_claimed(claim: Claim) -> bool:
-    """Whether it is told where debug information went, so that it can be compared."""
-    return claim.placement is not None and claim.described and claim.strip is Strip.NONE
-
-
-def is_debug(objects: Objects) -> Array:
-    """bool for each section: debug information for debuggers, not for a consumer's own use."""
-    named = objects.names_begin(b".debug_") | objects.names_begin(b".zdebug_")
-    return np.asarray(named & (objects.sections["flags"] & SHF_ALLOC == 0))
 
 
 @dataclass(frozen=True)
@@ -87,7 +74,7 @@ def check(pair: Pair, rows: Array, section: Array) -> None:
     if where is None:
         return
     before, after = pair.before, pair.after
-    old_debug, new_debug = is_debug(before), is_debug(after)
+    old_debug, new_debug = before.is_debug, after.is_debug
     base_before = _bases_before(pair)
     s = after.symbols
     base_after = np.where(s["section"] > 0, (s["section"] << STEP) + s["value"], -1)
@@ -169,7 +156,7 @@ def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
     """Parts lie within sections of their name, do not overlap, and no bytes come from nowhere."""
     before, after, add = pair.before, pair.after, pair.findings.add
     old, new = before.sections[section], after.sections[rows["out_section"]]
-    kinds = is_debug(after)
+    kinds = after.is_debug
     new_size = _sizes(after, np.flatnonzero(kinds))
     old_numbers, which = np.unique(section, return_inverse=True)
     old_size = _sizes(before, old_numbers)
@@ -458,4 +445,4 @@ def _nothing_lost(pair: Pair, where: _Map, old_debug: Array, base_before: Array)
         pair.findings.more("debug information of live code is gone", len(bad) - 8)
 
 
-__all__ = ["check", "is_claimed", "is_debug"]
+__all__ = ["check"]

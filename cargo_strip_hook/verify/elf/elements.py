@@ -26,7 +26,7 @@ from cargo_strip_hook.verify.elf.read import (
 _STEP = 40  # as in `mapping`: section and offset in one number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cut:
     """The pieces, sorted: `start` in the original, `size` (bytes), `place` in the result.
 

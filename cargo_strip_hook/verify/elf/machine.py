@@ -70,7 +70,7 @@ VALUE_WIDTH = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Machine:
     """Tables over relocation types: width of the field in bytes, `Use`, `Value`, `Addend`.
 

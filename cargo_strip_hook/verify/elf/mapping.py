@@ -49,7 +49,7 @@ class Special(IntFlag):
     FUNCTION = 2  # a branch to a function may change the instruction set
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """The original's used objects and the result's one, and where pieces went.
 

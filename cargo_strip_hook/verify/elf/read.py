@@ -127,7 +127,7 @@ RELOCATION = np.dtype(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Objects:
     """Sections and symbols of several objects, numbered through.
 
@@ -224,6 +224,12 @@ class Objects:
         if self.sections["flags"][number] & SHF_COMPRESSED:
             return inflate(data, self.layouts.order, self.layouts.bits)
         return inflate_old(data)
+
+    @cached_property
+    def is_debug(self) -> Array:
+        """bool for each section: debug information for debuggers, not for a consumer's own use."""
+        named = self.names_begin(b".debug_") | self.names_begin(b".zdebug_")
+        return np.asarray(named & (self.sections["flags"] & SHF_ALLOC == 0))
 
     @cached_property
     def frame_sections(self) -> Array:

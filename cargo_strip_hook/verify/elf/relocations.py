@@ -19,7 +19,7 @@ from cargo_strip_hook.verify.elf.mapping import STEP, Kind, Pair, Resolution, Sp
 from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sides:
     """Relocations of both sides: `before` in placed pieces with `place` where it went.
 
@@ -36,7 +36,7 @@ class Sides:
     after_asking: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Changed:
     """Places whose bytes may differ from the original, and how many bytes from there."""
 

@@ -16,8 +16,7 @@ from elftools.elf.structs import ELFStructs
 
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.arrays import Array, unique
-from cargo_strip_hook.verify.claim import Claim, Findings
-from cargo_strip_hook.verify.elf.debug import is_claimed, is_debug
+from cargo_strip_hook.verify.claim import Claim, Findings, is_described
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -213,8 +212,8 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
 def _check_relocations(after: Objects, claim: Claim, findings: Findings) -> None:
     """Offsets and symbols of all records, but for those that are compared later, one by one."""
     wanted = after.targets > 0
-    if is_claimed(claim):
-        wanted &= ~is_debug(after)[np.maximum(after.targets, 0)]
+    if is_described(claim):
+        wanted &= ~after.is_debug[np.maximum(after.targets, 0)]
     tables = np.flatnonzero(wanted)
     facts = machine(after.machine, after.layouts.order)
     total = np.cumsum(after.sections["size"][tables] // 16)

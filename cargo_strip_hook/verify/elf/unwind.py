@@ -48,7 +48,7 @@ FRAME = np.dtype(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frames:
     """All FDEs of some objects, and their CIEs with the relocation of the personality.
 
@@ -220,7 +220,7 @@ def _find_lsda(data: Array, fdes: Array, cies: list[CommonEntry]) -> None:
     fdes["lsda_at"][rows] = at + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unwind:
     """The tables of both sides; `live` are the original's FDEs whose function is in the result.
 
