@@ -349,6 +349,12 @@ def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
     octets = np.frombuffer(data, np.uint8)
     order: Literal["little", "big"] = "little" if unit.native.records.order == "<" else "big"
     patches = list(piece.addends)
+    if piece.value and _overlap(piece.words, piece.halves):  # one's ones are not the other's
+        raise ObjectError(
+            "relocations of debug information overlap",
+            member=unit.name,
+            offset=int(unit.native.sections["offset"][piece.section]),
+        )
     for offsets, width in ((piece.words, 8), (piece.halves, 4)):
         if not len(offsets):
             continue
@@ -382,6 +388,15 @@ def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
     np.add.at(edges, starts, 1)
     np.add.at(edges, starts + sizes, -1)
     yield octets[np.cumsum(edges[:-1]) > 0].tobytes()
+
+
+def _overlap(words: Int64, halves: Int64) -> bool:
+    """Whether fields of 8 and of 4 bytes overlap, those at the same place apart."""
+    starts = np.concatenate([words, halves])
+    ends = np.concatenate([words + 8, halves + 4])
+    order = np.argsort(starts, kind="stable")
+    starts, ends = starts[order], ends[order]
+    return bool(((starts[1:] < ends[:-1]) & (starts[1:] > starts[:-1])).any())
 
 
 def stream(program: Program, section: DebugSection) -> Iterator[Chunk]:
