@@ -22,6 +22,7 @@ from cargo_strip_hook.objects.elf.debuginput import (
     batches,
     find_slots,
     out_of_range,
+    overlapping,
     plain,
     stored_addends,
 )
@@ -311,6 +312,9 @@ def _rewrite(
     one = int(slots.names[int(slots.rows["out"][batch.slots[0]])] in _TOMBSTONE_ONE)
     kept = np.repeat(layout.kept[batch.slots], counts)
     offset = rows["offset"].astype(np.int64)
+    twice = _overlap(counts, offset, width)
+    if twice >= 0:
+        raise overlapping(program, slots, batch, twice)
     place = offset + np.repeat(layout.at[batch.slots], counts)
     borders = np.concatenate(([0], np.cumsum(counts)))
     for i, slot in enumerate(batch.slots.tolist()):
@@ -349,12 +353,6 @@ def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
     octets = np.frombuffer(data, np.uint8)
     order: Literal["little", "big"] = "little" if unit.native.records.order == "<" else "big"
     patches = list(piece.addends)
-    if piece.value and _overlap(piece.words, piece.halves):  # one's ones are not the other's
-        raise ObjectError(
-            "relocations of debug information overlap",
-            member=unit.name,
-            offset=int(unit.native.sections["offset"][piece.section]),
-        )
     for offsets, width in ((piece.words, 8), (piece.halves, 4)):
         if not len(offsets):
             continue
@@ -390,13 +388,19 @@ def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
     yield octets[np.cumsum(edges[:-1]) > 0].tobytes()
 
 
-def _overlap(words: Int64, halves: Int64) -> bool:
-    """Whether fields of 8 and of 4 bytes overlap, those at the same place apart."""
-    starts = np.concatenate([words, halves])
-    ends = np.concatenate([words + 8, halves + 4])
-    order = np.argsort(starts, kind="stable")
-    starts, ends = starts[order], ends[order]
-    return bool(((starts[1:] < ends[:-1]) & (starts[1:] > starts[:-1])).any())
+def _overlap(counts: Array, offset: Int64, width: Array) -> int:
+    """The first of the relocations whose field overlaps another one of its section, or -1.
+
+    `width` is 0 for types that are no whole field: two of these may be at one place.
+    """
+    section = np.repeat(np.arange(len(counts)), counts)
+    fields = np.flatnonzero(width > 0)
+    start = (section[fields] << 48) + offset[fields]
+    for order in (np.arange(len(fields)), np.argsort(start, kind="stable")):
+        near = start[order][1:] < start[order][:-1] + width[fields][order][:-1]
+        if not near.any():  # nearly always they are in order
+            return -1
+    return int(fields[order][1:][near][0])
 
 
 def stream(program: Program, section: DebugSection) -> Iterator[Chunk]:

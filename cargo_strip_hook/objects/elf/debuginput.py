@@ -264,11 +264,20 @@ def _batch(
 
 def out_of_range(program: Program, slots: Slots, batch: Batch, row: int) -> ObjectError:
     """The error for a relocation of a batch."""
+    return _error("a relocation of debug information is out of range", program, slots, batch, row)
+
+
+def overlapping(program: Program, slots: Slots, batch: Batch, row: int) -> ObjectError:
+    """The error for a relocation of a batch that is at the field of another one."""
+    return _error("two relocations of debug information overlap", program, slots, batch, row)
+
+
+def _error(what: str, program: Program, slots: Slots, batch: Batch, row: int) -> ObjectError:
     which = np.searchsorted(np.cumsum(batch.counts), row, side="right")
     slot = slots.rows[batch.slots[which]]
     unit = program.units[int(slot["unit"])]
     return ObjectError(
-        "a relocation of debug information is out of range",
+        what,
         member=unit.name,
         offset=int(unit.native.sections["offset"][slot["section"]]),
     )
@@ -325,6 +334,7 @@ __all__ = [
     "batches",
     "find_slots",
     "out_of_range",
+    "overlapping",
     "plain",
     "stored_addends",
 ]
