@@ -25,6 +25,30 @@ class Image:
     symbols: list[tuple[str, int, int, int, int]]  # name, type, sect, desc, value
     base: int = 0
     commands: list[tuple[int, bytes]] = field(default_factory=list)
+    indirect: dict[tuple[str, str], int] = field(default_factory=dict)  # first indirect symbol
+
+    def pointed(self, slot: int) -> str:
+        """The name of what a pointer of `__got` leads to; "" for the address 0.
+
+        Sources: mach-o/loader.h, "indirect symbol table"; mach-o/fixup-chains.h,
+        `dyld_chained_ptr_64_rebase` (an address, or an offset from the image's start).
+        """
+        if not slot:
+            return ""
+        key = next(
+            k for k, (start, size, _) in self.sections.items() if start <= slot < start + size
+        )
+        first, _, _ = self.sections[key]
+        (table,) = (
+            struct.unpack_from("<I", raw, 56)[0] for command, raw in self.commands if command == 0xB
+        )
+        place = table + 4 * (self.indirect[key] + (slot - first) // 8)
+        number = struct.unpack_from("<I", self.data, place)[0]
+        if not number & 0xC0000000:  # INDIRECT_SYMBOL_LOCAL, INDIRECT_SYMBOL_ABS
+            return self.symbols[number][0]
+        target = struct.unpack("<Q", self.bytes_at(slot, 8))[0] & ((1 << 36) - 1)
+        target += self.base if target < self.base else 0
+        return next(name for name, kind, _, _, at in self.symbols if at == target and kind & 0xE)
 
     def bytes_at(self, address: int, size: int) -> bytes:
         for start, length, offset in self.sections.values():
@@ -62,6 +86,7 @@ def load(data: bytes) -> Image:
                 segment = data[row + 16 : row + 32].rstrip(b"\0").decode()
                 address, length, offset = struct.unpack_from("<QQI", data, row + 32)
                 image.sections[segment, section] = (address, length, offset)
+                image.indirect[segment, section] = struct.unpack_from("<I", data, row + 68)[0]
         elif command == 2:
             table, number, strings, _ = struct.unpack_from("<4I", data, at + 8)
             for i in range(number):
@@ -203,10 +228,9 @@ def _lsda(image: Image, address: int) -> bytes:
 def unwinding(image: Image) -> dict[int, tuple[object, ...]]:
     """For each function: what a panic that passes it meets, without addresses.
 
-    (compact encoding, or the FDE's instructions and CIE; the LSDA; whether there is a
-    personality).
+    (compact encoding, or the FDE's instructions and CIE; the personality's name; the LSDA).
     """
-    entries, lsdas, _ = unwind_entries(image)
+    entries, lsdas, slots = unwind_entries(image)
     starts = [e[0] for e in entries]
     by_offset = frames(image)
     mode = DWARF_MODE[image.cpu]
@@ -215,14 +239,17 @@ def unwinding(image: Image) -> dict[int, tuple[object, ...]]:
         i = bisect.bisect_right(starts, address) - 1
         encoding = entries[i][1] if i >= 0 else 0
         lsda = lsdas.get(address, 0)
-        detail: tuple[object, ...] = (encoding,)
+        which = encoding >> 28 & 3  # one more than the number of the slot
+        routine = image.pointed(slots[which - 1]) if which else ""
+        detail: tuple[object, ...] = (encoding & ~(3 << 28), routine)
         if encoding & 0x0F000000 == mode:
             frame = by_offset[encoding & 0xFFFFFF]
             if frame.start != address:
                 found[address] = ("another function's",)
                 continue
             lsda = frame.lsda
-            detail = (frame.size, frame.cie, frame.instructions, frame.personality != 0)
+            routine = image.pointed(frame.personality)
+            detail = (frame.size, frame.cie, frame.instructions, routine)
         text = _lsda(image, lsda) if lsda else b""
         found[address] = (*detail, text)
     return found

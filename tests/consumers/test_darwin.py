@@ -46,6 +46,8 @@ def test_the_program_is_the_same(tmp_path: Path, name: str, target: str, whole: 
     functions = darwin_image.program(original, kit.llvm("objdump"))
     assert darwin_image.program(result, kit.llvm("objdump")) == functions
     assert sum(functions.values()) > (500 if whole else 4)
+    routines = {unwound[-2] for _, unwound in functions if len(unwound) > 1}
+    assert "_rust_eh_personality" in routines or not whole
     before, after = _sizes(original), _sizes(result)
     assert before.keys() == after.keys()
     for section, size in before.items():
