@@ -48,7 +48,8 @@ class Image:
             return self.symbols[number][0]
         target = struct.unpack("<Q", self.bytes_at(slot, 8))[0] & ((1 << 36) - 1)
         target += self.base if target < self.base else 0
-        return next(name for name, kind, _, _, at in self.symbols if at == target and kind & 0xE)
+        names = [n for n, kind, _, _, at in self.symbols if at == target and not kind & 0xE0]
+        return min(names, key=lambda n: ("_personality" not in n, n))  # not an assembler's label
 
     def bytes_at(self, address: int, size: int) -> bytes:
         for start, length, offset in self.sections.values():
@@ -225,11 +226,16 @@ def _lsda(image: Image, address: int) -> bytes:
     return raw[: at + length]
 
 
-def unwinding(image: Image) -> dict[int, tuple[object, ...]]:
+def unwinding(image: Image, *, named: bool = True) -> dict[int, tuple[object, ...]]:
     """For each function: what a panic that passes it meets, without addresses.
 
-    (compact encoding, or the FDE's instructions and CIE; the personality's name; the LSDA).
+    (compact encoding, or the FDE's instructions and CIE; the personality's name, or whether there
+    is one; the LSDA).
     """
+
+    def called(slot: int) -> str | bool:
+        return image.pointed(slot) if named else slot != 0
+
     entries, lsdas, slots = unwind_entries(image)
     starts = [e[0] for e in entries]
     by_offset = frames(image)
@@ -240,7 +246,7 @@ def unwinding(image: Image) -> dict[int, tuple[object, ...]]:
         encoding = entries[i][1] if i >= 0 else 0
         lsda = lsdas.get(address, 0)
         which = encoding >> 28 & 3  # one more than the number of the slot
-        routine = image.pointed(slots[which - 1]) if which else ""
+        routine = called(slots[which - 1] if which else 0)
         detail: tuple[object, ...] = (encoding & ~(3 << 28), routine)
         if encoding & 0x0F000000 == mode:
             frame = by_offset[encoding & 0xFFFFFF]
@@ -248,7 +254,7 @@ def unwinding(image: Image) -> dict[int, tuple[object, ...]]:
                 found[address] = ("another function's",)
                 continue
             lsda = frame.lsda
-            routine = image.pointed(frame.personality)
+            routine = called(frame.personality)
             detail = (frame.size, frame.cie, frame.instructions, routine)
         text = _lsda(image, lsda) if lsda else b""
         found[address] = (*detail, text)
@@ -304,9 +310,14 @@ def bodies(path: Path, objdump: Path) -> dict[int, str]:
     return found
 
 
-def program(path: Path, objdump: Path) -> Counter[tuple[str, tuple[object, ...]]]:
-    """All functions of a linked program, each with its instructions and how it is unwound."""
-    unwound = unwinding(load(path.read_bytes()))
+def program(
+    path: Path, objdump: Path, *, named: bool = True
+) -> Counter[tuple[str, tuple[object, ...]]]:
+    """All functions of a linked program, each with its instructions and how it is unwound.
+
+    `named`: personality routines by name, which takes a table of indirect symbols that is right.
+    """
+    unwound = unwinding(load(path.read_bytes()), named=named)
     return Counter((text, unwound[address]) for address, text in bodies(path, objdump).items())
 
 

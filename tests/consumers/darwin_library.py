@@ -94,6 +94,22 @@ def stripped(
     return kit.strip(link, PLATFORMS[target].arch, names, strip, granularity, target=target)[0]
 
 
+def compiled(out: Path, target: str, source: str, names: tuple[str, ...]) -> list[Path]:
+    """`c/SOURCE` with the headers of `names`; `out` names the object."""
+    folders = {header(n, target).parent for n in names}
+    include = [w for f in sorted(folders) for w in ("-I", f)]
+    platform = PLATFORMS[target]
+    return kit.compile(
+        out.parent,
+        platform.arch,
+        {f"{out.name}.c": (C / source).read_text()},
+        "-O1",
+        *kit.headers(),
+        *include,
+        platform=platform.clang,
+    )
+
+
 def program(
     out: Path,
     target: str,
@@ -104,17 +120,7 @@ def program(
 ) -> Path:
     """A program of `c/SOURCE` with the headers of `names`, linked with ld64.lld -dead_strip."""
     platform = PLATFORMS[target]
-    folders = {header(n, target).parent for n in names}
-    include = [w for f in sorted(folders) for w in ("-I", f)]
-    objects = kit.compile(
-        out.parent,
-        platform.arch,
-        {f"{out.name}.c": (C / source).read_text()},
-        "-O1",
-        *kit.headers(),
-        *include,
-        platform=platform.clang,
-    )
+    objects = compiled(out, target, source, names)
     stub = kit.ziglang_stub(platform.linker)
     cxx = out.with_name("libc++.tbd")
     cxx.write_text(kit.cxx_stub(platform.linker))
