@@ -516,3 +516,112 @@ def test_equal_unwind_information_is_kept_once(target: str, tmp_path: Path) -> N
 
 def _number(r: Result, name: bytes) -> int:
     return 1 + (r.parts.section(name) - 20) // 40
+
+
+CODEVIEW_C = """
+int outside(int);
+static __attribute__((noinline)) int inner(int a) { return outside(a) + 1; }
+int gone(int a) { return inner(a) * 5; }
+int api(int a) {
+  int b = inner(a);
+  return b * inner(b);
+}
+"""
+
+
+@pytest.fixture(scope="module", params=["x86_64", "i686", "aarch64"])
+def made_with_codeview(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Claim]:
+    target = f"{request.param}-pc-windows-msvc"
+    folder = tmp_path_factory.mktemp("codeview")
+    original = kit.library(folder, target, {"a.c": CODEVIEW_C}, *FLAGS, "-g", "-gcodeview")
+    out, done = kit.strip(original, target, ["api"], Strip.NONE)
+    names = (f"{kit.prefix(target)}api",)
+    claim = Claim(Target.parse(target), names, Strip.NONE, done.placement, kit.MARKER)
+    verify(original, out, claim)
+    return original, out, claim
+
+
+def _codeview(r: Result, kind: int) -> list[tuple[int, int]]:
+    """(where its contents are, their size) of each subsection of a kind in the object."""
+    found = []
+    for header in range(20, 20 + 40 * r.parts.count, 40):
+        if r.parts.name(header) != b".debug$S":
+            continue
+        size, start = struct.unpack_from("<II", r.parts.raw, header + 16)
+        at = start + 4
+        while at < start + size:
+            what, length = struct.unpack_from("<II", r.parts.raw, at)
+            if what == kind:
+                found.append((at + 8, length))
+            at += 8 + -(-length // 4) * 4
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "offset", "what"),
+    [
+        (0xF2, 8, "code size"),
+        (0xF2, 12 + 12 + 4, "line"),
+        (0xF2, 12 + 12, "offset of a line"),
+        (0xF2, 12, "file"),
+        (0xF3, 3, "name of a file"),
+        (0xF4, 8, "checksum of a file"),
+    ],
+)
+def test_what_codeview_tells_of_a_function_is_compared(
+    made_with_codeview: tuple[Path, Path, Claim],
+    tmp_path: Path,
+    kind: int,
+    offset: int,
+    what: str,
+) -> None:
+    parts = _codeview(_result(made_with_codeview, tmp_path), kind)
+    assert len(parts) >= (2 if kind == 0xF2 else 1), what
+    for start, size in parts:
+        r = _result(made_with_codeview, tmp_path)
+        assert offset < size
+        r.parts.raw[start + offset] ^= 1
+        assert "CodeView" in r.findings()
+
+
+def test_records_of_functions_are_compared(
+    made_with_codeview: tuple[Path, Path, Claim], tmp_path: Path
+) -> None:
+    found = 0
+    for start, size in _codeview(_result(made_with_codeview, tmp_path), 0xF1):
+        at = start
+        while at < start + size:
+            r = _result(made_with_codeview, tmp_path)
+            length, kind = struct.unpack_from("<HH", r.parts.raw, at)
+            if kind in (0x110F, 0x1110, 0x1146, 0x1147):
+                found += 1
+                for offset in (16, 20, 24, 39):  # code size, where it begins and ends, name
+                    r = _result(made_with_codeview, tmp_path)
+                    r.parts.raw[at + offset] ^= 1
+                    assert "CodeView" in r.findings()
+            at += 2 + length
+    assert found == 2
+
+
+def test_codeview_of_another_function_is_found(
+    made_with_codeview: tuple[Path, Path, Claim], tmp_path: Path
+) -> None:
+    """A line table that refers to the other function's section."""
+    good = _result(made_with_codeview, tmp_path)
+    tables = {start for start, _ in _codeview(good, 0xF2)}
+    found = {}  # of each table: its relocation, and the symbol
+    for header in range(20, 20 + 40 * good.parts.count, 40):
+        if good.parts.name(header) == b".debug$S":
+            start, rows, count = struct.unpack_from("<II4xH", good.parts.raw, header + 20)
+            for at in range(rows, rows + 10 * count, 10):
+                field, symbol, kind = struct.unpack_from("<IIH", good.parts.raw, at)
+                if start + field in tables and kind in (0xB, 0x8):
+                    found[at] = symbol
+    assert len(found) == len(tables) == 2
+    for at, symbol in found.items():
+        r = _result(made_with_codeview, tmp_path)
+        other = next(o for o in found.values() if o != symbol)
+        struct.pack_into("<I", r.parts.raw, at + 4, other)
+        assert "CodeView" in r.findings()

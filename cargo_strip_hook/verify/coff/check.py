@@ -10,7 +10,7 @@ from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described
-from cargo_strip_hook.verify.coff import compare, debug, demands, structure
+from cargo_strip_hook.verify.coff import codeview, compare, debug, demands, structure
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.read import Array, Damaged, Object, read
 from cargo_strip_hook.verify.index import Listing
@@ -84,6 +84,7 @@ def _compare(
     functions = compare.check_unwinding(pair)
     if is_described(pair.claim):
         debug.check(pair, found, made, described)
+        codeview.check(pair)
     return Verified(
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in exported)),
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),

@@ -1,0 +1,146 @@
+"""CodeView that is kept: each live function has its lines and its record, and no other has any.
+
+Types and what is said of variables are not compared. Sources: Microsoft's microsoft-pdb, `cvinfo.h`
+(PROCSYM32, CV_DebugSSubsectionHeader_t, CV_DebugSLinesHeader_t); LLVM, "The PDB File Format",
+"CodeView Symbol Records" and "CodeView Type Records" for what they leave out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from cargo_strip_hook.verify.coff.places import STEP, Pair, shown
+from cargo_strip_hook.verify.coff.read import Damaged, Object
+
+_SYMBOLS, _LINES, _STRINGS, _FILES = 0xF1, 0xF2, 0xF3, 0xF4
+# S_LPROC32, S_GPROC32, S_LPROC32_ID, S_GPROC32_ID, and what they are without a table of ids
+_PROCEDURES = {0x110F: 0x110F, 0x1110: 0x1110, 0x1146: 0x110F, 0x1147: 0x1110}
+_SECREL = {0x14C: 0xB, 0x8664: 0xB, 0xAA64: 0x8}
+
+# Of a function: its lines, or its record, told without places.
+_Told = tuple[object, ...]
+_Place = Callable[[int, int], int]
+
+
+def check(pair: Pair) -> None:
+    """Compare what is told of functions. A file's CodeView may be left out, but as a whole."""
+    after = pair.after
+
+    def there(section: int, offset: int) -> int:
+        return (section << STEP) + offset
+
+    try:
+        result = _read(after, there)
+    except (Damaged, struct.error, IndexError) as e:
+        pair.findings.add("CodeView", f"is damaged: {e}")
+        return
+    known: set[int] = set()
+    for member, o in enumerate(pair.objects):
+
+        def find(section: int, offset: int, member: int = member) -> int:
+            at = pair.find(member, np.array([section]), np.array([offset]))
+            return int(at[0])
+
+        try:
+            wanted = _read(o, find)
+        except (Damaged, struct.error, IndexError):
+            continue  # it is left out
+        mine = wanted.keys() - {-1}
+        if not mine & result.keys():
+            continue
+        known |= mine
+        for place in sorted(mine):
+            if result.get(place) != wanted[place]:
+                what = "differs" if place in result else "is lost"
+                text = f"of {pair.where(place)} from {pair.titles[member]} {what}"
+                pair.findings.add("CodeView", text)
+    for place in sorted(result.keys() - known):
+        pair.findings.add("CodeView", f"of {pair.where(place)} is not the original's")
+
+
+def _read(o: Object, place: _Place) -> dict[int, list[_Told]]:
+    """What is told of the function at each place, sorted; -1 for those that are nowhere."""
+    tables = [n for n in range(1, len(o.names)) if o.names[n] == b".debug$S"]
+    parts = [(n, kind, begin, data) for n in tables for kind, begin, data in _parts(o.contents(n))]
+    strings = b"".join(data for _, kind, _, data in parts if kind == _STRINGS)
+    files = b"".join(data for _, kind, _, data in parts if kind == _FILES)
+    found: dict[int, list[_Told]] = {}
+    of_section: dict[int, dict[int, tuple[int, int]]] = {}
+    for number, kind, begin, data in parts:
+        if kind not in (_LINES, _SYMBOLS):
+            continue
+        if number not in of_section:
+            of_section[number] = _targets(o, number)
+        read = _lines(data, strings, files) if kind == _LINES else _procedures(data)
+        for field, told in read:
+            target = of_section[number].get(begin + field)
+            if target is None:
+                raise Damaged("a function has no relocation")
+            found.setdefault(place(*target), []).append(told)
+    return {at: sorted(told, key=repr) for at, told in found.items()}
+
+
+def _parts(contents: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(kind, where the contents begin, contents) of each subsection."""
+    if contents[:4] != b"\4\0\0\0":
+        raise Damaged("a .debug$S of another version")
+    at = 4
+    while at < len(contents):
+        kind, size = struct.unpack_from("<II", contents, at)
+        if at + 8 + size > len(contents):
+            raise Damaged("a subsection is cut short")
+        yield kind, at + 8, contents[at + 8 : at + 8 + size]
+        at += 8 + -(-size // 4) * 4
+
+
+def _targets(o: Object, section: int) -> dict[int, tuple[int, int]]:
+    """Section and offset that each field with an offset in a section refers to."""
+    rows = o.relocations[o.relocations["section"] == section]
+    rows = rows[rows["type"] == _SECREL[o.machine]]
+    symbols = o.symbols[rows["symbol"]]
+    added = (rows["field"] & np.uint64(0xFFFF_FFFF)).astype(np.int64)
+    value = symbols["value"].astype(np.int64) + added
+    home = symbols["section"].astype(np.int64)
+    targets = zip(home.tolist(), value.tolist(), strict=True)
+    return dict(zip(rows["offset"].tolist(), targets, strict=True))
+
+
+def _file(number: int, strings: bytes, files: bytes) -> tuple[bytes, bytes]:
+    """Name and checksum of a file."""
+    name, size, kind = struct.unpack_from("<IBB", files, number)
+    end = strings.index(b"\0", name) if name < len(strings) else -1
+    if end < 0:
+        raise Damaged("a file has no name")
+    return strings[name:end], bytes([kind]) + files[number + 6 : number + 6 + size]
+
+
+def _lines(data: bytes, strings: bytes, files: bytes) -> Iterator[tuple[int, _Told]]:
+    """The lines of one function: where it is told of which one, and its rows by file."""
+    flags, size = struct.unpack_from("<HI", data, 6)
+    blocks: list[object] = []
+    at = 12
+    while at < len(data):
+        number, count, length = struct.unpack_from("<III", data, at)
+        if length < 12 + 8 * count or at + length > len(data):
+            raise Damaged("lines are cut short")
+        blocks.append((_file(number, strings, files), data[at + 12 : at + length]))
+        at += length
+    yield 0, ("lines", flags, size, *blocks)
+
+
+def _procedures(data: bytes) -> Iterator[tuple[int, _Told]]:
+    """The records of functions: where each says which one it is of, and what it says besides."""
+    at = 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("<HH", data, at)
+        if length < 2 or at + 2 + length > len(data):
+            raise Damaged("a symbol record is cut short")
+        if kind in _PROCEDURES:
+            size, begin, end = struct.unpack_from("<III", data, at + 16)
+            flags = data[at + 38]
+            name = data[at + 39 : at + 2 + length].split(b"\0", 1)[0]
+            yield at + 32, ("function", _PROCEDURES[kind], size, begin, end, flags, shown(name))
+        at += 2 + length
