@@ -14,12 +14,14 @@ from cargo_strip_hook.verify.arrays import Array, unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described
 from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.elements import cut
+from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
 from cargo_strip_hook.verify.elf.infer import infer_placement
 from cargo_strip_hook.verify.elf.machine import machine
-from cargo_strip_hook.verify.elf.mapping import STEP, Pair, resolve
+from cargo_strip_hook.verify.elf.mapping import Pair, resolve
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
     STB_LOCAL,
+    STEP,
     Damaged,
     Objects,
     let_go,
@@ -77,7 +79,7 @@ class Original:
     """
 
     objects: Objects
-    frames: unwind.Frames | None
+    frames: Frames | None
     kinds: Array
     index: Mapping[bytes, int] | None
 
@@ -86,8 +88,8 @@ def read_original(original: Archive, used: Sequence[int]) -> Original:
     """Read members by their numbers. Raises `ObjectError`."""
     objects = _read_members(original, used)
     try:
-        frames = unwind.read_frames(objects, objects.frame_sections)
-    except (unwind.BadFrames, Damaged, IndexError):
+        frames = read_frames(objects, objects.frame_sections)
+    except (BadFrames, Damaged, IndexError):
         frames = None
     _ = objects.names, objects.targets, objects.compressed  # kept: they will be asked for
     kinds = pieces.kinds(objects)

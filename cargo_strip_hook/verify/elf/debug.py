@@ -16,13 +16,14 @@ from cargo_strip_hook.job import Compression
 from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.elf.compressed import header_of
 from cargo_strip_hook.verify.elf.machine import TYPES, Use, Value
-from cargo_strip_hook.verify.elf.mapping import STEP, Pair
+from cargo_strip_hook.verify.elf.mapping import Pair
 from cargo_strip_hook.verify.elf.read import (
     SHF_COMPRESSED,
     SHF_EXCLUDE,
     SHF_MERGE,
     SHF_STRINGS,
     STB_LOCAL,
+    STEP,
     STT_SECTION,
     Objects,
     let_go,

@@ -8,10 +8,10 @@ import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.claim import Findings
-from cargo_strip_hook.verify.elf.mapping import STEP
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
     SHF_MERGE,
+    STEP,
     STT_FUNC,
     STT_OBJECT,
     STT_TLS,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, unique
 from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.elf.elements import Cut
+from cargo_strip_hook.verify.elf.frames import Frames
 from cargo_strip_hook.verify.elf.machine import Machine
 from cargo_strip_hook.verify.elf.read import (
     IN_ABS,
@@ -19,17 +19,11 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_EXECINSTR,
     STB_GLOBAL,
     STB_LOCAL,
+    STEP,
     STT_FUNC,
     STT_SECTION,
     Objects,
 )
-
-if TYPE_CHECKING:
-    from cargo_strip_hook.verify.elf.unwind import Frames
-
-# A place in the result is one number: section and offset. Offsets stay far below the step, so
-# distances within a section can be computed on these numbers.
-STEP = 40
 
 
 class Kind(IntEnum):

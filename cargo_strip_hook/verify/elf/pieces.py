@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, spread, unique
-from cargo_strip_hook.verify.elf.mapping import STEP, Pair
+from cargo_strip_hook.verify.elf.mapping import Pair
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
     SHF_EXECINSTR,
@@ -19,6 +19,7 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_WRITE,
     SHT_NOBITS,
     SHT_PROGBITS,
+    STEP,
     Objects,
 )
 from cargo_strip_hook.verify.elf.relocations import Changed

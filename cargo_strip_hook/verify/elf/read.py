@@ -36,6 +36,10 @@ ET_REL = 1
 
 _HEAD_WORDS = 3  # of a section's name that are compared at once
 
+# A place in the result is one number: section and offset. Offsets stay far below the step, so
+# distances within a section can be computed on these numbers.
+STEP = 40
+
 # section numbers of symbols that are in no section, out of the way of real ones
 IN_ABS, IN_COMMON, IN_OTHER = -1, -2, -3
 

@@ -15,8 +15,8 @@ from cargo_strip_hook.verify.elf.machine import (
     Use,
     Value,
 )
-from cargo_strip_hook.verify.elf.mapping import STEP, Kind, Pair, Resolution, Special
-from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS
+from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution, Special
+from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS, STEP
 
 
 @dataclass(frozen=True, eq=False)
