@@ -8,6 +8,9 @@ import sys
 
 def run() -> None:
     """Run the command line and end the process with its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: no library may be opened in its place
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     exit_code = _main()
     try:
         sys.stdout.flush()

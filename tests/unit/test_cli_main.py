@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -298,6 +299,18 @@ def test_starting_up_is_light() -> None:
     loaded = set(json.loads(done.stdout.replace("'", '"')))
     # the marker is JSON
     assert loaded <= {"json"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes descriptors as a shell does")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "libtext.a").write_text("hello")
+    words = f'"{sys.executable}" -m cargo_strip_hook strip "{tmp_path / "libtext.a"}"'
+    done = subprocess.run(["sh", "-c", f"{words} {closed}"], cwd=Path.cwd(), check=False)
+    assert done.returncode == 1
+    assert (tmp_path / "libtext.a").read_text() == "hello"
+    done = subprocess.run(["sh", "-c", f"{words} --help {closed}"], cwd=Path.cwd(), check=False)
+    assert done.returncode == 0
 
 
 def test_octets_of_a_path_that_are_no_text_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
