@@ -106,14 +106,8 @@ def must_be_for(archive: Archive, target: Target) -> None:
         kind = sniff(head)
         if kind not in ("elf", "macho", "coff"):
             continue
+        must_be_format(archive, member.name, kind, target)
         arch = _architecture(kind, head)
-        if kind != target.object_format:
-            raise InputError(
-                f"this is {CALLED[kind]} object, but the target is {target.triple}",
-                path=archive.part.name,
-                member=member.name,
-                help=_HELP_TARGET,
-            )
         if arch and _family(arch) != _family(target.arch):
             raise InputError(
                 f"this object is for {arch}, but the target is {target.triple}",
@@ -122,6 +116,17 @@ def must_be_for(archive: Archive, target: Target) -> None:
                 help=_HELP_TARGET,
             )
         return
+
+
+def must_be_format(archive: Archive, member: str, kind: str, target: Target) -> None:
+    """Raise `InputError` where the format of a member is not a target's."""
+    if kind != target.object_format:
+        raise InputError(
+            f"this is {CALLED[kind]} object, but the target is {target.triple}",
+            path=archive.part.name,
+            member=member,
+            help=_HELP_TARGET,
+        )
 
 
 def _architecture(kind: str, head: bytes) -> str:
@@ -160,7 +165,7 @@ def _deduce(archive: Archive) -> Target:
             if known is not None:
                 return Target.parse(f"{known[0]}-unknown-linux-{_c_library(archive, known[1])}")
         elif kind == "macho":
-            macho = macho or _MACHO.get(macho_machine(head) or (0, 0), "")
+            macho = macho or _architecture(kind, head)
             platforms = macho_platforms(archive.data(member)) if macho else ()
             if platforms:
                 return _apple(macho, platforms[0])

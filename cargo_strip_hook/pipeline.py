@@ -449,7 +449,7 @@ def _make_archive(
         verified = verify(plan.part, output, claim, *ahead)
         if twin:
             whole = replace(claim, strip=Strip.NONE, placement=made.twin_placement)
-            verify(plan.part, twin.path, whole)
+            verify(plan.part, twin.path, whole, *ahead)
             verify_twin(output, twin.path)
     return _Made(Part(output), output.stat().st_size, made, verified)
 

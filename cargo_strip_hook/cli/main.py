@@ -16,7 +16,6 @@ from cargo_strip_hook.errors import StripHookError, UsageError, of_system
 from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
-_STRIPPING = frozenset({"", "strip"})  # wrapped commands run cargo first, which takes its time
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
@@ -114,7 +113,7 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         args = parsers.PARSERS[command or ""]().parse_args([*before, *after])
         chosen = _open_console(args, argparse.Namespace(verbose=0, color=None))
     console[0] = chosen
-    if (command or "") in _STRIPPING:
+    if command in (None, "strip"):  # wrapped commands run cargo first, which takes its time
         apart.start()
     from cargo_strip_hook.cli import commands
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
+from cargo_strip_hook.deduce import must_be_format
 from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
 from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.batch import read_all
 from cargo_strip_hook.objects.model import Companion, Format, Image, Input
-from cargo_strip_hook.objects.sniff import CALLED, coff_machine, elf_machine, macho_machine, sniff
+from cargo_strip_hook.objects.sniff import coff_machine, elf_machine, macho_machine, sniff
 from cargo_strip_hook.prelink import prelink
 from cargo_strip_hook.target import Target
 
@@ -154,13 +155,7 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
             kind = (contents, macho_machine(head))
         elif contents == "coff":
             kind = (contents, coff_machine(head))
-        if contents != target.object_format:
-            raise InputError(
-                f"this is {CALLED[contents]} object, but the target is {target.triple}",
-                path=archive.part.name,
-                member=member.name,
-                help="name the library's own target with `--target`",
-            )
+        must_be_format(archive, member.name, contents, target)
         seen.setdefault(kind, member.name)
         if len(seen) > 1:
             first, second = list(seen.values())[:2]

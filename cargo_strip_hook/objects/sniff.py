@@ -17,7 +17,7 @@ _MACHO = {
 # IMAGE_FILE_MACHINE_* of the architectures that Rust has: PE format, "Machine Types"
 _COFF_MACHINES = {0x14C, 0x8664, 0xAA64, 0xA641, 0x1C4}
 
-
+# how messages call an object of each format
 CALLED: dict[str, str] = {"elf": "an ELF", "macho": "a Mach-O", "coff": "a COFF"}
 
 

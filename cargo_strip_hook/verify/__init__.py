@@ -31,7 +31,7 @@ __all__ = [
 
 def prepare(object_format: str) -> None:
     """Load what `verify` needs for a format, while there is nothing else to do."""
-    import_module(f"cargo_strip_hook.verify.{object_format}.check")
+    _room(object_format)
 
 
 def read_ahead(original: Path | Part, members: Sequence[int]) -> list[Reading]:
@@ -46,9 +46,8 @@ def read_ahead(original: Path | Part, members: Sequence[int]) -> list[Reading]:
         name = _format(archive.data(archive.members[used[0]])[:4]) if used else ""
         if not name:
             return []
-        check: _Room = import_module(f"cargo_strip_hook.verify.{name}.check")
         try:
-            return [Reading(tuple(used), check.read_original(archive, used))]
+            return [Reading(tuple(used), _room(name).read_original(archive, used))]
         except ObjectError:
             return []
 
@@ -57,6 +56,21 @@ class _Room(Protocol):
     """What is the same in each format's room."""
 
     def read_original(self, original: Archive, used: Sequence[int]) -> object: ...
+
+    def check(
+        self,
+        original: Archive,
+        listing: Listing,
+        candidate: mmap.mmap | memoryview,
+        claim: Claim,
+        findings: Findings,
+        ahead: Reading | None,
+    ) -> Verified: ...
+
+
+def _room(name: str) -> _Room:
+    room: _Room = import_module(f"cargo_strip_hook.verify.{name}.check")
+    return room
 
 
 def _format(head: bytes | memoryview, *, plain: bool = True) -> str:
@@ -102,22 +116,11 @@ def verify(
     start = listing.members[0][1]
     name = _format(data[start : start + 4], plain=plain)
     with open_archive(original) as archive:
-        if name == "elf":
-            from cargo_strip_hook.verify.elf.check import check_elf
-
-            done = check_elf(archive, listing, whole, claim, findings, ahead)
-        elif name == "macho":
-            from cargo_strip_hook.verify.macho.check import check_macho
-
-            done = check_macho(archive, listing, data, claim, findings, ahead)
-        elif name == "coff":
-            from cargo_strip_hook.verify.coff.check import check_coff
-
-            done = check_coff(archive, listing, data, claim, findings, ahead)
+        if name:
+            done = _room(name).check(archive, listing, data, claim, findings, ahead)
         else:
             findings.add("damaged", "its member is of a format that cannot be verified")
-    if claim.companions:
-        with open_archive(original) as archive:
+        if claim.companions:
             _compare_companions(archive, listing, data, claim, findings)
     if findings:
         raise _error(part, findings.texts())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cargo_strip_hook.job import Compression, Strip
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
     from cargo_strip_hook.target import Target
+
+_Native = TypeVar("_Native")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,13 @@ class Reading:
 
     members: tuple[int, ...]
     native: object
+
+
+def taken(ahead: Reading | None, used: Sequence[int], kind: type[_Native]) -> _Native | None:
+    """What was read of the members `used`, as a room keeps it; None where it is to be read now."""
+    if ahead is None or ahead.members != tuple(used) or not isinstance(ahead.native, kind):
+        return None
+    return ahead.native
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cargo_strip_hook.objects.arrays import isin, unique
+from cargo_strip_hook.objects.arrays import isin, ramps, unique
 from cargo_strip_hook.objects.coff import kinds
 from cargo_strip_hook.objects.coff.machine import Machine, Mode
 from cargo_strip_hook.objects.coff.place import Placed
@@ -195,7 +195,7 @@ def pieces(placement: Array, records: dict[int, Records]) -> Array:
         high = np.maximum(np.searchsorted(one.start, end), low + 1)
         count = high - low
         of = np.repeat(np.arange(len(rows)), count)
-        record = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count) + low[of]
+        record = ramps(low, count, 1)
         first = np.maximum(one.start[record], begin[of])
         last = np.minimum(np.append(one.start[1:], np.iinfo(np.int64).max)[record], end[of])
         rows = rows[of]

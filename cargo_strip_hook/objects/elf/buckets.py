@@ -310,7 +310,8 @@ def _key(
         return ("set", of_set[atom]), _Alike.NONE
     if made:
         return (b".bss", elf.SHT_NOBITS, elf.SHF_WRITE | elf.SHF_ALLOC, 0), _Alike.NONE
-    native: ElfUnit = program.units[_unit_of(program, atom)].native
+    number = _unit_of(program, atom)
+    native: ElfUnit = program.units[number].native
     section = int(program.atoms["section"][atom])
     full = section_name(native, section)
     name = kind_of_name(full)
@@ -329,7 +330,7 @@ def _key(
     align = max(align, 1)
     if flags & elf.SHF_LINK_ORDER:
         link = int(native.section_atom[int(native.sections["link"][section])])
-        base = int(program.atom_base[_unit_of(program, atom)])
+        base = int(program.atom_base[number])
         return (name, kind, flags, entsize, link + base), _Alike.NONE
     if flags & elf.SHF_MERGE:
         # elements of one size and alignment only, and no padding between them

@@ -347,6 +347,21 @@ def _rewrite(
     return (rows, target) if left.all() else (rows[left], target[left])
 
 
+def _overlap(counts: Array, offset: Int64, width: Array) -> int:
+    """The first of the relocations whose field overlaps another one of its section, or -1.
+
+    `width` is 0 for types that are no whole field: two of these may be at one place.
+    """
+    section = np.repeat(np.arange(len(counts)), counts)
+    fields = np.flatnonzero(width > 0)
+    start, width = (section[fields] << 48) + offset[fields], width[fields]
+    if not (start[1:] < start[:-1] + width[:-1]).any():  # nearly always they are in order
+        return -1
+    order = np.argsort(start, kind="stable")
+    near = start[order][1:] < start[order][:-1] + width[order][:-1]
+    return int(fields[order][1:][near][0]) if near.any() else -1
+
+
 def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
     """The bytes of a piece as they are written."""
     data = plain(unit, piece.section)
@@ -386,21 +401,6 @@ def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
     np.add.at(edges, starts, 1)
     np.add.at(edges, starts + sizes, -1)
     yield octets[np.cumsum(edges[:-1]) > 0].tobytes()
-
-
-def _overlap(counts: Array, offset: Int64, width: Array) -> int:
-    """The first of the relocations whose field overlaps another one of its section, or -1.
-
-    `width` is 0 for types that are no whole field: two of these may be at one place.
-    """
-    section = np.repeat(np.arange(len(counts)), counts)
-    fields = np.flatnonzero(width > 0)
-    start = (section[fields] << 48) + offset[fields]
-    for order in (np.arange(len(fields)), np.argsort(start, kind="stable")):
-        near = start[order][1:] < start[order][:-1] + width[fields][order][:-1]
-        if not near.any():  # nearly always they are in order
-            return -1
-    return int(fields[order][1:][near][0])
 
 
 def stream(program: Program, section: DebugSection) -> Iterator[Chunk]:

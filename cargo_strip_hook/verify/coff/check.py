@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described
+from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described, taken
 from cargo_strip_hook.verify.coff import codeview, compare, debug, demands, structure
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.read import Array, Damaged, Object, read
@@ -18,7 +18,7 @@ from cargo_strip_hook.verify.index import Listing
 _MACHINES = {"x86_64": 0x8664, "i686": 0x14C, "i586": 0x14C, "aarch64": 0xAA64}
 
 
-def check_coff(
+def check(
     original: Archive,
     listing: Listing,
     candidate: bytes | mmap.mmap | memoryview,
@@ -112,9 +112,7 @@ def _members(
     if not used or not 0 <= used[0] <= used[-1] < len(original.members):
         findings.add("placement", "names a member that the original has not")
         return {}
-    if ahead is not None and list(ahead.members) == used and isinstance(ahead.native, Original):
-        return ahead.native.members
-    return read_original(original, used).members
+    return (taken(ahead, used, Original) or read_original(original, used)).members
 
 
 def read_original(original: Archive, used: Sequence[int]) -> Original:

@@ -11,7 +11,14 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described
+from cargo_strip_hook.verify.claim import (
+    Claim,
+    Findings,
+    Reading,
+    Verified,
+    is_described,
+    taken,
+)
 from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
@@ -32,7 +39,7 @@ from cargo_strip_hook.verify.index import Listing
 _X86_FEATURE_1_AND, _AARCH64_FEATURE_1_AND = 0xC0000002, 0xC0000000
 
 
-def check_elf(
+def check(
     original: Archive,
     listing: Listing,
     candidate: bytes | mmap.mmap,
@@ -115,10 +122,7 @@ def _pair(
     if not used:
         findings.add("placement", "nothing of the original is in the result")
         return None
-    if ahead is not None and list(ahead.members) == used and isinstance(ahead.native, Original):
-        read = ahead.native
-    else:
-        read = read_original(original, used)
+    read = taken(ahead, used, Original) or read_original(original, used)
     before = read.objects
     if before.machine != after.machine or before.layouts != after.layouts:
         findings.add("damaged", "made for another processor than the original")

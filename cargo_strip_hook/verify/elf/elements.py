@@ -20,10 +20,9 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_STRINGS,
     SHF_WRITE,
     SHT_PROGBITS,
+    STEP,
     Objects,
 )
-
-_STEP = 40  # as in `mapping`: section and offset in one number
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +44,7 @@ class Cut:
         if not len(self.start):
             nothing = np.full(len(section), -1, np.int64)
             return nothing, np.zeros(len(section), np.int64)
-        wanted = (section << _STEP) + offset
+        wanted = (section << STEP) + offset
         at = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
         within = wanted - self.start[at]
         held = (within >= 0) & (within < self.size[at])
@@ -56,7 +55,7 @@ def cut(before: Objects, rows: Array, section: Array, place: Array, findings: Fi
     """Take the pieces in; `rows` of the placement are of `section` and went to `place`."""
     is_cut = np.zeros(len(before.sections), np.bool_)
     is_cut[section] = True
-    start = (section << _STEP) + rows["offset"]
+    start = (section << STEP) + rows["offset"]
     order = np.argsort(start, kind="stable")
     start, size = start[order], rows["size"][order].astype(np.int64)
     numbers = section[order]

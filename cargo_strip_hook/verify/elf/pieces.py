@@ -167,7 +167,8 @@ def kinds(objects: Objects) -> Array:
 def _check_names(pair: Pair, number: Array) -> None:
     """A section may lose the end of its name, not the part that tells a linker its place."""
     rows, kind = pair.placement, pair.kinds
-    odd = (kind[number] < 0) | (kind[number] != kinds(pair.after)[rows["out_section"]])
+    new_kind = kinds(pair.after)[rows["out_section"]]
+    odd = (kind[number] < 0) | (kind[number] != new_kind)
     # most sections have pieces of their own kind only
     order = np.flatnonzero(is_among(rows["out_section"], rows["out_section"][odd]))
     order = order[np.argsort(rows["out_section"][order], kind="stable")]
@@ -190,7 +191,7 @@ def _check_names(pair: Pair, number: Array) -> None:
                 or (old.startswith(_LINKONCE) and not new.startswith(_LINKONCE))
                 for old in olds
             )
-        elif set(found) <= {_CODE, _COLD} and _kind_of(name) == _CODE:
+        elif set(found) <= {_CODE, _COLD} and new_kind[mine[0]] == _CODE:
             # code that hardly ever runs may stand behind other code, not between it
             size = rows["size"][mine]
             there = rows["out_offset"][mine]
@@ -198,17 +199,10 @@ def _check_names(pair: Pair, number: Array) -> None:
             hot_end = (there + size)[~is_cold & (size > 0)].max(initial=0)
             good = bool((there[is_cold & (size > 0)] >= hot_end).all())
         else:
-            good = len(found) == 1 and _kind_of(name) == found[0]
+            good = found == [new_kind[mine[0]]]
         if not good:
             where = pair.where_before(int(chosen[0]), 0)
             pair.findings.add("a piece is in a section of another name", f"{where}, now {name!r}")
-
-
-def _kind_of(name: bytes) -> int:
-    for i, prefix in enumerate(_PREFIXES):
-        if name == prefix or name.startswith(prefix + b"."):
-            return i
-    return -1
 
 
 def _check_constructors(pair: Pair) -> None:

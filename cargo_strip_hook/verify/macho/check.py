@@ -10,7 +10,7 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
+from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, taken
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.macho import compare, demands
 from cargo_strip_hook.verify.macho.places import Places
@@ -20,7 +20,7 @@ from cargo_strip_hook.verify.macho.unwind import records
 _MAGIC = b"\xcf\xfa\xed\xfe"
 
 
-def check_macho(
+def check(
     original: Archive,
     listing: Listing,
     candidate: bytes | mmap.mmap | memoryview,
@@ -140,9 +140,7 @@ def _read_members(
         return used, [read_original(original, [index]) for index in used]
     used = unique(claim.placement["member"]).tolist()
     used = [n for n in used if 0 <= n < len(original.members)]
-    if ahead is not None and list(ahead.members) == used and isinstance(ahead.native, Object):
-        return used, [ahead.native]
-    return used, [read_original(original, used)]
+    return used, [taken(ahead, used, Object) or read_original(original, used)]
 
 
 def _damaged(original: Archive, used: Sequence[int], e: Damaged) -> ObjectError:
