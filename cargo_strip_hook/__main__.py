@@ -11,6 +11,8 @@ def run() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: no library may be opened in its place
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        # what an encoding cannot say is escaped: names may be anything, and no message is lost
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     exit_code = _main()
     try:
         sys.stdout.flush()

@@ -11,14 +11,26 @@ from dataclasses import dataclass
 
 
 class StripHookError(Exception):
-    """A failure the user can act on: what happened, and what to do about it."""
+    """A failure the user can act on: what happened, and what to do about it.
+
+    `lines` are a list that belongs to it, of symbols or of places; `what` ends with them.
+    """
 
     exit_code = 1
 
-    def __init__(self, what: str, *, help: str | Sequence[str] = ()) -> None:
+    def __init__(
+        self, what: str, *, lines: Sequence[str] = (), help: str | Sequence[str] = ()
+    ) -> None:
+        what = "\n  ".join([what, *lines])
         super().__init__(what)
         self.what = what
+        self.lines = tuple(lines)
         self.help: tuple[str, ...] = (help,) if isinstance(help, str) else tuple(help)
+
+    @property
+    def head(self) -> str:
+        """`what` without its `lines`: names may have line feeds, too, so nobody can tell later."""
+        return self.what.removesuffix("".join(f"\n  {line}" for line in self.lines))
 
     def __reduce__(self) -> tuple[object, ...]:
         # the default calls the class with `args` alone, which not every subclass accepts
@@ -60,8 +72,15 @@ class ExportsError(StripHookError):
     `absent`: it is the archive that lacks symbols.
     """
 
-    def __init__(self, what: str, *, help: str | Sequence[str] = (), absent: bool = False) -> None:
-        super().__init__(what, help=help)
+    def __init__(
+        self,
+        what: str,
+        *,
+        lines: Sequence[str] = (),
+        help: str | Sequence[str] = (),
+        absent: bool = False,
+    ) -> None:
+        super().__init__(what, lines=lines, help=help)
         self.absent = absent
 
 

@@ -262,7 +262,8 @@ def _facts(objects: Objects, count: int, bitcode: int) -> Facts:
 
     def names(chosen: Array) -> set[str]:
         return {
-            objects.string(p).decode(errors="replace") for p in symbols["name"][chosen].tolist()
+            objects.string(p).decode(errors="surrogateescape")
+            for p in symbols["name"][chosen].tolist()
         }
 
     defined = ~symbols["undefined"] & (symbols["binding"] != elf.STB_LOCAL)

@@ -262,7 +262,8 @@ def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
         except ExportsError as e:
             if found is not None and e.absent:
                 raise ExportsError(
-                    e.what,
+                    e.head,
+                    lines=e.lines,
                     help=(
                         f"{part} was stripped before, so that more symbols cannot become "
                         "public: build it again, then strip it",
@@ -480,7 +481,9 @@ def _c_library_symbols(
     with open_archive(library) as archive:
         index = archive.symbols() or {}
         of_libc = {m.index for m in archive.members if m.name.endswith(".lo")}
-        return tuple(n for n in undefined if index.get(n.encode()) in of_libc)
+        return tuple(
+            n for n in undefined if index.get(n.encode(errors="surrogateescape")) in of_libc
+        )
 
 
 def _link(job: Job, target: Target, candidate: Path, exports: tuple[str, ...]) -> None:

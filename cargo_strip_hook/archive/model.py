@@ -55,6 +55,12 @@ class Part:
         return str(self.path.with_name(self.name)) if self.architecture else str(self.path)
 
 
+def object_name(library: Path | Part) -> str:
+    """What the one object made of a library is called: no archive can list a name of two lines."""
+    name = library.stem.removeprefix("lib").replace("\n", "_")
+    return f"{name}.o" if not name.startswith(SYMDEF.decode()) else f"_{name}.o"
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """One file in an archive; repeated names are told apart by `index`.

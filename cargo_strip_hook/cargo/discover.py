@@ -307,10 +307,10 @@ def _none_found(
             f"package `{package.name}` has no `capi` feature, so that cargo-c does not build it"
         )
     help += cargo_c_warnings()
-    places = "".join(f"\n  looked at {path}" for path in looked_at)
     return DiscoveryError(
         f"no static library of package `{package.name}` "
-        f"({selection.profile_name} profile, {context.target.triple}){places}",
+        f"({selection.profile_name} profile, {context.target.triple})",
+        lines=[f"looked at {path}" for path in looked_at],
         help=help,
     )
 

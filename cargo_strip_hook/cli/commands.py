@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from cargo_strip_hook.cli import options
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.errors import ExportsError, StripHookError, ToolError, ToolFailure, UsageError
+from cargo_strip_hook.present.plain import plain
 
 if TYPE_CHECKING:
     from cargo_strip_hook.analysis.sizes import Difference, Sizes
@@ -123,16 +124,10 @@ def check(args: argparse.Namespace, console: Console) -> int:
     return exit_code
 
 
-SHOWN = 10  # symbols of a finding that are listed without -v
-
-
 def _list_symbols(symbols: Sequence[str], console: Console) -> None:
     if not symbols or console.shell.is_quiet:
         return
-    shown = symbols if console.shell.is_verbose else symbols[:SHOWN]
-    left = len(symbols) - len(shown)
-    more = [f"… and {left} more (-v lists them)"] if left else []
-    console.shell.block("symbols:", [*shown, *more])
+    console.shell.block("symbols:", console.shown(symbols))
 
 
 def exports(args: argparse.Namespace, console: Console) -> int:
@@ -157,7 +152,7 @@ def exports(args: argparse.Namespace, console: Console) -> int:
         if console.json:
             console.send(messages.exports(str(part.path), decided, part.architecture))
         else:
-            _print_exports(decided, part.architecture)
+            _print_exports(decided, part.architecture, console)
     return exit_code
 
 
@@ -197,7 +192,7 @@ def report(args: argparse.Namespace, console: Console) -> int:
         if console.json:
             console.send([message])
         elif args.markdown:
-            sys.stdout.write(present.markdown(title, tables))
+            console.table(present.markdown(title, tables))
         elif args.html is None:
             present.show(title, tables, color=None if args.color is None else console.shell.color)
     return 0
@@ -271,11 +266,11 @@ def why(args: argparse.Namespace, console: Console) -> int:
         if console.json:
             console.send([present.message(reason)])
         else:
-            sys.stdout.write(present.text(reason))
+            console.table(present.text(reason))
     return 0
 
 
-def _print_exports(decided: ExportSet, architecture: str) -> None:
+def _print_exports(decided: ExportSet, architecture: str, console: Console) -> None:
     """A table for people, tab-separated for programs; of a slice it says the architecture."""
     rows = []
     for state, entries in (
@@ -286,9 +281,9 @@ def _print_exports(decided: ExportSet, architecture: str) -> None:
         for export in entries:
             where = ", ".join(f"{o.kind} {o.where}".strip() for o in export.origins)
             more = ", ".join(filter(None, (architecture, state)))
-            rows.append((export.name, f"{where} ({more})" if more else where))
+            rows.append((plain(export.name), plain(f"{where} ({more})" if more else where)))
     if not sys.stdout.isatty():
-        sys.stdout.writelines(f"{name}\t{where}\n" for name, where in rows)
+        console.table("".join(f"{name}\t{where}\n" for name, where in rows))
         return
     from rich.console import Console as RichConsole
     from rich.table import Table
@@ -298,7 +293,7 @@ def _print_exports(decided: ExportSet, architecture: str) -> None:
     table.add_column("origin", overflow="fold")
     for name, where in rows:
         table.add_row(name, where)
-    RichConsole(markup=False, highlight=False).print(table)
+    RichConsole(markup=False, emoji=False, highlight=False).print(table)
 
 
 def _subjects(

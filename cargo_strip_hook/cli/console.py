@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cargo_strip_hook.errors import StripHookError, ToolError, VerifyError
+from cargo_strip_hook.present.plain import fit, json_line
 from cargo_strip_hook.present.terminal import Shell
 
 if TYPE_CHECKING:
     from cargo_strip_hook.job import ExportSet
     from cargo_strip_hook.pipeline import Outcome, Plan
+
+SHOWN = 10  # lines of a list without -v
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +29,14 @@ class Console:
         """Write messages to stdout, one a line, where they were asked for."""
         if not self.json:
             return
-        import json
-
+        encoding = sys.stdout.encoding or "utf-8"
         for message in messages:
-            text = json.dumps(message, ensure_ascii=False)
-            try:
-                text.encode()
-            except UnicodeEncodeError:  # octets of a path that are no text: `\udcXX`
-                text = json.dumps(message)
-            sys.stdout.write(text + "\n")
+            sys.stdout.write(json_line(message, encoding) + "\n")
         sys.stdout.flush()
+
+    def table(self, text: str) -> None:
+        """Lines for people on stdout; no name in them has a control character any more."""
+        sys.stdout.write(fit(text, sys.stdout.encoding or "utf-8"))
 
     def warning(self, text: str) -> None:
         """A warning that belongs to no library's own message."""
@@ -84,7 +85,8 @@ class Console:
 
     def problem(self, problem: StripHookError) -> None:
         """``error:`` with all there is to it."""
-        self.shell.error(problem.what)
+        self.shell.error(problem.head)
+        self.shell.more(self.shown(problem.lines))
         if isinstance(problem, VerifyError):
             self.shell.block("found:", problem.findings)
         if isinstance(problem, ToolError):
@@ -104,6 +106,12 @@ class Console:
             from cargo_strip_hook.present import messages
 
             self.send([messages.error(problem)])
+
+    def shown(self, lines: Sequence[str]) -> list[str]:
+        """A list, cut unless -v wants all of it; what is left out is counted."""
+        if self.shell.is_verbose or len(lines) <= SHOWN:
+            return list(lines)
+        return [*lines[:SHOWN], f"… and {len(lines) - SHOWN} more (-v lists them)"]
 
     def _sources(self, exports: ExportSet, *, detail: bool = False) -> None:
         say = self.shell.detail if detail else self.shell.status

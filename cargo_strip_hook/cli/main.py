@@ -63,7 +63,7 @@ def _run(words: list[str], console: list[Console]) -> int:
         if "-vv" in words or os.environ.get("STRIP_HOOK_BACKTRACE", "0") not in ("", "0"):
             import traceback
 
-            traceback.print_exc()
+            console[0].shell.block("where it happened:", traceback.format_exc().splitlines())
         console[0].problem(_internal(e))
         return 1
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.present.plain import plain
 
 if TYPE_CHECKING:
     from threading import Thread
@@ -101,7 +102,11 @@ class Progress:
             from rich.progress import Progress as Display
             from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                TimeElapsedColumn(),
+            )
             to = RichConsole(
                 file=self._shell.stream,
                 force_terminal=True,
@@ -119,10 +124,8 @@ class Progress:
     def _show(self) -> None:
         verb, text = self._words
         if self._display is not None:
-            from rich.markup import escape
-
             [task] = self._display.task_ids
-            self._display.update(task, description=escape(f"{verb} {text}"), refresh=True)
+            self._display.update(task, description=plain(f"{verb} {text}"), refresh=True)
         elif self._style == "lines":
             self._shell.status(verb, text)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
+from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
 from cargo_strip_hook.deduce import must_be_format
 from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
 from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Strip
@@ -112,9 +112,7 @@ def _copy(archive: Archive, companion: Companion) -> NewMember:
 
 
 def _write(request: PrelinkRequest, path: Path, image: Image, beside: list[NewMember]) -> None:
-    member = NewMember(
-        f"{request.archive.stem.removeprefix('lib')}.o", image.size, image.chunks, image.defined
-    )
+    member = NewMember(object_name(request.archive), image.size, image.chunks, image.defined)
     with path.open("wb") as file:
         write_archive(file, request.target.archive_dialect, [member, *beside])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from cargo_strip_hook.job import DefinedSymbol, Export, ExportSet, Origin
 from cargo_strip_hook.target import Target
 
 Origins = dict[str, list[Origin]]
+LISTED = 10  # names that a warning has
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,21 +180,21 @@ class _Decision:
     def missing_symbols(self, missing: Origins) -> None:
         self.missing = missing
         lines = [
-            f"  {name} ({', '.join(o.where for o in places)})"
+            f"{name} ({', '.join(o.where for o in places)})"
             for name, places in sorted(missing.items())
         ]
         what = f"{_count(len(missing))} declared but not defined in the archive:"
-        text = "\n".join([what, *lines])
         if not self.request.allow_missing:
             raise ExportsError(
-                text,
+                what,
+                lines=lines,
                 help=(
                     "a declaration for another configuration is left out with -D NAME[=VALUE]",
                     "--allow-missing makes this a warning",
                 ),
                 absent=True,
             )
-        self.warnings.append(text)
+        self.warnings.append(f"{what} {_listed(lines)}")
 
     def compare_with_cdylib(self, cdylib: Path, names: Origins) -> None:
         from cargo_strip_hook.exports.dynamic import exported_names
@@ -202,7 +203,7 @@ class _Decision:
         if more:
             self.warnings.append(
                 f"{_count(len(more))} exported by {cdylib.name} but not declared in the header "
-                f"and therefore hidden: {', '.join(more)}"
+                f"and therefore hidden: {_listed(more)}"
             )
 
     # Other sources ----------------------------------------------------------------------------
@@ -268,9 +269,9 @@ class _Decision:
         names = self.defined().keys()
         chosen, idle = select_all(wanted, names, self.target.symbol_prefix)
         if idle:
-            lines = [f"  {p.text} ({p.where})" if p.kind == "file" else f"  {p.text}" for p in idle]
             raise ExportsError(
-                "\n".join([f"{option} names symbols that the archive does not define:", *lines]),
+                f"{option} names symbols that the archive does not define:",
+                lines=[f"{p.text} ({p.where})" if p.kind == "file" else p.text for p in idle],
                 help=_suggestions(idle, names, self.target.symbol_prefix),
                 absent=True,
             )
@@ -299,6 +300,12 @@ def _suggestions(idle: list[Pattern], names: Iterable[str], prefix: str) -> tupl
         if near:
             out.append(f"`{near[0]}` is defined: did you mean that for `{pattern.text}`?")
     return tuple(out)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few; JSON has them all in fields of their own."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _count(number: int) -> str:

@@ -78,7 +78,7 @@ def _definitions(unit: Unit, kinds: dict[int, Kind]) -> Iterator[DefinedSymbol]:
         if atom in (Place.UNDEFINED, Place.ELSEWHERE):
             continue
         yield DefinedSymbol(
-            name.decode(errors="replace"),
+            name.decode(errors="surrogateescape"),
             unit.name,
             weak=binding != Binding.GLOBAL,
             hidden=visibility in (1, 2),

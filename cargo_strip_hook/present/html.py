@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from cargo_strip_hook.present import sizes as present
+from cargo_strip_hook.present.plain import html as escape
+from cargo_strip_hook.present.plain import plain
 from cargo_strip_hook.present.text import size
 from cargo_strip_hook.present.treemap import Box, Leaf, drawing
 
@@ -90,7 +91,7 @@ def _map(sizes: Sizes) -> str:
         return "<p>A program loads nothing of it.</p>"
     boxes = [
         Box(
-            crate.name,
+            plain(crate.name),
             f"{crate.name}: {size(crate.size)}, {100 * crate.size / total:.1f} % ("
             + ", ".join(f"{kind} {size(n)}" for kind, n in crate.kinds.items() if n)
             + ")",

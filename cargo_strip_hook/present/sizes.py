@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cargo_strip_hook.present.plain import markdown as escaped
+from cargo_strip_hook.present.plain import plain
 from cargo_strip_hook.present.text import change, size
 
 if TYPE_CHECKING:
@@ -122,17 +124,17 @@ def _name(sizes: Sizes) -> str:
 
 def markdown(title: str, found: Sequence[Table]) -> str:
     """A heading and tables, as GitHub and GitLab render them."""
-    parts = [f"### {_escaped(title)}\n"]
+    parts = [f"### {escaped(title)}\n"]
     for table in found:
         heads = [table.title, *table.columns[1:]]
-        lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *table.rows]
-        lines.append([f"**{cell}**" for cell in table.total])
-        parts.append("".join(f"| {' | '.join(map(_escaped, row))} |\n" for row in lines))
+        lines = [
+            [escaped(cell) for cell in heads],
+            ["---", *["---:"] * (len(heads) - 1)],
+            *([escaped(cell) for cell in row] for row in table.rows),
+            [f"**{escaped(cell)}**" for cell in table.total],
+        ]
+        parts.append("".join(f"| {' | '.join(row)} |\n" for row in lines))
     return "\n".join(parts)
-
-
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
 
 
 def show(title: str, found: Sequence[Table], *, color: bool | None) -> None:
@@ -141,10 +143,11 @@ def show(title: str, found: Sequence[Table], *, color: bool | None) -> None:
     from rich.table import Table as RichTable
 
     # what is not a terminal has no width: nothing is folded there
-    console = Console(markup=False, highlight=False, no_color=color is False)
-    width = None if console.is_terminal else 200
-    console = Console(markup=False, highlight=False, no_color=color is False, width=width)
-    console.print(title, style="bold")
+    width = None if Console().is_terminal else 200
+    console = Console(
+        markup=False, emoji=False, highlight=False, no_color=color is False, width=width
+    )
+    console.print(plain(title), style="bold")
     for table in found:
         drawn = RichTable(box=None, pad_edge=False, show_footer=True, header_style="bold")
         names = [table.title, *table.columns[1:]]
@@ -154,7 +157,7 @@ def show(title: str, found: Sequence[Table], *, color: bool | None) -> None:
             else:
                 drawn.add_column(name, total, overflow="ellipsis", footer_style="bold")
         for row in table.rows:
-            drawn.add_row(*row)
+            drawn.add_row(*map(plain, row))
         console.print()
         console.print(drawn)
 

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Literal, TextIO
 
 from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.present.plain import fit, plain
 
 ColorChoice = Literal["auto", "always", "never"]
 COLOR_CHOICES: tuple[ColorChoice, ...] = ("auto", "always", "never")
@@ -25,7 +26,6 @@ _STYLES = {
     "warning": "\x1b[1m\x1b[33m",
     "error": "\x1b[1m\x1b[31m",
 }
-_ASCII = {"→": "->", "−": "-", "…": "..."}
 
 
 class Verbosity(IntEnum):
@@ -82,7 +82,10 @@ def _boolean(name: str, environment: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """Where lines for people go, and how many of them."""
+    """Where lines for people go, and how many of them.
+
+    A text is one line: what of it is no sign that can be seen is escaped (see `plain`).
+    """
 
     stream: TextIO
     color: bool = False
@@ -109,7 +112,7 @@ class Shell:
     def status(self, verb: str, text: str) -> None:
         """``   Stripping libfoo.a``: the verb right-aligned in twelve columns, bold green."""
         if self.verbosity > Verbosity.QUIET:
-            self._write(f"{self._style('status', f'{verb:>12}')} {text}")
+            self._write(f"{self._style('status', f'{verb:>12}')} {plain(text)}")
 
     def detail(self, verb: str, text: str) -> None:
         """A status line that only -v shows."""
@@ -132,27 +135,25 @@ class Shell:
 
     def block(self, title: str, lines: Sequence[str]) -> None:
         """Something another program said, indented under a title."""
-        self._write("\n".join([f"  {title}", *(f"    {line}" for line in lines)]))
+        self._write("\n".join([f"  {plain(title)}", *(f"    {plain(line)}" for line in lines)]))
+
+    def more(self, lines: Iterable[str]) -> None:
+        """What belongs to the line before, each on a line of its own."""
+        for line in lines:
+            self._write(f"  {plain(line)}")
 
     def _labelled(self, label: str, text: str, help: Iterable[str]) -> None:
-        self._write(f"{self._style(label, label)}: {text}")
+        self._write(f"{self._style(label, label)}: {plain(text)}")
         self.helps(help)
 
     def helps(self, lines: Iterable[str]) -> None:
         """``help:`` lines under what was just said."""
         for line in lines:
-            self._write(f"  {self._style('help', 'help')}: {line}")
+            self._write(f"  {self._style('help', 'help')}: {plain(line)}")
 
     def _style(self, style: str, text: str) -> str:
         return f"{_STYLES[style]}{text}{_RESET}" if self.color else text
 
     def _write(self, line: str) -> None:
-        encoding = self.stream.encoding or "utf-8"
-        try:
-            line.encode(encoding)
-        except UnicodeEncodeError:
-            for sign, ascii in _ASCII.items():
-                line = line.replace(sign, ascii)
-            line = line.encode(encoding, "backslashreplace").decode(encoding)
-        self.stream.write(line + "\n")
+        self.stream.write(fit(line, self.stream.encoding or "utf-8") + "\n")
         self.stream.flush()

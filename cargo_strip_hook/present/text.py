@@ -88,6 +88,7 @@ def planned(plan: Plan) -> str:
 
 def tail(failure: ToolFailure) -> Sequence[str]:
     """The last lines of what a failed program said, on both of its streams."""
-    lines = (failure.stdout.rstrip() + "\n" + failure.stderr.rstrip()).strip().splitlines()
+    said = (failure.stdout.rstrip() + "\n" + failure.stderr.rstrip()).strip()
+    lines = [line.rstrip("\r").expandtabs() for line in said.split("\n")] if said else []
     left = len(lines) - TAIL
     return [f"… {left} lines before this", *lines[-TAIL:]] if left > 0 else lines

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from cargo_strip_hook.present.plain import html as escape
 
 _LETTER = 6.6  # width of one, in units of the drawing
 _LINE = 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cargo_strip_hook.present.plain import plain
 from cargo_strip_hook.present.text import size
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def text(reason: Reason) -> str:
         lines += [f"  {name}" for name in shown]
         if count > len(shown):
             lines.append(f"  … and {count - len(shown)} more (--json has them all)")
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join(map(plain, lines)).rstrip() + "\n"
 
 
 def _answer(reason: Reason) -> list[str]:

@@ -74,7 +74,8 @@ def link_check(
     words = tuple(cc) if cc is not None else compiler(target, host=True)
     with tempfile.TemporaryDirectory(prefix="cargo-strip-hook-") as folder:
         source, program = Path(folder, "probe.c"), Path(folder, "probe")
-        source.write_text(probe(exports, target.symbol_prefix), encoding="utf-8")
+        text = probe(exports, target.symbol_prefix)
+        source.write_bytes(text.encode(errors="surrogateescape"))
         # a thread-local export is linked like any other: only its address is not taken that way
         argv = [*words, "-w", str(source), str(candidate), "-o", str(program)]
         try:

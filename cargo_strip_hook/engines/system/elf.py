@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cargo_strip_hook.archive import Archive, NewMember, open_archive, write_archive
+from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
 from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import linkmap, probe, steps, tools
 from cargo_strip_hook.engines.system.machines import Machine, machine_of
@@ -69,7 +69,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         result = view(data, finished.name)
         defined = _defined(result, request, box)
         placed = _placement(box, folder, members, linked, result, request)
-        name = f"{request.archive.stem.removeprefix('lib')}.o"
+        name = object_name(request.archive)
         new = NewMember(name, len(data), [data], defined)
         with request.output.open("wb") as file:
             write_archive(file, request.target.archive_dialect, [new])
@@ -215,7 +215,9 @@ def _unfit(tool: tools.Tool, faults: tuple[str, ...]) -> ToolError:
 
 def _check_exports(there: frozenset[bytes], request: PrelinkRequest) -> None:
     """Linkers do not mind that nothing defines a root. `there`: all that is defined."""
-    missing = [name for name in request.exports if name.encode() not in there]
+    missing = [
+        name for name in request.exports if name.encode(errors="surrogateescape") not in there
+    ]
     if b"__gnu_lto_slim" in there and missing:
         raise steps.slim_error()
     if missing:
@@ -228,10 +230,10 @@ def _check_exports(there: frozenset[bytes], request: PrelinkRequest) -> None:
 def _defined(result: View, request: PrelinkRequest, box: Toolbox) -> tuple[bytes, ...]:
     """The names that the finished object shows, which are those that were asked for."""
     there = {s.name for s in result.defined()}
-    wanted = {name.encode() for name in request.exports}
+    wanted = {name.encode(errors="surrogateescape") for name in request.exports}
     if there != wanted:
-        names = ", ".join(sorted(n.decode(errors="replace") for n in there ^ wanted))
-        failure = ToolFailure(box.objcopy.command, 0, "", names)
+        names = ", ".join(sorted(n.decode(errors="surrogateescape") for n in there ^ wanted))
+        failure = ToolFailure(box.objcopy.command, 0, "", "")
         raise ToolError(
             f"`{box.objcopy}` did not show exactly the exports: {names}",
             failure,

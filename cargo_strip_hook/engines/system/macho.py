@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cargo_strip_hook.archive import open_archive
+from cargo_strip_hook.archive import object_name, open_archive
 from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import apple, nlist
 from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
@@ -98,7 +98,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         said = _link(linker, plan, names, request, folder)
         seen = _finish(linker, plan, request, folder)
         made = folder / "out.a"
-        name = f"{request.archive.stem.removeprefix('lib')}.o"
+        name = object_name(request.archive)
         (folder / "linked.o").rename(folder / name)
         libtool = Tool(libtool.command, "apple", libtool.version, env=(("ZERO_AR_DATE", "1"),))
         _run(libtool, ["-static", "-o", "out.a", name], folder)

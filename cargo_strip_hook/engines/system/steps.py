@@ -94,7 +94,11 @@ def link(linker: Tool, job: LinkJob, folder: Path) -> Linked:
             keep |= wanted
             continue
         there = {s.name for s in done.view.defined()}
-        if job.collect and not job.keep_commons and any(r.encode() not in there for r in job.roots):
+        if (
+            job.collect
+            and not job.keep_commons
+            and any(r.encode(errors="surrogateescape") not in there for r in job.roots)
+        ):
             job = replace(job, keep_commons=True)
             continue
         if not job.place_commons and _private_commons(done.view, job.roots):
@@ -123,7 +127,8 @@ def _link_once(linker: Tool, job: LinkJob, folder: Path) -> Linked:
     if job.place_commons:
         arguments += ["-d"]
     roots = folder / "roots.txt"
-    roots.write_text("".join(f"{_quote('--undefined=' + r)}\n" for r in job.roots))
+    words = "".join(f"{_quote('--undefined=' + r)}\n" for r in job.roots)
+    roots.write_bytes(words.encode(errors="surrogateescape"))
     # once for files, twice for members of archives: GNU ld
     arguments += ["-t", "-t"] if linker.family == "gnu" else ["-t"]
     arguments += [f"-Map={folder / MAP}"]
@@ -163,7 +168,7 @@ def _old_constructors(path: Path) -> set[bytes]:
 
 
 def _private_commons(linked: View, roots: Sequence[str]) -> bool:
-    exported = {r.encode() for r in roots}
+    exported = {r.encode(errors="surrogateescape") for r in roots}
     return any(s.section == COMMON and s.name not in exported for s in linked.symbols)
 
 
@@ -198,7 +203,9 @@ def private_name(name: bytes, exports: Iterable[str]) -> bytes:
 
     Two libraries with an export in common cannot be linked together, so the exports will do.
     """
-    digest = hashlib.sha256("\0".join(sorted(exports)).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        "\0".join(sorted(exports)).encode(errors="surrogateescape")
+    ).hexdigest()[:16]
     return name + b"_" + digest.encode()
 
 
@@ -215,7 +222,8 @@ def finish(objcopy: Tool, linked: Linked, job: FinishJob, folder: Path) -> Path:
     """Hide, strip, rename, mark; returns the finished object. Raises `ToolError`."""
     _demote_unique(linked, job.exports)
     output, keep, unneeded = folder / "finished.o", folder / "keep.txt", folder / "unneeded.txt"
-    keep.write_text("".join(f"{name}\n" for name in job.exports))
+    words = "".join(f"{name}\n" for name in job.exports)
+    keep.write_bytes(words.encode(errors="surrogateescape"))
     arguments: list[str | Path] = [f"--keep-global-symbols={keep}"]
     if job.strip is Strip.SYMBOLS:
         arguments += ["--strip-unneeded"]
@@ -241,7 +249,7 @@ def finish(objcopy: Tool, linked: Linked, job: FinishJob, folder: Path) -> Path:
 
 def _demote_unique(linked: Linked, exports: Sequence[str]) -> None:
     """GNU objcopy leaves unique symbols as they are: make them plain global ones beforehand."""
-    exported = {name.encode() for name in exports}
+    exported = {name.encode(errors="surrogateescape") for name in exports}
     entries = [
         s for s in linked.view.symbols if s.binding == STB_GNU_UNIQUE and s.name not in exported
     ]

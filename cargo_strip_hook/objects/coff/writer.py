@@ -350,7 +350,7 @@ def _warnings(
             if name.startswith(_CXX_IDENTITY) and program.definition[n] == n:
                 atom = symbols["atom"][n]
                 if atom >= 0 and live[atom] and not placed.kept[n]:
-                    found.append(name.decode(errors="replace"))
+                    found.append(name.decode(errors="surrogateescape"))
     if found:
         shown = ", ".join(sorted(found)[:3])
         warnings.append(

@@ -41,7 +41,7 @@ def warning(names: set[bytes]) -> tuple[str, ...]:
     """What to tell of it, if there is anything."""
     if not names:
         return ()
-    shown = min(names).decode(errors="replace")
+    shown = min(names).decode(errors="surrogateescape")
     what = "a file" if len(names) == 1 else f"{len(names)} files"
     return (
         f"debug information is split off into {what} beside the library (`{shown}`), where "

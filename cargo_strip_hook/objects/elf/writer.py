@@ -402,7 +402,7 @@ def _warnings(program: Program, placed: Placed, live: Bool, merged: notes.Notes)
     for row in np.flatnonzero(weak & (program.definition == np.arange(len(symbols)))).tolist():
         name = symtab.symbol_name(program, row)
         if name.startswith(_CXX_IDENTITY):
-            names_found.append(name.decode(errors="replace"))
+            names_found.append(name.decode(errors="surrogateescape"))
     if names_found:
         shown = ", ".join(sorted(names_found)[:3])
         warnings.append(

@@ -249,8 +249,8 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
         debug.check(pair, pair.described, pair.described_section)
     check_index(listing, set(definitions), findings)
     return Verified(
-        tuple(sorted(n.decode("utf-8", "replace") for n in definitions)),
-        tuple(sorted(n.decode("utf-8", "replace") for n in undefined)),
+        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in definitions)),
+        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),
         len(pair.placement),
         compared,
         len(sides.before),

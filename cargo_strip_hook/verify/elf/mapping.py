@@ -204,7 +204,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     kind[valued] = Kind.VALUE
     base[valued] = s["value"][valued]
 
-    exports = {name.encode() for name in pair.claim.exports}
+    exports = {name.encode(errors="surrogateescape") for name in pair.claim.exports}
     string, name_at, text = pair.before.string, s["name"], pair.before.names
     definitions: dict[bytes, list[int]] = {}
     defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))

@@ -70,7 +70,7 @@ def _check_header(after: Objects, findings: Findings) -> None:
     ident = header["ident"].ljust(16, b"\0")
     if ident[6] != 1 or header["version"] != 1 or any(ident[8:]):
         findings.add("the file header", "is of an unknown version")
-    if ident[7] not in (0, 3, 9):
+    if ident[7] not in (0, 3, 9) and ident[7] < 64:  # from there on a processor says what it means
         findings.add("the file header", f"is for operating system {ident[7]}")
     if any(header[field] for field in ("entry", "phoff", "phentsize", "phnum")):
         findings.add("the file header", "has an entry point or program headers")

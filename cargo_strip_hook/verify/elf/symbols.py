@@ -45,7 +45,7 @@ def undefined_names(pair: Pair) -> dict[bytes, int]:
 
 def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolution) -> None:
     """The global definitions are the exports, with type, size, binding and visibility unchanged."""
-    asked = {name.encode() for name in pair.claim.exports}
+    asked = {name.encode(errors="surrogateescape") for name in pair.claim.exports}
     for name in sorted(definitions.keys() - asked):
         pair.findings.add("a global symbol that is no export", shown(name))
     for name in sorted(asked - definitions.keys()):
@@ -98,7 +98,7 @@ def _same_symbol(old: Array, new: Array) -> bool:
 
 def check_undefined(pair: Pair, undefined: dict[bytes, int], resolution: Resolution) -> None:
     """What is undefined was undefined before, and is weak only if it was."""
-    allowed = {name.encode() for name in pair.claim.allowed_extra}
+    allowed = {name.encode(errors="surrogateescape") for name in pair.claim.allowed_extra}
     names, after = resolution.names, pair.after.symbols
     unused = set()
     for name, number in sorted(undefined.items()):

@@ -72,8 +72,8 @@ def check(
             except Damaged as e:
                 raise _damaged(original, used, e) from e
     return Verified(
-        tuple(sorted(n.decode("utf-8", "replace") for n in defined - allowed)),
-        tuple(sorted(n.decode("utf-8", "replace") for n in undefined)),
+        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in defined - allowed)),
+        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),
         pieces,
         compared,
         len(references),
