@@ -123,13 +123,21 @@ class LinkError(StripHookError):
 
 
 class VerifyError(StripHookError):
-    """The result is not what was asked for; the library was left as it was."""
+    """The result is not what was asked for; the library was left as it was.
+
+    `defect`: it is the engine's mistake, as far as can be told.
+    """
 
     def __init__(
-        self, what: str, findings: Sequence[str], *, help: str | Sequence[str] = ()
+        self,
+        what: str,
+        findings: Sequence[str],
+        *,
+        help: str | Sequence[str] = (),
+        defect: bool = False,
     ) -> None:
         super().__init__(what, help=help)
-        self.findings = tuple(findings)
+        self.findings, self.defect = tuple(findings), defect
 
 
 class BudgetError(StripHookError):

@@ -413,6 +413,7 @@ def _make_archive(
 ) -> _Made:
     """Have the engine make one archive, and verify it."""
     from cargo_strip_hook.verify import Claim, read_ahead, verify, verify_twin
+    from cargo_strip_hook.workaround import looked_for
 
     exports = plan.exports.names()
     ahead: list[Reading] = []  # none, or one
@@ -435,8 +436,9 @@ def _make_archive(
         made = works.engine().prelink(request, loaded if works.apart else None)
         if not plan.part.architecture:  # of a universal library more are to come
             works.stop()
-    with clock.phase("verify"):
-        claim = Claim(
+
+    def claim_of(made: PrelinkResult) -> Claim:
+        return Claim(
             plan.target,
             exports,
             job.strip,
@@ -447,11 +449,14 @@ def _make_archive(
             made.described,
             job.compress_debug,
         )
+
+    with clock.phase("verify"), looked_for(job.engine, request, claim_of):
+        claim = claim_of(made)
         verified = verify(plan.part, output, claim, *ahead)
         if twin:
             whole = replace(claim, strip=Strip.NONE, placement=made.twin_placement)
             verify(plan.part, twin.path, whole, *ahead)
-            verify_twin(output, twin.path)
+            verify_twin(plan.part, output, twin.path)
     return _Made(Part(output), output.stat().st_size, made, verified)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cargo_strip_hook.archive import Part
 from cargo_strip_hook.errors import ObjectError, VerifyError
-from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
+from cargo_strip_hook.verify.claim import MAX_SHOWN, Claim, Findings, Reading, Verified
 
 if TYPE_CHECKING:
     import mmap
@@ -68,6 +69,14 @@ class _Room(Protocol):
     ) -> Verified: ...
 
 
+class _Damage(Protocol):
+    """What is wrong with objects of a format by themselves."""
+
+    def damages(
+        self, original: Archive, used: Collection[int] | None
+    ) -> Iterator[tuple[str, str]]: ...
+
+
 def _room(name: str) -> _Room:
     room: _Room = import_module(f"cargo_strip_hook.verify.{name}.check")
     return room
@@ -106,24 +115,31 @@ def verify(
     try:
         listing = read_listing(data)
     except ValueError as e:
-        raise _error(part, (f"damaged: {e}",)) from e
+        raise _error(original, (f"damaged: {e}",)) from e
     count = 1 + len(claim.companions)
     if len(listing.members) != count:
         what = f"the archive has {len(listing.members)} members, not {count}"
-        raise _error(part, (what.replace("not 1", "not one"),))
+        raise _error(original, (what.replace("not 1", "not one"),))
     if not listing.anonymous:
         findings.add("the archive", "tells a time or an owner: it would not be the same twice")
     start = listing.members[0][1]
     name = _format(data[start : start + 4], plain=plain)
     with open_archive(original) as archive:
         if name:
-            done = _room(name).check(archive, listing, data, claim, findings, ahead)
+            try:
+                done = _room(name).check(archive, listing, data, claim, findings, ahead)
+            except (ArithmeticError, LookupError, ValueError) as e:
+                faults = _damages(archive, name, claim)
+                if not faults:
+                    raise
+                raise _error(original, findings.texts(), faults) from e
         else:
             findings.add("damaged", "its member is of a format that cannot be verified")
         if claim.companions:
             _compare_companions(archive, listing, data, claim, findings)
-    if findings:
-        raise _error(part, findings.texts())
+        if findings:
+            faults = _damages(archive, name or claim.target.object_format, claim)
+            raise _error(original, findings.texts(), faults)
     return done
 
 
@@ -157,24 +173,46 @@ def verify_universal(original: Path, candidate: Path, parts: Sequence[Part]) -> 
     except ValueError as e:
         found = (f"damaged: {e}",)
     if found:
-        raise _error(Part(candidate), found)
+        raise _error(original, found)
 
 
-def verify_twin(candidate: Path, twin: Path) -> None:
+def verify_twin(original: Path | Part, candidate: Path, twin: Path) -> None:
     """Check that a debug twin is the same program: allocated sections are equal byte for byte.
 
-    Raises `VerifyError`.
+    Raises `VerifyError`, which names `original`.
     """
     from cargo_strip_hook.verify.twin import differences
 
     found = differences(candidate, twin)
     if found:
-        raise _error(Part(twin), found)
+        raise _error(original, found)
 
 
-def _error(candidate: Part, findings: tuple[str, ...]) -> VerifyError:
+def _damages(archive: Archive, name: str, claim: Claim) -> tuple[str, ...]:
+    """What is wrong with the original's members by themselves: the first few of it.
+
+    Nobody looks for that before: most of it does no harm, and a linker would not mind either.
+    """
+    used: set[int] | None = None
+    if claim.placement is not None:
+        used = set(claim.placement["member"].tolist())
+    room: _Damage = import_module(f"cargo_strip_hook.verify.{name}.damage")
+    found = islice(room.damages(archive, used), MAX_SHOWN)
+    return tuple(f"the original is damaged: {member}: {what}" for member, what in found)
+
+
+def _error(
+    original: Path | Part, findings: tuple[str, ...], damages: tuple[str, ...] = ()
+) -> VerifyError:
+    if damages:
+        return VerifyError(
+            f"{original}: the library is damaged, so that no result of it can be verified",
+            (*damages, *findings),
+            help="build the library again; it was not changed",
+        )
     return VerifyError(
-        f"{candidate.name}: the result is not what it should be",
+        f"{original}: the result is not what it should be",
         findings,
         help="this is a defect of the engine; the library was not changed, please report it",
+        defect=True,
     )

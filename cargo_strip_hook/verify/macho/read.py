@@ -30,7 +30,7 @@ _HEADER = np.dtype(
     [("name", "S16"), ("segment", "S16"), ("address", "<u8"), ("size", "<u8"), ("offset", "<u4")]
     + [(name, "<u4") for name in ("align", "relocations", "count", "flags", "r1", "r2", "r3")]
 )
-_ENTRY = np.dtype([("address", "<u4"), ("info", "<u4")])
+ENTRY = np.dtype([("address", "<u4"), ("info", "<u4")])
 
 SECTION = np.dtype(
     [
@@ -261,7 +261,7 @@ class Object:
         `choose` says which are wanted, told the (section, offset) of each; all where it is None.
         """
         first, count = (self.table[name][numbers - 1] for name in ("relocations", "count"))
-        raw = gather(self.octets, spread(first, count, 8), _ENTRY)
+        raw = gather(self.octets, spread(first, count, 8), ENTRY)
         home, address = np.repeat(numbers, count), raw["address"].astype(np.int64)
         if choose is not None:
             chosen = np.flatnonzero(choose(home, address))
