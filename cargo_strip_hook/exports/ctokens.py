@@ -14,13 +14,13 @@ Kind = Literal["i", "n", "s", "q", "p"]
 HELP_EXPORT = "name the public symbols yourself with --export PATTERN or --exports-file FILE"
 
 _SCAN = re.compile(
-    r"""(?P<w>[ \t\f\v\r]+)|(?P<l>\n)|(?P<c>//[^\n]*|/\*(?s:.*?)\*/)
+    r"""(?P<w>[^\S\n]+|[\0\ufeff]+)|(?P<l>\n)|(?P<c>//[^\n]*|/\*(?s:.*?)\*/)
     |(?P<s>(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*")|(?P<q>(?:u8|[uUL])?'(?:[^'\\\n]|\\.)*')
     |(?P<i>[^\W\d][\w$]*|\$[\w$]*)|(?P<n>\.?\d(?:[eEpP][+-]|[\w.]|'\w)*)
     |(?P<p>\#\#|\.\.\.|<<=|>>=|->|::|[-+*/%&|^=!<>]=|\+\+|--|&&|\|\||<<|>>|[^\s\w])""",
     re.VERBOSE,
 )
-_SPLICE = re.compile(r"\\[ \t]*\r?\n")
+_SPLICE = re.compile(r"\\[ \t\f\v]*\n")
 
 
 class Source:
@@ -52,7 +52,8 @@ class Token(NamedTuple):
 def tokenize(text: str, source: Source) -> list[list[Token]]:
     """The tokens of each logical line; comments are gone and spliced lines are one.
 
-    C11 5.1.1.2, phases 2 and 3 (no trigraphs). Raises `HeaderError` for an unterminated comment.
+    C11 5.1.1.2, phases 2 and 3 (no trigraphs); a line ends at a line feed. Raises `HeaderError` for
+    an unterminated comment.
     """
     removed: list[int] = []  # offsets in the spliced text where a line ended in a backslash
     if "\\" in text:

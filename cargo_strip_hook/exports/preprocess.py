@@ -17,6 +17,7 @@ from cargo_strip_hook.exports.ctokens import Source, Token, spell, tokenize
 from cargo_strip_hook.exports.expansion import MacroTable, closing_parenthesis
 from cargo_strip_hook.exports.macros import SYSTEM_HEADERS, predefined, system_header_macros
 from cargo_strip_hook.exports.ppexpr import evaluate
+from cargo_strip_hook.exports.text import decoded, is_utf16
 from cargo_strip_hook.target import Target
 
 _MAX_DEPTH = 100
@@ -108,7 +109,7 @@ class _Preprocessor:
             return
         known = self.files.get(path)
         if known is None:
-            text = path.read_bytes().decode("utf-8-sig", errors="replace")
+            text = self.text(path, source)
             known = self.files[path] = _File(path, source, tokenize(text, source))
         self.depth += 1
         if self.depth > _MAX_DEPTH:
@@ -124,6 +125,19 @@ class _Preprocessor:
         if stack:
             raise HeaderError(f"{stack[-1].where}: the `#if` has no `#endif`")
         self.depth -= 1
+
+    def text(self, path: Path, source: Source) -> str:
+        """What is in a file, with line feeds as its only ends of lines."""
+        data = path.read_bytes()
+        if is_utf16(data) and not self.target.is_msvc:  # cl.exe alone takes it
+            raise HeaderError(
+                f"{source.name}: the header is UTF-16, which compilers for {self.target.triple} "
+                "do not read",
+                help="save it as UTF-8",
+            )
+        text = decoded(data, errors="replace")
+        # The end of a file that DOS programs wrote.
+        return text.removesuffix("\x1a")
 
     def directive(
         self, file: _File, line: list[Token], stack: list[_Condition], live: bool

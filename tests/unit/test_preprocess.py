@@ -156,6 +156,29 @@ def test_lines_of_spliced_text() -> None:
     ]
 
 
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_places_for_all_ends_of_lines(tmp_path: Path, end: bytes, mark: bytes) -> None:
+    path = tmp_path / "demo.h"
+    path.write_bytes(
+        mark + end.join([b"/* a", b"*/", b"", b"int a \\", b"b\xe2\x80\xa8c;", b"#error no"])
+    )
+    with pytest.raises(HeaderError, match=r"demo\.h:6: #error no"):
+        preprocess(path, target=Target.parse("x86_64-unknown-linux-gnu"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+def test_utf16(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "demo.h"
+    path.write_text("int f(void);\n", encoding=encoding)
+    with pytest.raises(HeaderError, match=r"demo\.h: the header is UTF-16") as caught:
+        preprocess(path, target=Target.parse("x86_64-unknown-linux-gnu"))
+    assert "UTF-8" in caught.value.help[0]
+    if encoding == "utf-16":  # cl.exe reads it
+        seen = preprocess(path, target=Target.parse("x86_64-pc-windows-msvc"))
+        assert [t.text for t in seen.tokens][:2] == ["int", "f"]
+
+
 @given(
     st.lists(st.sampled_from(["a", "b1", "+", "+=", "<<=", "(", '"s\\""', "'c'", "1.5e+3", "->"]))
 )
