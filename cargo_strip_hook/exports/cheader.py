@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
 from cargo_strip_hook.errors import HeaderError
-from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token, spell
-from cargo_strip_hook.exports.declarations import Declaration, Declared, read_declaration
+from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token
+from cargo_strip_hook.exports.declarations import (
+    Declaration,
+    Declared,
+    not_understood,
+    read_declaration,
+)
 from cargo_strip_hook.exports.words import words
 
 _QUALIFIERS = words("auto const extern inline register static typedef volatile")
@@ -82,6 +88,7 @@ class _Parser:
             return
         types = type_positions(tokens)
         nodes = self.parse(declaration, types)
+        places = _Places(tokens)
         # What a declarator without parentheses has the type of, if that is one name.
         base = tokens[types[0]].text if types else ""
         for index, node in enumerate(nodes):
@@ -97,21 +104,15 @@ class _Parser:
                 if function:
                     self.function_types.add(node.name)
             elif index not in declaration.initialised:
-                self.add(declaration, index, node, function)
+                self.add(declaration, index, node, function, places)
 
-    def add(self, declaration: Declaration, index: int, node: Any, function: bool) -> None:
+    def add(
+        self, declaration: Declaration, index: int, node: Any, function: bool, places: _Places
+    ) -> None:
         name: str = node.name
         coordinate = node.coord
         column = coordinate.column if coordinate and coordinate.column else 1
-        starts = _columns(declaration.tokens)
-        place = next(
-            (
-                t.where
-                for t, start in zip(declaration.tokens, starts, strict=True)
-                if start >= column and t.text == name
-            ),
-            declaration.tokens[0].where,
-        )
+        place = places.find(name, column)
         label = declaration.labels.get(index)
         self.found.append(
             Declared(
@@ -134,21 +135,8 @@ class _Parser:
         try:
             tree = self.parser.parse(f"typedef int {_A_TYPE};\n{' '.join(texts)};\n")
         except ParseError as e:
-            raise self.failure(declaration, str(e)) from None
+            raise not_understood(declaration, str(e)) from None
         return list(tree.ext[1:])
-
-    def failure(self, declaration: Declaration, message: str) -> HeaderError:
-        where = declaration.tokens[0].where
-        text = spell(declaration.original)
-        text = text if len(text) <= 200 else text[:197] + "..."
-        return HeaderError(
-            f"{where}: this declaration is not understood: {text}",
-            help=(
-                "a macro that the header expects is given with -D NAME[=VALUE]",
-                f"or {HELP_EXPORT}",
-                f"the parser said: {message.rpartition(': ')[2]}",
-            ),
-        )
 
 
 def type_positions(tokens: Sequence[Token]) -> list[int]:
@@ -196,6 +184,21 @@ def _is_private(tokens: Sequence[Token]) -> bool:
         elif depth == 0 and token.text in {"static", "inline", "constexpr"}:
             return True
     return False
+
+
+class _Places:
+    """Where the tokens of a declaration are, by their columns when single spaces join them."""
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self.tokens = tokens
+        self.columns = _columns(tokens)
+
+    def find(self, name: str, column: int) -> str:
+        """The place of the first token `name` at a column or after it."""
+        for index in range(bisect_left(self.columns, column), len(self.tokens)):
+            if self.tokens[index].text == name:
+                return self.tokens[index].where
+        return self.tokens[0].where
 
 
 def _columns(tokens: Sequence[Token]) -> list[int]:

@@ -14,34 +14,38 @@ Kind = Literal["i", "n", "s", "q", "p"]
 HELP_EXPORT = "name the public symbols yourself with --export PATTERN or --exports-file FILE"
 
 _SCAN = re.compile(
-    r"""(?P<w>[ \t\f\v\r]+)|(?P<l>\n)|(?P<c>//[^\n]*|/\*(?s:.*?)\*/)
+    r"""(?P<w>[^\S\n]+|[\0\ufeff]+)|(?P<l>\n)|(?P<c>//[^\n]*|/\*(?s:.*?)\*/)
     |(?P<s>(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*")|(?P<q>(?:u8|[uUL])?'(?:[^'\\\n]|\\.)*')
     |(?P<i>[^\W\d][\w$]*|\$[\w$]*)|(?P<n>\.?\d(?:[eEpP][+-]|[\w.]|'\w)*)
-    |(?P<p>\#\#|\.\.\.|<<=|>>=|->|::|[-+*/%&|^=!<>]=|\+\+|--|&&|\|\||<<|>>|[^\s\w])""",
+    |(?P<p>\#\#|\.\.\.|<<=|>>=|->|::|[-+*/%&|^=!<>]=|\+\+|--|&&|\|\||<<|>>|["'][^\n]*|[^\s\w])""",
     re.VERBOSE,
 )
-_SPLICE = re.compile(r"\\[ \t]*\r?\n")
+_SPLICE = re.compile(r"\\[ \t\f\v]*\n")
 
 
 class Source:
-    """One header file: how it is called in messages, and whether what it declares is public."""
+    """One header file: how it is called in messages, and whether what it declares is public.
 
-    __slots__ = ("name", "public")
+    Of a file that is not `quotable` messages show no text: it may be any file of the machine.
+    """
 
-    def __init__(self, name: str, public: bool) -> None:
+    __slots__ = ("name", "public", "quotable")
+
+    def __init__(self, name: str, public: bool, quotable: bool = True) -> None:
         self.name = name
         self.public = public
+        self.quotable = quotable
 
 
 class Token(NamedTuple):
-    """A preprocessing token. `hide` holds the macros that must not expand it again."""
+    """A preprocessing token; a `painted` one is no macro's name any more (C11 6.10.3.4)."""
 
     kind: Kind
     text: str
     source: Source
     line: int
     space: bool = False
-    hide: frozenset[str] = frozenset()
+    painted: bool = False
 
     @property
     def where(self) -> str:
@@ -52,7 +56,8 @@ class Token(NamedTuple):
 def tokenize(text: str, source: Source) -> list[list[Token]]:
     """The tokens of each logical line; comments are gone and spliced lines are one.
 
-    C11 5.1.1.2, phases 2 and 3 (no trigraphs). Raises `HeaderError` for an unterminated comment.
+    C11 5.1.1.2, phases 2 and 3 (no trigraphs); a line ends at a line feed. Raises `HeaderError` for
+    an unterminated comment.
     """
     removed: list[int] = []  # offsets in the spliced text where a line ended in a backslash
     if "\\" in text:
@@ -109,3 +114,16 @@ def spell(tokens: Iterable[Token]) -> str:
             words.append(" ")
         words.append(token.text)
     return "".join(words)
+
+
+def quoted(tokens: Iterable[Token], limit: int = 200) -> str:
+    """What a message shows of tokens: those on the line of the first, none of foreign files."""
+    line: list[Token] = []
+    for token in tokens:
+        if not token.source.quotable or (line and token.where != line[0].where):
+            break
+        line.append(token)
+        if len(line) > limit:
+            break
+    text = spell(line)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cargo_strip_hook.errors import HeaderError
-from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token, spell
+from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token
 from cargo_strip_hook.exports.declarations import (
-    Declaration,
     Declared,
     closing,
     closing_angle,
+    not_understood,
     read_declaration,
 )
 from cargo_strip_hook.exports.words import words
@@ -134,15 +134,16 @@ class _Scanner:
         if len(tokens) <= 2 and tokens[0].text in {"struct", "union", "enum", "class"}:
             return
         extern = extern or "extern" in texts
+        const = _specifier_const(tokens)
         for index, part in enumerate(_declarators(tokens)):
             found = _named(part, first=index == 0)
             if found is None:
                 if c_linkage:
-                    raise _failure(declaration)
+                    raise not_understood(declaration)
                 continue
             name, function, constant = found
             if index and not function:
-                constant = constant or (_specifier_const(tokens) and not _has_pointer(part))
+                constant = constant or (const and not _has_pointer(part))
             if name.text == "operator" or index in declaration.initialised:
                 continue
             if not function and constant and not extern:
@@ -156,15 +157,6 @@ class _Scanner:
                 label is not None,
             )
             (self.found if c_linkage or label else self.foreign).append(symbol)
-
-
-def _failure(declaration: Declaration) -> HeaderError:
-    text = spell(declaration.original)
-    text = text if len(text) <= 200 else text[:197] + "..."
-    return HeaderError(
-        f"{declaration.original[0].where}: this declaration is not understood: {text}",
-        help=("a macro that the header expects is given with -D NAME[=VALUE]", HELP_EXPORT),
-    )
 
 
 def _outer(tokens: Sequence[Token]) -> list[Token]:

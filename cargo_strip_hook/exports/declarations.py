@@ -6,12 +6,13 @@ initialisers and array sizes are out. Shared by the C parser and the C++ scanner
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from cargo_strip_hook.errors import HeaderError
-from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token
+from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token, quoted
 from cargo_strip_hook.exports.words import words
 
 
@@ -76,6 +77,42 @@ _RENAME = {
 }
 STORAGE = frozenset({"extern", "static", "typedef", "inline", "const", "constexpr"})
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+# Calling conventions behind macros that every Windows program knows.
+_KNOWN_CALLS = dict.fromkeys(
+    ("WINAPI", "APIENTRY", "CALLBACK", "NTAPI", "WSAAPI", "PASCAL", "STDCALL", "STDMETHODCALLTYPE"),
+    "__stdcall",
+) | dict.fromkeys(("WINAPIV", "CDECL"), "__cdecl")
+_MACRO_LIKE = re.compile(r"[A-Z_][A-Z0-9_]{2,}")
+
+
+def not_understood(declaration: Declaration, said: str = "") -> HeaderError:
+    """The error for a declaration that cannot be read, with what may be behind it.
+
+    `said` is the parser's message. Only the declaration's first line is quoted.
+    """
+    tokens = declaration.original
+    text = quoted(tokens)
+    quotable = all(t.source.quotable for t in tokens)
+    helps = []
+    candidates = [t.text for t in tokens if t.kind == "i" and _MACRO_LIKE.fullmatch(t.text)]
+    for name in dict.fromkeys(candidates if quotable else ()):
+        if name in _KNOWN_CALLS:
+            helps.append(
+                f"`{name}` is not defined: include windows.h, or give it with "
+                f"-D {name}={_KNOWN_CALLS[name]}"
+            )
+        elif name not in CONVENTIONS and not name.startswith("_") and len(helps) < 2:
+            helps.append(f"if `{name}` is a macro, -D {name}= makes it nothing")
+    helps.append("a macro that the header expects is given with -D NAME[=VALUE]")
+    helps.append(f"or {HELP_EXPORT}")
+    if said and quotable:
+        helps.append(f"the parser said: {said.rpartition(': ')[2][:200]}")
+    shown = text or "its text is not shown, since the file is in no folder of the headers"
+    return HeaderError(
+        f"{tokens[0].where}: this declaration is not understood: {shown}", help=helps
+    )
 
 
 def closing(tokens: Sequence[Token], at: int) -> int:
@@ -202,7 +239,8 @@ class _Reader:
             self.word(token, text)
         elif text == "[":
             end = closing(self.tokens, self.at)
-            if self.peek() != "[":
+            # of an array of arrays one is enough to see that it is none of functions
+            if self.peek() != "[" and (not self.out or self.out[-1].text != "]"):
                 self.out += [token, self.tokens[end]]
             self.at = end + 1
         elif text == "(":

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from cargo_strip_hook.errors import HeaderError, UsageError
-from cargo_strip_hook.exports.ctokens import Source, Token, spell, tokenize
-from cargo_strip_hook.exports.macros import QUERIES
+from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Source, Token, spell, tokenize
+from cargo_strip_hook.exports.predefined import QUERIES_CLANG
+
+# Macros whose value depends on the place (6.10.8.1); GCC's and clang's besides.
+_DYNAMIC = frozenset(
+    {
+        *("__LINE__", "__FILE__", "__COUNTER__", "__DATE__", "__TIME__", "__TIMESTAMP__"),
+        *("__INCLUDE_LEVEL__", "__BASE_FILE__", "__FILE_NAME__"),
+    }
+)
+# What a header's macros may expand to in all, and one token of it: no header comes near.
+MAX_EXPANSION = 500_000
+MAX_TOKEN = 100_000
 
 _OMITTED = ""  # among the arguments of a call: there was none for the variadic parameter
 
@@ -21,20 +32,25 @@ class _Macro(NamedTuple):
 class MacroTable:
     """The macros that are defined at one place of a header, at first those that are predefined."""
 
-    def __init__(self, predefined: Mapping[str, str]) -> None:
+    def __init__(self, predefined: Mapping[str, str], queries: Collection[str]) -> None:
         # Text until first used: most predefined macros never are.
-        self._macros: dict[str, _Macro | str] = dict(predefined)
+        self._macros: dict[str, _Macro | str] = {}
+        self._queries = queries
+        self.ever = set[str]()  # every name that the header or the user defined at some time
+        self._disabled = set[str]()  # macros whose expansion is being scanned
+        self._made = 0
         self._builtin = Source("<built-in>", False)
         self._counter = 0
         self._asking = False  # an `#if` is being expanded
+        self.predefine(predefined)
 
     def is_defined(self, name: str) -> bool:
         """What ``#ifdef`` finds."""
-        return name in self._macros or name in QUERIES
+        return name in self._macros or name in self._queries or name in _DYNAMIC
 
     def is_query(self, name: str) -> bool:
         """Whether the name is an operator of ``#if``."""
-        return name == "defined" or (name in QUERIES and name not in self._macros)
+        return name == "defined" or (name in QUERIES_CLANG and name not in self._macros)
 
     def predefine(self, macros: Mapping[str, str]) -> None:
         """Add macros by ``NAME`` or ``NAME(x)`` and text, where the header did not itself."""
@@ -44,6 +60,7 @@ class MacroTable:
                 continue
             if call:
                 self.define_from_text(f"{name}={text}")
+                self.ever.discard(plain)
             else:
                 self._macros[name] = text
 
@@ -73,6 +90,7 @@ class MacroTable:
         if not tokens or tokens[0].kind != "i":
             raise HeaderError(f"{where}: `#define` needs a name")
         name = tokens[0]
+        self.ever.add(name.text)
         if len(tokens) < 2 or tokens[1].text != "(" or tokens[1].space:
             self._macros[name.text] = _Macro(None, "", tuple(tokens[1:]))
             return
@@ -97,59 +115,104 @@ class MacroTable:
             raise HeaderError(f"{name.where}: the parameters of `{name.text}` have no `)`")
         self._macros[name.text] = _Macro(tuple(params), variadic, tuple(tokens[at + 1 :]))
 
-    # Expansion (6.10.3.1 to 6.10.3.4, with hide sets as in Prosser's algorithm) ----------------
+    # Expansion (6.10.3.1 to 6.10.3.4). As in GCC and clang a macro is off while what it expands to
+    # is scanned: its name stands on the stack below that text, and a token of that name is painted.
 
     def expand(self, tokens: Sequence[Token], *, condition: bool = False) -> list[Token]:
         """The tokens with their macros expanded; ``defined X`` stays where they are a condition.
 
-        Raises `HeaderError` for a call with the wrong arguments.
+        Raises `HeaderError` for a call with the wrong arguments and beyond the limits.
         """
         self._asking = condition
         try:
             return self._expand(tokens)
         finally:
             self._asking = False
+            self._disabled.clear()
 
     def _expand(self, tokens: Sequence[Token]) -> list[Token]:
         out: list[Token] = []
-        stack = list(reversed(tokens))
+        stack: list[Token | str] = list(reversed(tokens))
         macros = self._macros
         while stack:
             token = stack.pop()
-            name = token.text
-            if self._asking and token.kind == "i" and self.is_query(name):
-                out.append(token)
-                _move_operand(stack, out)
+            if isinstance(token, str):
+                self._disabled.discard(token)
                 continue
-            if token.kind != "i" or name not in macros or name in token.hide:
+            name = token.text
+            if token.kind != "i" or token.painted:
+                out.append(token)
+                continue
+            if self._asking and self.is_query(name):
+                out.append(token)
+                self._move_operand(stack, out)
+                continue
+            if name not in macros:
                 out.append(self._dynamic(token) if name.startswith("__") else token)
+                continue
+            if name in self._disabled:
+                out.append(token._replace(painted=True))
                 continue
             macro = self._macro(name)
             assert macro is not None
-            hide = token.hide
             if macro.params is None:
                 args: dict[str, list[Token]] = {}
             else:
-                if not stack or stack[-1].text != "(":
+                if not self._opens(stack):
                     out.append(token)
                     continue
-                stack.pop()
-                found, closing = self._arguments(token, stack)
-                args = self._bind(macro, found, token)
-                hide = hide & closing.hide
+                args = self._bind(macro, self._arguments(token, stack), token)
+            self._count(token, len(macro.body) + 1)
             # An argument keeps its own place in the file, the macro's text has the call's.
-            placed = [b._replace(source=token.source, line=token.line) for b in macro.body]
-            macro = macro._replace(body=tuple(placed))
-            body = (
-                self._paste_all(placed) if macro.params is None else self._substitute(macro, args)
-            )
+            source, line = token.source, token.line
+            placed = [Token(b.kind, b.text, source, line, b.space) for b in macro.body]
+            body: Sequence[Token]
+            if macro.params is None:
+                body = self._paste_all(placed)
+            else:
+                body = self._substitute(macro._replace(body=tuple(placed)), args)
+                self._count(token, len(body))
             if not body:
                 continue
-            hide = hide | {name}
-            stack += [b._replace(hide=b.hide | hide) for b in reversed(body)]
-            first = stack[-1]
-            stack[-1] = first._replace(space=token.space)
+            self._disabled.add(name)
+            stack.append(name)
+            stack += reversed(body)
+            stack[-1] = body[0]._replace(space=token.space)
         return out
+
+    def _count(self, call: Token, tokens: int) -> None:
+        self._made += tokens
+        if self._made > MAX_EXPANSION:
+            raise HeaderError(
+                f"{call.where}: the limit of expansion is reached: the header's macros expand to "
+                f"more than {MAX_EXPANSION:,} tokens",
+                help=HELP_EXPORT,
+            )
+
+    def _opens(self, stack: list[Token | str]) -> bool:
+        """Whether the next token is a ``(``, which is then taken off."""
+        at = len(stack) - 1
+        while at >= 0 and isinstance(stack[at], str):
+            at -= 1
+        following = stack[at] if at >= 0 else None
+        if not isinstance(following, Token) or following.text != "(":
+            return False
+        self._disabled.difference_update(n for n in stack[at + 1 :] if isinstance(n, str))
+        del stack[at:]
+        return True
+
+    def _move_operand(self, stack: list[Token | str], out: list[Token]) -> None:
+        """Move what ``defined`` and its like are asked about; `stack` is in reverse."""
+        depth = 0
+        while stack:
+            token = stack.pop()
+            if isinstance(token, str):
+                self._disabled.discard(token)
+                continue
+            out.append(token)
+            depth += (token.text == "(") - (token.text == ")")
+            if depth <= 0:
+                return
 
     def _dynamic(self, token: Token) -> Token:
         """The macros whose value depends on the place (6.10.8.1)."""
@@ -162,15 +225,18 @@ class MacroTable:
             return token._replace(kind="n", text=str(self._counter - 1))
         return token
 
-    def _arguments(self, call: Token, stack: list[Token]) -> tuple[list[list[Token]], Token]:
-        """The arguments of a call whose ``(`` is read, and its ``)``."""
+    def _arguments(self, call: Token, stack: list[Token | str]) -> list[list[Token]]:
+        """The arguments of a call whose ``(`` is read, up to its ``)``."""
         args: list[list[Token]] = [[]]
         depth = 0
         while stack:
             token = stack.pop()
+            if isinstance(token, str):
+                self._disabled.discard(token)
+                continue
             if token.text == ")" and token.kind == "p":
                 if depth == 0:
-                    return args, token
+                    return args
                 depth -= 1
             elif token.text == "(":
                 depth += 1
@@ -209,6 +275,7 @@ class MacroTable:
         """The macro's body with its arguments put in (6.10.3.1 to 6.10.3.3)."""
         out: list[Token] = []
         body = macro.body
+        expanded: dict[str, list[Token]] = {}
         at = 0
         paste = False  # the token before was ##
         while at < len(body):
@@ -220,7 +287,7 @@ class MacroTable:
             following = body[at].text if at < len(body) else ""
             piece: list[Token]
             if token.text == "#" and following in args:
-                piece = [token._replace(kind="s", text=_quoted(args[following]))]
+                piece = [token._replace(kind="s", text=_quoted(args[following], token))]
                 at += 1
             elif token.text == "__VA_OPT__" and macro.variadic and following == "(":
                 end = closing_parenthesis(body, at)
@@ -231,7 +298,10 @@ class MacroTable:
                 if paste or following == "##":
                     piece = args[token.text]
                 else:
-                    piece = self._expand(args[token.text])
+                    if token.text not in expanded:
+                        expanded[token.text] = self._expand(args[token.text])
+                    piece = expanded[token.text]
+                self._count(token, len(piece))
                 if piece:
                     piece = [piece[0]._replace(space=token.space), *piece[1:]]
             else:
@@ -256,24 +326,15 @@ class MacroTable:
         return self._substitute(_Macro((), "", tuple(body)), {})
 
     def _paste(self, left: Token, right: Token) -> list[Token]:
+        if len(left.text) + len(right.text) > MAX_TOKEN:
+            raise _too_long(left)
         pieces = tokenize(left.text + right.text, left.source)
         if not pieces:
             return []
         return [
-            t._replace(line=left.line, space=left.space if i == 0 else False, hide=left.hide)
+            t._replace(line=left.line, space=left.space if i == 0 else False)
             for i, t in enumerate(pieces[0])
         ]
-
-
-def _move_operand(stack: list[Token], out: list[Token]) -> None:
-    """Move what ``defined`` and its like are asked about; `stack` is in reverse."""
-    depth = 0
-    while stack:
-        token = stack.pop()
-        out.append(token)
-        depth += (token.text == "(") - (token.text == ")")
-        if depth <= 0:
-            return
 
 
 def closing_parenthesis(tokens: Sequence[Token], opening: int) -> int:
@@ -289,7 +350,7 @@ def closing_parenthesis(tokens: Sequence[Token], opening: int) -> int:
     raise HeaderError(f"{tokens[opening].where}: `(` has no `)`")
 
 
-def _quoted(tokens: Sequence[Token]) -> str:
+def _quoted(tokens: Sequence[Token], at: Token) -> str:
     """The tokens as one string literal (6.10.3.2)."""
     escaped = [
         t._replace(text=t.text.replace("\\", "\\\\").replace('"', '\\"'))
@@ -297,4 +358,14 @@ def _quoted(tokens: Sequence[Token]) -> str:
         else t
         for t in tokens
     ]
+    if sum(len(t.text) + 1 for t in escaped) > MAX_TOKEN:
+        raise _too_long(at)
     return f'"{spell(escaped)}"'
+
+
+def _too_long(at: Token) -> HeaderError:
+    return HeaderError(
+        f"{at.where}: the limit of expansion is reached: a macro makes a token of more than "
+        f"{MAX_TOKEN:,} characters",
+        help=HELP_EXPORT,
+    )

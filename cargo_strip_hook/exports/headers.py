@@ -10,7 +10,7 @@ from cargo_strip_hook.errors import HeaderError
 from cargo_strip_hook.exports.cheader import NotC, c_symbols
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT
 from cargo_strip_hook.exports.declarations import Declared
-from cargo_strip_hook.exports.preprocess import preprocess
+from cargo_strip_hook.exports.preprocess import preprocess, with_missing
 from cargo_strip_hook.target import Target
 
 _CXX_SUFFIXES = frozenset({".hpp", ".hh", ".hxx", ".h++", ".H"})
@@ -51,8 +51,13 @@ def _read(
             return HeaderSymbols(tuple(c_symbols(seen.tokens)), seen.warnings, "C")
         except NotC:
             pass
+        except HeaderError as e:
+            raise with_missing(e, seen.not_found) from None
     from cargo_strip_hook.exports.cxxheader import cxx_symbols
 
     seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines, cxx=True)
-    symbols, warnings = cxx_symbols(seen.tokens)
+    try:
+        symbols, warnings = cxx_symbols(seen.tokens)
+    except HeaderError as e:
+        raise with_missing(e, seen.not_found) from None
     return HeaderSymbols(tuple(symbols), (*seen.warnings, *warnings), "C++")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cargo_strip_hook.errors import ExportsError, UsageError
+from cargo_strip_hook.exports.text import decoded
 from cargo_strip_hook.job import OriginKind
 from cargo_strip_hook.target import Target
 
@@ -106,11 +107,16 @@ def read_list(path: Path, target: Target) -> SymbolList:
     The kind is recognised from the text. Raises `ExportsError` for a file that is none or empty.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decoded(path.read_bytes())
     except OSError as e:
         raise ExportsError(f"the symbol list `{path}` cannot be read: {e.strerror}") from e
     except UnicodeDecodeError as e:
         raise ExportsError(f"the symbol list `{path}` is no text: {e}") from e
+    if "\0" in text:
+        raise ExportsError(
+            f"the symbol list `{path}` is no text: there is a zero byte in it",
+            help="save it as UTF-8",
+        )
     found: list[tuple[str, int, bool]]
     if re.search(r"^\s*EXPORTS\b", text, re.MULTILINE | re.IGNORECASE):
         found = [(name, line, True) for name, line in _module_definition(text)]
@@ -140,7 +146,7 @@ def _is_version_script(text: str) -> bool:
 
 
 def _plain(text: str) -> Iterator[tuple[str, int]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         name = line.partition("#")[0].strip()
         if name:
             yield name, number
@@ -149,7 +155,7 @@ def _plain(text: str) -> Iterator[tuple[str, int]]:
 def _module_definition(text: str) -> Iterator[tuple[str, int]]:
     """The EXPORTS of a module-definition file ("Module-Definition (.def) Files", MSVC)."""
     active = False
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         words = line.partition(";")[0].replace("=", " = ").split()
         if not words:
             continue

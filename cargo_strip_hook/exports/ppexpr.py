@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from cargo_strip_hook.errors import HeaderError
-from cargo_strip_hook.exports.ctokens import Token, spell
+from cargo_strip_hook.exports.ctokens import Token, quoted
 
 _MASK = (1 << 64) - 1
+_MAX_DIGITS = 200
 _PRECEDENCE = {
     "||": 1,
     "&&": 2,
@@ -32,6 +34,7 @@ _PRECEDENCE = {
 _WORDS = {"and": "&&", "or": "||", "not": "!", "bitand": "&", "bitor": "|", "xor": "^"}
 _WORDS |= {"compl": "~", "not_eq": "!="}
 _ESCAPES = {"n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "f": 12, "v": 11, "e": 27}
+_ESCAPE = re.compile(r"\\(?:[xuU](?P<x>[0-9a-fA-F]{1,64})|(?P<o>[0-7]{1,3})|(?P<c>.))")
 
 Value = tuple[int, bool]  # the number and whether its type is uintmax_t
 
@@ -44,7 +47,7 @@ def evaluate(tokens: Sequence[Token], where: str, *, cxx: bool = False) -> bool:
     parser = _Parser(tokens, where, cxx)
     value = parser.conditional(live=True)
     if parser.at != len(tokens):
-        raise parser.error(f"`{tokens[parser.at].text}` is not expected here")
+        raise parser.error(f"{parser.named(tokens[parser.at])} is not expected here")
     return value[0] != 0
 
 
@@ -54,7 +57,12 @@ class _Parser:
         self.at = 0
 
     def error(self, why: str) -> HeaderError:
-        return HeaderError(f"{self.where}: in `#if {spell(self.tokens)}`: {why}")
+        text = quoted(self.tokens)
+        return HeaderError(f"{self.where}: in `#if{text and ' '}{text}`: {why}")
+
+    def named(self, token: Token) -> str:
+        """A token as a message shows it."""
+        return f"`{quoted([token])}`" if token.source.quotable else "something"
 
     def peek(self) -> str:
         if self.at >= len(self.tokens):
@@ -164,16 +172,19 @@ class _Parser:
             self.expect(")")
             return value
         if token.kind == "n":
-            return self.number(token.text)
+            return self.number(token)
         if token.kind == "q":
             return _character(token.text), False
         if token.kind == "i":
             if self.peek() == "(":
-                raise self.error(f"`{token.text}` is called but is not a macro")
+                raise self.error(f"{self.named(token)} is called but is not a macro")
             return int(token.text == "true"), False
-        raise self.error(f"`{token.text}` is not expected here")
+        raise self.error(f"{self.named(token)} is not expected here")
 
-    def number(self, text: str) -> Value:
+    def number(self, token: Token) -> Value:
+        text = token.text
+        if len(text) > _MAX_DIGITS:
+            raise self.error("an integer is too long")
         digits = text.replace("'", "").lower()
         body = digits.rstrip("ulz")
         if body.startswith("0x"):
@@ -186,9 +197,9 @@ class _Parser:
         else:
             base = 10
         try:
-            value = int(body, base)
+            value = int(body.replace("_", "?"), base)
         except ValueError:
-            raise self.error(f"`{text}` is no integer") from None
+            raise self.error(f"{self.named(token)} is no integer") from None
         return value & _MASK, "u" in digits[len(body) :] or value >= 1 << 63
 
 
@@ -201,12 +212,13 @@ def _typed(value: int, unsigned: bool) -> Value:
 
 
 def _character(text: str) -> int:
+    """The value of a character constant; of several characters the last counts."""
     body = text[text.index("'") + 1 : -1]
-    if not body.startswith("\\"):
-        return ord(body[0]) if body else 0
-    rest = body[1:]
-    if rest[:1] == "x":
-        return int(rest[1:] or "0", 16)
-    if rest[:1].isdigit():
-        return int(rest, 8)
-    return _ESCAPES.get(rest[:1], ord(rest[0]))
+    m = _ESCAPE.fullmatch(body)
+    if m is None:
+        return ord(body[-1]) if body else 0
+    if m["x"]:
+        return int(m["x"], 16) & _MASK
+    if m["o"]:
+        return int(m["o"], 8)
+    return _ESCAPES.get(m["c"], ord(m["c"]))

@@ -7,27 +7,42 @@ are those of ISO C11.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from cargo_strip_hook.errors import HeaderError
-from cargo_strip_hook.exports.ctokens import Source, Token, spell, tokenize
+from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Source, Token, quoted, tokenize
 from cargo_strip_hook.exports.expansion import MacroTable, closing_parenthesis
-from cargo_strip_hook.exports.macros import SYSTEM_HEADERS, predefined, system_header_macros
+from cargo_strip_hook.exports.macros import SYSTEM_HEADERS
 from cargo_strip_hook.exports.ppexpr import evaluate
+from cargo_strip_hook.exports.predefined import Queries, known_macros, predefined
+from cargo_strip_hook.exports.systemmacros import system_header_macros
+from cargo_strip_hook.exports.text import decoded, is_utf16
 from cargo_strip_hook.target import Target
 
 _MAX_DEPTH = 100
+# What all included files are together: no header comes near.
+_MAX_FILES = 20_000
+_MAX_LINES = 5_000_000
+_MAX_TOKENS = 3_000_000
+_MAX_BYTES = 64 << 20
+# A name of those that compilers keep for themselves (C11 7.1.3).
+_RESERVED = re.compile(r"_[A-Z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessed:
-    """The tokens of a header and what had to be passed over."""
+    """The tokens of a header and what had to be passed over.
+
+    `not_found` are the files that were included and are not there, as ``FILE (where)``.
+    """
 
     tokens: tuple[Token, ...]
     warnings: tuple[str, ...]
+    not_found: tuple[str, ...] = ()
 
 
 class _File(NamedTuple):
@@ -60,8 +75,23 @@ def preprocess(
     none.
     """
     state = _Preprocessor(header, target, include_dirs, defines, cxx)
-    state.run(header)
-    return Preprocessed(tuple(state.output), tuple(state.warnings))
+    try:
+        state.run(header)
+    except HeaderError as e:
+        raise with_missing(e, state.not_found) from None
+    state.warn_of_unknown()
+    return Preprocessed(tuple(state.output), tuple(state.warnings), tuple(state.not_found))
+
+
+def with_missing(error: HeaderError, not_found: Sequence[str]) -> HeaderError:
+    """The error with the included files that were not found: they may be why."""
+    if not not_found or "was not found" in error.what:
+        return error
+    shown = "; ".join(not_found[:3]) + ("; …" if len(not_found) > 3 else "")
+    return HeaderError(
+        f"{error.what}\nnot found, so that what it defines is not known: {shown}",
+        help=("-I DIR names the folder that an included header is in", *error.help),
+    )
 
 
 class _Preprocessor:
@@ -76,14 +106,18 @@ class _Preprocessor:
         self.target, self.cxx = target, cxx
         self.home = header.parent
         self.include_dirs = tuple(include_dirs)
-        self.macros = MacroTable(predefined(target, cxx=cxx))
+        self.asked = Queries(target, cxx=cxx)
+        self.macros = MacroTable(predefined(target, cxx=cxx), self.asked.names)
+        self.places = tuple(p.resolve() for p in (header.parent, *include_dirs))
         self.files: dict[Path, _File] = {}
         self.once: set[Path] = set()
         self.output: list[Token] = []
         self.pending: list[Token] = []
         self.warnings: list[str] = []
-        self.depth = 0
-        self.system_seen = False
+        self.not_found: list[str] = []
+        self.skipped = set[str]()
+        self.tested: dict[str, str] = {}  # names that conditions ask for, and where first
+        self.depth = self.entered = self.read_lines = self.read_tokens = 0
         for define in defines:
             self.macros.define_from_text(define)
 
@@ -103,27 +137,55 @@ class _Preprocessor:
             raise HeaderError(f"the header `{header}` cannot be read: {e.strerror}") from e
         self.flush()
 
-    def file(self, path: Path, source: Source) -> None:
+    def file(self, path: Path, source: Source, where: str = "") -> None:
         if path in self.once:
             return
+        self.entered += 1
+        if self.entered > _MAX_FILES:
+            raise _too_much(where, f"more than {_MAX_FILES:,} files are included")
         known = self.files.get(path)
         if known is None:
-            text = path.read_bytes().decode("utf-8-sig", errors="replace")
+            text = self.text(path, source)
             known = self.files[path] = _File(path, source, tokenize(text, source))
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise HeaderError(f"{source.name}: includes itself without an end")
+            raise HeaderError(
+                f"{where}: the limit of inclusion is reached: `{source.name}` includes itself "
+                f"without an end, or files lie more than {_MAX_DEPTH} deep"
+            )
+        self.read_lines += len(known.lines)
+        if self.read_lines > _MAX_LINES:
+            raise _too_much(where, f"the included files have more than {_MAX_LINES:,} lines")
         stack: list[_Condition] = []
         live = True
         for line in known.lines:
             if line[0].text != "#" or line[0].kind != "p":
                 if live:
+                    self.read_tokens += len(line)
                     self.pending += line
             elif len(line) > 1:
                 live = self.directive(known, line, stack, live)
+            if self.read_tokens > _MAX_TOKENS:
+                raise _too_much(line[0].where, f"there are more than {_MAX_TOKENS:,} tokens")
         if stack:
             raise HeaderError(f"{stack[-1].where}: the `#if` has no `#endif`")
         self.depth -= 1
+
+    def text(self, path: Path, source: Source) -> str:
+        """What is in a file, with line feeds as its only ends of lines."""
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise _too_much(source.name, f"a file is larger than {_MAX_BYTES >> 20} MiB")
+        if is_utf16(data) and not self.target.is_msvc:  # cl.exe alone takes it
+            raise HeaderError(
+                f"{source.name}: the header is UTF-16, which compilers for {self.target.triple} "
+                "do not read",
+                help="save it as UTF-8",
+            )
+        text = decoded(data, errors="replace")
+        # The end of a file that DOS programs wrote.
+        return text.removesuffix("\x1a")
 
     def directive(
         self, file: _File, line: list[Token], stack: list[_Condition], live: bool
@@ -140,6 +202,8 @@ class _Preprocessor:
                 raise HeaderError(f"{where}: `#{word}` without `#if`")
             return self.branch(word, rest, where, stack)
         if not live:
+            if word == "define" and rest:
+                self.macros.ever.add(rest[0].text)
             return False
         if word == "define":
             self.flush()
@@ -155,11 +219,11 @@ class _Preprocessor:
                 self.once.add(file.path)
         elif word == "error":
             raise HeaderError(
-                f"{where}: #error {spell(rest)}",
+                f"{where}: #error {quoted(rest)}".rstrip(),
                 help="a macro the header asks for is set with -D NAME[=VALUE]",
             )
         elif word not in {"warning", "line", "ident", "sccs", "embed"} and line[1].kind != "n":
-            raise HeaderError(f"{where}: `#{word}` is no preprocessor directive")
+            raise HeaderError(f"{where}: `#{quoted(line[1:2])}` is no preprocessor directive")
         return True
 
     def branch(self, word: str, rest: list[Token], where: str, stack: list[_Condition]) -> bool:
@@ -184,10 +248,35 @@ class _Preprocessor:
             if not rest:
                 raise HeaderError(f"{where}: `#if` needs an expression")
             expanded = self.macros.expand(rest, condition=True)
-            return evaluate(self.queries(expanded, where), where, cxx=self.cxx)
+            asked = self.queries(expanded, where)
+            for token in asked:
+                if token.kind == "i":
+                    self.test(token)
+            return evaluate(asked, where, cxx=self.cxx)
         if not rest or rest[0].kind != "i":
             raise HeaderError(f"{where}: `#{word}` needs a name")
-        return self.macros.is_defined(rest[0].text) == (word == "ifdef")
+        return self.is_defined(rest[0]) == (word == "ifdef")
+
+    def is_defined(self, token: Token) -> bool:
+        defined = self.macros.is_defined(token.text)
+        if not defined:
+            self.test(token)
+        return defined
+
+    def test(self, token: Token) -> None:
+        """Remember a name that a condition takes for not defined."""
+        if token.source.quotable and _RESERVED.fullmatch(token.text):
+            self.tested.setdefault(token.text, token.where)
+
+    def warn_of_unknown(self) -> None:
+        """Names that look like a compiler's and that neither a compiler nor the header defines."""
+        for name, where in self.tested.items():
+            if name in self.macros.ever or name in known_macros():
+                continue
+            self.warnings.append(
+                f"{where}: `{name}` is not known to be defined by a compiler or a header, and is "
+                f"taken as not defined; -D {name} defines it"
+            )
 
     def queries(self, tokens: list[Token], where: str) -> list[Token]:
         """``defined X``, ``__has_include(…)`` and the like replaced by their answers.
@@ -210,12 +299,12 @@ class _Preprocessor:
             if not inner:
                 raise HeaderError(f"{where}: `{token.text}` needs a name")
             if token.text == "defined":
-                answer = self.macros.is_defined(inner[0].text)
+                answer = str(int(self.is_defined(inner[0])))
             elif token.text.startswith("__has_include"):
-                answer = self.has_include(inner, Path(where.rpartition(":")[0]).parent)
+                answer = str(int(self.has_include(inner, Path(token.source.name).parent)))
             else:
-                answer = False
-            out.append(token._replace(kind="n", text=str(int(answer))))
+                answer = self.asked.answer(token.text, "".join(t.text for t in inner))
+            out.append(token._replace(kind="n", text=answer))
         return out
 
     def has_include(self, tokens: list[Token], folder: Path) -> bool:
@@ -229,14 +318,20 @@ class _Preprocessor:
         if not name:
             name, angled = _include_name(self.macros.expand(rest))
         if not name:
-            raise HeaderError(f"{where}: `#include {spell(rest)}` names no file")
+            raise HeaderError(f"{where}: `#include {quoted(rest)}` names no file")
         path = None if name in SYSTEM_HEADERS else self.find(name, file.path.parent, angled)
         if path is None:
             self.skip(name, angled, where)
             return
         # A foreign header that is found gives types, but its functions are not this library's.
-        ours = not angled or self.home.resolve() in path.resolve().parents
-        self.file(path, Source(str(path), file.source.public and ours))
+        parents = path.resolve().parents
+        ours = not angled or self.places[0] in parents
+        quotable = any(place in parents for place in self.places)
+        source = Source(str(path), file.source.public and ours, quotable)
+        try:
+            self.file(path, source, where)
+        except OSError as e:
+            raise HeaderError(f"{where}: `{path}` cannot be read: {e.strerror}") from e
         if once:
             self.once.add(path)
 
@@ -253,11 +348,18 @@ class _Preprocessor:
         return None
 
     def skip(self, name: str, angled: bool, where: str) -> None:
-        if not self.system_seen:
-            self.system_seen = True
-            self.macros.predefine(system_header_macros(self.target))
-        if not angled and name not in SYSTEM_HEADERS:
+        for header in sorted({"", name} - self.skipped):
+            self.skipped.add(header)
+            self.macros.predefine(system_header_macros(self.target, header, cxx=self.cxx))
+        if name in SYSTEM_HEADERS:
+            return
+        self.not_found.append(f"`{name}` ({where})")
+        if not angled:
             self.warnings.append(f"{where}: `{name}` is not found; what it declares is not seen")
+
+
+def _too_much(where: str, what: str) -> HeaderError:
+    return HeaderError(f"{where}: the limit of inclusion is reached: {what}", help=HELP_EXPORT)
 
 
 def _include_name(tokens: list[Token]) -> tuple[str, bool]:

@@ -296,6 +296,8 @@ constexpr int answer() { return 42; }
 
 def tree(path: Path, triple: str, language: str, defines: list[str]) -> dict[str, Any]:
     argv = [need("clang-22", "clang"), "-Xclang", "-ast-dump=json", "-fsyntax-only", "-w"]
+    if triple.endswith("-msvc"):  # what clang has and cl.exe has not
+        argv += ["-U__SIZEOF_POINTER__", "-U__BYTE_ORDER__", "-U__ORDER_BIG_ENDIAN__"]
     argv += ["-target", triple, "-ffreestanding", "-x", language, str(path)]
     argv += [f"-D{d}" for d in defines] + (["-std=c++17"] if language == "c++" else [])
     done = subprocess.run(argv, capture_output=True, text=True, check=False)

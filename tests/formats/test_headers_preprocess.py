@@ -17,7 +17,12 @@ HOST = Target.parse("x86_64-unknown-linux-gnu")
 
 
 def clang_tokens(path: Path) -> list[str]:
-    argv = [need("clang-22", "clang"), "-E", "-P", "-w", "-target", HOST.triple, str(path)]
+    argv = [need("clang-22", "clang"), "-target", HOST.triple]
+    return compiler_tokens(argv, path)
+
+
+def compiler_tokens(argv: list[str], path: Path) -> list[str]:
+    argv = [*argv, "-E", "-P", "-w", str(path)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return split(done.stdout)
@@ -249,3 +254,23 @@ def test_includes(tmp_path: Path) -> None:
         '#include "sub/guarded.h"\nend\n'
     )
     assert our_tokens(path) == clang_tokens(path)
+
+
+@pytest.mark.parametrize("compiler", ["clang-22", "gcc"])
+@pytest.mark.parametrize("end", ["\r", "\r\n", "mixed"])
+def test_ends_of_lines(compiler: str, end: str, tmp_path: Path) -> None:
+    """A lone carriage return ends a line too, in comments and after a backslash as well."""
+    text = (
+        "/* licence\n * text */\n#define TWO(a) a \\\n a\n// comment \\\n goes on\nTWO(1) TWO(2)\n"
+        "#if 1 \\\n && 0\nnever\n#endif\n__LINE__ // end\nlast\fone\vline\n"
+    )
+    if end == "mixed":
+        head, rest = text[:23], text[23:]
+        text = head + rest.replace("\n", "\r", 5).replace("\n", "\r\n", 3)
+    else:
+        text = text.replace("\n", end)
+    path = tmp_path / "ends.c"
+    path.write_bytes(text.encode())
+    expected = compiler_tokens([need(compiler)], path)
+    assert expected[:4] == ["1", "1", "2", "2"]
+    assert our_tokens(path) == expected

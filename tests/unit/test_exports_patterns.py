@@ -108,6 +108,34 @@ def test_files(text: str, expected: list[tuple[str, int]], tmp_path: Path) -> No
     assert not any(p.raw for p in found.patterns)
 
 
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["# list", "a", "b # more"],
+        ["EXPORTS", "a ; first", "b"],
+        ["{ global:", "a; # first", "b; };"],
+    ],
+)
+def test_ends_of_lines_and_encodings(
+    lines: list[str], encoding: str, end: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "list"
+    path.write_bytes(end.join(lines).encode(encoding))
+    found = read_list(path, LINUX).patterns
+    assert [(p.text, p.where) for p in found] == [("a", f"{path}:2"), ("b", f"{path}:3")]
+
+
+def test_only_line_feeds_and_carriage_returns_end_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.write_bytes("a # \u2028b \x0c c \x85 d\ne\n".encode())
+    assert [(p.text, p.where) for p in read_list(path, LINUX).patterns] == [
+        ("a", f"{path}:1"),
+        ("e", f"{path}:2"),
+    ]
+
+
 def test_local_names_of_a_version_script_are_excluded(tmp_path: Path) -> None:
     path = tmp_path / "v.map"
     path.write_text("{ global: demo_*; local: demo_private_*; *; };")
@@ -133,6 +161,7 @@ def test_apples_list_has_the_names_of_the_object_file(tmp_path: Path) -> None:
         ("{ local: *; };", "names no symbol"),
         ("two words\n", "two words"),
         ("V1 { global: a;\n", "braces"),
+        ("a\0b\n", "zero byte"),
     ],
 )
 def test_bad_files(text: str, said: str, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_bad_defines(tmp_path: Path, define: str) -> None:
     ("triple", "expected"),
     [
         ("x86_64-unknown-linux-gnu", "lin x64 p64"),
-        ("i686-pc-windows-msvc", "windows msvc p32"),
+        ("i686-pc-windows-msvc", "windows msvc x86"),
         ("x86_64-pc-windows-gnu", "windows mingw x64 p64"),
         ("aarch64-apple-ios-sim", "apple ios sim p64"),
         ("armv7-linux-androideabi", "lin android p32"),
@@ -117,6 +117,7 @@ def test_targets(tmp_path: Path, triple: str, expected: str) -> None:
         ("TARGET_OS_IOS", "ios"),
         ("TARGET_OS_SIMULATOR", "sim"),
         ("defined(__x86_64__) || defined(_M_X64)", "x64"),
+        ("defined(_M_IX86)", "x86"),
         ("__SIZEOF_POINTER__ == 8", "p64"),
         ("__SIZEOF_POINTER__ == 4", "p32"),
     ]:
@@ -131,7 +132,7 @@ def test_queries(tmp_path: Path) -> None:
         '#if __has_include("demo.h")\nself\n#endif\n#if __has_include("other.h")\nother\n#endif\n'
         "#if __has_attribute(deprecated) || __has_feature(nullability)\nattribute\n#endif\n"
     )
-    assert run(tmp_path, text) == "known stdint self"
+    assert run(tmp_path, text) == "known stdint self attribute"
 
 
 def test_limits_come_with_the_first_system_header(tmp_path: Path) -> None:
@@ -154,6 +155,29 @@ def test_lines_of_spliced_text() -> None:
         [("c", 4), ('"xy"', 4), ("d", 5)],
         [("e", 6)],
     ]
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_places_for_all_ends_of_lines(tmp_path: Path, end: bytes, mark: bytes) -> None:
+    path = tmp_path / "demo.h"
+    path.write_bytes(
+        mark + end.join([b"/* a", b"*/", b"", b"int a \\", b"b\xe2\x80\xa8c;", b"#error no"])
+    )
+    with pytest.raises(HeaderError, match=r"demo\.h:6: #error no"):
+        preprocess(path, target=Target.parse("x86_64-unknown-linux-gnu"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+def test_utf16(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "demo.h"
+    path.write_text("int f(void);\n", encoding=encoding)
+    with pytest.raises(HeaderError, match=r"demo\.h: the header is UTF-16") as caught:
+        preprocess(path, target=Target.parse("x86_64-unknown-linux-gnu"))
+    assert "UTF-8" in caught.value.help[0]
+    if encoding == "utf-16":  # cl.exe reads it
+        seen = preprocess(path, target=Target.parse("x86_64-pc-windows-msvc"))
+        assert [t.text for t in seen.tokens][:2] == ["int", "f"]
 
 
 @given(
