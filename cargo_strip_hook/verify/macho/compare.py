@@ -9,6 +9,7 @@ import numpy as np
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.macho.made import Made
+from cargo_strip_hook.verify.macho.marks import check_bound, check_marks
 from cargo_strip_hook.verify.macho.objc import IMAGE_INFO, check_info
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, Object, Reference
@@ -92,6 +93,12 @@ def check(
     found = result.at(place)
     result.used[found[found >= 0]] = True
     means = _Means(before, where, mine["symbol"], definitions, result)
+    resolvers = check_marks(before, after, where, findings)
+    if len(resolvers):
+        by_symbol = mine["symbol"] >= 0
+        target = np.where(by_symbol, means.address[np.maximum(mine["symbol"], 0)], -1)
+        symbol = np.where(found >= 0, result.references["symbol"][found], -1)
+        check_bound(resolvers, target, place, symbol, after, findings)
     closer = _Closer(before, after, where, definitions, findings)
     for n in np.flatnonzero(~means.same(mine, place, in_file, found)).tolist():
         one = None if found[n] < 0 else Reference(*result.references[found[n]].tolist())
