@@ -8,7 +8,7 @@ only the format's own room reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Any, Literal, Protocol
@@ -324,6 +324,13 @@ class Format(Protocol):
 
     def companions(self, inputs: Sequence[Input]) -> list[Companion]:
         """The members among `inputs` that are never joined with others. Raises `ObjectError`."""
+        ...
+
+    def loaded_always(self, inputs: Sequence[Input], index: Mapping[bytes, int]) -> list[int]:
+        """The numbers of the members that linkers load whatever refers to them.
+
+        `index` is the archive's: each name with the member that defines it.
+        """
         ...
 
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:

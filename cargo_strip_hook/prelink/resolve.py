@@ -236,7 +236,10 @@ def resolve(
             f"the library does not define {names}",
             help="check the names in the header or the patterns against the library's symbols",
         )
-    loader.read_ahead(index[root] for root in roots)
+    unasked = format.loaded_always(list(members.values()), index)
+    loader.read_ahead([*unasked, *(index[root] for root in roots)])
+    for number in unasked:  # linkers load these when they come to the archive
+        loader.load(number)
     for root in roots:
         loader.load(index[root])
     loader.load_needed(index)

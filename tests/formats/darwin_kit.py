@@ -115,13 +115,13 @@ def cxx_stub(platform: str) -> str:
 
 
 @cache
-def system_stub() -> str:
-    """The text of a `libSystem.tbd` with the names that the tests' programs need."""
+def system_stub(more: str = "") -> str:
+    """The text of a `libSystem.tbd` with the names that the tests' programs need, and `more`."""
     names = "dyld_stub_binder __tlv_bootstrap __Unwind_Resume ___cxa_begin_catch ___cxa_end_catch "
     names += "___gxx_personality_v0 ___cxa_throw ___cxa_allocate_exception __ZTIi __ZSt9terminatev "
     names += "_printf _memcpy _abort _puts __tlv_atexit ___cxa_rethrow ___cxa_atexit __ZTVN10__"
     names += "cxxabiv117__class_type_infoE ___gcc_personality_v0 _system_call _atexit"
-    return _stub("libSystem.B.dylib", names)
+    return _stub("libSystem.B.dylib", f"{names} {more}")
 
 
 def stub_for(platform: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import re
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.errors import ObjectError, StripHookError
 from cargo_strip_hook.job import Granularity, Strip
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit
@@ -109,3 +112,81 @@ def test_what_is_not_understood_is_left_out_with_a_warning(tmp_path: Path, arch:
     )
     said = tool([kit.llvm("dwarfdump"), "--verify", out])
     assert "No errors." in said
+
+
+def _debug_entries(data: bytes) -> tuple[list[int], dict[str, int]]:
+    """Where the relocations of debug sections are in an archive of one object, and its begin."""
+    start = data.index(b"\xcf\xfa\xed\xfe")
+    at = start + 32
+    while struct.unpack_from("<I", data, at)[0] != 0x19:
+        at += struct.unpack_from("<I", data, at + 4)[0]
+    found, first = [], {}
+    for n in range(struct.unpack_from("<I", data, at + 64)[0]):
+        row = at + 72 + 80 * n
+        segment = data[row + 16 : row + 32].rstrip(b"\0")
+        place, count = struct.unpack_from("<II", data, row + 56)
+        if segment == b"__DWARF" and count:
+            first[data[row : row + 16].rstrip(b"\0").decode()] = row
+            found += range(start + place, start + place + 8 * count, 8)
+    return found, first
+
+
+# what the entry says then; and of it the error
+DAMAGE = {
+    "another field": (lambda _, info: (0, info), "outside of its section"),
+    "beyond": (lambda place, info: (place + 0x100000, info), "lies outside of its section"),
+    "before": (lambda place, info: (place | 0x80000000, info), "lies outside of its section"),
+    "symbol": (lambda place, info: (place, info | 0x08FFFFFF), "has no symbol"),
+    "section": (lambda place, info: (place, info & 0xF6000000 | 200), "names no section"),
+    "none": (lambda place, info: (place, info & 0xF6000000), "names no section"),
+    "kind": (lambda place, info: (place, info ^ 0x10000000), ""),
+    "width": (lambda place, info: (place, info ^ 0x02000000), ""),
+}
+
+
+@pytest.mark.parametrize("arch", kit.ARCHES)
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_relocation(tmp_path: Path, arch: str, name: str) -> None:
+    change, expected = DAMAGE[name]
+    original = kit.library(tmp_path, arch, {"two.c": TWO}, "-g", "-O1")
+    data = bytearray(original.read_bytes())
+    entries, _ = _debug_entries(data)
+    at = entries[0]
+    struct.pack_into("<II", data, at, *change(*struct.unpack_from("<II", data, at)))
+    original.write_bytes(data)
+    if expected:
+        with pytest.raises(ObjectError, match=expected) as caught:
+            kit.strip(original, arch, ["_two"], Strip.NONE)
+        assert caught.value.member == "two.o"
+        assert caught.value.offset == at - data.index(b"\xcf\xfa\xed\xfe")
+        return
+    _, result, _ = kit.strip(original, arch, ["_two"], Strip.NONE)
+    assert result.warnings == (
+        "the debug information of two.o is left out: "
+        "it has relocations that are no addresses of 8 bytes",
+    )
+
+
+@pytest.mark.parametrize("arch", kit.ARCHES)
+def test_random_damage_of_relocations_and_headers(tmp_path: Path, arch: str) -> None:
+    original = kit.library(tmp_path, arch, {"two.c": TWO, "one.c": ONE}, "-g", "-O1")
+    good = original.read_bytes()
+    chance = random.Random(arch)
+    start = good.index(b"\xcf\xfa\xed\xfe")
+    commands = struct.unpack_from("<I", good, start + 20)[0]
+    places = [*range(start + 32, start + 32 + commands, 4)]
+    entries, rows = _debug_entries(good)
+    places += [p for entry in entries for p in (entry, entry + 4)] * 3
+    places += [row + field for row in rows.values() for field in (40, 48, 56, 60)] * 3
+    refused = 0
+    for _ in range(120):
+        data = bytearray(good)
+        for _ in range(chance.choice((1, 1, 2))):
+            value = chance.choice((0, 1, 0x7F, 0xFFFF, 0x10000, 0x7FFFFFFF, 0xFFFFFFFF))
+            struct.pack_into("<I", data, chance.choice(places), value)
+        original.write_bytes(data)
+        try:
+            kit.strip(original, arch, EXPORTS, chance.choice([*Strip]))
+        except StripHookError:
+            refused += 1
+    assert refused > 30

@@ -142,6 +142,13 @@ class Fake:
     def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
         return []
 
+    def loaded_always(
+        self,
+        inputs: Sequence[Input],  # noqa: ARG002
+        index: Mapping[bytes, int],  # noqa: ARG002
+    ) -> list[int]:
+        return []
+
     def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:  # noqa: ARG002
         return {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -43,6 +43,13 @@ class ElfFormat:
         return units
 
     def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
+        return []
+
+    def loaded_always(
+        self,
+        inputs: Sequence[Input],  # noqa: ARG002
+        index: Mapping[bytes, int],  # noqa: ARG002
+    ) -> list[int]:
         return []
 
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:

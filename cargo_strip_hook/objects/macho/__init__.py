@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from cargo_strip_hook.job import PrelinkRequest
-from cargo_strip_hook.objects.macho import buckets, parts, reader, writer
+from cargo_strip_hook.objects.macho import buckets, objc, parts, reader, writer
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.model import (
     EDGE,
@@ -41,6 +41,9 @@ class MachoFormat:
 
     def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
         return []
+
+    def loaded_always(self, inputs: Sequence[Input], index: Mapping[bytes, int]) -> list[int]:
+        return objc.loaded_always(inputs, index)
 
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
         return {

@@ -14,6 +14,7 @@ import numpy as np
 
 from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.macho import layouts as mo
+from cargo_strip_hook.objects.macho.marks import cold_atoms, resolvers
 from cargo_strip_hook.objects.macho.reader import MachoUnit
 from cargo_strip_hook.objects.model import (
     Array,
@@ -116,6 +117,8 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
         atom = int(program.symbols["atom"][symbol])
         if atom >= 0:
             alone[atom] = True
+    alone[program.symbols["atom"][resolvers(program)]] = True
+    cold = cold_atoms(program)
     of_set = {
         atom: number
         for number, one in enumerate(program.sets)
@@ -140,7 +143,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
             attributes.setdefault(kind, 0)
         for i in range(first, end):
             atom = int(live[i])
-            key: tuple[object, ...] = (kind, single or bool(alone[atom]))
+            key: tuple[object, ...] = (kind, single or bool(alone[atom]), bool(cold[atom]))
             if of_set and atom in of_set:
                 key = ("set", of_set[atom])
             out[i] = order.setdefault(key, len(order))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.macho import dwarf
 from cargo_strip_hook.objects.macho import layouts as mo
@@ -30,6 +31,7 @@ from cargo_strip_hook.objects.model import (
     Unit,
 )
 
+_BEYOND = "refers to a place outside of its section"
 _CODE = mo.S_ATTR_PURE_INSTRUCTIONS | mo.S_ATTR_SOME_INSTRUCTIONS
 
 
@@ -86,6 +88,8 @@ def collect(program: Program, live: Bool) -> Debug:
             continue
         views = {name: _contents(unit, section) for name, section in own.items()}
         try:
+            for section in own.values():
+                _check_kinds(unit, section)
             patches = dwarf.find(views)
         except dwarf.UnknownDwarf as e:
             warnings.append(f"the debug information of {unit.name} is left out: {e}")
@@ -202,21 +206,15 @@ def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewr
     columns: list[tuple[Int64, Int64, Int64]] = []  # section, offset, target
     for piece in debug.pieces:
         unit = program.units[piece.unit]
-        header = unit.native.sections[piece.section]
-        count = int(header["nreloc"])
-        if not count:
+        if not unit.native.sections["nreloc"][piece.section]:
             continue
-        rows = np.frombuffer(unit.data, mo.RELOC, count, int(header["reloff"]))
-        info = rows["info"].astype(np.int64)
-        wide = (info >> 25 & 3 == 3) & (info >> 28 == mo.UNSIGNED)
-        where = rows["address"].astype(np.int64)
-        good = wide & (where >= 0) & (where + 8 <= int(header["size"]))
-        where, info = where[good], info[good]
+        entries = _read_entries(unit, piece.section)
+        where = entries.where
         number = home[piece.part]
         start = int(placed.start[number]) + piece.offset + where
         fields = start[:, None] + np.arange(8)
         value = np.ascontiguousarray(placed.blob[fields]).view("<i8").reshape(-1)
-        target = _targets(program, live, placed, piece.unit, info, value)
+        target = _targets(program, live, placed, piece.unit, entries, value)
         section = np.where(target >= 0, target >> STEP, 0)
         address = placed.address[section] + (target & ((1 << STEP) - 1))
         # a tombstone for what is gone: no code is at 0
@@ -240,32 +238,86 @@ def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewr
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """The relocations of a debug section: `where` in it their fields are, and what they say."""
+
+    unit: Unit
+    first: int  # where they begin in the file
+    where: Int64
+    info: Int64
+
+    def check(self, bad: Bool, what: str) -> None:
+        """Raise `ObjectError` for the first that is bad."""
+        if bad.any():
+            at = self.first + mo.RELOC.itemsize * int(bad.argmax())
+            what = f"a relocation of debug information {what}"
+            raise ObjectError(what, member=self.unit.name, offset=at)
+
+
+def _rows(unit: Unit, section: int) -> Array:
+    """The relocation entries of a section."""
+    header = unit.native.sections[section]
+    count = int(header["nreloc"])
+    if not count:  # and then it does not matter where they would be
+        return np.zeros(0, mo.RELOC)
+    return np.frombuffer(unit.data, mo.RELOC, count, int(header["reloff"]))
+
+
+def _check_kinds(unit: Unit, section: int) -> None:
+    """All relocations of a debug section are addresses of 8 bytes. Raises `UnknownDwarf`."""
+    info = _rows(unit, section)["info"]
+    wide = (info >> 25 & 3 == 3) & (info >> 28 == mo.UNSIGNED) & (info >> 24 & 1 == 0)
+    if not wide.all():
+        raise dwarf.UnknownDwarf("it has relocations that are no addresses of 8 bytes")
+
+
+def _read_entries(unit: Unit, section: int) -> _Entries:
+    """See `_check_kinds` for which there can be. Raises `ObjectError`."""
+    rows, header = _rows(unit, section), unit.native.sections[section]
+    info = rows["info"].astype(np.int64)
+    entries = _Entries(unit, int(header["reloff"]), rows["address"].astype(np.int64), info)
+    where, size = entries.where, int(header["size"])
+    entries.check((where < 0) | (where + 8 > size), "lies outside of its section")
+    index, extern = info & 0xFFFFFF, info >> 27 & 1 != 0
+    entries.check(extern & (index >= len(unit.native.numbers)), "has no symbol")
+    sections = len(unit.native.sections)
+    entries.check(~extern & ((index == 0) | (index > sections)), "names no section")
+    return entries
+
+
 def _targets(
-    program: Program, live: Bool, placed: Placed, number: int, info: Int64, value: Int64
+    program: Program, live: Bool, placed: Placed, number: int, entries: _Entries, value: Int64
 ) -> Int64:
-    """The place that each field means, -1 for what is gone."""
+    """The place that each field means, -1 for what is gone. Raises `ObjectError`."""
     unit = program.units[number]
     native: MachoUnit = unit.native
     base = int(program.atom_base[number])
     sections = native.sections
-    extern = info >> 27 & 1 != 0
-    index = info & 0xFFFFFF
-    out = np.full(len(info), -1, np.int64)
-    section = np.where(extern, 0, index - 1)
-    address = value.copy()
+    extern = entries.info >> 27 & 1 != 0
+    index = entries.info & 0xFFFFFF
+    out = np.full(len(index), -1, np.int64)
     if extern.any():
-        symbol = native.numbers[np.minimum(index[extern], len(native.numbers) - 1)]
+        symbol = native.numbers[index[extern]]
         definition = program.definition[program.symbol_base[number] + np.maximum(symbol, 0)]
         atom = program.symbols["atom"][definition]
         here = (symbol >= 0) & (atom >= 0)
         at = np.where(here, atom, 0)
-        place = placed.key(at) + program.symbols["value"][definition] + value[extern]
-        out[extern] = np.where(here & live[at] & (placed.section[at] >= 0), place, -1)
-    rows = np.flatnonzero(~extern & (section >= 0) & (section < len(sections)))
+        here &= live[at] & (placed.section[at] >= 0)
+        offset = program.symbols["value"][definition] + value[extern]
+        beyond = np.zeros(len(index), np.bool_)
+        beyond[extern] = here & _outside(program, at, offset)
+        entries.check(beyond, _BEYOND)
+        out[extern] = np.where(here, placed.key(at) + offset, -1)
+    rows = np.flatnonzero(~extern)
+    section = np.where(extern, 0, index - 1)
+    place = value - sections["addr"].astype(np.int64)[section]
+    size = sections["size"].astype(np.int64)[section]
+    entries.check(~extern & ((place < 0) | (place > size)), _BEYOND)
     first = np.append(0, np.cumsum(np.bincount(unit.atoms["section"], minlength=len(sections))))
     for s in unique(section[rows]).tolist():
         mine = rows[section[rows] == s]
-        offset = address[mine] - int(sections["addr"][s])
+        offset = place[mine]
         region = placed.regions.get((number, s))
         if region is not None:
             out[mine] = region + offset
@@ -275,6 +327,22 @@ def _targets(
             continue
         local = np.clip(np.searchsorted(atoms, offset, side="right") - 1, 0, None) + first[s]
         alive = live[base + local] & (placed.section[base + local] >= 0)
-        place = placed.key(base + local) + offset - unit.atoms["offset"][local]
-        out[mine] = np.where(alive, place, -1)
+        moved = placed.key(base + local) + offset - unit.atoms["offset"][local]
+        out[mine] = np.where(alive, moved, -1)
     return out
+
+
+def _outside(program: Program, atoms: Array, offset: Int64) -> Bool:
+    """Whether places, `offset` bytes from the begin of atoms, lie outside of their sections."""
+    place = program.atoms["offset"][atoms] + offset
+    bad: Bool = np.zeros(len(atoms), np.bool_)
+    numbers = program.unit_of(atoms)
+    for number in unique(numbers).tolist():
+        mine = numbers == number
+        sizes = program.units[number].native.sections["size"].astype(np.int64)
+        section = program.atoms["section"][atoms[mine]]
+        # what was made for commons is in no section of a file
+        own = np.append(sizes, 0)[section]
+        size = np.where(section >= 0, own, program.atoms["size"][atoms[mine]])
+        bad[mine] = (place[mine] < 0) | (place[mine] > size)
+    return bad

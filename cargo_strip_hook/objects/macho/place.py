@@ -17,6 +17,7 @@ from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho.buckets import SectionKind
 from cargo_strip_hook.objects.macho.file import STEP
 from cargo_strip_hook.objects.macho.joined import Part
+from cargo_strip_hook.objects.macho.objc import IMAGE_INFO, merged_info
 from cargo_strip_hook.objects.model import Array, Bool, Int32, Int64, Layout, Program
 
 _NAMELESS = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES, *mo.INITIALISER_TYPES)
@@ -116,8 +117,8 @@ def place(
         kind = layout.buckets[out.bucket].descriptor
         s = int(final[block_kind[number]])
         at = -(-sizes[s] // out.align) * out.align
-        if kind.section == b"__objc_imageinfo":
-            at = 0  # all say the same, and a file has one
+        if kind.section == IMAGE_INFO:
+            at = 0  # a file has one
         block_place[number] = (s << STEP) + at
         # the symbol at the end of a set must not be the start of what follows
         sizes[s] = max(sizes[s], at + out.size + (max(out.align, 8) if kind.set else 0))
@@ -207,3 +208,17 @@ def _fill(
         if stored:
             source = first + begin
             target[where : where + size] = unit.data[source : source + size]
+    for number, home in enumerate(sections):
+        if home.section == IMAGE_INFO:
+            mine = np.flatnonzero(section[atoms] == number)
+            infos = [_info(program, int(atoms[n])) for n in mine.tolist() if rows["size"][n] >= 8]
+            if infos:
+                target[home.start : home.start + 8] = merged_info(infos)
+
+
+def _info(program: Program, atom: int) -> tuple[str, bytes]:
+    """The member's name and its contents of an atom of 8 bytes."""
+    unit = program.units[int(program.unit_of(np.array([atom]))[0])]
+    row = program.atoms[atom]
+    begin = unit.native.headers[int(row["section"])][0] + int(row["offset"])
+    return unit.name, bytes(unit.data[begin : begin + 8])

@@ -15,6 +15,7 @@ from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho.file import STEP
+from cargo_strip_hook.objects.macho.marks import resolvers
 from cargo_strip_hook.objects.macho.place import Placed
 from cargo_strip_hook.objects.macho.relocations import SUBTRACTOR
 from cargo_strip_hook.objects.model import Array, AtomFlag, Bool, Int64, Place, Program
@@ -82,7 +83,9 @@ def rewrite(program: Program, cputype: int, live: Bool, placed: Placed, kept: Bo
     section = placed.section[rows["atom"]].astype(np.int64)
     offset = placed.offset[rows["atom"]] + rows["offset"]
     kind = rows["type"].astype(np.int64)
-    done = _settle(cputype, placed, rows, local, at, target, section, offset, addend)
+    # what is bound to a resolver is what it returns, and never the resolver
+    plain = local & ~resolvers(program)[definition]
+    done = _settle(cputype, placed, rows, plain, at, target, section, offset, addend)
     sequence = np.arange(len(rows)) * 2
     left = np.flatnonzero(~done & (kind < mo.PC_RELATIVE))
     fields = (section, offset, kind, target, addend, sequence, ~compact)

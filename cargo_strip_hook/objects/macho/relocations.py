@@ -14,7 +14,7 @@ import numpy as np
 
 from cargo_strip_hook.objects.arrays import gather
 from cargo_strip_hook.objects.macho import layouts as mo
-from cargo_strip_hook.objects.macho.file import MachoFiles
+from cargo_strip_hook.objects.macho.file import STEP, MachoFiles
 from cargo_strip_hook.objects.macho.split import Pieces
 from cargo_strip_hook.objects.model import RELOCATION, Array, Bool, Int64
 
@@ -93,6 +93,7 @@ class _Reading:
         width = np.int64(1) << self.length
         self.check(self.offset + width > self.f.size[self.section], "lies outside of it")
         self.pairs()
+        self.check(self.twice(), "stands where another one does")
         content = self.contents(width)
         embedded = np.ones(len(content), np.bool_)
         if self.arm:
@@ -149,6 +150,16 @@ class _Reading:
         good[:-1] &= self.length[1:] == self.length[:-1]
         self.check(first & ~good, "is a SUBTRACTOR without its pair")
         self.check(first & ~self.extern, "subtracts the address of a section, not of a symbol")
+
+    def twice(self) -> Bool:
+        """Whether each entry has the place of another one that is not its SUBTRACTOR."""
+        mine = np.flatnonzero(self.type != self.subtractor)
+        key = (self.section[mine] << STEP) + self.offset[mine]
+        order = np.argsort(key, kind="stable")
+        same = key[order][1:] == key[order][:-1]
+        found = np.zeros(len(self.type), np.bool_)
+        found[mine[order[1:][same]]] = True
+        return found
 
     def contents(self, width: Int64) -> Int64:
         """What each field holds, with its sign."""

@@ -13,6 +13,7 @@ import numpy as np
 from cargo_strip_hook.objects.arrays import isin, ramps, unique
 from cargo_strip_hook.objects.macho import layouts as mo
 from cargo_strip_hook.objects.macho.file import STEP, MachoFiles
+from cargo_strip_hook.objects.macho.objc import is_list
 from cargo_strip_hook.objects.model import ATOM, Array, AtomFlag, Bool, Int64, Place
 
 _INITIALISERS = np.array(mo.INITIALISER_TYPES, np.uint32)
@@ -77,6 +78,7 @@ def cut(f: MachoFiles, records: Int64) -> Pieces:
     flags[compact | f.eh_frame] = AtomFlag.SEPARATE
     flags[strings | (other & _LITERAL[kinds])] = AtomFlag.MERGEABLE
     roots = initialisers | (kinds == mo.S_INTERPOSING)
+    roots |= np.array([is_list(name) for name in f.names], np.bool_)
     # what Swift's runtime looks for by the name of its section, conditional records apart
     swift = [section.startswith(b"__swift5_") for _, section in f.names]
     roots |= np.array(swift, np.bool_) & (f.flags & mo.S_ATTR_LIVE_SUPPORT == 0)

@@ -14,6 +14,7 @@ import numpy as np
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.objects.arrays import isin, unique
 from cargo_strip_hook.objects.macho import layouts as mo
+from cargo_strip_hook.objects.macho import marks
 from cargo_strip_hook.objects.macho.file import STEP
 from cargo_strip_hook.objects.macho.place import Placed
 from cargo_strip_hook.objects.macho.reader import (
@@ -31,7 +32,6 @@ from cargo_strip_hook.objects.model import (
     Int64,
     Place,
     Program,
-    Unit,
 )
 from cargo_strip_hook.objects.strings import StringTable, string_at
 
@@ -125,18 +125,22 @@ def build(
     used["strx"] = [strings.add(names.get(p, UNNAMED)) for p in local_places.tolist()]
     _fill_places(used, local_places, placed)
     used["type"] = mo.N_SECT
-    used["desc"][isin(local_places, _rooted(program, live, placed))] |= mo.N_NO_DEAD_STRIP
+    rooted = _rooted(program, live, placed)
+    used["desc"][isin(local_places, rooted)] |= mo.N_NO_DEAD_STRIP
+    here = _here(program, live, placed)
+    used["desc"] |= marks.of_places(program, here, _places(program, placed, here), local_places)
     at = len(local_places)
     for symbol in absolute.tolist():
         where = strings.add(symbol_name(program, symbol))
         rows[at] = (where, mo.N_ABS, 0, 0, int(symbols["value"][symbol]) & ((1 << 64) - 1))
         at += 1
     first_external = at
-    desc = _descs(program)
+    desc = marks.descs(program)
     personality = set(extra.tolist())
     of_symbol: dict[int, int] = {s: len(local_places) + i for i, s in enumerate(absolute.tolist())}
     place_of = dict(zip(exported.tolist(), external_places.tolist(), strict=True))
     taken: dict[int, int] = {}
+    always = set(rooted[isin(rooted, external_places)].tolist())
     for name, symbol in by_name:
         row = rows[at : at + 1]
         row["strx"] = strings.add(name)
@@ -146,6 +150,7 @@ def build(
         else:
             _fill_places(row, np.array([place]), placed)
             row["type"] = mo.N_SECT | mo.N_EXT
+            row["desc"] |= mo.N_NO_DEAD_STRIP if place in always else 0
             taken.setdefault(place, at)
         if symbols["visibility"][symbol] == HIDDEN:
             row["type"] |= mo.N_PEXT
@@ -198,6 +203,13 @@ def _fill_places(rows: Array, places: Int64, placed: Placed) -> None:
     rows["desc"][inner] |= mo.N_ALT_ENTRY
 
 
+def _here(program: Program, live: Bool, placed: Placed) -> Int64:
+    """The symbols of the program that lie in what was placed."""
+    atom = program.symbols["atom"]
+    inside = np.where(atom >= 0, atom, 0)
+    return np.flatnonzero((atom >= 0) & live[inside] & (placed.section[inside] >= 0))
+
+
 def _places(program: Program, placed: Placed, rows: Array) -> Int64:
     atoms = program.symbols["atom"][rows]
     inside = np.where(atoms >= 0, atoms, 0)
@@ -214,11 +226,13 @@ def _names(
     """
     symbols = program.symbols
     atom = np.where(symbols["atom"] >= 0, symbols["atom"], 0)
-    here = (symbols["atom"] >= 0) & live[atom] & (placed.section[atom] >= 0) & ~kept
+    here = np.zeros(len(symbols), np.bool_)
+    here[_here(program, live, placed)] = True
+    here &= ~kept
     here &= (symbols["name"] != ANCHOR) & (program.definition == np.arange(len(symbols)))
     here &= program.atoms["flags"][atom] & (AtomFlag.SEPARATE | AtomFlag.MERGEABLE) == 0
     objective = np.array([s.section.startswith(b"__objc_") for s in placed.sections], np.bool_)
-    wanted = objective[placed.section[atom]]
+    wanted = objective[placed.section[atom]] | (marks.descs(program) & marks.NAMED != 0)
     if strip is Strip.DEBUGINFO:
         wanted = wanted | (symbols["kind"] == KIND_FUNCTION)
     if strip is not Strip.NONE:
@@ -261,15 +275,6 @@ def _rooted(program: Program, live: Bool, placed: Placed) -> Int64:
     blocks = unique(placed.block[roots])
     found: Int64 = placed.block_place[blocks[blocks >= 0]]
     return found
-
-
-def _descs(program: Program) -> Array:
-    return np.concatenate([_desc_of(u) for u in program.units])
-
-
-def _desc_of(unit: Unit) -> Array:
-    desc: Array = unit.native.desc
-    return desc
 
 
 def _weak_references(program: Program) -> Bool:

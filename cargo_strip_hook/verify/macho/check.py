@@ -12,7 +12,7 @@ from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, taken
 from cargo_strip_hook.verify.index import Listing
-from cargo_strip_hook.verify.macho import compare, demands
+from cargo_strip_hook.verify.macho import compare, demands, objc
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Damaged, Object, read
 from cargo_strip_hook.verify.macho.unwind import records
@@ -52,6 +52,7 @@ def check(
     _check_index(listing, claim, allowed, findings)
 
     used, members = _read_members(original, claim, ahead)
+    objc.check_loaded(original, set(used), findings)
     undefined = _check_undefined(original, after, members, claim, findings)
     demands.check_versions(after, members, findings)
     pieces = compared = 0

@@ -9,6 +9,8 @@ import numpy as np
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.macho.made import Made
+from cargo_strip_hook.verify.macho.marks import check_bound, check_marks
+from cargo_strip_hook.verify.macho.objc import IMAGE_INFO, check_info
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, Object, Reference
 from cargo_strip_hook.verify.macho.unwind import Records, records
@@ -91,6 +93,12 @@ def check(
     found = result.at(place)
     result.used[found[found >= 0]] = True
     means = _Means(before, where, mine["symbol"], definitions, result)
+    resolvers = check_marks(before, after, where, findings)
+    if len(resolvers):
+        by_symbol = mine["symbol"] >= 0
+        target = np.where(by_symbol, means.address[np.maximum(mine["symbol"], 0)], -1)
+        symbol = np.where(found >= 0, result.references["symbol"][found], -1)
+        check_bound(resolvers, target, place, symbol, after, findings)
     closer = _Closer(before, after, where, definitions, findings)
     for n in np.flatnonzero(~means.same(mine, place, in_file, found)).tolist():
         one = None if found[n] < 0 else Reference(*result.references[found[n]].tolist())
@@ -206,8 +214,8 @@ def _check_bytes(
     source = before.table["offset"][where.section[rows] - 1] + where.start[rows]
     target = result.file[where.home[rows]] + address
     order = np.argsort(target, kind="stable")
-    shared = np.zeros(len(rows), np.bool_)  # __objc_imageinfo, of which there is one
-    shared[order[1:]] = target[order[1:]] == target[order[:-1]]
+    info = result.object.table["name"][where.home[rows] - 1] == IMAGE_INFO
+    check_info(before, source[info], result.object, target[info], findings)
 
     # debug information, most of a file that has it, lies outside of what is compared
     low = int(target.min()) if len(target) else 0
@@ -216,13 +224,12 @@ def _check_bytes(
     in_file, width, target = in_file[mine] - low, width[mine], target - low
     _zero(found, in_file, width)
     wanted = found.copy()
-    old, new, there = before.data, memoryview(wanted.data), memoryview(found.data)
-    for begin, end, at, again in zip(
-        source.tolist(), (source + size).tolist(), target.tolist(), shared.tolist(), strict=True
+    old, new = before.data, memoryview(wanted.data)
+    for begin, end, at, merged in zip(
+        source.tolist(), (source + size).tolist(), target.tolist(), info.tolist(), strict=True
     ):
-        if again and old[begin:end] != there[at : at + end - begin]:
-            findings.add("contents", f"at {low + at:#x} of the file are not those of all members")
-        new[at : at + end - begin] = old[begin:end]
+        if not merged:
+            new[at : at + end - begin] = old[begin:end]
     _zero(wanted, in_file, width)
     differ = np.flatnonzero(wanted != found)
     if len(differ):

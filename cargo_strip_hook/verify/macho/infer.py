@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.macho.compare import personalities_of
+from cargo_strip_hook.verify.macho.marks import RESOLVER
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, ARM64, Object, Reference, Symbol
 from cargo_strip_hook.verify.macho.unwind import Records, records
 
@@ -95,6 +96,7 @@ def check_by_names(
         fields = _by_address(o)
         addresses = sorted(fields)
         there = _functions(o, records(o))
+        _check_resolvers(o, after, mine, findings)
         for name, place in mine.items():
             at = bisect_right(addresses, place.address - 1)
             inside = []
@@ -108,6 +110,18 @@ def check_by_names(
             pieces += 1
             compared += place.size
     return pieces, compared
+
+
+def _check_resolvers(
+    before: Object, after: Object, names: Container[bytes], findings: Findings
+) -> None:
+    """Those of the `names` that are resolvers still are."""
+    old, new = (
+        {_plain(s.name) for s in o.symbols if s.placed and not s.stab and s.desc & RESOLVER}
+        for o in (before, after)
+    )
+    for name in sorted(n for n in old - new if n in names):
+        findings.add("structure", f"{name.decode('utf-8', 'replace')} is a resolver no more")
 
 
 class _Pair(NamedTuple):

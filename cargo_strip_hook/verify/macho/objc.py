@@ -1,0 +1,64 @@
+"""What Objective-C's and Swift's runtimes need of a result.
+
+Sources: ld64.lld, `Driver.cpp` and `ObjC.cpp` (which members `-ObjC` loads) and
+`SyntheticSections.cpp` (`ObjCImageInfoSection`); objc4, `objc-file.h` (flags).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+import numpy as np
+
+from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.verify.arrays import Array, gather
+from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.macho.read import Damaged, Object, read
+
+IMAGE_INFO = b"__objc_imageinfo"
+_RECORDS = (b"__objc_classlist", b"__objc_catlist", b"__swift5_")
+_LIVE_SUPPORT = 0x08000000
+
+
+def check_loaded(original: Archive, used: Container[int], findings: Findings) -> None:
+    """Each member that `-ObjC` makes linkers load is among those the result is made of."""
+    for member in original.members:
+        if member.index not in used and _has_records(original.data(member)):
+            findings.add("-ObjC", f"a linker loads {member.name}, which is not in the result")
+
+
+def _has_records(data: memoryview) -> bool:
+    """Whether an object has classes, categories or records of Swift's that always live."""
+    head = bytes(data[: 32 + int.from_bytes(data[20:24], "little")])
+    if head[:4] != b"\xcf\xfa\xed\xfe" or not any(name in head for name in _RECORDS):
+        return False
+    try:
+        table = read(data).table
+    except Damaged:
+        return False
+    names, segments = table["name"].tolist(), table["segment"].tolist()
+    named = [
+        name.startswith(_RECORDS) and (segment.startswith(b"__DATA") or name.startswith(b"__swift"))
+        for name, segment in zip(names, segments, strict=True)
+    ]
+    alive = (table["size"] > 0) & (table["flags"] & _LIVE_SUPPORT == 0)
+    return bool((np.array(named, np.bool_) & alive).any())
+
+
+def check_info(
+    before: Object, source: Array, after: Object, target: Array, findings: Findings
+) -> None:
+    """The merged `__objc_imageinfo` says what all members together do.
+
+    `source` and `target` are places in the octets of both.
+    """
+    if not len(source):
+        return
+    flags = gather(before.octets, source + 4, np.dtype("<u4")).astype(np.int64)
+    swift = int(np.bitwise_or.reduce(flags & 0xFF00))  # of all that have any it is the same
+    wanted = int(np.bitwise_or.reduce(flags & 0xBF)) | int(np.bitwise_and.reduce(flags & 0x40))
+    wanted |= swift | int((flags >> 16).max()) << 16
+    for at in np.unique(target).tolist():
+        found = int.from_bytes(after.data[at + 4 : at + 8], "little")
+        if found != wanted:
+            findings.add("contents", f"of {IMAGE_INFO.decode()} are not those of all members")
