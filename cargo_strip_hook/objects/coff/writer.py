@@ -12,7 +12,7 @@ from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.job import PrelinkRequest, Strip
 from cargo_strip_hook.objects import told
 from cargo_strip_hook.objects.arrays import unique
-from cargo_strip_hook.objects.coff import buckets, codeview, directives, kinds, symtab
+from cargo_strip_hook.objects.coff import codeview, directives, kinds, symtab
 from cargo_strip_hook.objects.coff import debug as dbg
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.machine import Machine, Mode
@@ -51,7 +51,6 @@ class _Extra:
 def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
     """Make the object. Raises `LinkError` for a reference that cannot be kept."""
     machine: Machine = program.units[0].native.machine
-    layout = buckets.in_order(program, layout)
     layout = with_entries(program, live, layout)
     placed = place(program, machine, layout)
     rewritten = rewrite(program, machine, live, placed)
