@@ -545,16 +545,6 @@ def test_guard_tables_name_what_lives(tmp_path: Path) -> None:
     features = re.search(r"Name: @feat\.00\n    Value: (\d+)", said)
     assert features and int(features[1]) & 0x800
 
-    # with a member that has no such table, linkers have to find the targets themselves
-    plain = kit.compile(tmp_path, X64, {"b.c": "int b(int a) { return a; }"})
-    mixed = kit.archive(tmp_path / "m.lib", X64, [tmp_path / "a.o", *plain])
-    out, _ = kit.strip(mixed, X64, ("api", "b"))
-    object_ = kit.first_object(out)
-    assert ".gfids$y" not in [s["name"] for s in kit.sections(object_)]
-    said = tool([kit.llvm("readobj"), "--symbols", object_])
-    features = re.search(r"Name: @feat\.00\n    Value: (\d+)", said)
-    assert features and not int(features[1]) & 0x800
-
 
 def test_safe_exception_handlers_stay_known(tmp_path: Path) -> None:
     text = """

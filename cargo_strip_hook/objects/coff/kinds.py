@@ -27,7 +27,8 @@ _DROPPED = frozenset(
     (b".llvm_addrsig", b".llvmbc", b".llvmcmd", b".llvm.call-graph-profile", b".drectve")
 )
 # They hold numbers of symbols, four bytes each.
-SYMBOL_TABLES = (b".sxdata", b".gfids$y", b".giats$y", b".gljmp$y", b".gehcont$y")
+GUARDED_FUNCTIONS = b".gfids$y"
+SYMBOL_TABLES = (b".sxdata", GUARDED_FUNCTIONS, b".giats$y", b".gljmp$y", b".gehcont$y")
 _INITIALISERS = (b".CRT$", b".ctors", b".dtors", b".rtc$")
 
 

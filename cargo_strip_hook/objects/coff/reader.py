@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.coff import directives as drectve
 from cargo_strip_hook.objects.coff import frames, kinds
 from cargo_strip_hook.objects.coff import layouts as coff
@@ -108,11 +109,11 @@ def read(item: Input) -> Unit:
     relocations["symbol"] = numbers[relocations["symbol"]]
     _reach(f, atoms, relocations)
     _without_name(f, atoms, symbols, first_global, relocations)
-    tables = {
-        name: (int(f.flags[n]), _table(f, n, numbers))
-        for n, name in enumerate(f.names)
-        if name in kinds.SYMBOL_TABLES
-    }
+    tables: dict[bytes, tuple[int, Int64]] = {}
+    for n, name in enumerate(f.names):
+        if name in kinds.SYMBOL_TABLES:  # there may be one for each COMDAT
+            flags, listed = tables.get(name, (int(f.flags[n]), _NONE))
+            tables[name] = flags, np.concatenate([listed, _table(f, n, numbers)])
     groups, edges = comdats.bind(f, atoms.section_atom, atoms.entries)
     aliases = np.flatnonzero((fallback >= 0) & (symbols["atom"] == Place.UNDEFINED))
     alias_rows = np.zeros(len(aliases), EDGE)
@@ -213,7 +214,7 @@ def _shapes(f: CoffFile, comdats: Comdats) -> list[Shape]:
         return shapes
     rows = f.symbols[f.primary]
     section = rows["section"].astype(np.int64) - 1
-    mine = np.flatnonzero(np.isin(section, candidates))
+    mine = np.flatnonzero(isin(section, np.array(candidates)))
     # a section's own symbol has its definition behind it
     mine = mine[(rows["class"][mine] != coff.CLASS_STATIC) | (rows["aux"][mine] == 0)]
     names: dict[int, set[bytes]] = {n: set() for n in candidates}
@@ -241,7 +242,8 @@ def _without_name(
     chosen = chosen[atoms.section_atom[chosen] >= 0]
     target = symbols["atom"][relocations["symbol"]]
     named = [symbols["atom"][first_global:], target[target != relocations["atom"]]]
-    lonely = np.setdiff1d(atoms.section_atom[chosen], np.concatenate(named))
+    mine = atoms.section_atom[chosen]
+    lonely = mine[~isin(mine, np.concatenate(named))]
     atoms.rows["flags"][lonely] |= np.uint32(AtomFlag.ROOT)
 
 

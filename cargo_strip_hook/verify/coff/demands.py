@@ -14,20 +14,15 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.coff.places import (
-    NAME,
     PLACE,
     STEP,
     Definitions,
     Pair,
-    meanings,
     shown,
 )
 from cargo_strip_hook.verify.coff.read import (
     EXTERNAL,
-    I386,
     NODUPLICATES,
-    STATIC,
-    Damaged,
     Object,
     read,
 )
@@ -166,58 +161,6 @@ def _directives(o: Object) -> list[bytes]:
             quoted = not quoted
         words.append(word)
     return [w for w in words if w]
-
-
-def check_handlers(pair: Pair, found: Definitions) -> None:
-    """On i686: the handlers that SafeSEH allows (`.sxdata`), and what `@feat.00` says."""
-    if pair.after.machine != I386:
-        return
-    wanted: set[tuple[int, int]] = set()
-    features = 0xFFFF_FFFF
-    for m, o in enumerate(pair.objects):
-        features &= _features(o)
-        symbols = _handlers(o)
-        if not symbols:
-            continue
-        meaning = meanings(pair, found, m)
-        for symbol in symbols:
-            if meaning.kind[symbol] in (PLACE, NAME):
-                wanted.add((int(meaning.kind[symbol]), int(meaning.base[symbol])))
-    has: set[tuple[int, int]] = set()
-    o = pair.after
-    for symbol in _handlers(o):
-        section = int(o.symbols["section"][symbol])
-        if section > 0:
-            has.add((PLACE, (section << STEP) + int(o.symbols["value"][symbol])))
-        else:
-            has.add((NAME, pair.names.of(o.name(symbol))))
-    # a name that no live piece uses need not be there
-    undefined = set(pair.result.name[pair.result.undefined].tolist())
-    wanted = {(k, b) for k, b in wanted if k == PLACE or b in undefined}
-    if wanted != has:
-        pair.findings.add("handlers", f"{len(wanted - has)} are lost, {len(has - wanted)} are new")
-    if _features(o) != features:
-        pair.findings.add("handlers", f"@feat.00 is {_features(o):#x} instead of {features:#x}")
-
-
-def _features(o: Object) -> int:
-    absolute = (o.symbols["section"] == -1) & (o.symbols["class"] == STATIC) & ~o.auxiliary
-    for i in np.flatnonzero(absolute).tolist():
-        if o.name(i) == b"@feat.00":
-            return int(o.symbols["value"][i])
-    return 0
-
-
-def _handlers(o: Object) -> list[int]:
-    """The symbols in `.sxdata`. Raises `Damaged`."""
-    found: list[int] = []
-    for number in range(1, len(o.names)):
-        if o.names[number] == b".sxdata":
-            text = o.contents(number)
-            found += struct.unpack(f"<{len(text) // 4}I", text[: len(text) & ~3])
-    if any(s >= len(o.symbols) or o.auxiliary[s] for s in found):
-        raise Damaged(".sxdata names no symbol")
-    return found
 
 
 def check_tables(o: Object, findings: Findings) -> None:
