@@ -347,22 +347,122 @@ def test_initialisers_live_in_their_order(tmp_path: Path) -> None:
     assert kit.call(tmp_path / "x.dll", ("start", 0), ("api", 0)) == [0, 12]
 
 
-def test_groups_of_sections_of_two_libraries_stay_apart(tmp_path: Path) -> None:
+# elements that only stand between two ends, in two members; what is between is counted
+GROUP = """
+#define PART(x) __attribute__((section("GROUP$" x), used)) static const long
+#ifdef ENDS
+PART("Set9") stop = -1; PART("Set5") two = 2, one = 1; PART("Set0") start = -1;
+__attribute__((sysv_abi)) int api(int a) {
+  const volatile long *p = &start;
+  for (p++; p < &stop; p++) a = a * 10 + (int)*p;
+  return a;
+}
+#else
+PART("Set5") more = 3;
+__attribute__((sysv_abi)) int other(int a) { return a; }
+#endif
+"""
+GROUPS = (".rdata", ".text", ".data", "mine")
+
+
+def _grouped(folder: Path, target: str, name: str, *flags: str) -> Path:
+    words = ("-O1", f"-DGROUP={name}", *flags)
+    text = GROUP.replace('"GROUP$"', f'"{name}$"')
+    text = text.replace("const long", "long") if name == ".data" else text
+    first = kit.compile(folder, target, {"ends.c": "#define ENDS\n" + text}, *words)
+    second = kit.compile(folder, target, {"more.c": text}, *words)
+    return kit.archive(folder / "t.lib", target, [*first, *second])
+
+
+@pytest.mark.parametrize("granularity", Granularity)
+@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize("flags", [(), SECTIONS], ids=["plain", "sections"])
+def test_a_group_has_all_its_parts_in_order(
+    tmp_path: Path, name: str, flags: tuple[str, ...], granularity: Granularity
+) -> None:
+    original = _grouped(tmp_path, X64, name, *flags)
+    out, made = kit.strip(original, X64, ("api", "other"), Strip.SYMBOLS, granularity)
+    kit.check(original, out, X64, made, Strip.SYMBOLS)
+    # a part of the program's own comes between the library's
+    text = f'__attribute__((section("{name}$Set7"), used)) const long mine = 4;'
+    text = text.replace("const long", "long") if name == ".data" else text
+    own = kit.compile(tmp_path, X64, {"own.c": text})
+    for library, dll in ((original, "old.dll"), (out, "new.dll")):
+        kit.link_dll(tmp_path / dll, X64, [library, *own], ["api", "other"], "/opt:ref")
+        seen = kit.call(tmp_path / dll, ("api", 0))
+        assert sorted(str(seen[0])) == ["1", "2", "3", "4"], dll
+        assert str(seen[0]).endswith("4")
+
+
+@pytest.mark.parametrize("target", kit.TARGETS)
+@pytest.mark.parametrize("name", [".rdata", "mine"])
+def test_parts_of_groups_keep_their_names(tmp_path: Path, target: str, name: str) -> None:
+    original = _grouped(tmp_path, target, name)
+    out, made = kit.strip(original, target, ("api", "other"))
+    kit.check(original, out, target, made)
+    found = [s for s in kit.sections(kit.first_object(out)) if "Set" in s["name"]]
+    assert sorted({s["name"] for s in found}) == [f"{name}$Set{n}" for n in (0, 5, 9)]
+    assert not any(s["selection"] for s in found)
+
+
+def test_groups_of_two_libraries_are_one_for_a_linker(tmp_path: Path) -> None:
+    seen = []
+    for which in ("old", "new"):
+        libraries = []
+        for name in ("left", "right"):
+            folder = tmp_path / which / name
+            original = _grouped(folder, X64, "mine", f"-Dapi={name}", f"-Dother={name}_o")
+            new, _ = kit.strip(original, X64, (name, f"{name}_o"))
+            libraries.append(original if which == "old" else new)
+        names = ["left", "left_o", "right", "right_o"]
+        kit.link_dll(tmp_path / f"{which}.dll", X64, libraries, names)
+        seen.append(kit.call(tmp_path / f"{which}.dll", ("left", 0), ("right", 0)))
+    assert seen[0] == seen[1]
+
+
+def test_what_nothing_can_refer_to_stays(tmp_path: Path) -> None:
     text = """
-    #define PART(x) __attribute__((section("mine$" x), used)) static const
-    PART("c") int stop = -1; PART("a") int start = -1; PART("b") int one = 5, two = 6;
-    __attribute__((sysv_abi)) int NAME(int a) {
-      const volatile int *p = &start;
-      for (p++; p < &stop; p++) a = a * 10 + *p;
-      return a;
-    }
+    .globl api
+    .text
+api: ret
+    .section .rdata,"dr"
+    .ascii "a version for tools"
+    .section .text$k,"xr",one_only,gone
+    .globl gone
+gone: ret
     """
-    libraries = []
-    for name in ("left", "right"):
-        original = kit.library(tmp_path / name, X64, {"a.c": text}, "-O1", f"-DNAME={name}")
-        libraries.append(kit.strip(original, X64, (name,))[0])
-    kit.link_dll(tmp_path / "x.dll", X64, libraries, ["left", "right"])
-    assert kit.call(tmp_path / "x.dll", ("left", 0), ("right", 0)) == [56, 56]
+    original = kit.library(tmp_path, X64, {"a.s": text})
+    out, made = kit.strip(original, X64, ("api",))
+    kit.check(original, out, X64, made)
+    [constants] = [s for s in kit.sections(kit.first_object(out)) if s["name"] == ".rdata"]
+    assert not constants["selection"]
+    assert b"a version for tools" in out.read_bytes()
+
+
+@pytest.mark.parametrize("gnu", ["x86_64", "i686"])
+def test_functions_of_gcc_go_where_nothing_needs_them(tmp_path: Path, gnu: str) -> None:
+    text = """
+    int used(int a) { return a + 1; } int dead(int a) { return a * 7; }
+    int __attribute__((stdcall)) dead_too(int a) { return a * 9; }
+    int needed = 4, lost = 5; static const int kept[] = {1, 2, 3}, table[] = {4, 5, 6};
+    __attribute__((section(".rdata$zMark"))) const int mark = 77;
+    int dead_data(int a) { return table[a] + lost; }
+    int api(int a) { return used(a) * needed + kept[a & 1]; }
+    """
+    source = tmp_path / "a.c"
+    source.write_text(text)
+    flags = ("-O1", "-fno-inline", *SECTIONS)
+    out = tmp_path / "a.o"
+    tool([need(f"{gnu}-w64-mingw32-gcc"), *flags, "-c", source, "-o", out])
+    target = f"{gnu}-pc-windows-gnu"
+    original = kit.archive(tmp_path / "t.lib", target, [out])
+    out, made = kit.strip(original, target, ("api",), Strip.NONE)
+    kit.check(original, out, target, made, Strip.NONE)
+    names = tool([kit.llvm("nm"), kit.first_object(out)])
+    assert "dead" not in names
+    assert "lost" not in names
+    assert "used" in names
+    assert ".rdata$zMark" in [s["name"] for s in kit.sections(kit.first_object(out))]
 
 
 def test_directives(tmp_path: Path) -> None:
@@ -444,16 +544,6 @@ def test_guard_tables_name_what_lives(tmp_path: Path) -> None:
     assert at > index
     features = re.search(r"Name: @feat\.00\n    Value: (\d+)", said)
     assert features and int(features[1]) & 0x800
-
-    # with a member that has no such table, linkers have to find the targets themselves
-    plain = kit.compile(tmp_path, X64, {"b.c": "int b(int a) { return a; }"})
-    mixed = kit.archive(tmp_path / "m.lib", X64, [tmp_path / "a.o", *plain])
-    out, _ = kit.strip(mixed, X64, ("api", "b"))
-    object_ = kit.first_object(out)
-    assert ".gfids$y" not in [s["name"] for s in kit.sections(object_)]
-    said = tool([kit.llvm("readobj"), "--symbols", object_])
-    features = re.search(r"Name: @feat\.00\n    Value: (\d+)", said)
-    assert features and not int(features[1]) & 0x800
 
 
 def test_safe_exception_handlers_stay_known(tmp_path: Path) -> None:

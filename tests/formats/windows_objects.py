@@ -16,6 +16,7 @@ from pathlib import Path
 from cargo_strip_hook.engines.native import NativeEngine
 from cargo_strip_hook.job import Granularity, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.target import Target
+from cargo_strip_hook.verify import Claim, Verified, verify
 from tests.formats.native_kit import tool
 from tests.tools import need
 
@@ -80,6 +81,21 @@ def strip(
     names = tuple(prefix(target) + n for n in exports)
     request = PrelinkRequest(original, out, Target.parse(target), names, strip, granularity, MARKER)
     return out, NativeEngine().prelink(request)
+
+
+def check(
+    original: Path, out: Path, target: str, made: PrelinkResult, strip: Strip = Strip.DEBUGINFO
+) -> Verified:
+    """What the verifier says of a result. Raises what it raises."""
+    claim = Claim(
+        Target.parse(target),
+        made.exports,
+        strip,
+        made.placement,
+        MARKER,
+        companions=made.companions,
+    )
+    return verify(original, out, claim)
 
 
 def first_object(path: Path) -> Path:

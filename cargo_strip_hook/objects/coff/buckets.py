@@ -14,7 +14,7 @@ from cargo_strip_hook.objects.coff import kinds
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.kinds import SectionKind
 from cargo_strip_hook.objects.coff.reader import CoffUnit
-from cargo_strip_hook.objects.model import Bucket, Int32, Layout, OutputSection, Program
+from cargo_strip_hook.objects.model import Bucket, Int32, Program
 
 COMMONS = SectionKind(b".bss", coff.BSS)
 POINTERS = SectionKind(b".rdata", coff.RDATA)
@@ -29,7 +29,7 @@ _REPLACEABLE = (
 
 def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
-    joined = _joined_groups(program, live)
+    uneven = _uneven(program, live)
     replaceable = _replaceable(program)
     order: dict[SectionKind, int] = {}
     out = np.zeros(len(live), np.int32)
@@ -43,9 +43,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
         present = np.zeros(len(native.kinds), np.bool_)
         present[mine] = True
         for kind in np.flatnonzero(present).tolist():
-            bucket[kind] = order.setdefault(
-                joined.get(native.kinds[kind], native.kinds[kind]), len(order)
-            )
+            bucket[kind] = order.setdefault(native.kinds[kind], len(order))
         out[first:end] = bucket[mine]
     found = list(order)
     for atom, selection in replaceable.items():
@@ -58,62 +56,35 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     return out, tuple(
         Bucket(
             k,
-            single=k.selection != 0,
-            whole=(k.root or kinds.is_initialiser(k.name)) and not k.selection,
+            single=k.selection != 0 or k in uneven,
+            whole=(k.root or kinds.is_initialiser(k.name))
+            and not k.selection
+            and not k.flags & coff.SCN_CNT_CODE,
         )
         for k in found
     )
 
 
-def _joined_groups(program: Program, live: Int32) -> dict[SectionKind, SectionKind]:
-    """What the kinds of a group of sections become that is complete here: one section.
+def _uneven(program: Program, live: Int32) -> set[SectionKind]:
+    """The kinds of grouped sections whose pieces are aligned in more than one way.
 
-    Then the group of another library with the same name stays a group of its own.
+    These stay apart: a linker aligns each for itself, so that there is no gap before the first.
     """
-    groups: dict[bytes, list[SectionKind]] = {}
-    for number in sorted(set(program.unit_of(live).tolist())):
-        for kind in program.units[number].native.kinds:
-            found = kinds.group_of(kind.name) if kind.root else None
-            if found is not None and kind not in groups.setdefault(found[0], []):
-                groups[found[0]].append(kind)
-    out: dict[SectionKind, SectionKind] = {}
-    for base, members in groups.items():
-        names = {k.name for k in members}
-        if len(names) > 1 and len({k.flags for k in members}) == 1:
-            whole = SectionKind(base, members[0].flags, root=True, order=b"$")
-            out |= dict.fromkeys(members, whole)
-    return out
-
-
-def in_order(program: Program, layout: Layout) -> Layout:
-    """The layout with the pieces of joined groups in the order of their names.
-
-    Source: PE format, "Grouped Sections": by what follows the `$`, then as they come.
-    """
-    offset = layout.offset.copy()
-    sections = list(layout.sections)
-    for number, section in enumerate(sections):
-        kind: SectionKind = layout.buckets[section.bucket].descriptor
-        if not kind.order:
+    aligns: dict[SectionKind, int] = {}
+    found: set[SectionKind] = set()
+    units = program.unit_of(live)
+    for number in sorted(set(units.tolist())):
+        native: CoffUnit = program.units[number].native
+        rooted = np.array([k.root for k in native.kinds], np.bool_)
+        if not rooted.any():
             continue
-        units = program.unit_of(section.atoms)
-
-        def name(at: tuple[int, int]) -> tuple[bytes, int]:
-            atom, unit = at
-            native: CoffUnit = program.units[unit].native
-            local = atom - int(program.atom_base[unit])
-            return native.kinds[int(native.atom_kind[local])].name, atom
-
-        pairs = sorted(zip(section.atoms.tolist(), units.tolist(), strict=True), key=name)
-        atoms = np.array([a for a, _ in pairs], np.int32)
-        at = 0
-        for atom in atoms.tolist():
-            align = int(program.atoms["align"][atom])
-            at = -(-at // align) * align
-            offset[atom] = at
-            at += int(program.atoms["size"][atom])
-        sections[number] = OutputSection(section.bucket, atoms, at, section.align)
-    return replace(layout, sections=tuple(sections), offset=offset)
+        mine = live[units == number]
+        kind = native.atom_kind[mine - int(program.atom_base[number])]
+        mine, kind = mine[rooted[kind]], kind[rooted[kind]]
+        for one, align in zip(kind.tolist(), program.atoms["align"][mine].tolist(), strict=True):
+            if aligns.setdefault(native.kinds[one], align) != align:
+                found.add(native.kinds[one])
+    return found
 
 
 def _replaceable(program: Program) -> dict[int, int]:

@@ -19,7 +19,7 @@ from cargo_strip_hook.objects.coff.cvtypes import FIRST, SIGNATURE, Types, Unkno
 from cargo_strip_hook.objects.coff.debug import Debug, Targets, store, targets
 from cargo_strip_hook.objects.coff.file import CoffFile
 from cargo_strip_hook.objects.coff.kinds import SectionKind
-from cargo_strip_hook.objects.coff.machine import Machine
+from cargo_strip_hook.objects.coff.machine import Machine, Mode
 from cargo_strip_hook.objects.coff.place import Placed
 from cargo_strip_hook.objects.coff.reader import KIND_FUNCTION, CoffUnit
 from cargo_strip_hook.objects.coff.relocate import Rewritten
@@ -379,9 +379,10 @@ def _finish(
     store(machine, blob, start[section] + offset, kind, told, np.zeros(len(kind), np.bool_))
     left = np.flatnonzero(dead == 0)
     left = left[np.lexsort((offset[left], section[left]))]
-    rewritten = Rewritten(
-        section[left] + before, offset[left], kind[left], target[left], at_place[left] != 0
-    )
+    kind, inside = kind[left], at_place[left] != 0
+    exact = inside & (machine.mode[kind] == Mode.EXACT)
+    place = (section[left] + before, offset[left])
+    rewritten = Rewritten(*place, kind, target[left], inside, exact)
     aligns = np.full(len(parts), 4, np.int64)
     kinds = tuple(k for k, _ in parts)
     return Debug(kinds, sizes, aligns, blob, rewritten, left_out, np.zeros(0, PLACEMENT))

@@ -88,7 +88,9 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     columns = [np.concatenate(c) for c in zip(*found, strict=True)] if found else _empty()
     by_place = np.lexsort((columns[1], columns[0]))
     out_section, offset, kind, target, at_place = (c[by_place] for c in columns)
-    rewritten = Rewritten(out_section + first, offset, kind, target, at_place != 0)
+    inside = at_place != 0
+    exact = inside & (machine.mode[kind] == Mode.EXACT)
+    rewritten = Rewritten(out_section + first, offset, kind, target, inside, exact)
     flags = coff.DEBUG & ~coff.SCN_ALIGN_MASK
     kinds = tuple(SectionKind(n, flags, root=True) for n in names)
     told = np.zeros(len(pieces), PLACEMENT)
@@ -231,5 +233,5 @@ def joined(placed: Placed, debug: Debug) -> Placed:
 
 def all_relocations(first: Rewritten, second: Rewritten) -> Rewritten:
     """The relocations of the program and those of what follows it."""
-    fields = ("section", "offset", "type", "target", "place")
+    fields = ("section", "offset", "type", "target", "place", "exact")
     return Rewritten(*(np.concatenate([getattr(first, n), getattr(second, n)]) for n in fields))

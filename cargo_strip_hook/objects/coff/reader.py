@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.coff import directives as drectve
 from cargo_strip_hook.objects.coff import frames, kinds
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.comdat import Comdats, read_comdats
 from cargo_strip_hook.objects.coff.directives import Directives
 from cargo_strip_hook.objects.coff.file import CoffFile
-from cargo_strip_hook.objects.coff.kinds import SectionKind
+from cargo_strip_hook.objects.coff.kinds import SectionKind, Shape
 from cargo_strip_hook.objects.coff.machine import Machine
 from cargo_strip_hook.objects.model import (
     ATOM,
@@ -107,11 +108,12 @@ def read(item: Input) -> Unit:
     relocations = f.relocations(np.flatnonzero((atoms.section_atom >= 0) | (atoms.entries >= 0)))
     relocations["symbol"] = numbers[relocations["symbol"]]
     _reach(f, atoms, relocations)
-    tables = {
-        name: (int(f.flags[n]), _table(f, n, numbers))
-        for n, name in enumerate(f.names)
-        if name in kinds.SYMBOL_TABLES
-    }
+    _without_name(f, atoms, symbols, first_global, relocations)
+    tables: dict[bytes, tuple[int, Int64]] = {}
+    for n, name in enumerate(f.names):
+        if name in kinds.SYMBOL_TABLES:  # there may be one for each COMDAT
+            flags, listed = tables.get(name, (int(f.flags[n]), _NONE))
+            tables[name] = flags, np.concatenate([listed, _table(f, n, numbers)])
     groups, edges = comdats.bind(f, atoms.section_atom, atoms.entries)
     aliases = np.flatnonzero((fallback >= 0) & (symbols["atom"] == Place.UNDEFINED))
     alias_rows = np.zeros(len(aliases), EDGE)
@@ -152,15 +154,11 @@ def read(item: Input) -> Unit:
 
 def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
     count = len(f.sections)
-    known: dict[tuple[bytes, int, bool], int] = {}
+    known: dict[tuple[bytes, int, Shape], int] = {}
     found: list[SectionKind] = []
     kind_of = np.full(count, -1, np.int32)
-    keys = zip(
-        f.names,
-        (f.flags & ~coff.SCN_OF_FILE).tolist(),
-        (comdats.selection == coff.COMDAT_ASSOCIATIVE).tolist(),
-        strict=True,
-    )
+    shapes = _shapes(f, comdats)
+    keys = zip(f.names, (f.flags & ~coff.SCN_OF_FILE).tolist(), shapes, strict=True)
     for n, key in enumerate(keys):
         number = known.get(key)
         if number is None:
@@ -204,6 +202,49 @@ def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
     root = np.array([k.root for k in found] or [False], np.bool_)
     rows["flags"][root[atom_kind]] |= np.uint32(AtomFlag.ROOT)
     return _Atoms(rows, tuple(found), atom_kind.astype(np.int32), section_atom, entries)
+
+
+def _shapes(f: CoffFile, comdats: Comdats) -> list[Shape]:
+    """The shape of each section."""
+    every = np.where(comdats.selection == 0, 0, 2)
+    every[comdats.selection == coff.COMDAT_ASSOCIATIVE] = 3
+    shapes = [Shape(n) for n in every.tolist()]
+    candidates = [n for n, name in enumerate(f.names) if kinds.may_be_alone(name)]
+    if not candidates:
+        return shapes
+    rows = f.symbols[f.primary]
+    section = rows["section"].astype(np.int64) - 1
+    mine = np.flatnonzero(isin(section, np.array(candidates)))
+    # a section's own symbol has its definition behind it
+    mine = mine[(rows["class"][mine] != coff.CLASS_STATIC) | (rows["aux"][mine] == 0)]
+    names: dict[int, set[bytes]] = {n: set() for n in candidates}
+    several = set(section[mine[rows["value"][mine] != 0]].tolist())
+    for n, name in zip(section[mine].tolist(), f.symbol_names(f.primary[mine]), strict=True):
+        names[n].add(name)
+    for n in candidates:
+        alone = n not in several and kinds.is_alone(f.names[n], names[n])
+        if alone and shapes[n] is not Shape.ASSOCIATIVE:
+            shapes[n] = Shape.ALONE
+    return shapes
+
+
+def _without_name(
+    f: CoffFile, atoms: _Atoms, symbols: Array, first_global: int, relocations: Array
+) -> None:
+    """Plain sections that are no COMDAT live where nothing can refer to them; changes `atoms`.
+
+    Linkers keep all that is no COMDAT: a version that only tools look for. What can be referred to
+    needs that, since a library's members are loaded one by one, and the new object is as a whole.
+    """
+    candidates = [n for n, name in enumerate(f.names) if kinds.is_exactly_plain(name)]
+    chosen = np.array(candidates, np.int64)
+    chosen = chosen[(f.flags[chosen] & coff.SCN_LNK_COMDAT == 0) & (f.sizes[chosen] > 0)]
+    chosen = chosen[atoms.section_atom[chosen] >= 0]
+    target = symbols["atom"][relocations["symbol"]]
+    named = [symbols["atom"][first_global:], target[target != relocations["atom"]]]
+    mine = atoms.section_atom[chosen]
+    lonely = mine[~isin(mine, np.concatenate(named))]
+    atoms.rows["flags"][lonely] |= np.uint32(AtomFlag.ROOT)
 
 
 def _symbols(

@@ -1,6 +1,9 @@
 """Relocations of live atoms: what they refer to in the new object, and which are settled.
 
-A distance within one output section that no linker can change is stored and dropped.
+A distance within one output section that no linker can change is stored and dropped. But linkers
+that make a table of the functions which may be called through pointers look for relocations to the
+symbols of functions (control flow guard; LLVM's lld, `Writer::markSymbolsWithRelocations`): where
+the address of a function is taken, one to a symbol of its own stays.
 """
 
 from __future__ import annotations
@@ -10,20 +13,25 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.errors import LinkError
+from cargo_strip_hook.objects.arrays import unique
+from cargo_strip_hook.objects.coff import kinds
+from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.machine import Machine, Mode, Settled
 from cargo_strip_hook.objects.coff.place import Placed
+from cargo_strip_hook.objects.coff.reader import KIND_FUNCTION
 from cargo_strip_hook.objects.model import Array, Bool, Int64, Place, Program, Reach
 
 # (section << STEP) + offset is a place; sections are smaller
 STEP = 40
+_UNWIND = (kinds.PDATA, kinds.XDATA, kinds.EH_FRAME, b".gcc_except_table")
 
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
     """Relocations to be written, sorted by output section and offset.
 
-    `target` is a program-wide symbol, or where `place` is set a place in the new object. A place
-    at the start of a section is the section's own symbol.
+    `target` is a program-wide symbol, or where `place` is set a place in the new object: with
+    `exact` a symbol that stands there, without it the section's own symbol.
     """
 
     section: Int64
@@ -31,12 +39,29 @@ class Rewritten:
     type: Int64
     target: Int64
     place: Bool
+    exact: Bool
 
 
-def rewrite(program: Program, machine: Machine, live: Bool, placed: Placed) -> Rewritten:
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The functions whose addresses are taken: `places` that need symbols of functions, sorted.
+
+    `symbols`: program-wide symbols that relocations of members without tables of such functions
+    name; they may be of other files, and of no function.
+    """
+
+    places: Int64
+    symbols: Int64
+
+
+def rewrite(
+    program: Program, machine: Machine, live: Bool, placed: Placed, guarded: Bool
+) -> tuple[Rewritten, Taken]:
     """Rewrite the relocations of all that lives; changes `placed.blob`.
 
-    Raises `LinkError` for a reference that cannot be kept.
+    `guarded`: for each unit whether it lists the functions whose addresses it takes itself. Where
+    one does, the new object has such a list; else linkers see that by its relocations. Raises
+    `LinkError` for a reference that cannot be kept.
     """
     every = program.relocations
     rows = every[live[every["atom"]] & (placed.section[every["atom"]] >= 0)]
@@ -64,11 +89,20 @@ def rewrite(program: Program, machine: Machine, live: Bool, placed: Placed) -> R
     target_offset = np.where(local, placed.offset[at] + program.symbols["value"][definition], 0)
     field = placed.start[section] + offset
 
-    done = _settle(
-        machine, placed, kind, field, offset, local & (target_section == section), target_offset
-    )
+    taken = _takes(program, machine, placed, rows, definition, field)
+    listed = unique(definition[taken & ~guarded[program.unit_of(rows["atom"])]])
+    own = taken & local & (not guarded.any())
+    place = (target_section << STEP) + target_offset
+    near = local & (target_section == section)
+    # one reference stays in each section, which may be all that is left of a program
+    of_near = np.flatnonzero(near & own)
+    of_near = of_near[np.argsort(place[of_near], kind="stable")]
+    first = np.diff(place[of_near], prepend=-1) != 0
+    near[of_near[first]] = False
+    done = _settle(machine, placed, kind, field, offset, near, target_offset)
     mode = machine.mode[kind]
-    adds = local & ~done & (mode == Mode.ADDS)
+    own &= ~done & (mode == Mode.ADDS)
+    adds = local & ~done & (mode == Mode.ADDS) & ~own
     for width, form in ((4, "<u4"), (8, "<u8")):
         mine = np.flatnonzero(adds & (machine.width[kind] == width))
         if len(mine):
@@ -76,11 +110,42 @@ def rewrite(program: Program, machine: Machine, live: Bool, placed: Placed) -> R
             word = np.ascontiguousarray(placed.blob[octets]).view(form).reshape(-1)
             word = word + target_offset[mine].astype(form)
             placed.blob[octets] = word.astype(form).view(np.uint8).reshape(-1, width)
-    exact = np.where(mode == Mode.EXACT, target_offset, 0)
-    target = np.where(local, (target_section << STEP) + exact, definition)
+    exact = local & ((mode == Mode.EXACT) | own)
+    target = np.where(local, np.where(exact, place, target_section << STEP), definition)
+    functions = unique(place[exact & taken])
     left = np.flatnonzero(~done)
     left = left[np.lexsort((offset[left], section[left]))]
-    return Rewritten(section[left], offset[left], kind[left], target[left], local[left])
+    columns = (section[left], offset[left], kind[left], target[left], local[left], exact[left])
+    return Rewritten(*columns), Taken(functions, listed)
+
+
+def _takes(
+    program: Program, machine: Machine, placed: Placed, rows: Array, definition: Int64, field: Int64
+) -> Bool:
+    """bool for each relocation: whether it takes the address of what may be a function.
+
+    `field`: where it is in `placed.blob`. Tables for unwinding are no calls through pointers.
+    """
+    home = placed.section[rows["atom"]]
+    told = np.array([k.name in _UNWIND for k in placed.kinds], np.bool_)
+    code = np.array([k.flags & coff.SCN_CNT_CODE != 0 for k in placed.kinds], np.bool_)
+    where = program.symbols["atom"][definition]
+    found: Bool = (rows["reach"] == Reach.FORWARD) & ~told[home]
+    inside = where >= 0
+    function = inside & (program.symbols["kind"][definition] == KIND_FUNCTION)
+    function &= code[placed.section[np.where(inside, where, 0)]]
+    found &= function | (where == Place.UNDEFINED)
+    kind = rows["type"]
+    if machine.number == coff.AMD64:
+        # by the byte before: call, jmp, jcc; of others only lea takes an address that is not here
+        near = np.flatnonzero(found & (machine.settled[kind] == Settled.REL32) & code[home])
+        before = placed.blob[np.maximum(field[near], 2)[:, None] - np.array([2, 1])]
+        branch = (before[:, 1] == 0xE8) | (before[:, 1] == 0xE9)
+        branch |= (before[:, 0] == 0x0F) & (before[:, 1] & 0xF0 == 0x80)
+        found[near] = ~branch & (function[near] | (before[:, 0] == 0x8D))
+    else:
+        found &= (machine.settled[kind] == Settled.NO) | ~code[home]
+    return found
 
 
 def _without_dead(

@@ -179,6 +179,7 @@ def _without(
         rewritten.type[stays],
         rewritten.target[stays],
         rewritten.place[stays],
+        rewritten.exact[stays],
     )
     return Shared(replace(placed, start=ends, blob=np.concatenate(parts)), sizes, kept, records)
 

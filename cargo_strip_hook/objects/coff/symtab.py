@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.job import Strip
-from cargo_strip_hook.objects.arrays import unique
+from cargo_strip_hook.objects.arrays import isin, unique
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.place import Placed
 from cargo_strip_hook.objects.coff.reader import KIND_FUNCTION, CoffUnit
@@ -76,6 +76,19 @@ def symbol_name(program: Program, symbol: int) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """What needs a symbol besides what relocations name: sorted places, each once.
+
+    `functions`: those of `places` whose symbols have to say that they are functions. `features`:
+    the value of `@feat.00`.
+    """
+
+    places: Int64
+    functions: Int64
+    features: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Rows:
     """Symbols to be written: program symbol (-1 for none), section from 0, value, type, class."""
 
@@ -93,16 +106,15 @@ def build(
     placed: Placed,
     sections: OutputSections,
     used: Int64,
-    places: Int64,
-    features: int,
+    marks: Marks,
     strip: Strip,
 ) -> SymbolTable:
     """Make the table.
 
-    `used`: program symbols that relocations name; `places`: places that need a symbol, both
-    sorted and each once. Names of live functions stay below `Strip.SYMBOLS`, shortened where there
-    is no debug information that has them too.
+    `used`: program symbols that relocations name, sorted and each once. Names of live functions
+    stay below `Strip.SYMBOLS`, shortened where there is no debug information that has them too.
     """
+    places = marks.places
     symbols = program.symbols
     atom = symbols["atom"]
     at = np.where(atom >= 0, atom, 0)
@@ -131,18 +143,19 @@ def build(
     named_rows = _placed_rows(program, placed, named, coff.CLASS_STATIC)
     named_rows.names.extend(names)
     keys = (named_rows.section << STEP) + named_rows.value
+    named_rows.type[isin(keys, marks.functions)] = coff.TYPE_FUNCTION
     labels = places[~np.isin(places, keys)]
     nothing = np.zeros(len(labels), np.int64)
     label_rows = _Rows(
         nothing - 1,
         labels >> STEP,
         labels & ((1 << STEP) - 1),
-        nothing,
+        np.where(isin(labels, marks.functions), coff.TYPE_FUNCTION, 0),
         nothing + coff.CLASS_STATIC,
         [LABEL] * len(labels),
     )
     table = _Table(len(symbols), sections)
-    table.add_absolute(b"@feat.00", features)
+    table.add_absolute(b"@feat.00", marks.features)
     table.add_sections([export_rows, named_rows, label_rows])
     for symbol in absolute.tolist():
         table.of_symbol[symbol] = table.count

@@ -12,13 +12,13 @@ from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.job import PrelinkRequest, Strip
 from cargo_strip_hook.objects import told
 from cargo_strip_hook.objects.arrays import unique
-from cargo_strip_hook.objects.coff import buckets, codeview, directives, kinds, symtab
+from cargo_strip_hook.objects.coff import codeview, directives, kinds, symtab
 from cargo_strip_hook.objects.coff import debug as dbg
 from cargo_strip_hook.objects.coff import layouts as coff
-from cargo_strip_hook.objects.coff.machine import Machine, Mode
+from cargo_strip_hook.objects.coff.machine import Machine
 from cargo_strip_hook.objects.coff.place import Placed, place, with_entries
 from cargo_strip_hook.objects.coff.reader import CoffUnit
-from cargo_strip_hook.objects.coff.relocate import STEP, Rewritten, rewrite
+from cargo_strip_hook.objects.coff.relocate import STEP, Rewritten, Taken, rewrite
 from cargo_strip_hook.objects.coff.sharing import pieces, share
 from cargo_strip_hook.objects.model import (
     PLACEMENT,
@@ -51,14 +51,15 @@ class _Extra:
 def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
     """Make the object. Raises `LinkError` for a reference that cannot be kept."""
     machine: Machine = program.units[0].native.machine
-    layout = buckets.in_order(program, layout)
     layout = with_entries(program, live, layout)
     placed = place(program, machine, layout)
-    rewritten = rewrite(program, machine, live, placed)
     real = [n for n in program.live_units(live) if program.units[n].index >= 0]
-    features = reduce(int.__and__, (_native(program.units[n]).features for n in real), -1)
-    features = features if real else 0
-    listed = _listed(program, live, placed, real, features, rewritten)
+    features = _features([_native(program.units[n]).features for n in real])
+    guarded = [_native(u).features & coff.FEAT_GUARD_CF != 0 for u in program.units]
+    alive = np.zeros(len(program.units), np.bool_)
+    alive[real] = True
+    rewritten, taken = rewrite(program, machine, live, placed, np.array(guarded) & alive)
+    listed = _listed(program, live, placed, real, features, rewritten, taken)
 
     sizes = np.array([s.size for s in layout.sections], np.int64)
     aligns = np.array([s.align for s in layout.sections], np.int64)
@@ -78,10 +79,12 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         left_out, described = debug.left_out, debug.placement
     sections = _sections(program, placed, sizes, rewritten)
     used = unique(np.concatenate([rewritten.target[~rewritten.place], _asked(program)]))
-    mode = machine.mode[rewritten.type]
-    exact = rewritten.target[rewritten.place & (mode == Mode.EXACT)]
+    exact = rewritten.target[rewritten.exact]
     places = unique(np.concatenate([exact, *(p for _, p, _ in listed.values())]))
-    table = symtab.build(program, live, placed, sections, used, places, features, request.strip)
+    guards = [p for name, (_, p, _) in listed.items() if name == kinds.GUARDED_FUNCTIONS]
+    functions = unique(np.concatenate([taken.places, *guards]))
+    marks = symtab.Marks(places, functions, features)
+    table = symtab.build(program, live, placed, sections, used, marks, request.strip)
     extra = [
         _Extra(name, flags, _numbers(table, where, symbols))
         for name, (flags, where, symbols) in listed.items()
@@ -104,7 +107,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         table.undefined,
         np.concatenate((placement, described)),
         told.statistics(program, live, _pieces(program), len(table.defined)),
-        _warnings(program, placed, live, left_out),
+        _without_safe_seh(program, real, features, listed)
+        + _warnings(program, placed, live, left_out),
     )
 
 
@@ -125,6 +129,16 @@ def _native(unit: Unit) -> CoffUnit:
     return native
 
 
+def _features(every: list[int]) -> int:
+    """`@feat.00` of an object that is made of files with these.
+
+    What is promised holds where all files promise it. But linkers read the tables of control flow
+    guard file by file: where one has them, the object has.
+    """
+    both = reduce(int.__and__, every, -1) if every else 0
+    return both | reduce(int.__or__, every, 0) & (coff.FEAT_GUARD_CF | coff.FEAT_GUARD_EHCONT)
+
+
 def _listed(
     program: Program,
     live: Bool,
@@ -132,31 +146,35 @@ def _listed(
     units: list[int],
     features: int,
     rewritten: Rewritten,
+    taken: Taken,
 ) -> dict[bytes, tuple[int, Int64, Int64]]:
     """For each table of symbol numbers: flags, places and program symbols of what lives.
 
-    Tables of control flow guard only hold where all files have them (`features`); without them
-    linkers take every address that is used for a target.
+    Of files without tables of control flow guard, linkers take every function for a target whose
+    address is taken: these are listed, too.
     """
     needed = {
-        b".sxdata": coff.FEAT_SAFE_SEH,
-        b".gfids$y": coff.FEAT_GUARD_CF,
+        b".sxdata": 0,  # it says which handlers there are, whatever else the object has
+        kinds.GUARDED_FUNCTIONS: coff.FEAT_GUARD_CF,
         b".giats$y": coff.FEAT_GUARD_CF,
         b".gljmp$y": coff.FEAT_GUARD_CF,
         b".gehcont$y": coff.FEAT_GUARD_EHCONT,
     }
     used = np.zeros(len(program.symbols), np.bool_)
     used[rewritten.target[~rewritten.place]] = True
+    used[_asked(program)] = True
     found: dict[bytes, tuple[int, Int64, Int64]] = {}
     for name in kinds.SYMBOL_TABLES:
-        if not features & needed[name]:
+        if needed[name] and not features & needed[name]:
             continue
-        flags, rows = 0, []
+        flags, rows = coff.RDATA, []
         for number in units:
             native = _native(program.units[number])
             if name in native.tables:
                 flags, symbols = native.tables[name]
                 rows.append(program.definition[program.symbol_base[number] + symbols])
+        if name == kinds.GUARDED_FUNCTIONS:
+            rows.append(_callable(program, taken.symbols))
         if not rows:
             continue
         symbols = np.concatenate(rows).astype(np.int64)
@@ -169,6 +187,14 @@ def _listed(
         named = symbols[(here & placed.kept[symbols]) | ((atom == Place.UNDEFINED) & used[symbols])]
         found[name] = flags & ~coff.SCN_ALIGN_MASK | 0x300000, unique(where[local]), unique(named)
     return {n: row for n, row in found.items() if len(row[1]) or len(row[2])}
+
+
+def _callable(program: Program, symbols: Int64) -> Int64:
+    """Those of `symbols` that may be functions: pointers of imports and linkers' own are none."""
+    missing = np.flatnonzero(program.symbols["atom"][symbols] == Place.UNDEFINED)
+    names = [symtab.symbol_name(program, int(s)) for s in symbols[missing]]
+    none = [n.startswith((b"__imp_", b"___imp_")) or n.strip(b"_") == b"ImageBase" for n in names]
+    return np.delete(symbols, missing[none])
 
 
 def _numbers(table: symtab.SymbolTable, places: Int64, symbols: Int64) -> bytes:
@@ -229,7 +255,7 @@ def _file(
     flags |= (np.log2(np.maximum(align, 1)).astype(np.int64) + 1) << coff.SCN_ALIGN_SHIFT
     flags[sections.selection != 0] |= coff.SCN_LNK_COMDAT
     stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0
-    rows, counts = _relocations(machine, rewritten, table, sections.relocations)
+    rows, counts = _relocations(rewritten, table, sections.relocations)
     overflow = counts > sections.relocations
     flags[overflow] |= coff.SCN_LNK_NRELOC_OVFL
 
@@ -287,7 +313,7 @@ def _section_names(names: list[bytes], strings: int) -> tuple[Array, bytes]:
 
 
 def _relocations(
-    machine: Machine, rewritten: Rewritten, table: symtab.SymbolTable, counts: Int64
+    rewritten: Rewritten, table: symtab.SymbolTable, counts: Int64
 ) -> tuple[Array, Int64]:
     """(records of all sections, their number for each section).
 
@@ -297,7 +323,7 @@ def _relocations(
     rows["address"] = rewritten.offset
     rows["type"] = rewritten.type
     target, at_place = rewritten.target, rewritten.place
-    exact = at_place & (machine.mode[rewritten.type] == Mode.EXACT)
+    exact = rewritten.exact
     whole = at_place & ~exact
     index = np.zeros(len(rows), np.int64)
     index[~at_place] = table.of_symbol[target[~at_place]]
@@ -329,6 +355,21 @@ def _pieces(program: Program) -> Bool:
 def _placement(program: Program, live: Bool, placed: Placed) -> Array:
     atoms = np.flatnonzero(live & (program.atoms["section"] >= 0) & (placed.section >= 0))
     return told.placement(program, atoms, placed.section, placed.offset, first_section=1)
+
+
+def _without_safe_seh(
+    program: Program, units: list[int], features: int, listed: dict[bytes, tuple[int, Int64, Int64]]
+) -> tuple[str, ...]:
+    """A warning where handlers are listed, and the object as a whole is not fit for SafeSEH."""
+    if b".sxdata" not in listed or features & coff.FEAT_SAFE_SEH:
+        return ()
+    every = [program.units[n] for n in units]
+    names = [u.name for u in every if not _native(u).features & coff.FEAT_SAFE_SEH]
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return (
+        "the library cannot be linked with /SAFESEH, as programs that do without "
+        f"{shown} can: no `@feat.00` there says that it is fit for it",
+    )
 
 
 # Microsoft's and the Itanium ABI's names of type information and of inline statics

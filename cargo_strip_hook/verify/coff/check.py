@@ -10,7 +10,7 @@ from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described, taken
-from cargo_strip_hook.verify.coff import codeview, compare, debug, demands, structure
+from cargo_strip_hook.verify.coff import codeview, compare, debug, demands, groups, guard, structure
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.read import Array, Damaged, Object, read
 from cargo_strip_hook.verify.index import Listing
@@ -76,8 +76,8 @@ def _compare(
     exported = demands.check_exports(pair, found)
     undefined = demands.check_undefined(pair, found, original.symbols() or {}, beside)
     demands.check_directives(pair)
-    demands.check_order(pair)
-    demands.check_handlers(pair, found)
+    groups.check_groups(pair)
+    guard.check_guard(pair, found)
     demands.check_index(listing, pair.claim, companions, findings)
     compare.check_weak(pair, found)
     made, (compared, relocations, settled) = compare.compare(pair, found)

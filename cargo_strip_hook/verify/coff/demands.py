@@ -1,7 +1,7 @@
-"""What the object keeps of its members besides their pieces: names, directives, order, tables.
+"""What the object keeps of its members besides their pieces: names, directives, tables.
 
 Sources: Microsoft PE/COFF specification, "The .drectve Section", "The .sxdata Section", "Import
-Library Format"; Microsoft's C runtime for the order of `.CRT$X*`; LLVM's `COFFImportFile.cpp`.
+Library Format"; LLVM's `COFFImportFile.cpp`.
 """
 
 from __future__ import annotations
@@ -14,33 +14,21 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.coff.places import (
-    NAME,
     PLACE,
     STEP,
     Definitions,
     Pair,
-    meanings,
     shown,
 )
 from cargo_strip_hook.verify.coff.read import (
-    COMDAT,
     EXTERNAL,
-    I386,
     NODUPLICATES,
-    STATIC,
-    Damaged,
     Object,
     read,
 )
 from cargo_strip_hook.verify.index import Listing
 
-# sections that are merged whatever follows the dollar
-_PLAIN = frozenset(
-    b".text .rdata .data .bss .xdata .pdata .eh_frame .gcc_except_table .debug .idata".split()
-)
 _NAMING = (b"export:", b"exclude-symbols:", b"aligncomm:")
-_ROOTS = (b".CRT$X", b".ctors", b".dtors")
-_PART = (b".text", b".rdata", b".data", b".bss", b".xdata", b".pdata", b".eh_frame")
 
 
 def encoded(names: Iterable[str]) -> set[bytes]:
@@ -173,92 +161,6 @@ def _directives(o: Object) -> list[bytes]:
             quoted = not quoted
         words.append(word)
     return [w for w in words if w]
-
-
-def check_order(pair: Pair) -> None:
-    """Initialisers and other grouped sections: all are there, in the order of their suffixes."""
-    rows, findings = pair.rows, pair.findings
-    placed: dict[bytes, list[tuple[int, bytes, int]]] = {}
-    there = {(p, r) for p, r in zip(pair.position.tolist(), rows["section"].tolist(), strict=True)}
-    for m, o in enumerate(pair.objects):
-        for number in range(1, len(o.names)):
-            name, flags = o.names[number], int(o.sections["flags"][number])
-            root = name.startswith(_ROOTS) and o.sections["size"][number] and not flags & COMDAT
-            if root and (m, number) not in there:
-                findings.add("initialisers", f"{shown(name)} of {pair.titles[m]} is lost")
-    for position, place, row in zip(
-        pair.position.tolist(), pair.place.tolist(), rows.tolist(), strict=True
-    ):
-        name = pair.objects[position].names[row[1]]
-        home = pair.after.names[row[4]]
-        base, dollar, suffix = name.partition(b"$")
-        if base in _PLAIN or any(base.startswith(p + b".") for p in _PART):
-            if home.partition(b"$")[0] not in (base, *_PART):
-                findings.add("section", f"{shown(name)} went to {shown(home)}")
-        elif home == name:
-            continue
-        elif dollar and home == base and not base.startswith((b".CRT", b".tls")):
-            placed.setdefault(base, []).append((place, suffix, row[3]))
-        else:
-            findings.add("section", f"{shown(name)} went to {shown(home)}")
-    for base, pieces in placed.items():
-        pieces.sort()
-        suffixes = [suffix for _, suffix, _ in pieces]
-        homes = {place >> STEP for place, _, _ in pieces}
-        if suffixes != sorted(suffixes) or len(homes) > 1:
-            findings.add("section", f"the parts of {shown(base)} are not in order")
-
-
-def check_handlers(pair: Pair, found: Definitions) -> None:
-    """On i686: the handlers that SafeSEH allows (`.sxdata`), and what `@feat.00` says."""
-    if pair.after.machine != I386:
-        return
-    wanted: set[tuple[int, int]] = set()
-    features = 0xFFFF_FFFF
-    for m, o in enumerate(pair.objects):
-        features &= _features(o)
-        symbols = _handlers(o)
-        if not symbols:
-            continue
-        meaning = meanings(pair, found, m)
-        for symbol in symbols:
-            if meaning.kind[symbol] in (PLACE, NAME):
-                wanted.add((int(meaning.kind[symbol]), int(meaning.base[symbol])))
-    has: set[tuple[int, int]] = set()
-    o = pair.after
-    for symbol in _handlers(o):
-        section = int(o.symbols["section"][symbol])
-        if section > 0:
-            has.add((PLACE, (section << STEP) + int(o.symbols["value"][symbol])))
-        else:
-            has.add((NAME, pair.names.of(o.name(symbol))))
-    # a name that no live piece uses need not be there
-    undefined = set(pair.result.name[pair.result.undefined].tolist())
-    wanted = {(k, b) for k, b in wanted if k == PLACE or b in undefined}
-    if wanted != has:
-        pair.findings.add("handlers", f"{len(wanted - has)} are lost, {len(has - wanted)} are new")
-    if _features(o) != features:
-        pair.findings.add("handlers", f"@feat.00 is {_features(o):#x} instead of {features:#x}")
-
-
-def _features(o: Object) -> int:
-    absolute = (o.symbols["section"] == -1) & (o.symbols["class"] == STATIC) & ~o.auxiliary
-    for i in np.flatnonzero(absolute).tolist():
-        if o.name(i) == b"@feat.00":
-            return int(o.symbols["value"][i])
-    return 0
-
-
-def _handlers(o: Object) -> list[int]:
-    """The symbols in `.sxdata`. Raises `Damaged`."""
-    found: list[int] = []
-    for number in range(1, len(o.names)):
-        if o.names[number] == b".sxdata":
-            text = o.contents(number)
-            found += struct.unpack(f"<{len(text) // 4}I", text[: len(text) & ~3])
-    if any(s >= len(o.symbols) or o.auxiliary[s] for s in found):
-        raise Damaged(".sxdata names no symbol")
-    return found
 
 
 def check_tables(o: Object, findings: Findings) -> None:

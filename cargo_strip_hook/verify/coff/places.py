@@ -79,6 +79,7 @@ class Pair:
         self.place = (self.rows["out_section"].astype(np.int64) << STEP) + self.rows["out_offset"]
         self.before = [_External(o, self.names) for o in self.objects]
         self.result = _External(after, self.names)
+        self.meant: dict[int, Meaning] = {}  # what `meanings` found, by member
 
     def find(self, member: int, sections: Array, offsets: Array) -> Array:
         """The places of (section, offset) of a member; -1 for what is not in the result."""
@@ -211,6 +212,8 @@ def meanings(pair: Pair, found: Definitions, member: int) -> Meaning:
 
     A name that nothing defines but a weak external's default stays a name here.
     """
+    if member in pair.meant:
+        return pair.meant[member]
     o, ext = pair.objects[member], pair.before[member]
     section = o.symbols["section"].astype(np.int64)
     value = o.symbols["value"].astype(np.int64)
@@ -228,7 +231,8 @@ def meanings(pair: Pair, found: Definitions, member: int) -> Meaning:
         if kind[i] == NAME and n in found.value:
             kind[i], base[i] = VALUE, found.value[n]
     _replaced(pair, found, member, Meaning(kind, base), inside[at < 0])
-    return Meaning(kind, base)
+    pair.meant[member] = Meaning(kind, base)
+    return pair.meant[member]
 
 
 def _replaced(pair: Pair, found: Definitions, member: int, out: Meaning, symbols: Array) -> None:

@@ -1,0 +1,151 @@
+"""Sections that linkers order by name, or keep though nothing refers to them.
+
+Sources: Microsoft PE/COFF specification, "Grouped Sections" and "COMDAT Sections (Object Only)";
+Microsoft's C runtime for `.CRT$X*`; how compilers name the sections of functions and variables:
+GCC's `-ffunction-sections` for Windows, LLVM's `TargetLoweringObjectFileCOFF`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from cargo_strip_hook.verify.coff.places import Pair, shown
+from cargo_strip_hook.verify.coff.read import (
+    COMDAT,
+    EXTERNAL,
+    INFO,
+    REMOVE,
+    STATIC,
+    WEAK,
+    Object,
+)
+
+_ORDERED = (b".text", b".rdata", b".data", b".bss")
+_UNWIND = (b".pdata", b".xdata", b".eh_frame", b".gcc_except_table")
+# sections that are for the linker, not for the program
+_TOLD = tuple(
+    b".debug .zdebug .stab .drectve .sxdata .llvm .gfids$y .giats$y .gljmp$y .gehcont$y".split()
+)
+_RATE = re.compile(rb"(unlikely|hot|unknown|startup|exit)([$.]|$)")
+
+
+def check_groups(pair: Pair) -> None:
+    """All that no linker would drop is there, under the name that orders it."""
+    there = {
+        (p, r) for p, r in zip(pair.position.tolist(), pair.rows["section"].tolist(), strict=True)
+    }
+    free: list[set[int]] = []
+    for m, o in enumerate(pair.objects):
+        free.append(_free(o))
+        for number in _kept(o, free[m]):
+            if (m, number) not in there:
+                what = "initialisers" if o.names[number].startswith(b".CRT$X") else "section"
+                text = f"{shown(o.names[number])} of {pair.titles[m]} is lost"
+                pair.findings.add(what, text)
+    last: dict[tuple[int, bytes], tuple[int, int]] = {}
+    for m, place, row in zip(
+        pair.position.tolist(), pair.place.tolist(), pair.rows.tolist(), strict=True
+    ):
+        name, home = pair.objects[m].names[row[1]], pair.after.names[row[4]]
+        if not _may_be_in(name, home, row[1] in free[m]):
+            pair.findings.add("section", f"{shown(name)} went to {shown(home)}")
+        elif home == name and b"$" in name and row[3]:
+            before = last.get((m, name), (0, -1))
+            if before > (row[1], place):
+                text = f"the parts of {shown(name)} are not in order at {pair.where(place)}"
+                pair.findings.add("section", text)
+            last[m, name] = row[1], place
+
+
+def _may_be_in(name: bytes, home: bytes, free: bool) -> bool:
+    """Whether a section can be a part of one with another name."""
+    if name == home:
+        return True
+    base, _, order = name.partition(b"$")
+    if order and base in _ORDERED:
+        return free and home == base
+    plain = next((p for p in (*_ORDERED, *_UNWIND) if base == p or base.startswith(p + b".")), b"")
+    return plain != b"" and home in (plain, b".text", b".rdata", b".data", b".bss")
+
+
+def _free(o: Object) -> set[int]:
+    """The sections whose suffix says nothing: it repeats the name of what they hold."""
+    chosen = [
+        n
+        for n in range(1, len(o.names))
+        if b"$" in o.names[n] and o.names[n].partition(b"$")[0] in _ORDERED
+    ]
+    if not chosen:
+        return set()
+    symbols = o.symbols
+    mine = np.isin(symbols["section"], chosen) & ~o.auxiliary
+    mine &= (symbols["class"] != STATIC) | (symbols["aux"] == 0)
+    names: dict[int, set[bytes]] = {n: set() for n in chosen}
+    spread: set[int] = set()
+    for i in np.flatnonzero(mine).tolist():
+        section = int(symbols["section"][i])
+        names[section].add(o.name(i))
+        if symbols["value"][i]:
+            spread.add(section)
+    found = set()
+    for n in chosen:
+        suffix = o.names[n].partition(b"$")[2]
+        rate = _RATE.match(suffix)
+        own = suffix[rate.end() :] if rate else suffix
+        by_rate = rate is not None and int(o.sections["flags"][n]) & COMDAT
+        if by_rate or (n not in spread and _repeats(own, names[n])):
+            found.add(n)
+    return found
+
+
+def _repeats(suffix: bytes, names: set[bytes]) -> bool:
+    """Whether one of the names is the suffix, but for what i686 puts around names."""
+    wanted = re.sub(rb"@\d+$", b"", suffix)
+    for name in names:
+        plain = re.sub(rb"@\d+$", b"", name)
+        if wanted in (plain, plain[1:] if plain[:1] in b"_@" else plain) and plain:
+            return True
+        if plain == wanted + b".cold":
+            return True
+    return False
+
+
+def _kept(o: Object, free: set[int]) -> Iterator[int]:
+    """The sections that are no COMDAT, and that no reference can or need keep."""
+    flags, sizes = o.sections["flags"], o.sections["size"]
+    plain = []
+    for n in range(1, len(o.names)):
+        name = o.names[n]
+        if not sizes[n] or int(flags[n]) & (INFO | REMOVE) or name.startswith(_TOLD):
+            continue
+        selection = o.selections.get(n, (0, 0, -1))[0] if int(flags[n]) & COMDAT else 0
+        base, _, order = name.partition(b"$")
+        if name in _ORDERED and not selection:
+            plain.append(n)
+        if base in _ORDERED or base == b".tls":
+            if order and not selection and n not in free:
+                yield n
+        elif base.startswith(tuple(p + b"." for p in _ORDERED)):
+            continue
+        elif not selection and not name.startswith((*_UNWIND, b".rodata")):
+            yield n
+    yield from _nameless(o, plain)
+
+
+def _nameless(o: Object, plain: list[int]) -> list[int]:
+    """Those of the sections that neither another section nor another file can refer to."""
+    if not plain:
+        return []
+    symbols, rows = o.symbols, o.relocations
+    shown_ = np.isin(symbols["class"], (EXTERNAL, WEAK)) & ~o.auxiliary
+    target = symbols["section"][rows["symbol"]]
+    from_program = np.array([not name.startswith(_TOLD) for name in o.names], np.bool_)
+    named = set(symbols["section"][shown_].tolist())
+    named |= set(target[(target != rows["section"]) & from_program[rows["section"]]].tolist())
+    return [n for n in plain if n not in named]
+
+
+__all__ = ["check_groups"]
