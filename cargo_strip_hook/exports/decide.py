@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cargo_strip_hook.errors import ExportsError
+from cargo_strip_hook.exports.cxxnames import CxxName
 from cargo_strip_hook.exports.declarations import Declared
 from cargo_strip_hook.exports.matching import Names
 from cargo_strip_hook.exports.patterns import Pattern, preset, read_list, select_all
@@ -79,6 +80,7 @@ class _Decision:
         self._defined, self._index = defined, index
         self._all: Mapping[str, DefinedSymbol] | None = None
         self._names: Names | None = None
+        self.cxx: tuple[str, ...] = ()  # what there is to say of C++ names, and what to do
         self.origins: Origins = {}
         self.keep: Origins = {}
         self.missing: Origins = {}
@@ -114,9 +116,10 @@ class _Decision:
             wanted = [Pattern(text, "keep", text) for text in request.keep]
             self.keep = self.selected(wanted, "--keep")
         if not self.origins:
+            what, *helps = self.cxx or ("",)
             raise ExportsError(
-                f"no public symbol was found ({'; '.join(self.sources)})",
-                help="name the public symbols with --export PATTERN or --header FILE",
+                f"no public symbol was found ({'; '.join(self.sources)}){what and '; '}{what}",
+                help=(*helps, "name the public symbols with --export PATTERN or --header FILE"),
             )
         return ExportSet(
             _exports(self.origins),
@@ -139,6 +142,7 @@ class _Decision:
 
         request = self.request
         declared: list[Declared] = []
+        foreign: list[CxxName] = []
         for header in request.headers:
             seen = read_header(
                 header,
@@ -147,6 +151,7 @@ class _Decision:
                 defines=request.defines,
             )
             declared += seen.symbols
+            foreign += seen.foreign
             self.warnings += seen.warnings
         names: Origins = {}
         for symbol in declared:
@@ -159,6 +164,8 @@ class _Decision:
         if missing and self._index:
             # A stale index must not make an error.
             missing = {n: o for n, o in missing.items() if n not in self.defined()}
+        if foreign:
+            self.of_cxx(foreign)
         if missing:
             self.missing_symbols(missing)
         self.origins |= {n: o for n, o in names.items() if n not in missing}
@@ -166,6 +173,31 @@ class _Decision:
         self.sources.append(f"{_count(len(names) - len(missing))} from {files}")
         if request.cdylib is not None:
             self.compare_with_cdylib(request.cdylib, names)
+
+    def of_cxx(self, names: Sequence[CxxName]) -> None:
+        """Tell of C++ functions and methods: they become private unless patterns keep them."""
+        from cargo_strip_hook.exports.cxxnames import pattern_of, symbols_of
+
+        found = symbols_of(names, self.defined(), self.target)
+        others = [n for n in names if n not in found]
+        if found:
+            symbols = dict.fromkeys(s for those in found.values() for s in those)
+            patterns = dict.fromkeys(pattern_of(s, self.target) for s in symbols)
+            shown = [f"{n.text} ({n.where})" for n in found]
+            self.cxx = (
+                f"C++ functions of the header that the library defines are no C symbols: "
+                f"{', '.join(shown)}",
+                "they stay public with " + " ".join(f"--export '{p}'" for p in patterns),
+            )
+            kept = [Pattern(t) for t in self.request.patterns]
+            chosen = select_all(kept, self.names())[0] if kept else {}
+            if any(s not in chosen for s in symbols):
+                self.warnings.append("; ".join(self.cxx).replace("no C symbols", "made private", 1))
+        if others and not found:
+            shown = [f"{n.text} ({n.where})" for n in others[:8]] + ["…"] * (len(others) > 8)
+            self.warnings.append(
+                f'not extern "C" and not defined in the library: {", ".join(shown)}'
+            )
 
     def spelled(self, symbol: Declared) -> str:
         plain = object_name(symbol, self.target)
@@ -243,7 +275,7 @@ class _Decision:
             # a DLL's table may have decorated functions by their plain names
             plain = {n: n.removeprefix(self.target.symbol_prefix) for n in missing}
             by_name = {n: self.names().decorations_of(plain[n]) for n in missing}
-            names = [m for n in names for m in (by_name.get(n) or [n])]
+            names = tuple(m for n in names for m in (by_name.get(n) or [n]))
             missing = [n for n in missing if not by_name[n]]
         if missing:
             self.missing_symbols({n: [Origin("cdylib", cdylib.name)] for n in missing})

@@ -9,6 +9,7 @@ from pathlib import Path
 from cargo_strip_hook.errors import HeaderError
 from cargo_strip_hook.exports.cheader import NotC, c_symbols
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT
+from cargo_strip_hook.exports.cxxnames import CxxName
 from cargo_strip_hook.exports.declarations import Declared
 from cargo_strip_hook.exports.preprocess import preprocess, with_missing
 from cargo_strip_hook.target import Target
@@ -18,11 +19,12 @@ _CXX_SUFFIXES = frozenset({".hpp", ".hh", ".hxx", ".h++", ".H"})
 
 @dataclass(frozen=True, slots=True)
 class HeaderSymbols:
-    """What a header declares with C linkage, in the header's order."""
+    """What a header declares with C linkage, in the header's order; `foreign`: with C++ linkage."""
 
     symbols: tuple[Declared, ...]
     warnings: tuple[str, ...]
     language: str  # "C" or "C++"
+    foreign: tuple[CxxName, ...] = ()
 
 
 def read_header(
@@ -57,7 +59,7 @@ def _read(
 
     seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines, cxx=True)
     try:
-        symbols, warnings = cxx_symbols(seen.tokens)
+        symbols, foreign = cxx_symbols(seen.tokens)
     except HeaderError as e:
         raise with_missing(e, seen.not_found) from None
-    return HeaderSymbols(tuple(symbols), (*seen.warnings, *warnings), "C++")
+    return HeaderSymbols(tuple(symbols), seen.warnings, "C++", tuple(foreign))
