@@ -18,7 +18,7 @@ from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Source, Token, quoted,
 from cargo_strip_hook.exports.expansion import MacroTable, closing_parenthesis
 from cargo_strip_hook.exports.macros import SYSTEM_HEADERS
 from cargo_strip_hook.exports.ppexpr import evaluate
-from cargo_strip_hook.exports.predefined import Queries, known_macros, predefined
+from cargo_strip_hook.exports.predefined import Queries, is_known, predefined
 from cargo_strip_hook.exports.systemmacros import system_header_macros
 from cargo_strip_hook.exports.text import decoded, is_utf16
 from cargo_strip_hook.target import Target
@@ -271,7 +271,7 @@ class _Preprocessor:
     def warn_of_unknown(self) -> None:
         """Names that look like a compiler's and that neither a compiler nor the header defines."""
         for name, where in self.tested.items():
-            if name in self.macros.ever or name in known_macros():
+            if name in self.macros.ever or is_known(name):
                 continue
             self.warnings.append(
                 f"{where}: `{name}` is not known to be defined by a compiler or a header, and is "
