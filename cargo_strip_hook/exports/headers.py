@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cargo_strip_hook.errors import HeaderError
@@ -50,7 +50,8 @@ def _read(
     if header.suffix not in _CXX_SUFFIXES:
         seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines)
         try:
-            return HeaderSymbols(tuple(c_symbols(seen.tokens)), seen.warnings, "C")
+            found = _renamed(c_symbols(seen.tokens), seen.renamed)
+            return HeaderSymbols(found, seen.warnings, "C")
         except NotC:
             pass
         except HeaderError as e:
@@ -62,4 +63,12 @@ def _read(
         symbols, foreign = cxx_symbols(seen.tokens)
     except HeaderError as e:
         raise with_missing(e, seen.not_found) from None
-    return HeaderSymbols(tuple(symbols), seen.warnings, "C++", tuple(foreign))
+    found = _renamed(symbols, seen.renamed)
+    return HeaderSymbols(found, seen.warnings, "C++", tuple(foreign))
+
+
+def _renamed(symbols: Sequence[Declared], names: Mapping[str, str]) -> tuple[Declared, ...]:
+    """The symbols by the names that ``#pragma redefine_extname`` gave them."""
+    return tuple(
+        replace(s, name=names[s.name]) if s.name in names and not s.label else s for s in symbols
+    )

@@ -452,3 +452,23 @@ def test_names_that_look_like_a_compilers(tmp_path: Path) -> None:
     assert told == ["__NO_SUCH__", "_ALSO_NOT"]
     assert "demo.h:3: " in seen.warnings[0] and "-D __NO_SUCH__" in seen.warnings[0]
     assert len(read(tmp_path, text, defines=["__NO_SUCH__"]).warnings) == 1
+
+
+def test_names_given_by_a_pragma(tmp_path: Path) -> None:
+    text = "#pragma redefine_extname old new_name\nint old(void);\nint other(void);\n"
+    assert names(tmp_path, text) == ["new_name", "other"]
+
+
+def test_syntax_of_apple(tmp_path: Path) -> None:
+    path = tmp_path / "demo.h"
+    path.write_text(
+        "#include <os/availability.h>\nNS_ASSUME_NONNULL_BEGIN\n"
+        "void a(char *_Nullable p, void (^_Nonnull cb)(int)) API_AVAILABLE(macos(10.15));\n"
+        "void b(int *) __attribute__((availability(macos, introduced = 10.12)));\n"
+        "typedef NS_ENUM(int, E) { A, B };\nE c(__unsafe_unretained id x);\n"
+        "CF_EXPORT int *_Nonnull const d;\nNS_ASSUME_NONNULL_END\n"
+        "#if __MAC_OS_X_VERSION_MIN_REQUIRED >= __MAC_10_12\nint e(void);\n#endif\n"
+    )
+    seen = read_header(path, target=Target.parse("aarch64-apple-darwin"))
+    assert [s.name for s in seen.symbols] == ["a", "b", "c", "d", "e"]
+    assert seen.warnings == ()
