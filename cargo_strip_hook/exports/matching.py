@@ -113,7 +113,7 @@ def _globs(globs: dict[int, Pattern], names: Names, found: list[list[str]]) -> N
 
     Each pattern is filed under the rarest piece of four letters that its names have to have.
     """
-    matchers = {index: pattern.matcher() for index, pattern in globs.items()}
+    matchers: dict[int, Callable[[str], bool]] = {}  # compiled when first asked
     pieces = {index: _grams(pattern.text) for index, pattern in globs.items()}
     often = Counter(gram for grams in pieces.values() for gram in grams)
     filed: dict[str, list[int]] = {}
@@ -125,23 +125,23 @@ def _globs(globs: dict[int, Pattern], names: Names, found: list[list[str]]) -> N
             always.append(index)
     for name in names.defined:
         spellings = list(names.spellings(name))
-        for index in _candidates([name, *spellings], filed, always):
-            match: Callable[[str], bool] = matchers[index]
+        for index in _candidates(name, filed, always):
+            match = matchers.get(index)
+            if match is None:
+                match = matchers[index] = globs[index].matcher()
             asked: Iterable[str] = (name,) if globs[index].raw else spellings
             if any(match(s) for s in asked):
                 found[index].append(name)
 
 
-def _candidates(
-    spellings: Iterable[str], filed: dict[str, list[int]], always: list[int]
-) -> Iterable[int]:
+def _candidates(name: str, filed: dict[str, list[int]], always: list[int]) -> Iterable[int]:
+    """The patterns that a name may meet; its other spellings are parts of it."""
     if not filed:
         return always
-    out = set(always)
-    for spelling in spellings:
-        for at in range(len(spelling) - _GRAM + 1):
-            out.update(filed.get(spelling[at : at + _GRAM], ()))
-    return out
+    # four iterators, each a letter further
+    grams = map("".join, zip(*(name[at:] for at in range(_GRAM)), strict=False))
+    hits = filed.keys() & set(grams)
+    return [*always, *dict.fromkeys(index for gram in hits for index in filed[gram])]
 
 
 def _grams(text: str) -> set[str]:
