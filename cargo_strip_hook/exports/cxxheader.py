@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from cargo_strip_hook.errors import HeaderError
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token
+from cargo_strip_hook.exports.cxxclass import class_members
+from cargo_strip_hook.exports.cxxnames import CxxName
 from cargo_strip_hook.exports.declarations import (
     Declared,
     closing,
@@ -28,8 +30,8 @@ _OWN = frozenset({"static", "inline", "constexpr", "consteval", "constinit", "fr
 _STATEMENTS = frozenset({"using", "typedef", "static_assert", "_Static_assert", "concept", "asm"})
 
 
-def cxx_symbols(tokens: Sequence[Token]) -> tuple[list[Declared], list[str]]:
-    """The functions and variables with C linkage, and warnings about those with C++ linkage.
+def cxx_symbols(tokens: Sequence[Token]) -> tuple[list[Declared], list[CxxName]]:
+    """The functions and variables with C linkage, and those with C++ linkage, methods too.
 
     Raises `HeaderError` with file and line for a declaration with C linkage that it does not
     understand.
@@ -39,11 +41,7 @@ def cxx_symbols(tokens: Sequence[Token]) -> tuple[list[Declared], list[str]]:
     if scanner.at < len(tokens):
         where = tokens[scanner.at].where
         raise HeaderError(f"{where}: `}}` is not expected here", help=HELP_EXPORT)
-    warnings = []
-    if scanner.foreign:
-        names = ", ".join(f"{d.name} ({d.where})" for d in scanner.foreign)
-        warnings.append(f'not extern "C", so no exports of a Rust library: {names}')
-    return scanner.found, warnings
+    return scanner.found, scanner.foreign
 
 
 class _Scanner:
@@ -51,7 +49,8 @@ class _Scanner:
         self.tokens = tokens
         self.at = 0
         self.found: list[Declared] = []
-        self.foreign: list[Declared] = []
+        self.foreign: list[CxxName] = []
+        self.scopes: tuple[str, ...] = ()  # the namespaces around
 
     def text(self, distance: int = 0) -> str:
         index = self.at + distance
@@ -94,12 +93,19 @@ class _Scanner:
             self.declaration(c_linkage, extern=False)
 
     def namespace(self, c_linkage: bool) -> None:
+        outer = self.scopes
         while self.at < len(self.tokens) and self.text() not in {"{", ";"}:
+            token = self.tokens[self.at]
+            if token.kind == "i" and token.text not in {"inline", "namespace", "__attribute__"}:
+                self.scopes += (token.text,)
             self.at += 1
+            if self.text() in {"(", "["}:
+                self.at = closing(self.tokens, self.at) + 1
         if self.text() == "{":
             self.block(c_linkage)
         else:  # namespace a = b;
             self.at += 1
+        self.scopes = outer
 
     def template(self) -> None:
         while self.text() in {"extern", "template"}:
@@ -126,6 +132,7 @@ class _Scanner:
         tokens = declaration.tokens
         if not tokens or not tokens[0].source.public:
             return
+        self.foreign += class_members(declaration.original, self.scopes)
         outer = _outer(tokens)
         texts = {t.text for t in outer}
         if texts & {*_OWN, "typedef"} or declaration.body:
@@ -156,7 +163,10 @@ class _Scanner:
                 declaration.convention if function else "cdecl",
                 label is not None,
             )
-            (self.found if c_linkage or label else self.foreign).append(symbol)
+            if c_linkage or label:
+                self.found.append(symbol)
+            else:
+                self.foreign.append(CxxName((*self.scopes, name.text), name.where))
 
 
 def _outer(tokens: Sequence[Token]) -> list[Token]:

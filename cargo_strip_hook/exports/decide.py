@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cargo_strip_hook.errors import ExportsError
+from cargo_strip_hook.exports.cxxnames import CxxName
 from cargo_strip_hook.exports.declarations import Declared
+from cargo_strip_hook.exports.matching import Names
 from cargo_strip_hook.exports.patterns import Pattern, preset, read_list, select_all
 from cargo_strip_hook.job import DefinedSymbol, Export, ExportSet, Origin
 from cargo_strip_hook.target import Target
 
 Origins = dict[str, list[Origin]]
 LISTED = 10  # names that a warning has
+
+_RUST = {
+    "__stdcall": ', which extern "system" of Rust is',
+    "__fastcall": ', which extern "fastcall" of Rust is',
+    "__vectorcall": ', which extern "vectorcall" of Rust is',
+    "__cdecl": ', which extern "C" of Rust is',
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,8 @@ class _Decision:
         self.request, self.target = request, request.target
         self._defined, self._index = defined, index
         self._all: Mapping[str, DefinedSymbol] | None = None
+        self._names: Names | None = None
+        self.cxx: tuple[str, ...] = ()  # what there is to say of C++ names, and what to do
         self.origins: Origins = {}
         self.keep: Origins = {}
         self.missing: Origins = {}
@@ -81,6 +92,11 @@ class _Decision:
         if self._all is None:
             self._all = self._defined()
         return self._all
+
+    def names(self) -> Names:
+        if self._names is None:
+            self._names = Names(self.defined(), self.target)
+        return self._names
 
     def made(self) -> ExportSet:
         request = self.request
@@ -101,9 +117,10 @@ class _Decision:
             wanted = [Pattern(text, "keep", text) for text in request.keep]
             self.keep = self.selected(wanted, "--keep")
         if not self.origins:
+            what, *helps = self.cxx or ("",)
             raise ExportsError(
-                f"no public symbol was found ({'; '.join(self.sources)})",
-                help="name the public symbols with --export PATTERN or --header FILE",
+                f"no public symbol was found ({'; '.join(self.sources)}){what and '; '}{what}",
+                help=(*helps, "name the public symbols with --export PATTERN or --header FILE"),
             )
         return ExportSet(
             _exports(self.origins),
@@ -126,6 +143,7 @@ class _Decision:
 
         request = self.request
         declared: list[Declared] = []
+        foreign: list[CxxName] = []
         for header in request.headers:
             seen = read_header(
                 header,
@@ -134,6 +152,7 @@ class _Decision:
                 defines=request.defines,
             )
             declared += seen.symbols
+            foreign += seen.foreign
             self.warnings += seen.warnings
         names: Origins = {}
         for symbol in declared:
@@ -146,6 +165,8 @@ class _Decision:
         if missing and self._index:
             # A stale index must not make an error.
             missing = {n: o for n, o in missing.items() if n not in self.defined()}
+        if foreign:
+            self.of_cxx(foreign)
         if missing:
             self.missing_symbols(missing)
         self.origins |= {n: o for n, o in names.items() if n not in missing}
@@ -153,6 +174,31 @@ class _Decision:
         self.sources.append(f"{_count(len(names) - len(missing))} from {files}")
         if request.cdylib is not None:
             self.compare_with_cdylib(request.cdylib, names)
+
+    def of_cxx(self, names: Sequence[CxxName]) -> None:
+        """Tell of C++ functions and methods: they become private unless patterns keep them."""
+        from cargo_strip_hook.exports.cxxnames import pattern_of, symbols_of
+
+        found = symbols_of(names, self.defined(), self.target)
+        others = [n for n in names if n not in found]
+        if found:
+            symbols = dict.fromkeys(s for those in found.values() for s in those)
+            patterns = dict.fromkeys(pattern_of(s, self.target) for s in symbols)
+            shown = [f"{n.text} ({n.where})" for n in found]
+            self.cxx = (
+                f"C++ functions of the header that the library defines are no C symbols: "
+                f"{', '.join(shown)}",
+                "they stay public with " + " ".join(f"--export '{p}'" for p in patterns),
+            )
+            kept = [Pattern(t) for t in self.request.patterns]
+            chosen = select_all(kept, self.names())[0] if kept else {}
+            if any(s not in chosen for s in symbols):
+                self.warnings.append("; ".join(self.cxx).replace("no C symbols", "made private", 1))
+        if others and not found:
+            shown = [f"{n.text} ({n.where})" for n in others[:8]] + ["…"] * (len(others) > 8)
+            self.warnings.append(
+                f'not extern "C" and not defined in the library: {", ".join(shown)}'
+            )
 
     def spelled(self, symbol: Declared) -> str:
         plain = object_name(symbol, self.target)
@@ -165,17 +211,12 @@ class _Decision:
 
     def _decorated(self, symbol: Declared) -> str | None:
         """``_f@8`` (stdcall), ``@f@8`` (fastcall), ``f@@8`` (vectorcall), as the archive has it."""
-        starts = {
-            "stdcall": f"_{symbol.name}@",
-            "fastcall": f"@{symbol.name}@",
-            "vectorcall": f"{symbol.name}@@",
-        }
-        start = starts.get(symbol.convention)
-        if start is None:
+        starts = {"stdcall": f"_{symbol.name}@", "fastcall": f"@{symbol.name}@"}
+        start = starts.get(symbol.convention, f"{symbol.name}@@")
+        if symbol.convention not in {*starts, "vectorcall"}:
             return None
-        return next(
-            (n for n in self.defined() if n.startswith(start) and n[len(start) :].isdigit()), None
-        )
+        found = self.names().decorations_of(symbol.name)
+        return next((n for n in found if n.startswith(start)), None)
 
     def missing_symbols(self, missing: Origins) -> None:
         self.missing = missing
@@ -189,12 +230,25 @@ class _Decision:
                 what,
                 lines=lines,
                 help=(
+                    *self.other_spellings(missing),
                     "a declaration for another configuration is left out with -D NAME[=VALUE]",
                     "--allow-missing makes this a warning",
                 ),
                 absent=True,
             )
         self.warnings.append(f"{what} {_listed(lines)}")
+
+    def other_spellings(self, missing: Iterable[str]) -> Iterator[str]:
+        """Definitions that a missing name may mean: of another calling convention."""
+        names, prefix = self.names(), self.target.symbol_prefix
+        for name in list(missing)[:3]:
+            plain = names.undecorated(name) or name.removeprefix(prefix)
+            decorated = names.decorations_of(plain)
+            for other in (prefix + plain, *decorated):
+                if other == name or other not in names.defined:
+                    continue
+                kind = _convention(other) if other in decorated else "__cdecl"
+                yield f"`{other}` is defined: declare `{plain}` with {kind}{_RUST.get(kind, '')}"
 
     def compare_with_cdylib(self, cdylib: Path, names: Origins) -> None:
         from cargo_strip_hook.exports.dynamic import exported_names
@@ -218,6 +272,12 @@ class _Decision:
         missing = [n for n in names if n not in known]
         if missing and self._index:
             missing = [n for n in missing if n not in self.defined()]
+        if missing and self.target.object_format == "coff":
+            # a DLL's table may have decorated functions by their plain names
+            plain = {n: n.removeprefix(self.target.symbol_prefix) for n in missing}
+            by_name = {n: self.names().decorations_of(plain[n]) for n in missing}
+            names = tuple(m for n in names for m in (by_name.get(n) or [n]))
+            missing = [n for n in missing if not by_name[n]]
         if missing:
             self.missing_symbols({n: [Origin("cdylib", cdylib.name)] for n in missing})
         gone = set(missing)
@@ -234,7 +294,7 @@ class _Decision:
             excluded += found.excluded
         chosen = self.selected(wanted, "--export")
         if excluded:
-            hidden, _ = select_all(excluded, chosen, self.target.symbol_prefix)
+            hidden, _ = select_all(excluded, Names(chosen, self.target))
             files_only = {n for n in hidden if all(o.kind == "file" for o in chosen[n])}
             exact = {p.text for p in wanted if p.exact}
             for name in files_only:
@@ -254,7 +314,7 @@ class _Decision:
     def preset(self, name: str) -> Origins:
         """Only a preset of which nothing at all matches is an error."""
         patterns = preset(name)
-        chosen, _ = select_all(patterns, self.defined().keys(), self.target.symbol_prefix)
+        chosen, _ = select_all(patterns, self.names())
         if not chosen:
             texts = ", ".join(p.text for p in patterns)
             raise ExportsError(
@@ -266,13 +326,13 @@ class _Decision:
         """Names by pattern. Raises `ExportsError` listing every pattern that matches nothing."""
         if not wanted:
             return {}
-        names = self.defined().keys()
-        chosen, idle = select_all(wanted, names, self.target.symbol_prefix)
+        names = self.names()
+        chosen, idle = select_all(wanted, names)
         if idle:
             raise ExportsError(
                 f"{option} names symbols that the archive does not define:",
                 lines=[f"{p.text} ({p.where})" if p.kind == "file" else p.text for p in idle],
-                help=_suggestions(idle, names, self.target.symbol_prefix),
+                help=_suggestions(idle, names),
                 absent=True,
             )
         return {n: [Origin(p.kind, p.where) for p in found] for n, found in chosen.items()}
@@ -286,17 +346,24 @@ class _Decision:
         self.sources.append(f"{_count(len(own))} of the crate {crate} (no header, no cdylib)")
 
 
-def _suggestions(idle: list[Pattern], names: Iterable[str], prefix: str) -> tuple[str, ...]:
+def _convention(decorated: str) -> str:
+    if "@@" in decorated:
+        return "__vectorcall"
+    return "__fastcall" if decorated[0] == "@" else "__stdcall"
+
+
+def _suggestions(idle: list[Pattern], names: Names) -> tuple[str, ...]:
     """``did you mean`` for exact names that are nearly right."""
     exact = [p for p in idle if p.exact][:3]
     if not exact:
         return ()
     import difflib
 
-    plain = [n.removeprefix(prefix) for n in names if not n.startswith((f"{prefix}_ZN", "_R"))]
+    people = [n for n in names.defined if not n.startswith((f"{names.prefix}_ZN", "_R"))]
+    plain = [spelling for n in people for spelling in names.spellings(n)]
     out = []
     for pattern in exact:
-        near = difflib.get_close_matches(pattern.text, plain, 1)
+        near = [n for n in difflib.get_close_matches(pattern.text, plain, 2) if n != pattern.text]
         if near:
             out.append(f"`{near[0]}` is defined: did you mean that for `{pattern.text}`?")
     return tuple(out)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cargo_strip_hook.errors import HeaderError
 from cargo_strip_hook.exports.cheader import NotC, c_symbols
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT
+from cargo_strip_hook.exports.cxxnames import CxxName
 from cargo_strip_hook.exports.declarations import Declared
 from cargo_strip_hook.exports.preprocess import preprocess, with_missing
 from cargo_strip_hook.target import Target
@@ -18,11 +19,12 @@ _CXX_SUFFIXES = frozenset({".hpp", ".hh", ".hxx", ".h++", ".H"})
 
 @dataclass(frozen=True, slots=True)
 class HeaderSymbols:
-    """What a header declares with C linkage, in the header's order."""
+    """What a header declares with C linkage, in the header's order; `foreign`: with C++ linkage."""
 
     symbols: tuple[Declared, ...]
     warnings: tuple[str, ...]
     language: str  # "C" or "C++"
+    foreign: tuple[CxxName, ...] = ()
 
 
 def read_header(
@@ -48,7 +50,8 @@ def _read(
     if header.suffix not in _CXX_SUFFIXES:
         seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines)
         try:
-            return HeaderSymbols(tuple(c_symbols(seen.tokens)), seen.warnings, "C")
+            found = _renamed(c_symbols(seen.tokens), seen.renamed)
+            return HeaderSymbols(found, seen.warnings, "C")
         except NotC:
             pass
         except HeaderError as e:
@@ -57,7 +60,15 @@ def _read(
 
     seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines, cxx=True)
     try:
-        symbols, warnings = cxx_symbols(seen.tokens)
+        symbols, foreign = cxx_symbols(seen.tokens)
     except HeaderError as e:
         raise with_missing(e, seen.not_found) from None
-    return HeaderSymbols(tuple(symbols), (*seen.warnings, *warnings), "C++")
+    found = _renamed(symbols, seen.renamed)
+    return HeaderSymbols(found, seen.warnings, "C++", tuple(foreign))
+
+
+def _renamed(symbols: Sequence[Declared], names: Mapping[str, str]) -> tuple[Declared, ...]:
+    """The symbols by the names that ``#pragma redefine_extname`` gave them."""
+    return tuple(
+        replace(s, name=names[s.name]) if s.name in names and not s.label else s for s in symbols
+    )

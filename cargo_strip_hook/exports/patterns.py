@@ -6,11 +6,12 @@ Patterns are written with C names, without the underscore that Mach-O puts befor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cargo_strip_hook.errors import ExportsError, UsageError
+from cargo_strip_hook.exports.matching import Names, selected
 from cargo_strip_hook.exports.text import decoded
 from cargo_strip_hook.job import OriginKind
 from cargo_strip_hook.target import Target
@@ -49,20 +50,24 @@ class Pattern:
         if self.exact:
             return self.text.__eq__
         if self.is_regex:
-            try:
-                whole = re.compile(self.text[1:-1])
-            except re.error as e:
-                raise UsageError(f"`{self.text}` is no regular expression: {e}") from e
-        else:
-            import fnmatch
+            return lambda name: self.matching([name])[0]
+        import fnmatch
 
-            whole = re.compile(fnmatch.translate(self.text))
+        whole = re.compile(fnmatch.translate(self.text))
         return lambda name: whole.fullmatch(name) is not None
+
+    def matching(self, names: Sequence[str]) -> list[bool]:
+        """Whether a regex matches each whole name. Raises `UsageError`."""
+        from cargo_strip_hook.exports.regexes import matches
+
+        return matches(self.text[1:-1], names)
 
     def check(self) -> None:
         """Raise `UsageError` for what can be no name and no pattern of names."""
         if self.is_regex:
             return
+        if self.text.startswith("?") and "@" in self.text:
+            return  # a C++ name of MSVC's
         if not self.text.strip():
             raise UsageError("a pattern of symbol names is empty")
         if self.kind != "file" and any(c.isspace() for c in self.text):
@@ -73,17 +78,6 @@ class Pattern:
         # fnmatch takes a bracket without an end for a letter; no symbol name has one
         if "[" in re.sub(r"\[(?:!.|[^!])[^\]]*\]", "", self.text):
             raise UsageError(f"`{self.text}` is no pattern: a `[` has no `]`")
-
-    def select(self, defined: Collection[str], prefix: str) -> list[str]:
-        """The object-file names in `defined` that are meant. Raises `UsageError`."""
-        self.check()
-        if self.exact:
-            spelled = self.text if self.raw else prefix + self.text
-            return [spelled] if spelled in defined else []
-        match = self.matcher()
-        if self.raw or not prefix:
-            return [name for name in defined if match(name)]
-        return [n for n in defined if n.startswith(prefix) and match(n[len(prefix) :])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +150,8 @@ def _module_definition(text: str) -> Iterator[tuple[str, int]]:
     """The EXPORTS of a module-definition file ("Module-Definition (.def) Files", MSVC)."""
     active = False
     for number, line in enumerate(text.split("\n"), 1):
-        words = line.partition(";")[0].replace("=", " = ").split()
+        # MinGW's `a == b` names the symbol of an import library
+        words = re.sub("=+", " = ", line.partition(";")[0]).split()
         if not words:
             continue
         head = words[0].upper()
@@ -212,15 +207,17 @@ def _version_script(text: str, path: Path) -> Iterator[tuple[str, int, bool]]:
 
 
 def select_all(
-    patterns: Sequence[Pattern], defined: Collection[str], prefix: str
+    patterns: Sequence[Pattern], names: Names
 ) -> tuple[dict[str, list[Pattern]], list[Pattern]]:
-    """Which pattern asks for which name, and the patterns that match nothing."""
+    """Which pattern asks for which name, and the patterns that match nothing.
+
+    Raises `UsageError` for what is no pattern.
+    """
     chosen: dict[str, list[Pattern]] = {}
     idle: list[Pattern] = []
-    for pattern in patterns:
-        names = pattern.select(defined, prefix)
-        if not names:
+    for pattern, found in zip(patterns, selected(patterns, names), strict=True):
+        if not found:
             idle.append(pattern)
-        for name in names:
+        for name in found:
             chosen.setdefault(name, []).append(pattern)
     return chosen, idle

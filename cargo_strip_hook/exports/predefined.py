@@ -156,10 +156,14 @@ def _blocks() -> tuple[tuple[bool, frozenset[str], bool, list[str]], ...]:
     return tuple(out)
 
 
+def is_known(name: str) -> bool:
+    """Whether some compiler predefines a name, whatever the target."""
+    return name in _OTHERS or name in _known()
+
+
 @lru_cache(maxsize=1)
-def known_macros() -> frozenset[str]:
-    """Every name that some compiler predefines, whatever the target."""
-    names = set(_OTHERS) | QUERIES_CLANG
+def _known() -> frozenset[str]:
+    names = set(QUERIES_CLANG)
     for _, _, _, lines in _blocks():
         names |= {line.partition(" ")[0].partition("(")[0].lstrip("-") for line in lines}
     names |= {word.partition("=")[0] for word in f"{_CL} {_CL_CXX}".split()}

@@ -8,8 +8,8 @@ are those of ISO C11.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Source, Token, quoted,
 from cargo_strip_hook.exports.expansion import MacroTable, closing_parenthesis
 from cargo_strip_hook.exports.macros import SYSTEM_HEADERS
 from cargo_strip_hook.exports.ppexpr import evaluate
-from cargo_strip_hook.exports.predefined import Queries, known_macros, predefined
+from cargo_strip_hook.exports.predefined import Queries, is_known, predefined
 from cargo_strip_hook.exports.systemmacros import system_header_macros
 from cargo_strip_hook.exports.text import decoded, is_utf16
 from cargo_strip_hook.target import Target
@@ -43,6 +43,7 @@ class Preprocessed:
     tokens: tuple[Token, ...]
     warnings: tuple[str, ...]
     not_found: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)  # by #pragma redefine_extname
 
 
 class _File(NamedTuple):
@@ -80,7 +81,9 @@ def preprocess(
     except HeaderError as e:
         raise with_missing(e, state.not_found) from None
     state.warn_of_unknown()
-    return Preprocessed(tuple(state.output), tuple(state.warnings), tuple(state.not_found))
+    return Preprocessed(
+        tuple(state.output), tuple(state.warnings), tuple(state.not_found), state.renamed
+    )
 
 
 def with_missing(error: HeaderError, not_found: Sequence[str]) -> HeaderError:
@@ -116,6 +119,7 @@ class _Preprocessor:
         self.warnings: list[str] = []
         self.not_found: list[str] = []
         self.skipped = set[str]()
+        self.renamed: dict[str, str] = {}
         self.tested: dict[str, str] = {}  # names that conditions ask for, and where first
         self.depth = self.entered = self.read_lines = self.read_tokens = 0
         for define in defines:
@@ -217,6 +221,8 @@ class _Preprocessor:
         elif word == "pragma":
             if rest and rest[0].text == "once":
                 self.once.add(file.path)
+            elif len(rest) == 3 and rest[0].text == "redefine_extname":
+                self.renamed[rest[1].text] = rest[2].text
         elif word == "error":
             raise HeaderError(
                 f"{where}: #error {quoted(rest)}".rstrip(),
@@ -271,7 +277,7 @@ class _Preprocessor:
     def warn_of_unknown(self) -> None:
         """Names that look like a compiler's and that neither a compiler nor the header defines."""
         for name, where in self.tested.items():
-            if name in self.macros.ever or name in known_macros():
+            if name in self.macros.ever or is_known(name):
                 continue
             self.warnings.append(
                 f"{where}: `{name}` is not known to be defined by a compiler or a header, and is "

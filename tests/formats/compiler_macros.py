@@ -215,10 +215,10 @@ def table() -> str:
         groups: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
         for pair, keys in sets.items():
             groups[tuple(keys)].append(pair)
-        for keys, pairs in sorted(groups.items(), key=lambda g: (-len(g[0]), g[0])):
-            shown = list(keys)
-            if len(keys) > len(REFERENCES) // 2:
-                shown = ["-", *(k for k in REFERENCES if k not in keys)]
+        for group, pairs in sorted(groups.items(), key=lambda g: (-len(g[0]), g[0])):
+            shown = list(group)
+            if len(group) > len(REFERENCES) // 2:
+                shown = ["-", *(k for k in REFERENCES if k not in group)]
             lines.append(f"@ {mark}{' '.join(shown)}")
             lines += [f"{n} {v}".rstrip() for n, v in sorted(pairs)]
     return "\n".join(lines) + "\n"

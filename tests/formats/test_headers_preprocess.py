@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ def clang_tokens(path: Path) -> list[str]:
     return compiler_tokens(argv, path)
 
 
-def compiler_tokens(argv: list[str], path: Path) -> list[str]:
-    argv = [*argv, "-E", "-P", "-w", str(path)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+def compiler_tokens(argv: Sequence[str | Path], path: Path) -> list[str]:
+    done = subprocess.run(
+        [*argv, "-E", "-P", "-w", str(path)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return split(done.stdout)
 

@@ -257,3 +257,83 @@ def test_nothing_public(tmp_path: Path) -> None:
     header.write_text("struct s;\n")
     with pytest.raises(ExportsError, match=r"0 symbols from empty\.h"):
         made({"headers": (header,)})
+
+
+CXX_HEADER = (
+    "namespace org { namespace demo {\nstruct Thing { void poke() const; int gone(); };\n"
+    "int make(int);\nint make(char);\n}}\nint free_one();\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("triple", "names", "patterns"),
+    [
+        (
+            "x86_64-unknown-linux-gnu",
+            ["_ZNK3org4demo5Thing4pokeEv", "_ZN3org4demo4makeEi", "_ZN3org4demo4makeEc",
+             "_Z8free_onev", "_ZN3org4demo5makerEv", "_Z9free_onesv"],
+            ["_ZNK3org4demo5Thing4pokeE*", "_ZN3org4demo4makeE*", "_Z8free_one*"],
+        ),
+        (
+            "aarch64-apple-darwin",
+            ["__ZNK3org4demo5Thing4pokeEv", "__ZN3org4demo4makeEi", "__ZN3org4demo4makeEc",
+             "__Z8free_onev", "__ZN3org4demo5makerEv", "__Z9free_onesv"],
+            ["_ZNK3org4demo5Thing4pokeE*", "_ZN3org4demo4makeE*", "_Z8free_one*"],
+        ),
+        (
+            "x86_64-pc-windows-msvc",
+            ["?poke@Thing@demo@org@@QEBAXXZ", "?make@demo@org@@YAHH@Z", "?make@demo@org@@YAHD@Z",
+             "?free_one@@YAHXZ", "?maker@demo@org@@YAHXZ", "?free_ones@@YAHXZ"],
+            ["?poke@Thing@demo@org@@*", "?make@demo@org@@*", "?free_one@@*"],
+        ),
+    ],
+)  # fmt: skip
+def test_cxx_names(triple: str, names: list[str], patterns: list[str], tmp_path: Path) -> None:
+    """They are named with patterns that keep them, alone and beside a C function."""
+    target = Target.parse(triple)
+    archive = symbols(**dict.fromkeys([*names, f"{target.symbol_prefix}mine"], OWN))
+    header = tmp_path / "demo.hpp"
+    header.write_text(CXX_HEADER)
+    with pytest.raises(ExportsError) as caught:
+        made({"headers": (header,)}, lambda: archive, target)
+    said = caught.value.what
+    for name in ("org::demo::Thing::poke", "org::demo::make", "free_one"):
+        assert f"{name} ({header}:" in said
+    assert "gone" not in said
+    assert caught.value.help[0].endswith(" ".join(f"--export '{p}'" for p in patterns))
+    header.write_text(CXX_HEADER + 'extern "C" int mine();\n')
+    found = made({"headers": (header,)}, lambda: archive, target)
+    assert len(found.exports) == 1
+    assert "org::demo::Thing::poke" in found.warnings[0] and patterns[0] in found.warnings[0]
+    request = {"headers": (header,), "headers_explicit": True, "patterns": tuple(patterns)}
+    found = made(request, lambda: archive, target)
+    assert set(found.names()) == {*names[:4], f"{target.symbol_prefix}mine"}
+    assert found.warnings == ()
+
+
+def test_another_calling_convention_is_named(tmp_path: Path) -> None:
+    header = tmp_path / "demo.h"
+    header.write_text("int f(int);\nint __stdcall g(int);\n")
+    archive = symbols(**dict.fromkeys(["_f@4", "_g"], OWN))
+    with pytest.raises(ExportsError) as caught:
+        made({"headers": (header,)}, lambda: archive, Target.parse("i686-pc-windows-msvc"))
+    assert any("`_f@4` is defined: declare `f` with __stdcall" in h for h in caught.value.help)
+
+
+def test_a_dlls_plain_names_are_decorated_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("_f", "_g")
+    monkeypatch.setattr("cargo_strip_hook.exports.dynamic.exported_names", lambda *_: names)
+    archive = symbols(**dict.fromkeys(["_f@4", "_g", "_h"], OWN))
+    target = Target.parse("i686-pc-windows-gnu")
+    assert made({"cdylib": Path("a.dll")}, lambda: archive, target).names() == ("_f@4", "_g")
+
+
+def test_the_name_that_was_given_is_not_proposed() -> None:
+    with pytest.raises(ExportsError) as caught:
+        made(
+            {"patterns": ("?f@@YAXXZ", "demo_q", "@x@4")},
+            target=Target.parse("i686-pc-windows-gnu"),
+        )
+    for line in caught.value.help:
+        first, _, second = line.partition(": did you mean that for ")
+        assert first.split("`")[1] != second.split("`")[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -170,12 +171,26 @@ def test_language(tmp_path: Path, name: str, text: str, language: str) -> None:
     assert ([s.name for s in seen.symbols], seen.language) == (["f"], language)
 
 
-def test_cxx_linkage_is_a_warning(tmp_path: Path) -> None:
-    text = 'namespace n {\nvoid plain(int);\nextern "C" void mine(int);\n}\n'
+def test_cxx_linkage_is_told_apart(tmp_path: Path) -> None:
+    text = (
+        'namespace n {\nvoid plain(int);\nextern "C" void mine(int);\n'
+        "struct S final : B<int> {\n S(int);\n ~S();\npublic: int m() const noexcept;\n"
+        " int inl() { return 1; }\n S(const S &) = default;\n virtual void v() = 0;\n"
+        " static int s;\n bool operator==(const S &) const;\n class In { void deep(); };\n"
+        " template<class T> T t(T);\n friend void fr(S);\n int field;\n};\n}\n"
+    )
     seen = read(tmp_path, text, "a.hpp")
     assert [s.name for s in seen.symbols] == ["mine"]
-    assert len(seen.warnings) == 1
-    assert "plain" in seen.warnings[0] and "a.hpp:2" in seen.warnings[0]
+    found = [(f.text, f.where.rpartition(":")[2]) for f in seen.foreign]
+    assert found == [
+        ("n::plain", "2"),
+        ("n::S::S", "5"),
+        ("n::S::~S", "6"),
+        ("n::S::m", "7"),
+        ("n::S::s", "11"),
+        ("n::S::operator==", "12"),
+        ("n::S::In::deep", "13"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -308,3 +323,152 @@ def test_anything_is_read_or_refused_with_its_place(
         read(tmp_path, " ".join(soup), name)
     except HeaderError as e:
         assert name in e.what
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('#include "made_export.h"\nMADE_EXPORT thing_t make(void);\n', "made_export.h` ("),
+        ("#include <glib.h>\n#if GLIB_CHECK_VERSION(2, 4, 0)\n#endif\n", "glib.h` ("),
+        ("#include <glib.h>\nGLIB_IN(2, 4) int\nf(void);\n", "glib.h` ("),
+        ('extern "C++" {}\n#include <no/cxx.h>\nextern "C" { API_X(2) int; }\n', "no/cxx.h` ("),
+    ],
+)
+def test_what_was_not_found_is_named(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(HeaderError) as caught:
+        read(tmp_path, text)
+    assert said in caught.value.what and "demo.h:" in caught.value.what.partition(said)[2]
+    assert any("-I" in h for h in caught.value.help)
+
+
+def test_a_macro_of_windows_without_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "demo.h"
+    path.write_text("int WINAPI f(int *a);\n")
+    target = Target.parse("i686-pc-windows-msvc")
+    with pytest.raises(HeaderError) as caught:
+        read_header(path, target=target)
+    assert any("-D WINAPI=__stdcall" in h for h in caught.value.help)
+    path.write_text(
+        "#include <windows.h>\nint WINAPI f(_In_ int *a);\nSTDAPI g(_Out_opt_ int *);\n"
+    )
+    seen = read_header(path, target=target)
+    assert [(s.name, s.convention) for s in seen.symbols] == [("f", "stdcall"), ("g", "stdcall")]
+
+
+def test_errors_show_one_line_and_nothing_of_foreign_files(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    secret = tmp_path / "secret"
+    secret.write_text("topsecret:x:0:0\nother:y:topsecret\n")
+    (tmp_path / "own" / "link.h").symlink_to(secret)
+    for name in (str(secret), "../secret", "link.h"):
+        with pytest.raises(HeaderError) as caught:
+            read(tmp_path, f'#include "{name}"\nint f(void);\n', "own/demo.h")
+        assert "topsecret" not in "\n".join([caught.value.what, *caught.value.help])
+        assert ":1: " in caught.value.what
+    secret.write_text("#if topsecret(\n")
+    with pytest.raises(HeaderError, match=r"secret:1: in `#if`: something is called"):
+        read(tmp_path, '#include "../secret"\n', "own/demo.h")
+    (tmp_path / "own" / "near.h").write_text("first line here\nsecond topsecret(;\n")
+    with pytest.raises(HeaderError) as caught:
+        read(tmp_path, '#include "near.h"\nint f(void);\n', "own/demo.h")
+    assert "first line here" in caught.value.what
+    assert "topsecret" not in caught.value.what
+
+
+MANY = 20_000
+LARGE = {
+    "declarators": ("int " + ", ".join(f"e{n}" for n in range(MANY)) + ";", MANY),
+    "functions": ("int " + ", ".join(f"*e{n}(int)" for n in range(MANY // 4)) + ";", MANY // 4),
+    "macros": (
+        "#define a0 int f(void);\n"
+        + "".join(f"#define a{n + 1} a{n}\n" for n in range(MANY))
+        + f"a{MANY}\n",
+        1,
+    ),
+    "enumerators": ("enum e {" + ",".join(f"A{n}" for n in range(MANY)) + "}; int f(enum e);", 1),
+    "braces": ("struct s " + "{struct {" * MANY + "} x;};" * MANY + "int f(void);", 1),
+    "dimensions": ("extern int f" + "[2]" * MANY + ";", 1),
+    "condition": ("#if " + "+".join("1" * MANY) + "\nint f(void);\n#endif", 1),
+    "quotes": ('#if 0\n"' + '\\"' * MANY + "\n#endif\nint f(void);", 1),
+    "shift": ("#if 1 << 1000000 || 1\nint f(void);\n#endif", 1),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_time_is_linear(tmp_path: Path, name: str) -> None:
+    text, expected = LARGE[name]
+    started = time.process_time()
+    assert len(names(tmp_path, text)) == expected
+    assert time.process_time() - started < 4
+    if name == "declarators":
+        assert len(names(tmp_path, f'extern "C" {{ {text} }}', "demo.hpp")) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "#define a0 x x x x x x x x x x\n"
+            + "".join(f"#define a{n + 1} {f'a{n} ' * 10}\n" for n in range(12))
+            + "a12\n",
+            "limit of expansion",
+        ),
+        (
+            "#define c(a, b) a##b\n#define d(a, b) c(a, b)\n#define p0 xxxxxxxxxxxxxxxx\n"
+            + "".join(f"#define p{n + 1} d(p{n}, p{n})\n" for n in range(32))
+            + "int p32;\n",
+            "limit of expansion",
+        ),
+        (
+            "#define c(a, b) a##b\n#define d(a, b) c(a, b)\n"
+            + "".join(f"#define q{n + 1}(x) q{n}(d(x, x))\n" for n in range(20))
+            + "#define q0(x) x\nint q14(xxxxxxxxxxxxxxxx);\n",
+            "limit of expansion",
+        ),
+        ('#include "demo.h"\n', "limit of inclusion"),
+        ('#if !defined(A)\n#define A\n#include "demo.h"\n#include "demo.h"\n#undef A\n'
+         '#include "demo.h"\n#endif\n', "limit of inclusion"),
+        ("#if " + "(" * 20_000 + "1" + ")" * 20_000 + "\n#endif\n", "too deeply"),
+        ("#if " + "9" * 1_000_000 + "\n#endif\n", "too long"),
+    ],
+)  # fmt: skip
+def test_limits(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(HeaderError) as caught:
+        read(tmp_path, text)
+    assert said in caught.value.what and "demo.h" in caught.value.what
+    assert len(caught.value.what) < 1000
+
+
+def test_names_that_look_like_a_compilers(tmp_path: Path) -> None:
+    """A warning, but not for guards, other compilers' macros and what the header defines itself."""
+    text = (
+        "#ifndef _DEMO_H\n#define _DEMO_H\n#if defined(__NO_SUCH__)\n#define __LATE__\n#endif\n"
+        "#if _ALSO_NOT > 3 && !defined(__NO_SUCH__)\n#endif\n#ifdef __LATE__\n#endif\n"
+        "#if defined(__APPLE__) || defined(_MSC_VER) || defined(__CUDACC__) || __has_feature(x)\n"
+        "#endif\n#ifdef DEMO_FEATURE\n#endif\nint f(void);\n#endif\n"
+    )
+    seen = read(tmp_path, text)
+    told = [w.split("`")[1] for w in seen.warnings]
+    assert told == ["__NO_SUCH__", "_ALSO_NOT"]
+    assert "demo.h:3: " in seen.warnings[0] and "-D __NO_SUCH__" in seen.warnings[0]
+    assert len(read(tmp_path, text, defines=["__NO_SUCH__"]).warnings) == 1
+
+
+def test_names_given_by_a_pragma(tmp_path: Path) -> None:
+    text = "#pragma redefine_extname old new_name\nint old(void);\nint other(void);\n"
+    assert names(tmp_path, text) == ["new_name", "other"]
+
+
+def test_syntax_of_apple(tmp_path: Path) -> None:
+    path = tmp_path / "demo.h"
+    path.write_text(
+        "#include <os/availability.h>\nNS_ASSUME_NONNULL_BEGIN\n"
+        "void a(char *_Nullable p, void (^_Nonnull cb)(int)) API_AVAILABLE(macos(10.15));\n"
+        "void b(int *) __attribute__((availability(macos, introduced = 10.12)));\n"
+        "typedef NS_ENUM(int, E) { A, B };\nE c(__unsafe_unretained id x);\n"
+        "CF_EXPORT int *_Nonnull const d;\nNS_ASSUME_NONNULL_END\n"
+        "#if __MAC_OS_X_VERSION_MIN_REQUIRED >= __MAC_10_12\nint e(void);\n#endif\n"
+    )
+    seen = read_header(path, target=Target.parse("aarch64-apple-darwin"))
+    assert [s.name for s in seen.symbols] == ["a", "b", "c", "d", "e"]
+    assert seen.warnings == ()

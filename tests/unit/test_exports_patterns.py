@@ -2,49 +2,164 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from cargo_strip_hook.errors import ExportsError, UsageError
-from cargo_strip_hook.exports.patterns import Pattern, preset, read_list
+from cargo_strip_hook.exports.matching import Names
+from cargo_strip_hook.exports.patterns import Pattern, preset, read_list, select_all
 from cargo_strip_hook.target import Target
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
 DARWIN = Target.parse("aarch64-apple-darwin")
+WIN32 = Target.parse("i686-pc-windows-msvc")
+WIN64 = Target.parse("x86_64-pc-windows-msvc")
 NAMES = ["foo", "foo_bar", "Foo", "bar", "foo.x", "_foo", "__foo"]
 
 
+def chosen(pattern: Pattern, names: Iterable[str], target: Target = LINUX) -> list[str]:
+    return list(select_all([pattern], Names(dict.fromkeys(names), target))[0])
+
+
 @pytest.mark.parametrize(
-    ("text", "prefix", "expected"),
+    ("text", "target", "expected"),
     [
-        ("foo", "", ["foo"]),
-        ("foo*", "", ["foo", "foo_bar", "foo.x"]),
-        ("?oo", "", ["foo", "Foo"]),
-        ("[fF]oo", "", ["foo", "Foo"]),
-        ("[!f]*", "", ["Foo", "bar", "_foo", "__foo"]),
-        ("FOO", "", []),
-        ("/foo|bar/", "", ["foo", "bar"]),
-        ("/foo.+/", "", ["foo_bar", "foo.x"]),
-        ("/oo/", "", []),
-        ("foo", "_", ["_foo"]),
-        ("_foo", "_", ["__foo"]),
-        ("*oo", "_", ["_foo", "__foo"]),
+        ("foo", LINUX, ["foo"]),
+        ("foo*", LINUX, ["foo", "foo_bar", "foo.x"]),
+        ("?oo", LINUX, ["foo", "Foo"]),
+        ("[fF]oo", LINUX, ["foo", "Foo"]),
+        ("[!f]*", LINUX, ["Foo", "bar", "_foo", "__foo"]),
+        ("FOO", LINUX, []),
+        ("/foo|bar/", LINUX, ["foo", "bar"]),
+        ("/foo.+/", LINUX, ["foo_bar", "foo.x"]),
+        ("/oo/", LINUX, []),
+        ("foo", DARWIN, ["_foo"]),
+        ("_foo", DARWIN, ["__foo"]),
+        ("*oo", DARWIN, ["_foo", "__foo"]),
     ],
 )
-def test_selection(text: str, prefix: str, expected: list[str]) -> None:
-    assert Pattern(text).select(dict.fromkeys(NAMES), prefix) == expected
+def test_selection(text: str, target: Target, expected: list[str]) -> None:
+    assert chosen(Pattern(text), NAMES, target) == expected
+
+
+# As clang writes them for i686-pc-windows-msvc and x86_64-pc-windows-msvc (llvm-nm).
+DECORATED = ["_add@8", "@fast@12", "vec@@8", "_plain", "?f@@YAXXZ", "_both", "_both@4", "_tail@x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("add", ["_add@8"]),
+        ("add@8", ["_add@8"]),
+        ("_add@8", ["_add@8"]),
+        ("fast", ["@fast@12"]),
+        ("@fast@12", ["@fast@12"]),
+        ("vec", ["vec@@8"]),
+        ("vec@@8", ["vec@@8"]),
+        ("?f@@YAXXZ", ["?f@@YAXXZ"]),
+        ("plain", ["_plain"]),
+        ("_plain", ["_plain"]),
+        ("both", ["_both"]),
+        ("both*", ["_both", "_both@4"]),
+        ("tail@x", ["_tail@x"]),
+        ("f?s?", ["@fast@12"]),
+        ("*c", ["vec@@8"]),
+        ("*", DECORATED),
+        ("/(add|fast|vec)/", ["_add@8", "@fast@12", "vec@@8"]),
+        ("missing", []),
+    ],
+)
+def test_names_of_32_bit_windows(text: str, expected: list[str]) -> None:
+    """By the C name, with its decoration, and as it stands in the object file."""
+    assert chosen(Pattern(text), DECORATED, WIN32) == expected
+
+
+def test_names_of_64_bit_windows() -> None:
+    names = ["vec@@16", "?f@@YAXXZ", "plain", "odd@8"]
+    for text, expected in {
+        "vec": ["vec@@16"],
+        "vec@@16": ["vec@@16"],
+        "v?c": ["vec@@16"],
+        "?f@@YAXXZ": ["?f@@YAXXZ"],
+        "plain": ["plain"],
+        "odd": [],
+    }.items():
+        assert chosen(Pattern(text), names, WIN64) == expected
+
+
+def test_cxx_names_of_darwin() -> None:
+    names = ["__ZN3foo3barEv", "_foo"]
+    assert chosen(Pattern("_ZN3foo3barEv"), names, DARWIN) == names[:1]
+    assert chosen(Pattern("__ZN3foo3barEv"), names, DARWIN) == names[:1]
+    assert chosen(Pattern("_ZN3foo*"), names, DARWIN) == names[:1]
+    assert chosen(Pattern("__ZN3foo*"), names, DARWIN) == names[:1]
+
+
+def test_module_definition_of_32_bit_windows(tmp_path: Path) -> None:
+    """As link.exe takes it: undecorated names, renamed ones, ordinals, data."""
+    path = tmp_path / "foo.def"
+    path.write_text(
+        "LIBRARY foo\nEXPORTS\n add\n plain @2\n quick=@fast@12\n vec @7 NONAME\n"
+        " other == both\n ?f@@YAXXZ\n _tail@x PRIVATE\n"
+    )
+    found, idle = select_all(
+        read_list(path, WIN32).patterns, Names(dict.fromkeys(DECORATED), WIN32)
+    )
+    assert list(found) == [
+        *("_add@8", "_plain", "@fast@12", "vec@@8", "_both", "?f@@YAXXZ", "_tail@x")
+    ]
+    assert idle == []
+
+
+@pytest.mark.parametrize("expression", ["(a+)+$", "(a|aa)+$", "(a*)*b", "(.*)(.*)(.*)(.*)(.*)\\1x"])
+def test_a_regex_that_does_not_end(expression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cargo_strip_hook.exports.regexes.TIME_LIMIT", 1)
+    started = time.monotonic()
+    with pytest.raises(UsageError) as caught:
+        chosen(Pattern(f"/{expression}/"), ["a" * 3000 + "!"])
+    assert f"`/{expression}/`" in caught.value.what and "1 s" in caught.value.what
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("([a-z]+_)*[a-z]+", ["foo", "foo_bar", "bar", "foobar"]),
+        ("(foo|bar)+", ["foo", "bar", "foobar"]),
+        (r"(.)(.)\2.*", ["foo", "foo_bar", "foobar"]),
+        ("(?i:FOO).*", ["foo", "foo_bar", "foobar"]),
+        (".*o.*b.*", ["foo_bar", "foobar"]),
+    ],
+)
+def test_regexes_that_only_look_dangerous(expression: str, expected: list[str]) -> None:
+    names = ["foo", "foo_bar", "bar", "foobar", "_x"]
+    assert chosen(Pattern(f"/{expression}/"), names) == expected
+
+
+def test_many_patterns() -> None:
+    """Only those that a name can meet are asked; each that meets none is still told."""
+    names = [f"demo_{n}_fn" for n in range(5000)] + ["end_x"]
+    wanted = [Pattern(f"demo_{n}_*") for n in range(0, 40_000, 4)] + [Pattern("*_x"), Pattern("e*")]
+    started = time.process_time()
+    found, idle = select_all(wanted, Names(dict.fromkeys(names), LINUX))
+    assert time.process_time() - started < 4
+    assert sorted(found) == sorted([f"demo_{n}_fn" for n in range(0, 5000, 4)] + ["end_x"])
+    assert [p.text for p in found["end_x"]] == ["*_x", "e*"]
+    assert [p.text for p in idle] == [f"demo_{n}_*" for n in range(5000, 40_000, 4)]
 
 
 def test_bad_regex() -> None:
     with pytest.raises(UsageError, match="regular expression"):
-        Pattern("/(/").select(NAMES, "")
+        chosen(Pattern("/(/"), NAMES)
 
 
 @pytest.mark.parametrize("text", ["", " ", "foo bar", "foo[", "[a-z][0-9", "foo[]"])
 def test_what_is_no_pattern(text: str) -> None:
     with pytest.raises(UsageError):
-        Pattern(text).select(NAMES, "")
+        chosen(Pattern(text), NAMES)
     with pytest.raises(UsageError):
         Pattern(text).matcher()
 
@@ -71,10 +186,10 @@ def test_what_is_no_pattern(text: str) -> None:
     ],
 )  # fmt: skip
 def test_presets(name: str, matching: list[str], others: list[str]) -> None:
-    found = {n for p in preset(name) for n in p.select([*matching, *others], "")}
+    found = {n for p in preset(name) for n in chosen(p, [*matching, *others])}
     assert found == set(matching)
     prefixed = [f"_{n}" for n in matching]
-    assert {n for p in preset(name) for n in p.select(prefixed, "_")} == set(prefixed)
+    assert {n for p in preset(name) for n in chosen(p, prefixed, DARWIN)} == set(prefixed)
 
 
 def test_unknown_preset() -> None:
@@ -148,9 +263,9 @@ def test_apples_list_has_the_names_of_the_object_file(tmp_path: Path) -> None:
     path = tmp_path / "list"
     path.write_text("_foo\n_bar*\n")
     assert all(p.raw for p in read_list(path, DARWIN).patterns)
-    assert read_list(path, DARWIN).patterns[0].select(NAMES, "_") == ["_foo"]
+    assert chosen(read_list(path, DARWIN).patterns[0], NAMES, DARWIN) == ["_foo"]
     path.write_text("foo\nbar*\n")
-    assert read_list(path, DARWIN).patterns[0].select(NAMES, "_") == ["_foo"]
+    assert chosen(read_list(path, DARWIN).patterns[0], NAMES, DARWIN) == ["_foo"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""Which names of an archive patterns mean: by the C name, with and without decorations."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from cargo_strip_hook.target import Target
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.exports.patterns import Pattern
+
+# "Decorated Names" (Microsoft): __stdcall, __fastcall, __vectorcall. On x86_64 only the last.
+_DECORATED_X86 = re.compile(r"_([^@?]+)@\d+|@([^@?]+)@\d+|([^@?]+)@@\d+")
+_DECORATED = re.compile(r"([^@?]+)@@\d+")
+_GRAM = 4
+
+
+class Names:
+    """The global definitions of an archive, by all names that a person has for them."""
+
+    def __init__(self, defined: Collection[str], target: Target) -> None:
+        self.defined, self.prefix = defined, target.symbol_prefix
+        self.decorated: re.Pattern[str] | None = None
+        if target.object_format == "coff":
+            self.decorated = _DECORATED_X86 if self.prefix else _DECORATED
+        self._plain: dict[str, list[str]] | None = None
+
+    def undecorated(self, name: str) -> str:
+        """The C name in a decorated one, "" where the name is none."""
+        if self.decorated is None or "@" not in name:
+            return ""
+        m = self.decorated.fullmatch(name)
+        return m[m.lastindex] if m and m.lastindex else ""
+
+    def spellings(self, name: str) -> Iterator[str]:
+        """By what patterns meet a name of the object file: the C name, with its decoration too."""
+        if name.startswith(self.prefix):
+            yield name[len(self.prefix) :]
+        elif self.decorated is not None:
+            yield name
+        plain = self.undecorated(name)
+        if plain:
+            yield plain
+
+    def decorations_of(self, name: str) -> list[str]:
+        """The decorated definitions of a C name: ``_f@8``, ``@f@8``, ``f@@8``."""
+        if self.decorated is None:
+            return []
+        if self._plain is None:
+            self._plain = {}
+            for symbol in self.defined:
+                plain = self.undecorated(symbol)
+                if plain:
+                    self._plain.setdefault(plain, []).append(symbol)
+        return self._plain.get(name, [])
+
+    def exact(self, text: str, *, raw: bool = False) -> list[str]:
+        """The definitions that one name means: a C name, else one of the object file.
+
+        Undecorated names mean decorated ones as for link.exe. `raw`: names of the object file
+        come first.
+        """
+        spelled = self.prefix + text
+        order = (spelled, text)
+        if raw:  # of Apple's lists nothing else is meant
+            order = (text, text) if self.decorated is None else (text, spelled)
+        for name in order:
+            if name in self.defined:
+                return [name]
+        return self.decorations_of(text)
+
+
+def selected(patterns: Sequence[Pattern], names: Names) -> list[list[str]]:
+    """For each pattern the definitions it means, in the archive's order."""
+    found: list[list[str]] = [[] for _ in patterns]
+    open_ones: list[int] = []
+    for index, pattern in enumerate(patterns):
+        pattern.check()
+        if pattern.exact or (pattern.text[0] == "?" and pattern.text in names.defined):
+            found[index] = names.exact(pattern.text, raw=pattern.raw)
+        else:
+            open_ones.append(index)
+    if not open_ones:
+        return found
+    globs = {i: patterns[i] for i in open_ones if not patterns[i].is_regex}
+    _globs(globs, names, found)
+    for index in open_ones:
+        if patterns[index].is_regex:
+            found[index] = _regex(patterns[index], names)
+        if not found[index] and not patterns[index].raw and names.prefix:
+            # as it stands in the object file, as nm shows it
+            match = patterns[index].matcher() if not patterns[index].is_regex else None
+            if match is not None:
+                found[index] = [n for n in names.defined if match(n)]
+    return found
+
+
+def _regex(pattern: Pattern, names: Names) -> list[str]:
+    spelled = [
+        (name, spelling)
+        for name in names.defined
+        for spelling in ((name,) if pattern.raw else names.spellings(name))
+    ]
+    hits = pattern.matching([s for _, s in spelled])
+    return list(dict.fromkeys(name for (name, _), hit in zip(spelled, hits, strict=True) if hit))
+
+
+def _globs(globs: dict[int, Pattern], names: Names, found: list[list[str]]) -> None:
+    """Find what glob patterns mean; of many only those are asked that a name can meet.
+
+    Each pattern is filed under the rarest piece of four letters that its names have to have.
+    """
+    matchers: dict[int, Callable[[str], bool]] = {}  # compiled when first asked
+    pieces = {index: _grams(pattern.text) for index, pattern in globs.items()}
+    often = Counter(gram for grams in pieces.values() for gram in grams)
+    filed: dict[str, list[int]] = {}
+    always: list[int] = []
+    for index, grams in pieces.items():
+        if grams and len(globs) > 16:
+            filed.setdefault(min(grams, key=often.__getitem__), []).append(index)
+        else:
+            always.append(index)
+    for name in names.defined:
+        spellings = list(names.spellings(name))
+        for index in _candidates(name, filed, always):
+            match = matchers.get(index)
+            if match is None:
+                match = matchers[index] = globs[index].matcher()
+            asked: Iterable[str] = (name,) if globs[index].raw else spellings
+            if any(match(s) for s in asked):
+                found[index].append(name)
+
+
+def _candidates(name: str, filed: dict[str, list[int]], always: list[int]) -> Iterable[int]:
+    """The patterns that a name may meet; its other spellings are parts of it."""
+    if not filed:
+        return always
+    # four iterators, each a letter further
+    grams = map("".join, zip(*(name[at:] for at in range(_GRAM)), strict=False))
+    hits = filed.keys() & set(grams)
+    return [*always, *dict.fromkeys(index for gram in hits for index in filed[gram])]
+
+
+def _grams(text: str) -> set[str]:
+    """The pieces of a glob that stand in each name it matches."""
+    chunks = re.split(r"\[.[^\]]*\]|[*?]", text)
+    return {c[at : at + _GRAM] for c in chunks for at in range(len(c) - _GRAM + 1)}
