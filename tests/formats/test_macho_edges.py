@@ -140,3 +140,46 @@ def test_every_platform_of_apples(
     assert images[0].keys() == images[1].keys()
     sizes = [{k: v[1] for k, v in image.items()} for image in images]
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("strip", Strip)
+@pytest.mark.parametrize("arch", kit.ARCHES)
+def test_a_library_that_is_in_no_section(tmp_path: Path, arch: str, strip: Strip) -> None:
+    """Nothing but commons and absolute symbols."""
+    sources = {"a.c": "int one; char many[100];", "b.s": ".globl _fixed\n_fixed = 0x1234\n"}
+    original = kit.library(tmp_path, arch, sources, "-fcommon")
+    out, _, done = kit.strip(original, arch, ["_one", "_many", "_fixed"], strip)
+    assert done.exports == ("_fixed", "_many", "_one")
+    said = [tool([kit.llvm("nm"), "-m", "--defined-only", library]) for library in (original, out)]
+    pattern = r"^([0-9a-f]{16}) \((common|absolute)\) .*external (\w+)$"
+    rows = [sorted(re.findall(pattern, text, re.M)) for text in said]
+    assert rows[0] == rows[1]
+    assert len(rows[1]) == 3
+
+
+COVERED = "int api(int a) { return a > 3 ? a * 2 : a + 1; }"
+COVERED_TOO = "int api(int); int other(int a) { return a ? api(a) : 7; }"
+
+
+@pytest.mark.parametrize("strip", Strip)
+@pytest.mark.parametrize("arch", kit.ARCHES)
+def test_coverage_of_a_program(tmp_path: Path, arch: str, strip: Strip) -> None:
+    """llvm-cov tells the same, and the runtime that writes profiles is asked for as before."""
+    flags = ("-O1", "-fprofile-instr-generate", "-fcoverage-mapping")
+    sources = {"a.c": COVERED, "b.c": COVERED_TOO}
+    original = kit.library(tmp_path, arch, sources, *flags)
+    out, result, _ = kit.strip(original, arch, ["_api", "_other"], strip)
+    assert result.undefined == ("___llvm_profile_runtime",)
+    main = "int other(int); int main(void) { return other(1); }"
+    runtime = "int __llvm_profile_runtime = 1;"
+    objects = kit.compile(tmp_path, arch, {"main.c": main, "runtime.c": runtime})
+    told = []
+    for name, library in (("first", original), ("second", out)):
+        program = kit.link(tmp_path / name, arch, [*objects, library], "-dead_strip")
+        argv = [kit.llvm("cov"), "export", "--empty-profile", "--arch", arch, program]
+        told.append(tool(argv))
+        sections = darwin_image.load(program.read_bytes()).sections
+        told.append(str({k: v[1] for k, v in sections.items() if "__llvm" in k[1]}))
+    assert told[:2] == told[2:]
+    assert "api" in told[0]
+    assert "__llvm_prf_data" in told[1]

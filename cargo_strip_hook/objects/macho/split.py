@@ -16,6 +16,8 @@ from cargo_strip_hook.objects.macho.file import STEP, MachoFiles
 from cargo_strip_hook.objects.macho.objc import is_list
 from cargo_strip_hook.objects.model import ATOM, Array, AtomFlag, Bool, Int64, Place
 
+# nobody calls it: it makes linkers load the runtime that writes a profile (LLVM, InstrProfData.inc)
+_PROFILE_HOOK = b"___llvm_profile_runtime_user\0"
 _INITIALISERS = np.array(mo.INITIALISER_TYPES, np.uint32)
 # of each section type: the size of an element, 0 for what has no fixed one
 _ELEMENTS = np.zeros(256, np.int64)
@@ -96,10 +98,22 @@ def cut(f: MachoFiles, records: Int64) -> Pieces:
     atoms["align"] = np.where(offset == 0, align, np.minimum(offset & -offset, align))
     pieces = Pieces(atoms, keys, np.searchsorted(section, f.first))
     stays = f.symbols["desc"] & (mo.N_NO_DEAD_STRIP | mo.REFERENCED_DYNAMICALLY) != 0
+    stays |= _named(f, _PROFILE_HOOK)
     rows = np.flatnonzero(f.placed & stays & kept[f.symbol_section])
     here = pieces.find(f.symbol_section[rows], f.symbol_offset[rows])
     atoms["flags"][here] |= np.uint32(AtomFlag.ROOT)
     return pieces
+
+
+def _named(f: MachoFiles, name: bytes) -> Bool:
+    """Which symbols have a name that hardly any file has."""
+    found = np.zeros(len(f.symbols), np.bool_)
+    for number, commands in enumerate(f.commands):
+        at = bytes(commands.strings).find(name)
+        if at >= 0:
+            mine = slice(int(f.symbol_first[number]), int(f.symbol_first[number + 1]))
+            found[mine] = commands.symbols["strx"] == at
+    return found
 
 
 def _strings(f: MachoFiles, section: int) -> Int64:

@@ -141,6 +141,10 @@ def _read_members(
         return used, [read_original(original, [index]) for index in used]
     used = unique(claim.placement["member"]).tolist()
     used = [n for n in used if 0 <= n < len(original.members)]
+    if not used:  # commons and absolute symbols are in no section: those that define the exports
+        wanted = {n.encode("utf-8", "surrogateescape") for n in claim.exports}
+        index = original.symbols() or {}
+        used = sorted({number for name, number in index.items() if name in wanted})
     return used, [taken(ahead, used, Object) or read_original(original, used)]
 
 
