@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.coff import directives as drectve
 from cargo_strip_hook.objects.coff import frames, kinds
@@ -98,6 +99,7 @@ def read(item: Input) -> Unit:
     numbers = np.full(len(f.symbols), -1, np.int64)
     numbers[primary] = np.arange(len(primary))
     names = f.symbol_names(primary[first_global:])
+    _refuse_slim(f, names)
     symbols = _symbols(f, atoms, primary, dict(asked.aligned), names, first_global)
     prefix = b"_" if f.header.machine.number == coff.I386 else b""
     if asked.hidden:
@@ -150,6 +152,19 @@ def read(item: Input) -> Unit:
         alias_rows,
     )
     return _with_directives(unit, asked) if asked.included or asked.alternate else unit
+
+
+def _refuse_slim(f: CoffFile, names: list[bytes]) -> None:
+    """Raise `ObjectError` for what GCC's `-flto` makes: nothing that a linker alone can use."""
+    if any(n.startswith(b".gnu.lto_") for n in f.names) and (
+        b"__gnu_lto_slim" in names or b"___gnu_lto_slim" in names
+    ):
+        raise ObjectError(
+            "this member holds GCC's intermediate code only, no machine code",
+            member=f.name,
+            offset=0,
+            help="compile it with `-ffat-lto-objects` or without `-flto`",
+        )
 
 
 def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
