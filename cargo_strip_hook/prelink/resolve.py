@@ -118,6 +118,29 @@ class _Loader:
                 return True
         return False
 
+    def load_for_aliases(self, index: Mapping[bytes, int]) -> bool:
+        """Load what stands for a name that is wanted and that no member defines; False for none."""
+        pairs = [
+            (u.names[source - u.first_global], u.names[target - u.first_global])
+            for u in self.units
+            for source, target in u.aliases.tolist()
+            if min(source, target) >= u.first_global
+        ]
+        wanted = set(self.queue) if pairs else set()
+        for _ in pairs:  # what stands for a name may have another one that stands for it
+            more = {t for s, t in pairs if s in wanted and not self.strength(s)} - wanted
+            if not more:
+                break
+            wanted |= more
+        for source, target in pairs:
+            if source not in wanted or self.strength(source) or source in index:
+                continue
+            member = index.get(target, -1)
+            if not self.strength(target) and member in self.members and member not in self.loaded:
+                self.load(member)
+                return True
+        return False
+
     def add(self, unit: Unit, strengths: list[int]) -> None:
         self.units.append(unit)
         dropped: set[int] = set()
@@ -243,7 +266,7 @@ def resolve(
     for root in roots:
         loader.load(index[root])
     loader.load_needed(index)
-    while loader.load_for_commons():
+    while loader.load_for_commons() or loader.load_for_aliases(index):
         loader.load_needed(index)
     undefined_roots = [r for r in roots if not loader.strength(r)]
     if undefined_roots:

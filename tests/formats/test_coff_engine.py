@@ -642,6 +642,23 @@ def test_imports_stay_members_of_their_own(tmp_path: Path, target: str) -> None:
 # Refused ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("gnu", ["x86_64", "i686"])
+def test_intermediate_code_of_gcc_is_refused(tmp_path: Path, gnu: str) -> None:
+    objects = []
+    texts = {"a": "int b(void); int api(void) { return b(); }", "b": "int b(void) { return 3; }"}
+    for name, text in texts.items():
+        source = tmp_path / f"{name}.c"
+        source.write_text(text)
+        flags = ("-flto", "-fno-fat-lto-objects") if name == "b" else ()
+        out = tmp_path / f"{name}.o"
+        tool([need(f"{gnu}-w64-mingw32-gcc"), "-O1", *flags, "-c", source, "-o", out])
+        objects.append(out)
+    library = tmp_path / "t.lib"
+    tool([need(f"{gnu}-w64-mingw32-gcc-ar"), "rcs", library, *objects])
+    with pytest.raises(ObjectError, match="GCC's intermediate code only"):
+        kit.strip(library, f"{gnu}-pc-windows-gnu", ("api",))
+
+
 def test_arm64ec_is_refused(tmp_path: Path) -> None:
     objects = kit.compile(
         tmp_path, "arm64ec-pc-windows-msvc", {"a.c": "int api(void) { return 1; }"}

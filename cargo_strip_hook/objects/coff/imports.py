@@ -6,6 +6,7 @@ with `.idata$` sections, as `dlltool` and rustc for MinGW write them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,8 +49,18 @@ def _short(item: Input) -> Companion:
     symbol, library = words[:2]
     pointer = b"__imp_" + symbol
     defines = (pointer, symbol) if kind & 3 == _IMPORT_CODE else (pointer,)
-    descriptor = b"__IMPORT_DESCRIPTOR_" + library.rpartition(b".")[0]
-    return Companion(item.index, defines, (descriptor,))
+    needs = {b"__IMPORT_DESCRIPTOR_" + stem: None for stem in _stems(library)}
+    return Companion(item.index, defines, tuple(needs))
+
+
+def _stems(library: bytes) -> list[bytes]:
+    """What the descriptor of a library may be called by: its name without the extension, if any.
+
+    Of a path it is the last part: by `/` and `\\` on Windows, by `/` elsewhere. Source: LLVM's
+    `COFFImportFile.cpp`, `sys::path::stem`.
+    """
+    names = (library, library.rpartition(b"/")[2], re.split(rb"[/\\]", library)[-1])
+    return [name.rpartition(b".")[0] or name for name in names]
 
 
 def _long(item: Input, f: CoffFile) -> Companion:

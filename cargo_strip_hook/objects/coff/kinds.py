@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 
 from cargo_strip_hook.objects.coff import layouts as coff
 
@@ -32,7 +32,7 @@ SYMBOL_TABLES = (b".sxdata", GUARDED_FUNCTIONS, b".giats$y", b".gljmp$y", b".geh
 _INITIALISERS = (b".CRT$", b".ctors", b".dtors", b".rtc$")
 
 
-class Shape(Enum):
+class Shape(IntEnum):
     """How a linker takes a section: `ALONE` is one of GCC's own for each function or variable,
     which is no COMDAT, either, but may go where nothing refers to it.
     """

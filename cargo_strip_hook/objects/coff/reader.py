@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.coff import directives as drectve
 from cargo_strip_hook.objects.coff import frames, kinds
@@ -98,6 +99,7 @@ def read(item: Input) -> Unit:
     numbers = np.full(len(f.symbols), -1, np.int64)
     numbers[primary] = np.arange(len(primary))
     names = f.symbol_names(primary[first_global:])
+    _refuse_slim(f, names)
     symbols = _symbols(f, atoms, primary, dict(asked.aligned), names, first_global)
     prefix = b"_" if f.header.machine.number == coff.I386 else b""
     if asked.hidden:
@@ -152,9 +154,22 @@ def read(item: Input) -> Unit:
     return _with_directives(unit, asked) if asked.included or asked.alternate else unit
 
 
+def _refuse_slim(f: CoffFile, names: list[bytes]) -> None:
+    """Raise `ObjectError` for what GCC's `-flto` makes: nothing that a linker alone can use."""
+    if any(n.startswith(b".gnu.lto_") for n in f.names) and (
+        b"__gnu_lto_slim" in names or b"___gnu_lto_slim" in names
+    ):
+        raise ObjectError(
+            "this member holds GCC's intermediate code only, no machine code",
+            member=f.name,
+            offset=0,
+            help="compile it with `-ffat-lto-objects` or without `-flto`",
+        )
+
+
 def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
     count = len(f.sections)
-    known: dict[tuple[bytes, int, Shape], int] = {}
+    known: dict[tuple[bytes, int, int], int] = {}
     found: list[SectionKind] = []
     kind_of = np.full(count, -1, np.int32)
     shapes = _shapes(f, comdats)
@@ -167,7 +182,7 @@ def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
             outside = name in kinds.SYMBOL_TABLES or kinds.is_debug(name)
             if not outside and not kinds.is_dropped(name, flags):
                 number = len(found)
-                found.append(kinds.kind_of(*key))
+                found.append(kinds.kind_of(*key[:2], Shape(key[2])))
             known[key] = number
         kind_of[n] = number
 
@@ -204,12 +219,12 @@ def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
     return _Atoms(rows, tuple(found), atom_kind.astype(np.int32), section_atom, entries)
 
 
-def _shapes(f: CoffFile, comdats: Comdats) -> list[Shape]:
-    """The shape of each section."""
-    every = np.where(comdats.selection == 0, 0, 2)
-    every[comdats.selection == coff.COMDAT_ASSOCIATIVE] = 3
-    shapes = [Shape(n) for n in every.tolist()]
-    candidates = [n for n, name in enumerate(f.names) if kinds.may_be_alone(name)]
+def _shapes(f: CoffFile, comdats: Comdats) -> list[int]:
+    """The shape (`Shape`) of each section."""
+    every = np.where(comdats.selection == 0, Shape.WHOLE, Shape.COMDAT)
+    every[comdats.selection == coff.COMDAT_ASSOCIATIVE] = Shape.ASSOCIATIVE
+    shapes: list[int] = every.tolist()
+    candidates = [n for n, name in enumerate(f.names) if b"$" in name and kinds.may_be_alone(name)]
     if not candidates:
         return shapes
     rows = f.symbols[f.primary]
@@ -223,7 +238,7 @@ def _shapes(f: CoffFile, comdats: Comdats) -> list[Shape]:
         names[n].add(name)
     for n in candidates:
         alone = n not in several and kinds.is_alone(f.names[n], names[n])
-        if alone and shapes[n] is not Shape.ASSOCIATIVE:
+        if alone and shapes[n] != Shape.ASSOCIATIVE:
             shapes[n] = Shape.ALONE
     return shapes
 
@@ -236,9 +251,8 @@ def _without_name(
     Linkers keep all that is no COMDAT: a version that only tools look for. What can be referred to
     needs that, since a library's members are loaded one by one, and the new object is as a whole.
     """
-    candidates = [n for n, name in enumerate(f.names) if kinds.is_exactly_plain(name)]
-    chosen = np.array(candidates, np.int64)
-    chosen = chosen[(f.flags[chosen] & coff.SCN_LNK_COMDAT == 0) & (f.sizes[chosen] > 0)]
+    whole = np.flatnonzero((f.flags & coff.SCN_LNK_COMDAT == 0) & (f.sizes > 0))
+    chosen = np.array([n for n in whole.tolist() if kinds.is_exactly_plain(f.names[n])], np.int64)
     chosen = chosen[atoms.section_atom[chosen] >= 0]
     target = symbols["atom"][relocations["symbol"]]
     named = [symbols["atom"][first_global:], target[target != relocations["atom"]]]

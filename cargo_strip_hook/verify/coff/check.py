@@ -71,11 +71,12 @@ def _compare(
     described: Array,
 ) -> Verified:
     findings = pair.findings
-    found = definitions(pair)
+    rest = demands.Rest(original, pair.indices)
+    found = definitions(pair, demands.alternates(pair))
     beside = {name for names in companions for name in names}
     exported = demands.check_exports(pair, found)
-    undefined = demands.check_undefined(pair, found, original.symbols() or {}, beside)
-    demands.check_directives(pair)
+    undefined = demands.check_undefined(pair, found, original.symbols() or {}, beside, rest)
+    demands.check_directives(pair, rest)
     groups.check_groups(pair)
     guard.check_guard(pair, found)
     demands.check_index(listing, pair.claim, companions, findings)
@@ -84,7 +85,7 @@ def _compare(
     functions = compare.check_unwinding(pair)
     if is_described(pair.claim):
         debug.check(pair, found, made, described)
-        codeview.check(pair)
+        codeview.check(pair, found)
     return Verified(
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in exported)),
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
-from cargo_strip_hook.verify.coff.places import STEP, Pair, shown
-from cargo_strip_hook.verify.coff.read import Damaged, Object
+from cargo_strip_hook.verify.coff.places import (
+    PLACE,
+    STEP,
+    Definitions,
+    Pair,
+    meanings,
+    shown,
+)
+from cargo_strip_hook.verify.coff.read import Array, Damaged, Object
 
 _SYMBOLS, _LINES, _STRINGS, _FILES = 0xF1, 0xF2, 0xF3, 0xF4
 # S_LPROC32, S_GPROC32, S_LPROC32_ID, S_GPROC32_ID, and what they are without a table of ids
@@ -22,15 +30,17 @@ _SECREL = {0x14C: 0xB, 0x8664: 0xB, 0xAA64: 0x8}
 
 # Of a function: its lines, or its record, told without places.
 _Told = tuple[object, ...]
-_Place = Callable[[int, int], int]
+# Symbols and what is added to each: the places in the result, -1 for none.
+_Places = Callable[[Array, Array], Array]
 
 
-def check(pair: Pair) -> None:
+def check(pair: Pair, found: Definitions) -> None:
     """Compare what is told of functions. A file's CodeView may be left out, but as a whole."""
     after = pair.after
 
-    def there(section: int, offset: int) -> int:
-        return (section << STEP) + offset
+    def there(symbol: Array, added: Array) -> Array:
+        section, value = after.symbols["section"][symbol], after.symbols["value"][symbol]
+        return np.asarray((section.astype(np.int64) << STEP) + value + added)
 
     try:
         result = _read(after, there)
@@ -39,13 +49,8 @@ def check(pair: Pair) -> None:
         return
     known: set[int] = set()
     for member, o in enumerate(pair.objects):
-
-        def find(section: int, offset: int, member: int = member) -> int:
-            at = pair.find(member, np.array([section]), np.array([offset]))
-            return int(at[0])
-
         try:
-            wanted = _read(o, find)
+            wanted = _read(o, partial(_found, pair, found, member))
         except (Damaged, struct.error, IndexError):
             continue  # it is left out
         mine = wanted.keys() - {-1}
@@ -61,25 +66,34 @@ def check(pair: Pair) -> None:
         pair.findings.add("CodeView", f"of {pair.where(place)} is not the original's")
 
 
-def _read(o: Object, place: _Place) -> dict[int, list[_Told]]:
+def _found(pair: Pair, found: Definitions, member: int, symbol: Array, added: Array) -> Array:
+    """Places of a member's symbols in the result; of a name what it stands for."""
+    symbols = pair.objects[member].symbols
+    section, value = symbols["section"][symbol], symbols["value"][symbol].astype(np.int64)
+    meaning = meanings(pair, found, member)
+    elsewhere = np.where(meaning.kind[symbol] == PLACE, meaning.base[symbol] + added, -1)
+    return np.where(section > 0, pair.find(member, section, value + added), elsewhere)
+
+
+def _read(o: Object, places: _Places) -> dict[int, list[_Told]]:
     """What is told of the function at each place, sorted; -1 for those that are nowhere."""
     tables = [n for n in range(1, len(o.names)) if o.names[n] == b".debug$S"]
     parts = [(n, kind, begin, data) for n in tables for kind, begin, data in _parts(o.contents(n))]
     strings = b"".join(data for _, kind, _, data in parts if kind == _STRINGS)
     files = b"".join(data for _, kind, _, data in parts if kind == _FILES)
     found: dict[int, list[_Told]] = {}
-    of_section: dict[int, dict[int, tuple[int, int]]] = {}
+    of_section: dict[int, dict[int, int]] = {}
     for number, kind, begin, data in parts:
         if kind not in (_LINES, _SYMBOLS):
             continue
         if number not in of_section:
-            of_section[number] = _targets(o, number)
+            of_section[number] = _targets(o, number, places)
         read = _lines(data, strings, files) if kind == _LINES else _procedures(data)
         for field, told in read:
             target = of_section[number].get(begin + field)
             if target is None:
                 raise Damaged("a function has no relocation")
-            found.setdefault(place(*target), []).append(told)
+            found.setdefault(target, []).append(told)
     return {at: sorted(told, key=repr) for at, told in found.items()}
 
 
@@ -96,16 +110,12 @@ def _parts(contents: bytes) -> Iterator[tuple[int, int, bytes]]:
         at += 8 + -(-size // 4) * 4
 
 
-def _targets(o: Object, section: int) -> dict[int, tuple[int, int]]:
-    """Section and offset that each field with an offset in a section refers to."""
+def _targets(o: Object, section: int, places: _Places) -> dict[int, int]:
+    """The place that each field with an offset in a section refers to."""
     rows = o.relocations[o.relocations["section"] == section]
     rows = rows[rows["type"] == _SECREL[o.machine]]
-    symbols = o.symbols[rows["symbol"]]
     added = (rows["field"] & np.uint64(0xFFFF_FFFF)).astype(np.int64)
-    value = symbols["value"].astype(np.int64) + added
-    home = symbols["section"].astype(np.int64)
-    targets = zip(home.tolist(), value.tolist(), strict=True)
-    return dict(zip(rows["offset"].tolist(), targets, strict=True))
+    return dict(zip(rows["offset"].tolist(), places(rows["symbol"], added).tolist(), strict=True))
 
 
 def _file(number: int, strings: bytes, files: bytes) -> tuple[bytes, bytes]:

@@ -7,7 +7,8 @@ Library Format"; LLVM's `COFFImportFile.cpp`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -23,12 +24,32 @@ from cargo_strip_hook.verify.coff.places import (
 from cargo_strip_hook.verify.coff.read import (
     EXTERNAL,
     NODUPLICATES,
+    WEAK,
+    Damaged,
     Object,
     read,
 )
 from cargo_strip_hook.verify.index import Listing
 
 _NAMING = (b"export:", b"exclude-symbols:", b"aligncomm:")
+
+
+class Rest:
+    """The members that no piece came from: a linker may read them, too. Read when asked for."""
+
+    def __init__(self, original: Archive, used: Sequence[int]) -> None:
+        self.original, self.used = original, set(used)
+
+    @cached_property
+    def objects(self) -> list[Object]:
+        found = []
+        for number, member in enumerate(self.original.members):
+            if number not in self.used:
+                try:
+                    found.append(read(self.original.data(member)))
+                except Damaged:  # an import, or what no linker reads
+                    continue
+        return found
 
 
 def encoded(names: Iterable[str]) -> set[bytes]:
@@ -94,7 +115,7 @@ def _check_replaceable(pair: Pair, exports: set[bytes]) -> None:
 
 
 def check_undefined(
-    pair: Pair, found: Definitions, index: dict[bytes, int], companions: set[bytes]
+    pair: Pair, found: Definitions, index: dict[bytes, int], companions: set[bytes], rest: Rest
 ) -> set[bytes]:
     """The names that the consumer supplies: only what the members left undefined as well."""
     result = pair.result
@@ -105,6 +126,9 @@ def check_undefined(
     # an index lists weak externals, which define nothing
     defined = inside | {n for n in names & index.keys() if n not in weak or n not in before}
     allowed = encoded(pair.claim.allowed_extra) | companions
+    before |= {name for o in pair.objects for name in _included(o)}
+    if names - before:
+        before |= {name for o in rest.objects for name in (*_included(o), *_undefined(o))}
     for name in sorted(names - before):
         pair.findings.add("undefined symbol", f"{shown(name)} was not undefined before")
     for name in sorted(names & defined - allowed):
@@ -112,12 +136,38 @@ def check_undefined(
     return names
 
 
-def check_directives(pair: Pair) -> None:
+def _included(o: Object) -> list[bytes]:
+    """The names that a file asks for by `/INCLUDE`."""
+    words = (word[1:].replace(b'"', b"") for word in _directives(o))
+    return [w.partition(b":")[2] for w in words if w.lower().startswith(b"include:")]
+
+
+def _undefined(o: Object) -> list[bytes]:
+    mine = np.isin(o.symbols["class"], (EXTERNAL, WEAK)) & (o.symbols["section"] == 0)
+    return [o.name(i) for i in np.flatnonzero(mine & ~o.auxiliary).tolist()]
+
+
+def alternates(pair: Pair) -> dict[bytes, bytes]:
+    """What `/ALTERNATENAME` lets stand for names; of each the first."""
+    found: dict[bytes, bytes] = {}
+    for o in pair.objects:
+        for word in _directives(o):
+            key, _, value = word[1:].replace(b'"', b"").partition(b":")
+            if key.lower() == b"alternatename":
+                name, _, other = value.partition(b"=")
+                found.setdefault(name, other)
+    return found
+
+
+def check_directives(pair: Pair, rest: Rest) -> None:
     """What `.drectve` tells linkers is what the members told them."""
     after = set(_directives(pair.after))
     before = {d for o in pair.objects for d in _directives(o)}
     exports = encoded(pair.claim.exports)
-    for one in sorted(after - before):
+    asked = before
+    if any(not _about(one) or not _about(one) <= exports for one in after - before):
+        asked = before | {d for o in rest.objects for d in _directives(o)}
+    for one in sorted(after - asked):
         if not _about(one) <= exports or not _about(one):
             pair.findings.add("directives", f"{shown(one)} was none before")
     for one in sorted(before - after):

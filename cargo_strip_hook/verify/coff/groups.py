@@ -115,22 +115,22 @@ def _repeats(suffix: bytes, names: set[bytes]) -> bool:
 
 def _kept(o: Object, free: set[int]) -> Iterator[int]:
     """The sections that are no COMDAT, and that no reference can or need keep."""
-    flags, sizes = o.sections["flags"], o.sections["size"]
+    flags = o.sections["flags"]
     plain = []
-    for n in range(1, len(o.names)):
+    chosen = (o.sections["size"] > 0) & (flags & (COMDAT | INFO | REMOVE) == 0)
+    for n in np.flatnonzero(chosen).tolist():
         name = o.names[n]
-        if not sizes[n] or int(flags[n]) & (INFO | REMOVE) or name.startswith(_TOLD):
+        if name.startswith(_TOLD):
             continue
-        selection = o.selections.get(n, (0, 0, -1))[0] if int(flags[n]) & COMDAT else 0
         base, _, order = name.partition(b"$")
-        if name in _ORDERED and not selection:
+        if name in _ORDERED:
             plain.append(n)
         if base in _ORDERED or base == b".tls":
-            if order and not selection and n not in free:
+            if order and n not in free:
                 yield n
         elif base.startswith(tuple(p + b"." for p in _ORDERED)):
             continue
-        elif not selection and not name.startswith((*_UNWIND, b".rodata")):
+        elif not name.startswith((*_UNWIND, b".rodata")):
             yield n
     yield from _nameless(o, plain)
 

@@ -107,8 +107,9 @@ def _functions(pair: Pair) -> Array:
     for m, o in enumerate(pair.objects):
         symbols = o.symbols
         mine = (symbols["type"] & 0xF0 == _FUNCTION) & (symbols["section"] > 0) & ~o.auxiliary
-        mine &= o.sections["flags"][np.maximum(symbols["section"], 0)] & CODE != 0
-        places = pair.find(m, symbols["section"][mine], symbols["value"][mine].astype(np.int64))
+        section, value = symbols["section"][mine], symbols["value"][mine].astype(np.int64)
+        code = o.sections["flags"][section] & CODE != 0
+        places = pair.find(m, section[code], value[code])
         found.append(places[places >= 0])
     return np.sort(np.concatenate(found))
 

@@ -181,8 +181,11 @@ class Definitions:
     defined: set[int]  # whether or not it is in the result
 
 
-def definitions(pair: Pair) -> Definitions:
-    """Resolve names over the used members, as a linker does."""
+def definitions(pair: Pair, alternates: dict[bytes, bytes]) -> Definitions:
+    """Resolve names over the used members, as a linker does.
+
+    `alternates`: name -> the name of what stands for it where nobody defines it.
+    """
     out = Definitions(np.full(len(pair.names.text), -1, np.int64), {}, {}, {}, set())
     for m, (o, ext) in enumerate(zip(pair.objects, pair.before, strict=True)):
         i, name = ext.index, ext.name
@@ -204,7 +207,38 @@ def definitions(pair: Pair) -> Definitions:
             out.common[n] = max(v, out.common.get(n, 0))
         for n, f in zip(name[ext.weak].tolist(), ext.fallback, strict=True):
             out.fallback.setdefault(n, (m, f))
+    count = len(pair.names.text)
+    stands = {pair.names.of(name): pair.names.of(other) for name, other in alternates.items()}
+    # names that only directives name
+    more = len(pair.names.text) - count
+    out.place = np.concatenate([out.place, np.full(more, -1, np.int64)])
+    for one in sorted({*out.fallback, *stands}):
+        if out.place[one] < 0 and one not in out.value and one not in out.common:
+            out.place[one] = _stands_for(pair, out, stands, one)
     return out
+
+
+def _stands_for(pair: Pair, found: Definitions, stands: dict[int, int], name: int) -> int:
+    """The place of what stands for a name that nobody defines; -1 for none."""
+    for _ in range(64):
+        if found.place[name] >= 0:
+            return int(found.place[name])
+        if name in found.fallback:
+            member, symbol = found.fallback[name]
+            o = pair.objects[member]
+            if symbol >= len(o.symbols) or o.auxiliary[symbol]:
+                return -1
+            section, value = int(o.symbols["section"][symbol]), int(o.symbols["value"][symbol])
+            if section > 0:
+                place = int(pair.find(member, np.array([section]), np.array([value]))[0])
+                if place >= 0 or o.symbols["class"][symbol] != EXTERNAL:
+                    return place
+            name = pair.names.number.get(o.name(symbol), -1)
+        else:
+            name = stands.get(name, -1)
+        if not 0 <= name < len(found.place):
+            return -1
+    return -1
 
 
 def meanings(pair: Pair, found: Definitions, member: int) -> Meaning:
