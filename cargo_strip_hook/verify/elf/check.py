@@ -22,6 +22,7 @@ from cargo_strip_hook.verify.claim import (
 from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
+from cargo_strip_hook.verify.elf.groups import beaten
 from cargo_strip_hook.verify.elf.infer import infer_placement
 from cargo_strip_hook.verify.elf.machine import machine
 from cargo_strip_hook.verify.elf.mapping import Pair, resolve
@@ -170,6 +171,7 @@ def _pair(
         about_section,
         read.frames,
         read.kinds,
+        beaten(before, row, findings if claim.placement is not None else None),
     )
 
 

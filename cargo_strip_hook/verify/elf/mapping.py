@@ -69,6 +69,7 @@ class Pair:
     described_section: Array
     frames: Frames | None  # the unwind tables of `before`; None: they cannot be read
     kinds: Array  # what the names of sections of `before` begin with
+    beaten: Array  # bool for each section: of a group of which another one is in the result
 
     def where_before(self, section: int, offset: int) -> str:
         """A place of the original, for a finding."""
@@ -325,7 +326,7 @@ def _set_end(pair: Pair, name: bytes) -> int | None:
     if not len(members):
         return None
     rows = pair.row[members]
-    lost = members[rows < 0]
+    lost = members[(rows < 0) & ~pair.beaten[members]]
     if len(lost):
         where = pair.where_before(int(lost[0]), 0)
         pair.findings.add("an element of a linker-made set is missing", where)

@@ -171,6 +171,8 @@ def _second_look(
 
     if new_kind != Kind.PLACE:
         return False
+    if not pair.complete and kind == Kind.NAME and _is_set_end(pair, r.names.text[base], new):
+        return old_addend == new_addend
     if kind == Kind.COMMON:
         place = new_base + (new_addend - old_addend if sums else 0)
         return r.export_place.setdefault(base, place) == place and _is_hole(pair, place)
@@ -185,6 +187,14 @@ def _second_look(
             if at(place):
                 return r.export_place.setdefault(number, place) == place
     return False
+
+
+def _is_set_end(pair: Pair, name: bytes, new: int) -> bool:
+    """Whether a symbol of the result is the end of a section that `name` says: `__start_X`."""
+    symbol = pair.after.symbols[new]
+    end = int(pair.after.sections["size"][symbol["section"]])
+    wanted = {b"__start_": 0, b"__stop_": end}.get(name[: name.find(b"_", 2) + 1], -1)
+    return bool(symbol["value"] == wanted) and pair.after.string(int(symbol["name"])) == name
 
 
 def _is_hole(pair: Pair, place: int) -> bool:
