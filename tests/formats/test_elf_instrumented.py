@@ -43,7 +43,9 @@ EXPORTS = ["api_a", "api_b", "api_started"]
 WAYS = [("native", g) for g in ("class", "section", "whole")] + [("system", "class")]
 
 
-def stripped(library: Path, engine: str, granularity: str, level: str = "debuginfo") -> cargo_strip_hook.Outcome:
+def stripped(
+    library: Path, engine: str, granularity: str, level: str = "debuginfo"
+) -> cargo_strip_hook.Outcome:
     """The library by all phases, the verifier among them."""
     return cargo_strip_hook.strip(
         library,

@@ -213,7 +213,12 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
             buckets.append(_bucket(program, keys[at]))
         numbers[at] = known
     out = numbers[source]
-    for number in unique(out[elements]).tolist():
+    merged = [
+        n
+        for n, b in enumerate(buckets)
+        if b.descriptor.flags & (elf.SHF_ALLOC | elf.SHF_MERGE) == elf.SHF_MERGE
+    ]
+    for number in (*unique(out[elements]).tolist(), *merged):
         buckets[number] = replace(buckets[number], identity=partial(_identities, program))
     return out, tuple(buckets)
 
@@ -222,9 +227,14 @@ def _identities(program: Program, atoms: Int32) -> list[Hashable | None]:
     """What makes two elements the same to a linker: kind of section, alignment and contents."""
     found: list[Hashable | None] = []
     rows = program.atoms[atoms]
-    for unit_number, row in zip(program.unit_of(atoms).tolist(), rows.tolist(), strict=True):
+    relocated = np.zeros(len(atoms), np.bool_)
+    if (rows["flags"] & AtomFlag.ASIDE != 0).any():
+        relocated = isin(atoms, program.relocations["atom"])
+    for unit_number, row, fixed in zip(
+        program.unit_of(atoms).tolist(), rows.tolist(), (~relocated).tolist(), strict=True
+    ):
         section, flags, offset, size, align = row
-        if not flags & AtomFlag.ELEMENT:
+        if not (flags & AtomFlag.ELEMENT or (flags & AtomFlag.ASIDE and fixed)):
             found.append(None)
             continue
         unit = program.units[unit_number]
@@ -314,6 +324,8 @@ def _key(
     native: ElfUnit = program.units[number].native
     section = int(program.atoms["section"][atom])
     full = section_name(native, section)
+    if not flags & elf.SHF_ALLOC:
+        return _key_aside(program, number, section, full), _Alike.NONE
     name = kind_of_name(full)
     extent = _Alike.NONE
     if not alone and name is not full:
@@ -341,6 +353,21 @@ def _key(
     return (name, kind, flags, 0), extent
 
 
+def _key_aside(program: Program, number: int, section: int, name: bytes) -> _Key:
+    """The same for what is never loaded: one section of a name, as linkers make it.
+
+    What is linked to another section stays with that one's; compressed ones cannot be joined.
+    """
+    native: ElfUnit = program.units[number].native
+    header = native.sections[section]
+    kind, flags, entsize = int(header["type"]), int(header["flags"]), int(header["entsize"])
+    flags &= ~_CLEARED
+    if flags & elf.SHF_LINK_ORDER:
+        atom = int(native.section_atom[int(header["link"])])
+        return (name, kind, flags, entsize, atom + int(program.atom_base[number]) * (atom >= 0))
+    return (name, kind, flags, entsize, -1, bool(flags & elf.SHF_COMPRESSED))
+
+
 def _unit_of(program: Program, atom: int) -> int:
     return int(program.unit_of(np.array([atom]))[0])
 
@@ -352,7 +379,7 @@ def _bucket(program: Program, key: _Key) -> Bucket:
     kind = SectionKind(*key)  # type: ignore[arg-type]
     if kind.flags & elf.SHF_LINK_ORDER or kind.apart:
         return Bucket(kind, single=True)
-    return Bucket(kind, whole=is_initialiser(kind.name))
+    return Bucket(kind, whole=is_initialiser(kind.name) or not kind.flags & elf.SHF_ALLOC)
 
 
 def _set_kind(program: Program, element_set: ElementSet) -> SectionKind:

@@ -89,6 +89,11 @@ def settle(
     if gone.any():
         _reject_discarded(program, placed, rows, gone)
     elsewhere = place == Place.ELSEWHERE
+    aside = program.atoms["flags"][atom] & AtomFlag.ASIDE != 0
+    if aside.any():
+        gone |= elsewhere & aside
+        elsewhere &= ~aside
+        _bury(machine, placed, kind, section, offset, gone & aside)
     if elsewhere.any():
         raise LinkError(
             f"{_where(program, rows, elsewhere)} refers to a section that is not part of a program"
@@ -136,6 +141,17 @@ def settle(
     rest = np.flatnonzero(~done & ~gone)
     order = rest[np.lexsort((offset[rest], section[rest]))]
     return Settled(section[order], offset[order], kind[order], result[order], addend[order])
+
+
+def _bury(
+    machine: Machine, placed: Placed, kind: Int64, section: Int32, offset: Int64, which: Bool
+) -> None:
+    """Zero the fields of what is never loaded whose target is gone, as GNU ld does."""
+    width = machine.absolute_types[np.minimum(kind, TYPES - 1)].astype(np.int64)
+    at = placed.start[section] + offset
+    for size in (4, 8):
+        rows = np.flatnonzero(which & (width == size))
+        placed.blob[at[rows][:, None] + np.arange(size)] = 0
 
 
 def is_merged(program: Program) -> Bool:

@@ -19,7 +19,7 @@ from cargo_strip_hook.verify.claim import (
     is_described,
     taken,
 )
-from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
+from cargo_strip_hook.verify.elf import aside, pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
 from cargo_strip_hook.verify.elf.groups import beaten
@@ -140,7 +140,7 @@ def _pair(
             findings.add("placement", f"row {int(np.flatnonzero(bad)[0])} names no section")
             return None
         section = before.section_base[position] + rows["section"]
-    described = before.sections["flags"][section] & SHF_ALLOC == 0
+    described = before.is_debug[section]
     about, about_section = rows[described], section[described]
     rows, section = rows[~described], section[~described]
     whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
@@ -223,6 +223,7 @@ def _defined(
 def _compare(pair: Pair, listing: Listing) -> Verified:
     findings = pair.findings
     pieces.check_layout(pair)
+    aside.check(pair)
     if findings:
         return Verified((), ())
     sides = relocations.collect(pair)

@@ -270,11 +270,12 @@ def _check_gaps(pair: Pair) -> None:
         return
     # bytes that no input explains could be anything
     sizes, out = rows["size"][order], rows["out_section"][order]
+    pieces = np.bincount(out, minlength=len(after))
     covered = np.bincount(out, weights=sizes, minlength=len(after)).astype(np.int64)
-    held = (after["flags"] & SHF_ALLOC != 0) & (after["type"] != SHT_NOBITS)
+    held = (after["flags"] & SHF_ALLOC != 0) | (pieces > 0)
+    held &= after["type"] != SHT_NOBITS
     held &= ~pair.after.names_begin(b".note.gnu.property\0")
     held[pair.after.frame_sections] = False
-    pieces = np.bincount(out, minlength=len(after))
     slack = after["size"] - covered
     allowed = (pieces + 1) * np.maximum(after["align"], 1)
     for section in np.flatnonzero(held & (slack > 0) & (slack >= allowed)).tolist():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, gather, is_among, unique
+from cargo_strip_hook.verify.elf.aside import bury
 from cargo_strip_hook.verify.elf.machine import (
     ADDEND_WIDTH,
     TYPES,
@@ -59,8 +60,10 @@ def collect(pair: Pair) -> Sides:
     frames = after.frame_sections
     tables = np.flatnonzero(after.targets >= 0)
     targets = after.targets[tables]
-    allocated = after.sections["flags"][targets] & SHF_ALLOC != 0
-    tables = tables[allocated & ~is_among(targets, frames)]
+    wanted = after.sections["flags"][targets] & SHF_ALLOC != 0
+    if pair.claim.described:  # of what is never loaded only some engines tell
+        wanted |= ~after.is_debug[targets]
+    tables = tables[wanted & ~is_among(targets, frames)]
     new = after.relocations(tables)
     after_asking = new[(new["type"] == 0) & pair.machine.keeps_none]
     new = new[new["type"] != 0]
@@ -281,6 +284,8 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     _check_asking(pair, resolution, sides)
 
     gone = np.flatnonzero(match < 0)
+    buried, spot = bury(pair, resolution, old[gone], sides.place[gone])
+    gone = gone[~buried]
     inside, width, moved = _settled(pair, resolution, sides, gone, type_[gone])
     shift[gone] = moved
     direct, done = here[relaxed], gone[got[gone] & inside]
@@ -292,6 +297,7 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
         (sides.place[done] - 2, np.full(len(done), 6)),
         (sides.place[direct] - 2, np.full(len(direct), 2)),
         (sides.place[branches] + 3, np.full(len(branches), 1)),
+        spot,
     ]
     if pair.before.implicit_addends:
         spots.append(_addend_fields(pair, sides, match, here))

@@ -9,6 +9,7 @@ from cargo_strip_hook.verify.arrays import Array, is_among
 from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
 from cargo_strip_hook.verify.elf.read import (
     IN_COMMON,
+    SHF_ALLOC,
     STB_LOCAL,
     STB_WEAK,
     STT_COMMON,
@@ -135,6 +136,9 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
         & is_among(new["kind"], np.array(kinds))
         & (new["section"] > 0)
     )
+    if not pair.claim.described:  # a platform's linker does not tell where the others went
+        loaded = pair.after.sections["flags"][new["section"][mine]] & SHF_ALLOC != 0
+        mine = mine[loaded]
     placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
     was = _facts(old[placed], resolution.own.base[placed])
     now = _facts(new[mine], resolution.after.base[mine])
