@@ -48,6 +48,17 @@ STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
 STT_COMMON, STT_TLS, STT_GNU_IFUNC = 5, 6, 10
 
 
+# What instrumented code tells the profile runtime, one for a program: hidden, in COMDAT groups.
+# llvm/ProfileData/InstrProf.h
+PROFILE_SECTION = b"__llvm_prf_cnts\0"
+PROFILE_SYMBOLS = (
+    b"__llvm_profile_raw_version",
+    b"__llvm_profile_filename",
+    b"__llvm_profile_counter_bias",
+    b"__llvm_profile_bitmap_bias",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """The record layouts of one class (32 or 64 bits) and byte order (``<`` or ``>``)."""

@@ -158,6 +158,7 @@ def _read(f: ElfFiles) -> list[Unit]:
     atoms["size"][rows] = sections["size"][atom_sections]
     atoms["align"][rows] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
     atoms["flags"][rows] = _atom_flags(f, aside, section_atom)[atom_sections]
+    _root_profile(f, table, symbols, symbol_first, atoms, atom_first)
     rows = rows[isin(atom_sections, elements.section)]
     atoms["offset"][rows], atoms["size"][rows] = elements.offset, elements.size
     atoms["flags"][rows] |= np.uint32(AtomFlag.ELEMENT)
@@ -288,6 +289,19 @@ def _atom_flags(f: ElfFiles, aside: Bool, section_atom: Int32) -> Array:
         out[aside] |= np.uint32(AtomFlag.ASIDE)
         out[beside.followers(f, aside, section_atom)] |= np.uint32(AtomFlag.FOLLOWS)
     return out
+
+
+def _root_profile(
+    f: ElfFiles, table: Symbols, symbols: Array, symbol_first: Array, atoms: Array, first: Array
+) -> None:
+    """Make roots of what tells the profile runtime of a file's counters: nothing refers to it."""
+    for file in unique(f.owner[f.named(elf.PROFILE_SECTION)]).tolist():
+        begin = int(symbol_first[file]) + table.first_global[file]
+        for number, name in enumerate(table.names[file]):
+            if name in elf.PROFILE_SYMBOLS:
+                atom = int(symbols["atom"][begin + number])
+                if atom >= 0:
+                    atoms["flags"][int(first[file]) + atom] |= np.uint32(AtomFlag.ROOT)
 
 
 def _symbols(

@@ -61,6 +61,13 @@ def symbol_name(program: Program, symbol: int) -> bytes:
     return symbol_names(program, np.array([symbol]))[0]
 
 
+def profile_symbols(program: Program, live: Bool) -> list[int]:
+    """The definitions that all instrumented code of a program has in common, and its runtime."""
+    known = (program.globals.get(name, -1) for name in elf.PROFILE_SYMBOLS)
+    found = [s for s in known if s >= 0 and program.symbols["atom"][s] >= 0]
+    return [s for s in found if live[program.symbols["atom"][s]]]
+
+
 def _by_name(program: Program, chosen: Bool) -> list[tuple[bytes, int]]:
     """(name, program-wide number) of the chosen symbols, sorted."""
     rows = np.flatnonzero(chosen)
@@ -137,6 +144,9 @@ def build(
     )
     binding = _BINDING_BITS[chosen["binding"]]
     binding[: len(local_rows)] = elf.STB_LOCAL
+    # of a COMDAT group each: the first of a program wins, without its group as a weak one
+    shared = [s for s in profile_symbols(program, live) if s not in program.exported]
+    binding[isin(rows_, np.array(shared, np.int64))] = elf.STB_WEAK
     weak = _weak_references(program, live, rows_[len(local_rows) + len(globals_) :])
     binding[len(local_rows) + len(globals_) :] = np.where(weak, elf.STB_WEAK, elf.STB_GLOBAL)
     body["info"] = (binding << 4) | kind

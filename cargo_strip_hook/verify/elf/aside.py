@@ -17,6 +17,7 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_GNU_RETAIN,
     SHF_LINK_ORDER,
     SHT_NOBITS,
+    STB_LOCAL,
     STEP,
     Objects,
 )
@@ -111,6 +112,16 @@ def _describe_the_dead(pair: Pair, lost: Array, alive: Array) -> Array:
     return out
 
 
+def _defined_but_gone(pair: Pair, symbol: Array) -> Array:
+    """Which of these global symbols the original defines, and the result does not know."""
+    before, s = pair.before, pair.before.symbols
+    defining = before.names[np.flatnonzero((s["binding"] != STB_LOCAL) & (s["section"] > 0))]
+    new = pair.after.symbols
+    known = set(pair.after.strings(new["name"][new["binding"] != STB_LOCAL]))
+    gone = set(defining.tolist()) - known
+    return np.array([name in gone for name in before.names[symbol].tolist()], np.bool_)
+
+
 def bury(
     pair: Pair, resolution: Resolution, old: Array, place: Array
 ) -> tuple[Array, tuple[Array, Array]]:
@@ -123,7 +134,11 @@ def bury(
     none = np.zeros(0, np.int64)
     flags = pair.before.sections["flags"][old["section"]]
     kind = resolution.before.kind[np.maximum(old["symbol"], 0)]
-    dead = (flags & SHF_ALLOC == 0) & (kind == Kind.NOWHERE)
+    aside = flags & SHF_ALLOC == 0
+    dead = aside & (kind == Kind.NOWHERE)
+    named = np.flatnonzero(aside & (kind == Kind.NAME))
+    if len(named):
+        dead[named] = _defined_but_gone(pair, old["symbol"][named])
     if not dead.any():
         return dead, (none, none)
     width = pair.machine.width[np.minimum(old["type"], len(pair.machine.width) - 1)]

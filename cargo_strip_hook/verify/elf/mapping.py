@@ -19,10 +19,18 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_EXECINSTR,
     STB_GLOBAL,
     STB_LOCAL,
+    STB_WEAK,
     STEP,
     STT_FUNC,
     STT_SECTION,
+    STV_HIDDEN,
     Objects,
+)
+
+# what instrumented code tells the runtime that counts for all of a program
+_SHARED = frozenset(
+    b"__llvm_profile_" + name
+    for name in (b"raw_version", b"filename", b"counter_bias", b"bitmap_bias")
 )
 
 
@@ -184,6 +192,13 @@ def result_symbols(after: Objects, names: Names, machine: Machine) -> Symbols:
     return Symbols(kind, base, s["kind"] == STT_SECTION, special_symbols(after, machine))
 
 
+def shared_names(pair: Pair) -> set[bytes]:
+    """What the result shows of `_SHARED`: weak, and seen within one program only."""
+    s = pair.after.symbols
+    weak = (s["binding"] == STB_WEAK) & (s["other"] & 3 == STV_HIDDEN) & ~s["undefined"]
+    return {pair.after.string(at) for at in s["name"][weak].tolist()} & _SHARED
+
+
 def resolve(pair: Pair, referenced: Array) -> Resolution:
     """Resolve the symbols of the original that are `referenced` (bool), as a linker would."""
     s = pair.before.symbols
@@ -205,7 +220,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     kind[valued] = Kind.VALUE
     base[valued] = s["value"][valued]
 
-    exports = {name.encode() for name in pair.claim.exports}
+    exports = {name.encode() for name in pair.claim.exports} | shared_names(pair)
     string, name_at, text = pair.before.string, s["name"], pair.before.names
     definitions: dict[bytes, list[int]] = {}
     defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))

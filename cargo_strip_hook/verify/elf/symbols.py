@@ -6,7 +6,7 @@ import numpy as np
 
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.arrays import Array, is_among
-from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
+from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution, shared_names
 from cargo_strip_hook.verify.elf.read import (
     IN_COMMON,
     SHF_ALLOC,
@@ -47,20 +47,21 @@ def undefined_names(pair: Pair) -> dict[bytes, int]:
 def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolution) -> None:
     """The global definitions are the exports, with type, size, binding and visibility unchanged."""
     asked = {name.encode() for name in pair.claim.exports}
-    for name in sorted(definitions.keys() - asked):
+    shared = shared_names(pair)
+    for name in sorted(definitions.keys() - asked - shared):
         pair.findings.add("a global symbol that is no export", shown(name))
     for name in sorted(asked - definitions.keys()):
         pair.findings.add("an export is missing", shown(name))
     before, after = pair.before.symbols, pair.after.symbols
     names = resolution.names
-    for name in sorted(asked & definitions.keys()):
+    for name in sorted((asked | shared) & definitions.keys()):
         candidates = resolution.definitions.get(name, [])
         if not candidates:
             if pair.complete:
                 pair.findings.add("an export that no used member defines", shown(name))
             continue
         new = after[definitions[name]]
-        if not any(_same_symbol(before[i], new) for i in candidates):
+        if not any(_same_symbol(before[i], new, name in shared) for i in candidates):
             old = before[candidates[0]]
             facts = [
                 f"{field} {int(old[field])}, now {int(new[field])}"
@@ -84,14 +85,14 @@ def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolut
             )
 
 
-def _same_symbol(old: Array, new: Array) -> bool:
+def _same_symbol(old: Array, new: Array, may_be_weak: bool) -> bool:
     kind = int(old["kind"])
     if old["section"] == IN_COMMON:
         # a common that got its place is plain data
         return int(new["kind"]) in (kind, STT_OBJECT, STT_COMMON) and old["size"] == new["size"]
     return bool(
         kind == new["kind"]
-        and old["binding"] == new["binding"]
+        and (old["binding"] == new["binding"] or may_be_weak)
         and old["size"] == new["size"]
         and old["other"] == new["other"]
     )
