@@ -102,7 +102,7 @@ def follow(program: Program, live: Bool) -> Bool:
     part = flags[target] & AtomFlag.ASIDE == 0
     refers[rows["atom"][part]] = True
     alive[rows["atom"][part & live[target]]] = True
-    out = live.copy()
+    out: Bool = live.copy()
     out[atoms] |= loaded[program.unit_of(atoms)] & (alive | ~refers)[atoms]
     return out
 

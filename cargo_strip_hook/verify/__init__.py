@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cargo_strip_hook.archive import Part
-from cargo_strip_hook.errors import ObjectError, VerifyError
+from cargo_strip_hook.errors import ObjectError, StripHookError, VerifyError
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified
 
 if TYPE_CHECKING:
@@ -68,6 +68,13 @@ class _Room(Protocol):
     ) -> Verified: ...
 
 
+@runtime_checkable
+class _Blames(Protocol):
+    """A room that can tell what is wrong with the original itself, once a check failed."""
+
+    def blame(self, original: Archive, claim: Claim) -> ObjectError | None: ...
+
+
 def _room(name: str) -> _Room:
     room: _Room = import_module(f"cargo_strip_hook.verify.{name}.check")
     return room
@@ -117,7 +124,16 @@ def verify(
     name = _format(data[start : start + 4], plain=plain)
     with open_archive(original) as archive:
         if name:
-            done = _room(name).check(archive, listing, data, claim, findings, ahead)
+            room = _room(name)
+            try:
+                done = room.check(archive, listing, data, claim, findings, ahead)
+            except StripHookError:
+                raise
+            except Exception:
+                _blame(room, archive, claim)
+                raise
+            if findings:
+                _blame(room, archive, claim)
         else:
             findings.add("damaged", "its member is of a format that cannot be verified")
         if claim.companions:
@@ -125,6 +141,14 @@ def verify(
     if findings:
         raise _error(part, findings.texts())
     return done
+
+
+def _blame(room: _Room, original: Archive, claim: Claim) -> None:
+    """Raise the error of a damaged original: what was made of one is not the engine's fault."""
+    if isinstance(room, _Blames):
+        wrong = room.blame(original, claim)
+        if wrong is not None:
+            raise wrong
 
 
 def _compare_companions(

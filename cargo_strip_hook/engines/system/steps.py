@@ -90,6 +90,12 @@ def link(linker: Tool, job: LinkJob, folder: Path) -> Linked:
                 job = replace(job, keep_commons=True)
                 continue
             raise
+        except ObjectError:
+            # GNU ld takes commons and values for no roots
+            if not job.collect:
+                raise
+            job, keep = replace(job, collect=False), set()
+            continue
         needed = done.view.needed()
         matches = (
             _SET_SYMBOL.fullmatch(s.name) for s in done.view.undefined() if s.number in needed

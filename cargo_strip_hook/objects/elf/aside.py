@@ -69,7 +69,7 @@ def followers(f: ElfFiles, aside: Bool, section_atom: Int32) -> Bool:
     What is retained is a root. What is linked to a section, or in a group with one that is loaded,
     lives with that one.
     """
-    found = aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
+    found: Bool = aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
     linked = np.flatnonzero(found & (f.section_flags & elf.SHF_LINK_ORDER != 0))
     if len(linked):
         to = f.first[f.owner[linked]] + f.sections["link"][linked].astype(np.int64)

@@ -26,6 +26,7 @@ from cargo_strip_hook.objects.model import (
     ElementSet,
     Granularity,
     Int32,
+    Place,
     Program,
     Unit,
 )
@@ -72,6 +73,7 @@ _LINKONCE = {
     b"e": b".gcc_except_table",
 }
 _CODE, _COLD = b".text", b".text.unlikely"
+_ONCE = b".gnu.linkonce."
 _PERSONALITY = b".personality"
 _INITIALISERS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
 
@@ -117,7 +119,7 @@ def kind_of_name(name: bytes) -> bytes:
 
     `.gnu.linkonce.t.foo` is `.text`: of two files with that name a linker would drop one.
     """
-    if name.startswith(b".gnu.linkonce."):
+    if name.startswith(_ONCE):
         letter = name.split(b".", 4)[3]
         return _LINKONCE.get(letter, b"." + letter)
     for prefix in _PREFIXES:
@@ -175,6 +177,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
     of_set = _sets_of_atoms(program)
     personalities = _personalities(program)
+    special = _special_commons(program)
     elements = program.atoms["flags"][live] & AtomFlag.ELEMENT != 0
     alone = isin(live, np.array([*of_set, *personalities], np.int32))
     facts = _facts(program, live, elements, alone)
@@ -183,7 +186,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
 
     def key(at: int) -> _Alike:
         row = tuple(column[at].item() for column in facts)
-        keys[at], how_far = _key(program, int(live[at]), row, of_set, personalities)
+        keys[at], how_far = _key(program, int(live[at]), row, of_set, personalities, special)
         return how_far
 
     extent = np.array([key(at) for at in first.tolist()], np.int8)[group]
@@ -313,20 +316,24 @@ def _key(
     facts: tuple[Any, ...],
     of_set: Mapping[int, int],
     personalities: frozenset[int],
+    special: Mapping[int, tuple[bytes, int]],
 ) -> tuple[_Key, _Alike]:
     """What all atoms of its bucket agree in, and which of the same `facts` are among them."""
     _, kind, flags, entsize, align, element, apart, bare, made, alone = facts
     if atom in of_set:
         return ("set", of_set[atom]), _Alike.NONE
     if made:
-        return (b".bss", elf.SHT_NOBITS, elf.SHF_WRITE | elf.SHF_ALLOC, 0), _Alike.NONE
+        name, more = special.get(atom, (b".bss", 0))
+        return (name, elf.SHT_NOBITS, elf.SHF_WRITE | elf.SHF_ALLOC | more, 0), _Alike.NONE
     number = _unit_of(program, atom)
     native: ElfUnit = program.units[number].native
     section = int(program.atoms["section"][atom])
     full = section_name(native, section)
     if not flags & elf.SHF_ALLOC:
         return _key_aside(program, number, section, full), _Alike.NONE
-    name = kind_of_name(full)
+    # of two files with a section `.gnu.linkonce.t.f` a linker would drop one
+    whole = program.granularity is Granularity.SECTION and not full.startswith(_ONCE)
+    name = full if whole else kind_of_name(full)
     extent = _Alike.NONE
     if not alone and name is not full:
         # the first 16 bytes decide for every prefix but the longest, `.gcc_except_table`
@@ -337,7 +344,7 @@ def _key(
             name = _CODE
         if element:  # equal ones are one already: plain data from here on
             flags &= ~_MERGED
-    if atom in personalities:
+    if atom in personalities and not (whole and _PERSONALITY[1:] in name):
         name += _PERSONALITY
     align = max(align, 1)
     if flags & elf.SHF_LINK_ORDER:
@@ -351,6 +358,21 @@ def _key(
     if align > _FAR_APART or apart or bare:
         return (name, kind, flags, 0, -1, apart or align > _FAR_APART, bare), extent
     return (name, kind, flags, 0), extent
+
+
+def _special_commons(program: Program) -> dict[int, tuple[bytes, int]]:
+    """Name and further flags of the section of each common that is no plain data, by its atom."""
+    found: dict[int, tuple[bytes, int]] = {}
+    symbols = program.symbols
+    for number in np.flatnonzero(symbols["atom"] == Place.COMMON).tolist():
+        home = int(np.searchsorted(program.symbol_base, number, side="right")) - 1
+        unit = program.units[home].native
+        atom = int(symbols["atom"][program.definition[number]])
+        if symbols["kind"][number] == elf.STT_TLS:
+            found[atom] = b".tbss", elf.SHF_TLS
+        elif unit.shndx[number - int(program.symbol_base[home])] == elf.SHN_X86_64_LCOMMON:
+            found[atom] = b".lbss", elf.SHF_X86_64_LARGE
+    return found
 
 
 def _key_aside(program: Program, number: int, section: int, name: bytes) -> _Key:

@@ -14,6 +14,7 @@ from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.beyond import refuse_beyond
 from cargo_strip_hook.objects.elf.fields import Field
 from cargo_strip_hook.objects.elf.machine import TYPES, Machine, Relaxation
 from cargo_strip_hook.objects.model import (
@@ -100,6 +101,7 @@ def settle(
         )
     symbol_kind = program.symbols["kind"][definition]
     plain = local & ~gone & (symbol_kind != elf.STT_GNU_IFUNC) & (symbol_kind != elf.STT_TLS)
+    refuse_beyond(program, machine, definition[plain])
     target_place = np.where(plain, place, 0)
     target_section = placed.section[target_place]
     target = placed.offset[target_place] + program.symbols["value"][definition]

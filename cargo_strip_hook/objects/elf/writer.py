@@ -368,7 +368,7 @@ def _pieces(program: Program) -> Bool:
 
 def _sections(program: Program, live: Bool) -> Bool:
     """bool for each atom: one for each section, a live one where there is any."""
-    found = _pieces(program) & (program.atoms["flags"] & AtomFlag.ASIDE == 0)
+    found: Bool = _pieces(program) & (program.atoms["flags"] & AtomFlag.ASIDE == 0)
     elements = np.flatnonzero(program.atoms["flags"] & AtomFlag.ELEMENT != 0)
     if len(elements):
         first = np.maximum.accumulate(np.where(program.atoms["offset"][elements] == 0, elements, 0))

@@ -70,6 +70,9 @@ def check(pair: Pair) -> None:
     s = before.sections
     aside = is_aside(before)
     lost = aside & (pair.row < 0) & ~pair.beaten
+    live = np.zeros(len(before.base), np.bool_)
+    live[s["object"][pair.section]] = True
+    lost &= live[s["object"]] | (s["flags"] & SHF_GNU_RETAIN != 0)
     if not lost.any():
         return
     placed = (pair.row >= 0) | pair.cut.is_cut
