@@ -114,6 +114,8 @@ class AtomFlag(IntFlag):
     ORDERED = 8  # with SEPARATE: a table in the order of what its pieces are linked to
     LATE = 16  # stands behind the others of its output section: code that hardly ever runs
     ELEMENT = 32  # with MERGEABLE: one element of a section that linkers merge
+    ASIDE = 64  # never loaded with a program: for linkers and tools
+    FOLLOWS = 128  # with ASIDE: lives where its file does, unless all that it refers to is dead
 
 
 class Binding(IntEnum):

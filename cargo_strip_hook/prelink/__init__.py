@@ -10,7 +10,7 @@ import numpy as np
 from cargo_strip_hook.job import Granularity, PrelinkRequest
 from cargo_strip_hook.objects.model import Bool, Format, Image, Input, Layout, Program
 from cargo_strip_hook.prelink.layout import lay_out
-from cargo_strip_hook.prelink.reach import always_live, build_graph, classes, mark
+from cargo_strip_hook.prelink.reach import always_live, build_graph, classes, follow, mark
 from cargo_strip_hook.prelink.resolve import resolve
 
 
@@ -49,6 +49,7 @@ def prelink(
     exported = exported[exported >= 0]
     always = always_live(program)
     live = mark(graph, np.concatenate([exported, always]), len(program.atoms))
+    live = follow(program, live)
     if loaded is not None:
         units = (program.units[n] for n in program.live_units(live))
         loaded([u.index for u in units if u.index >= 0])

@@ -83,6 +83,30 @@ def mark(graph: Graph, roots: Array, count: int, avoid: Array | None = None) -> 
     return live
 
 
+def follow(program: Program, live: Bool) -> Bool:
+    """`live` (by atom), and what follows from it without being a part of a program.
+
+    That lives where its file does, unless it refers to others and all of those are dead.
+    """
+    flags = program.atoms["flags"]
+    atoms = np.flatnonzero((flags & AtomFlag.FOLLOWS != 0) & ~program.discarded)
+    if not len(atoms):
+        return live
+    loaded = np.zeros(len(program.units), np.bool_)
+    loaded[program.live_units(live)] = True
+    alive, refers = np.zeros(len(live), np.bool_), np.zeros(len(live), np.bool_)
+    rows = program.relocations
+    rows = rows[flags[rows["atom"]] & AtomFlag.FOLLOWS != 0]
+    target = program.symbols["atom"][program.definition[rows["symbol"]]]
+    rows, target = rows[target >= 0], target[target >= 0]
+    part = flags[target] & AtomFlag.ASIDE == 0
+    refers[rows["atom"][part]] = True
+    alive[rows["atom"][part & live[target]]] = True
+    out: Bool = live.copy()
+    out[atoms] |= loaded[program.unit_of(atoms)] & (alive | ~refers)[atoms]
+    return out
+
+
 def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: Array) -> Int32:
     """Number the equivalence classes: atoms reached from the same exports, -1 for dead ones.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cargo_strip_hook.archive import Part
-from cargo_strip_hook.errors import ObjectError, VerifyError
-from cargo_strip_hook.verify.claim import MAX_SHOWN, Claim, Findings, Reading, Verified
+from cargo_strip_hook.errors import ObjectError, StripHookError, VerifyError
+from cargo_strip_hook.verify.claim import Claim, Damage, Findings, Reading, Verified
 
 if TYPE_CHECKING:
     import mmap
@@ -72,9 +71,7 @@ class _Room(Protocol):
 class _Damage(Protocol):
     """What is wrong with objects of a format by themselves."""
 
-    def damages(
-        self, original: Archive, used: Collection[int] | None
-    ) -> Iterator[tuple[str, str]]: ...
+    def damages(self, original: Archive, used: Collection[int] | None) -> Iterator[Damage]: ...
 
 
 def _room(name: str) -> _Room:
@@ -128,18 +125,18 @@ def verify(
         if name:
             try:
                 done = _room(name).check(archive, listing, data, claim, findings, ahead)
-            except (ArithmeticError, LookupError, ValueError) as e:
-                faults = _damages(archive, name, claim)
-                if not faults:
-                    raise
-                raise _error(original, findings.texts(), faults) from e
+            except StripHookError:
+                raise
+            except Exception:
+                _must_be_sound(archive, name, claim)
+                raise
         else:
             findings.add("damaged", "its member is of a format that cannot be verified")
         if claim.companions:
             _compare_companions(archive, listing, data, claim, findings)
         if findings:
-            faults = _damages(archive, name or claim.target.object_format, claim)
-            raise _error(original, findings.texts(), faults)
+            _must_be_sound(archive, name or claim.target.object_format, claim)
+            raise _error(original, findings.texts())
     return done
 
 
@@ -188,28 +185,27 @@ def verify_twin(original: Path | Part, candidate: Path, twin: Path) -> None:
         raise _error(original, found)
 
 
-def _damages(archive: Archive, name: str, claim: Claim) -> tuple[str, ...]:
-    """What is wrong with the original's members by themselves: the first few of it.
+def _must_be_sound(archive: Archive, name: str, claim: Claim) -> None:
+    """Raise `ObjectError` for an original that is damaged: what is made of it is no engine's fault.
 
-    Nobody looks for that before: most of it does no harm, and a linker would not mind either.
+    Nobody looks for that before a check failed: most of it does no harm, and a linker would not
+    mind either.
     """
     used: set[int] | None = None
-    if claim.placement is not None:
+    if claim.placement is not None and len(claim.placement):
         used = set(claim.placement["member"].tolist())
     room: _Damage = import_module(f"cargo_strip_hook.verify.{name}.damage")
-    found = islice(room.damages(archive, used), MAX_SHOWN)
-    return tuple(f"the original is damaged: {member}: {what}" for member, what in found)
-
-
-def _error(
-    original: Path | Part, findings: tuple[str, ...], damages: tuple[str, ...] = ()
-) -> VerifyError:
-    if damages:
-        return VerifyError(
-            f"{original}: the library is damaged, so that no result of it can be verified",
-            (*damages, *findings),
-            help="build the library again; it was not changed",
+    for member, what, offset in room.damages(archive, used):
+        raise ObjectError(
+            what,
+            path=archive.part.name,
+            member=member,
+            offset=offset,
+            help="the library is damaged, and was not changed: build it again",
         )
+
+
+def _error(original: Path | Part, findings: tuple[str, ...]) -> VerifyError:
     return VerifyError(
         f"{original}: the result is not what it should be",
         findings,

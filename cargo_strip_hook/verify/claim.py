@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cargo_strip_hook.job import Compression, Strip
 
@@ -64,6 +64,14 @@ def taken(ahead: Reading | None, used: Sequence[int], kind: type[_Native]) -> _N
     if ahead is None or ahead.members != tuple(used) or not isinstance(ahead.native, kind):
         return None
     return ahead.native
+
+
+class Damage(NamedTuple):
+    """What is wrong with a member of the original by itself; `offset` in bytes from its start."""
+
+    member: str
+    what: str
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,8 @@ def compile_sources(folder: Path, sources: dict[str, str], tools: Tools) -> list
         source = folder / name
         source.write_text(text)
         target = source.with_suffix(".o")
-        flags = ["-O1", "-fPIC", "-ffunction-sections", "-fdata-sections", *tools.flags]
+        split = ("-ffunction-sections", "-fdata-sections")
+        flags = ["-O1", "-fPIC", "-fno-ident", *split, *tools.flags]
         run(cc, "-c", *flags, source, "-o", target)
         objects.append(target)
     return objects

@@ -60,7 +60,7 @@ def test_result_passes(built: Case, strip: Strip, granularity: Granularity) -> N
     # in classes and sections of their own the two members keep one each
     once = 1 if granularity is Granularity.WHOLE else 2
     four = np.array([1, 20, 3, 400], "<i4").tobytes()
-    assert [kept.count(t) for t in (b"\0word\0", b"aligned\0", four)] == [once] * 3
+    assert [kept.count(t) for t in (b"\0word\0", b"\0aligned\0", four)] == [once] * 3
 
 
 def rejected(case: Case, output: Path) -> str:

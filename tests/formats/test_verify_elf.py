@@ -1148,7 +1148,7 @@ def test_section_symbol_not_at_the_beginning(case: Case, edit: Editor) -> None:
 
 def test_empty_placement(case: Case) -> None:
     text = findings(case.claiming(placement=case.claim.placement[:0]))
-    assert "nothing of the original is in the result" in text
+    assert "a constructor is missing" in text
 
 
 def test_unwind_entry_of_another_length(tmp_path: Path) -> None:
@@ -1223,9 +1223,8 @@ def test_damaged_unwind_table_of_the_original(case: Case, tmp_path: Path) -> Non
     data[at : at + 4] = b"\xf1\xff\xff\0"
     broken = tmp_path / "broken.a"
     broken.write_bytes(data)
-    with pytest.raises(VerifyError) as caught:
+    with pytest.raises(ObjectError, match=r"broken\.a\(a\.o\) at offset 0x.*\.eh_frame.* not fit"):
         verify(broken, case.write(), case.claim)
-    assert "the original's unwind table cannot be read" in caught.value.findings[0]
 
 
 def test_second_reader_disagrees(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

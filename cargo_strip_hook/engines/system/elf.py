@@ -231,6 +231,7 @@ def _defined(result: View, request: PrelinkRequest, box: Toolbox) -> tuple[bytes
     """The names that the finished object shows, which are those that were asked for."""
     there = {s.name for s in result.defined()}
     wanted = {name.encode(errors="surrogateescape") for name in request.exports}
+    wanted |= there & steps.SHARED
     if there != wanted:
         names = ", ".join(sorted(n.decode(errors="surrogateescape") for n in there ^ wanted))
         failure = ToolFailure(box.objcopy.command, 0, "", "")

@@ -30,6 +30,11 @@ MARKER_SECTION = b".cargo-strip-hook"
 _USELESS = (b".llvmbc", b".llvmcmd", b".llvm.lto", MARKER_SECTION)
 _USELESS_PREFIXES = (b".gnu.lto_", b".gnu.debuglto_")
 _STALE_TYPES = (0x6FFF4C02, 0x6FFF4C03, 0x6FFF4C09)
+# what instrumented code tells the profile runtime: llvm/ProfileData/InstrProf.h
+SHARED = frozenset(
+    b"__llvm_profile_" + name
+    for name in (b"raw_version", b"filename", b"counter_bias", b"bitmap_bias")
+)
 _SET_SYMBOL = re.compile(rb"__(?:start|stop)_([A-Za-z_][A-Za-z0-9_]*)")
 _OLD_CONSTRUCTORS = re.compile(rb"\.[cd]tors(?:\.[0-9]+)?(?=\0)")
 _LOADED = re.compile(r"^(?:\(.+\)\S.*|.+\(.+\))$", re.M)  # `(lib.a)member.o`, `lib.a(member.o)`
@@ -73,7 +78,7 @@ def link(linker: Tool, job: LinkJob, folder: Path) -> Linked:
 
     Raises `LinkError` for symbols that are defined twice, `ToolError` for other failures.
     """
-    keep = _old_constructors(job.input) if job.collect else set()
+    keep = _old_constructors(job.input) | _profile(job.input) if job.collect else set()
     sets: set[bytes] = set()
     while True:
         full = replace(job, keep=tuple(sorted(keep)), sets=tuple(sorted(sets)))
@@ -85,6 +90,12 @@ def link(linker: Tool, job: LinkJob, folder: Path) -> Linked:
                 job = replace(job, keep_commons=True)
                 continue
             raise
+        except ObjectError:
+            # GNU ld takes commons and values for no roots
+            if not job.collect:
+                raise
+            job, keep = replace(job, collect=False), set()
+            continue
         needed = done.view.needed()
         matches = (
             _SET_SYMBOL.fullmatch(s.name) for s in done.view.undefined() if s.number in needed
@@ -167,6 +178,13 @@ def _old_constructors(path: Path) -> set[bytes]:
         return {found[0] for found in _OLD_CONSTRUCTORS.finditer(data)}
 
 
+def _profile(path: Path) -> set[bytes]:
+    """The sections that hold `SHARED`, where a file has any: no code refers to them."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        found = [name for name in sorted(SHARED) if data.find(b"\0" + name + b"\0") >= 0]
+    return {kind + name for name in found for kind in (b".rodata.", b".data.", b".bss.")}
+
+
 def _private_commons(linked: View, roots: Sequence[str]) -> bool:
     exported = {r.encode(errors="surrogateescape") for r in roots}
     return any(s.section == COMMON and s.name not in exported for s in linked.symbols)
@@ -222,9 +240,11 @@ def finish(objcopy: Tool, linked: Linked, job: FinishJob, folder: Path) -> Path:
     """Hide, strip, rename, mark; returns the finished object. Raises `ToolError`."""
     _demote_unique(linked, job.exports)
     output, keep, unneeded = folder / "finished.o", folder / "keep.txt", folder / "unneeded.txt"
-    words = "".join(f"{name}\n" for name in job.exports)
+    shared = sorted({s.name.decode() for s in linked.view.defined()} & {s.decode() for s in SHARED})
+    words = "".join(f"{name}\n" for name in (*job.exports, *shared))
     keep.write_bytes(words.encode(errors="surrogateescape"))
     arguments: list[str | Path] = [f"--keep-global-symbols={keep}"]
+    arguments += [f"--weaken-symbol={name}" for name in shared if name not in job.exports]
     if job.strip is Strip.SYMBOLS:
         arguments += ["--strip-unneeded"]
     else:

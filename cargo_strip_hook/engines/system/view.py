@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SHT_PROGBITS, SHT_SYMTAB, SHT_RELA, SHT_GROUP, SHT_SYMTAB_SHNDX = 1, 2, 4, 17, 18
 SHF_ALLOC, SHF_GROUP = 2, 0x200
 SHN_UNDEF, SHN_LORESERVE, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF2, 0xFFFF
+SHN_X86_64_LCOMMON = 0xFF02
 COMMON, SPECIAL = -1, -2  # instead of a section: no section can have these numbers
 STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
 
@@ -148,7 +149,7 @@ def _symbols(data: memoryview, sections: npt.NDArray[np.void], table: int) -> tu
     entries = np.frombuffer(data, _SYMBOL, count, start)
     raw = entries["shndx"]
     places = np.where(raw >= SHN_LORESERVE, SPECIAL, raw.astype(np.int64))
-    places[raw == SHN_COMMON] = COMMON
+    places[(raw == SHN_COMMON) | (raw == SHN_X86_64_LCOMMON)] = COMMON
     wide = sections[(sections["type"] == SHT_SYMTAB_SHNDX) & (sections["link"] == table)]
     if len(wide):
         real = np.frombuffer(data, "<u4", count, int(wide[0]["offset"]))

@@ -26,6 +26,7 @@ from cargo_strip_hook.objects.model import (
     ElementSet,
     Granularity,
     Int32,
+    Place,
     Program,
     Unit,
 )
@@ -72,6 +73,7 @@ _LINKONCE = {
     b"e": b".gcc_except_table",
 }
 _CODE, _COLD = b".text", b".text.unlikely"
+_ONCE = b".gnu.linkonce."
 _PERSONALITY = b".personality"
 _INITIALISERS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
 
@@ -117,7 +119,7 @@ def kind_of_name(name: bytes) -> bytes:
 
     `.gnu.linkonce.t.foo` is `.text`: of two files with that name a linker would drop one.
     """
-    if name.startswith(b".gnu.linkonce."):
+    if name.startswith(_ONCE):
         letter = name.split(b".", 4)[3]
         return _LINKONCE.get(letter, b"." + letter)
     for prefix in _PREFIXES:
@@ -175,6 +177,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
     of_set = _sets_of_atoms(program)
     personalities = _personalities(program)
+    special = _special_commons(program)
     elements = program.atoms["flags"][live] & AtomFlag.ELEMENT != 0
     alone = isin(live, np.array([*of_set, *personalities], np.int32))
     facts = _facts(program, live, elements, alone)
@@ -183,7 +186,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
 
     def key(at: int) -> _Alike:
         row = tuple(column[at].item() for column in facts)
-        keys[at], how_far = _key(program, int(live[at]), row, of_set, personalities)
+        keys[at], how_far = _key(program, int(live[at]), row, of_set, personalities, special)
         return how_far
 
     extent = np.array([key(at) for at in first.tolist()], np.int8)[group]
@@ -213,7 +216,12 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
             buckets.append(_bucket(program, keys[at]))
         numbers[at] = known
     out = numbers[source]
-    for number in unique(out[elements]).tolist():
+    merged = [
+        n
+        for n, b in enumerate(buckets)
+        if b.descriptor.flags & (elf.SHF_ALLOC | elf.SHF_MERGE) == elf.SHF_MERGE
+    ]
+    for number in (*unique(out[elements]).tolist(), *merged):
         buckets[number] = replace(buckets[number], identity=partial(_identities, program))
     return out, tuple(buckets)
 
@@ -222,9 +230,14 @@ def _identities(program: Program, atoms: Int32) -> list[Hashable | None]:
     """What makes two elements the same to a linker: kind of section, alignment and contents."""
     found: list[Hashable | None] = []
     rows = program.atoms[atoms]
-    for unit_number, row in zip(program.unit_of(atoms).tolist(), rows.tolist(), strict=True):
+    relocated = np.zeros(len(atoms), np.bool_)
+    if (rows["flags"] & AtomFlag.ASIDE != 0).any():
+        relocated = isin(atoms, program.relocations["atom"])
+    for unit_number, row, fixed in zip(
+        program.unit_of(atoms).tolist(), rows.tolist(), (~relocated).tolist(), strict=True
+    ):
         section, flags, offset, size, align = row
-        if not flags & AtomFlag.ELEMENT:
+        if not (flags & AtomFlag.ELEMENT or (flags & AtomFlag.ASIDE and fixed)):
             found.append(None)
             continue
         unit = program.units[unit_number]
@@ -303,18 +316,24 @@ def _key(
     facts: tuple[Any, ...],
     of_set: Mapping[int, int],
     personalities: frozenset[int],
+    special: Mapping[int, tuple[bytes, int]],
 ) -> tuple[_Key, _Alike]:
     """What all atoms of its bucket agree in, and which of the same `facts` are among them."""
     _, kind, flags, entsize, align, element, apart, bare, made, alone = facts
     if atom in of_set:
         return ("set", of_set[atom]), _Alike.NONE
     if made:
-        return (b".bss", elf.SHT_NOBITS, elf.SHF_WRITE | elf.SHF_ALLOC, 0), _Alike.NONE
+        name, more = special.get(atom, (b".bss", 0))
+        return (name, elf.SHT_NOBITS, elf.SHF_WRITE | elf.SHF_ALLOC | more, 0), _Alike.NONE
     number = _unit_of(program, atom)
     native: ElfUnit = program.units[number].native
     section = int(program.atoms["section"][atom])
     full = section_name(native, section)
-    name = kind_of_name(full)
+    if not flags & elf.SHF_ALLOC:
+        return _key_aside(program, number, section, full), _Alike.NONE
+    # of two files with a section `.gnu.linkonce.t.f` a linker would drop one
+    whole = program.granularity is Granularity.SECTION and not full.startswith(_ONCE)
+    name = full if whole else kind_of_name(full)
     extent = _Alike.NONE
     if not alone and name is not full:
         # the first 16 bytes decide for every prefix but the longest, `.gcc_except_table`
@@ -325,7 +344,7 @@ def _key(
             name = _CODE
         if element:  # equal ones are one already: plain data from here on
             flags &= ~_MERGED
-    if atom in personalities:
+    if atom in personalities and not (whole and _PERSONALITY[1:] in name):
         name += _PERSONALITY
     align = max(align, 1)
     if flags & elf.SHF_LINK_ORDER:
@@ -341,6 +360,36 @@ def _key(
     return (name, kind, flags, 0), extent
 
 
+def _special_commons(program: Program) -> dict[int, tuple[bytes, int]]:
+    """Name and further flags of the section of each common that is no plain data, by its atom."""
+    found: dict[int, tuple[bytes, int]] = {}
+    symbols = program.symbols
+    for number in np.flatnonzero(symbols["atom"] == Place.COMMON).tolist():
+        home = int(np.searchsorted(program.symbol_base, number, side="right")) - 1
+        unit = program.units[home].native
+        atom = int(symbols["atom"][program.definition[number]])
+        if symbols["kind"][number] == elf.STT_TLS:
+            found[atom] = b".tbss", elf.SHF_TLS
+        elif unit.shndx[number - int(program.symbol_base[home])] == elf.SHN_X86_64_LCOMMON:
+            found[atom] = b".lbss", elf.SHF_X86_64_LARGE
+    return found
+
+
+def _key_aside(program: Program, number: int, section: int, name: bytes) -> _Key:
+    """The same for what is never loaded: one section of a name, as linkers make it.
+
+    What is linked to another section stays with that one's; compressed ones cannot be joined.
+    """
+    native: ElfUnit = program.units[number].native
+    header = native.sections[section]
+    kind, flags, entsize = int(header["type"]), int(header["flags"]), int(header["entsize"])
+    flags &= ~_CLEARED
+    if flags & elf.SHF_LINK_ORDER:
+        atom = int(native.section_atom[int(header["link"])])
+        return (name, kind, flags, entsize, atom + int(program.atom_base[number]) * (atom >= 0))
+    return (name, kind, flags, entsize, -1, bool(flags & elf.SHF_COMPRESSED))
+
+
 def _unit_of(program: Program, atom: int) -> int:
     return int(program.unit_of(np.array([atom]))[0])
 
@@ -352,7 +401,7 @@ def _bucket(program: Program, key: _Key) -> Bucket:
     kind = SectionKind(*key)  # type: ignore[arg-type]
     if kind.flags & elf.SHF_LINK_ORDER or kind.apart:
         return Bucket(kind, single=True)
-    return Bucket(kind, whole=is_initialiser(kind.name))
+    return Bucket(kind, whole=is_initialiser(kind.name) or not kind.flags & elf.SHF_ALLOC)
 
 
 def _set_kind(program: Program, element_set: ElementSet) -> SectionKind:

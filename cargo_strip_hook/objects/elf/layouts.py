@@ -27,8 +27,10 @@ SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY, SHT_GROUP, SHT_SYMTAB_SHNDX =
 SHT_RELR, SHT_CREL, SHT_LLVM_CREL = 19, 20, 0x40000014
 SHT_ANDROID_REL, SHT_ANDROID_RELA = 0x60000001, 0x60000002
 SHT_LLVM_ADDRSIG = 0x6FFF4C03
+SHT_LLVM_CALL_GRAPH_OLD, SHT_LLVM_CALL_GRAPH, SHT_LLVM_LTO = 0x6FFF4C02, 0x6FFF4C09, 0x6FFF4C0C
 SHT_GNU_ATTRIBUTES = 0x6FFFFFF5
 SHT_X86_64_UNWIND = 0x70000001
+SHT_PROCESSOR_ATTRIBUTES = 0x70000003  # of Arm, AArch64 and RISC-V
 
 # sh_flags
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR = 0x1, 0x2, 0x4
@@ -44,6 +46,17 @@ ELFCOMPRESS_ZLIB, ELFCOMPRESS_ZSTD = 1, 2
 STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_FILE = 0, 1, 2, 3, 4
 STT_COMMON, STT_TLS, STT_GNU_IFUNC = 5, 6, 10
+
+
+# What instrumented code tells the profile runtime, one for a program: hidden, in COMDAT groups.
+# llvm/ProfileData/InstrProf.h
+PROFILE_SECTION = b"__llvm_prf_cnts\0"
+PROFILE_SYMBOLS = (
+    b"__llvm_profile_raw_version",
+    b"__llvm_profile_filename",
+    b"__llvm_profile_counter_bias",
+    b"__llvm_profile_bitmap_bias",
+)
 
 
 @dataclass(frozen=True, slots=True)

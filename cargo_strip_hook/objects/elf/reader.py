@@ -13,6 +13,7 @@ import numpy as np
 
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.arrays import isin, unique
+from cargo_strip_hook.objects.elf import aside as beside
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.elements import Elements, find_elements
 from cargo_strip_hook.objects.elf.file import ElfFiles, ElfUnit, Symbols
@@ -94,7 +95,9 @@ def _read(f: ElfFiles) -> list[Unit]:
     files = len(f.inputs)
     allocated = (flags & elf.SHF_ALLOC != 0) & ~_among(types, _DROPPED_TYPES)
     allocated &= ~f.named(b".note.gnu.proper")
-    eh_frame = allocated & f.named(b".eh_frame\0") & (types != elf.SHT_NOBITS)
+    aside = beside.find(f)
+    allocated |= aside
+    eh_frame = allocated & ~aside & f.named(b".eh_frame\0") & (types != elf.SHT_NOBITS)
     is_rel = (types == elf.SHT_RELA) | (types == elf.SHT_REL)
     info = np.where(is_rel, sections["info"], 0).astype(np.int64)
     bad = info >= np.diff(f.first)[owner]
@@ -105,6 +108,8 @@ def _read(f: ElfFiles) -> list[Unit]:
     relocated[(f.first[owner] + info)[is_rel]] = True
     wanted = np.flatnonzero(is_rel & allocated[f.first[owner] + info])
     relocations, section = f.relocations(wanted, np.diff(table.first))
+    compressed = aside & (flags & elf.SHF_COMPRESSED != 0) & relocated
+    f.check(compressed, owner, "a compressed section that is no debug information is relocated")
     elements = find_elements(f, table, relocated, relocations, section)
 
     atom_sections = np.flatnonzero(allocated & ~eh_frame)
@@ -120,6 +125,8 @@ def _read(f: ElfFiles) -> list[Unit]:
 
     symbols, symbol_first, shndx = _symbols(f, table, section_atom, elements)
     relocations["atom"] = section_atom[section]
+    weak = aside & (flags & elf.SHF_GNU_RETAIN == 0)
+    relocations["reach"][weak[section]] = Reach.NONE
 
     # the records of unwind information are the atoms behind those of the sections
     eh = np.flatnonzero(eh_frame)
@@ -150,7 +157,8 @@ def _read(f: ElfFiles) -> list[Unit]:
     atoms["section"][rows] = atom_sections - f.first[owner[atom_sections]]
     atoms["size"][rows] = sections["size"][atom_sections]
     atoms["align"][rows] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
-    atoms["flags"][rows] = _atom_flags(f)[atom_sections]
+    atoms["flags"][rows] = _atom_flags(f, aside, section_atom)[atom_sections]
+    _root_profile(f, table, symbols, symbol_first, atoms, atom_first)
     rows = rows[isin(atom_sections, elements.section)]
     atoms["offset"][rows], atoms["size"][rows] = elements.offset, elements.size
     atoms["flags"][rows] |= np.uint32(AtomFlag.ELEMENT)
@@ -262,22 +270,38 @@ def _among(values: Array, wanted: Iterable[int]) -> Bool:
     return found
 
 
-def _atom_flags(f: ElfFiles) -> Array:
+def _atom_flags(f: ElfFiles, aside: Bool, section_atom: Int32) -> Array:
     """AtomFlag of every section: what lives of itself, what linkers merge, unwind indices."""
     types, flags = f.types, f.section_flags
-    root = (flags & elf.SHF_GNU_RETAIN != 0) | (types == elf.SHT_NOTE)
+    root = (flags & elf.SHF_GNU_RETAIN != 0) | ((types == elf.SHT_NOTE) & ~aside)
     root |= _among(types, (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY))
     # the same as sections of plain contents, as older compilers and assembly write them
     if _MAY_BE_ROOT[(f.name_words[:, 0] >> np.uint64(8)) & np.uint64(0xFFFF)].any():
         for name in _ROOT_NAMES:
-            root |= f.named(name)
+            root |= f.named(name) & ~aside
     out = np.where(root, AtomFlag.ROOT, 0).astype(np.uint32)
     if f.machine.strings:
         out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
     out[f.named(b".text.unlikely\0") | f.named(b".text.unlikely.")] |= np.uint32(AtomFlag.LATE)
     if f.machine.index_type:
         out[types == f.machine.index_type] |= np.uint32(AtomFlag.SEPARATE | AtomFlag.ORDERED)
+    if aside.any():
+        out[aside] |= np.uint32(AtomFlag.ASIDE)
+        out[beside.followers(f, aside, section_atom)] |= np.uint32(AtomFlag.FOLLOWS)
     return out
+
+
+def _root_profile(
+    f: ElfFiles, table: Symbols, symbols: Array, symbol_first: Array, atoms: Array, first: Array
+) -> None:
+    """Make roots of what tells the profile runtime of a file's counters: nothing refers to it."""
+    for file in unique(f.owner[f.named(elf.PROFILE_SECTION)]).tolist():
+        begin = int(symbol_first[file]) + table.first_global[file]
+        for number, name in enumerate(table.names[file]):
+            if name in elf.PROFILE_SYMBOLS:
+                atom = int(symbols["atom"][begin + number])
+                if atom >= 0:
+                    atoms["flags"][int(first[file]) + atom] |= np.uint32(AtomFlag.ROOT)
 
 
 def _symbols(

@@ -14,6 +14,7 @@ from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.elf import fields
 from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.beyond import refuse_beyond
 from cargo_strip_hook.objects.elf.fields import Field
 from cargo_strip_hook.objects.elf.machine import TYPES, Machine, Relaxation
 from cargo_strip_hook.objects.model import (
@@ -89,12 +90,18 @@ def settle(
     if gone.any():
         _reject_discarded(program, placed, rows, gone)
     elsewhere = place == Place.ELSEWHERE
+    aside = program.atoms["flags"][atom] & AtomFlag.ASIDE != 0
+    if aside.any():
+        gone |= elsewhere & aside
+        elsewhere &= ~aside
+        _bury(machine, placed, kind, section, offset, gone & aside)
     if elsewhere.any():
         raise LinkError(
             f"{_where(program, rows, elsewhere)} refers to a section that is not part of a program"
         )
     symbol_kind = program.symbols["kind"][definition]
     plain = local & ~gone & (symbol_kind != elf.STT_GNU_IFUNC) & (symbol_kind != elf.STT_TLS)
+    refuse_beyond(program, machine, definition[plain])
     target_place = np.where(plain, place, 0)
     target_section = placed.section[target_place]
     target = placed.offset[target_place] + program.symbols["value"][definition]
@@ -136,6 +143,17 @@ def settle(
     rest = np.flatnonzero(~done & ~gone)
     order = rest[np.lexsort((offset[rest], section[rest]))]
     return Settled(section[order], offset[order], kind[order], result[order], addend[order])
+
+
+def _bury(
+    machine: Machine, placed: Placed, kind: Int64, section: Int32, offset: Int64, which: Bool
+) -> None:
+    """Zero the fields of what is never loaded whose target is gone, as GNU ld does."""
+    width = machine.absolute_types[np.minimum(kind, TYPES - 1)].astype(np.int64)
+    at = placed.start[section] + offset
+    for size in (4, 8):
+        rows = np.flatnonzero(which & (width == size))
+        placed.blob[at[rows][:, None] + np.arange(size)] = 0
 
 
 def is_merged(program: Program) -> Bool:

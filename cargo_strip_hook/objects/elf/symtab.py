@@ -9,6 +9,7 @@ import numpy as np
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.objects.arrays import isin
 from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.beyond import refuse_beyond
 from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.relocate import Placed
 from cargo_strip_hook.objects.model import Array, Binding, Bool, Int32, Int64, Place, Program
@@ -61,6 +62,13 @@ def symbol_name(program: Program, symbol: int) -> bytes:
     return symbol_names(program, np.array([symbol]))[0]
 
 
+def profile_symbols(program: Program, live: Bool) -> list[int]:
+    """The definitions that all instrumented code of a program has in common, and its runtime."""
+    known = (program.globals.get(name, -1) for name in elf.PROFILE_SYMBOLS)
+    found = [s for s in known if s >= 0 and program.symbols["atom"][s] >= 0]
+    return [s for s in found if live[program.symbols["atom"][s]]]
+
+
 def _by_name(program: Program, chosen: Bool) -> list[tuple[bytes, int]]:
     """(name, program-wide number) of the chosen symbols, sorted."""
     rows = np.flatnonzero(chosen)
@@ -111,12 +119,14 @@ def build(
         name = mapping_names.get(row)
         if name is None:
             name = next(kept_names) if keep else b""
-        local_names.append(b"" if name.startswith(b".L") else name)
+        made = name.startswith(b".L") and strip is not Strip.NONE  # an assembler's own
+        local_names.append(b"" if made else name)
 
     globals_, outside = _by_name(program, is_global), _by_name(program, undefined)
     rows_ = np.array(
         [*local_rows.tolist(), *(r for _, r in globals_), *(r for _, r in outside)], np.int64
     )
+    refuse_beyond(program, machine, rows_)
     first = 1 + len(used_sections)
     first_global = first + len(local_rows)
     count = first + len(rows_)
@@ -135,8 +145,14 @@ def build(
     kind[labels] = np.where(
         placed.tls[placed.section[chosen["atom"][labels]]], elf.STT_TLS, elf.STT_NOTYPE
     )
+    own = np.flatnonzero((kind == elf.STT_OBJECT) & defined)  # a common that we placed
+    own = own[placed.tls[placed.section[chosen["atom"][own]]]]
+    kind[own] = elf.STT_TLS
     binding = _BINDING_BITS[chosen["binding"]]
     binding[: len(local_rows)] = elf.STB_LOCAL
+    # of a COMDAT group each: the first of a program wins, without its group as a weak one
+    shared = [s for s in profile_symbols(program, live) if s not in program.exported]
+    binding[isin(rows_, np.array(shared, np.int64))] = elf.STB_WEAK
     weak = _weak_references(program, live, rows_[len(local_rows) + len(globals_) :])
     binding[len(local_rows) + len(globals_) :] = np.where(weak, elf.STB_WEAK, elf.STB_GLOBAL)
     body["info"] = (binding << 4) | kind
@@ -154,7 +170,8 @@ def build(
     sections[defined] = header_index[placed.section[chosen["atom"][defined]]]
     # reserved indices are negative here, to be told apart from real ones
     sections[chosen["atom"] == Place.ABSOLUTE] = -elf.SHN_ABS
-    sections[chosen["atom"] == Place.COMMON] = -elf.SHN_COMMON
+    common = np.flatnonzero(chosen["atom"] == Place.COMMON)
+    sections[common] = [-_common_index(program, row) for row in rows_[common].tolist()]
     shndx[first:] = sections
 
     of_symbol = np.full(len(symbols), -1, np.int32)
@@ -174,6 +191,13 @@ def build(
     )
 
 
+def _common_index(program: Program, symbol: int) -> int:
+    """SHN_COMMON, or what the processor has besides for large ones."""
+    unit = int(np.searchsorted(program.symbol_base, symbol, side="right")) - 1
+    shndx: Int32 = program.units[unit].native.shndx
+    return int(shndx[symbol - int(program.symbol_base[unit])]) & 0xFFFF
+
+
 def _for_people(program: Program, here: Bool, placed: Placed, strip: Strip) -> Bool:
     """The local names that stay: of functions, and of data beside debug information."""
     symbols = program.symbols
@@ -188,7 +212,14 @@ def _for_people(program: Program, here: Bool, placed: Placed, strip: Strip) -> B
     functions |= (kind == elf.STT_NOTYPE) & (symbols["binding"] != Binding.LOCAL) & code
     if strip is Strip.NONE:
         functions |= (kind == elf.STT_OBJECT) | (kind == elf.STT_TLS)
+        functions |= (kind == elf.STT_NOTYPE) & (symbols["name"] > 0)  # labels
     found: Bool = functions & here & ~placed.kept
+    if strip is Strip.NONE:  # the names of the files that they are from
+        owner = np.repeat(np.arange(len(program.units)), np.diff(program.symbol_base))
+        has = np.zeros(len(program.units), np.bool_)
+        has[owner[found]] = True
+        files = (kind == elf.STT_FILE) & (symbols["atom"] == Place.ABSOLUTE)
+        found |= files & has[owner]
     return found
 
 

@@ -41,7 +41,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     machine: Machine = first.machine
     layout = add_tables(program, live, layout)
     frame = join_eh_frame(program, live, first.records.order)
-    placed = _place(program, machine, layout, frame)
+    placed = _place(program, machine, live, layout, frame)
     skip = np.zeros(len(program.atoms), np.bool_)
     skip[frame.shared] = True
     # linkers merge CIEs that have the same bytes and personality symbol, whatever its addend
@@ -106,6 +106,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
 def _place(
     program: Program,
     machine: Machine,
+    live: Bool,
     layout: Layout,
     frame: JoinedFrame,
 ) -> Placed:
@@ -141,6 +142,7 @@ def _place(
         _copy(program, out.atoms, base + offset[out.atoms], target)
     kept = np.zeros(len(program.symbols), np.bool_)
     kept[list(program.exported)] = True
+    kept[symtab.profile_symbols(program, live)] = True
     return Placed(
         section,
         offset,
@@ -366,7 +368,7 @@ def _pieces(program: Program) -> Bool:
 
 def _sections(program: Program, live: Bool) -> Bool:
     """bool for each atom: one for each section, a live one where there is any."""
-    found = _pieces(program)
+    found: Bool = _pieces(program) & (program.atoms["flags"] & AtomFlag.ASIDE == 0)
     elements = np.flatnonzero(program.atoms["flags"] & AtomFlag.ELEMENT != 0)
     if len(elements):
         first = np.maximum.accumulate(np.where(program.atoms["offset"][elements] == 0, elements, 0))

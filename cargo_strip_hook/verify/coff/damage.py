@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.verify.claim import Damage
 from cargo_strip_hook.verify.coff.machine import KINDS, UNWOUND
 from cargo_strip_hook.verify.coff.places import shown
 from cargo_strip_hook.verify.coff.read import (
@@ -33,17 +34,17 @@ _OBJECTS = (b"\x4c\x01", b"\x64\x86", b"\x64\xaa", b"\0\0")
 _LATER = 7  # IMAGE_COMDAT_SELECT_NEWEST, which no linker of today has
 
 
-def damages(original: Archive, used: Collection[int] | None) -> Iterator[tuple[str, str]]:
-    """(member, what is wrong with it) of the members `used`; of all objects where that is None."""
+def damages(original: Archive, used: Collection[int] | None) -> Iterator[Damage]:
+    """What is wrong with the members `used`; with all objects where that is None."""
     for member in original.members:
         data = original.data(member)
         plain = bytes(data[:2]) in _OBJECTS and bytes(data[:6]) != b"\0\0\xff\xff\0\0"
         if member.index in used if used is not None else plain:
             try:
                 for what in _of_object(read(data)):
-                    yield member.name, what
+                    yield Damage(member.name, what)
             except (Damaged, IndexError) as e:
-                yield member.name, str(e)
+                yield Damage(member.name, str(e))
 
 
 def _of_object(o: Object) -> Iterator[str]:

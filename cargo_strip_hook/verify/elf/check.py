@@ -19,9 +19,17 @@ from cargo_strip_hook.verify.claim import (
     is_described,
     taken,
 )
-from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
+from cargo_strip_hook.verify.elf import (
+    aside,
+    pieces,
+    relocations,
+    structure,
+    symbols,
+    unwind,
+)
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
+from cargo_strip_hook.verify.elf.groups import beaten
 from cargo_strip_hook.verify.elf.infer import infer_placement
 from cargo_strip_hook.verify.elf.machine import machine
 from cargo_strip_hook.verify.elf.mapping import Pair, resolve
@@ -74,7 +82,30 @@ def check(
         structure.check_against_members(pair.before, after, findings)
         structure.check_stack_note(pair.before, after, findings)
         _check_properties(pair, properties)
-    return _compare(pair, listing)
+    try:
+        return _compare(pair, listing)
+    except (Damaged, BadFrames) as e:
+        findings.add("damaged", str(e))
+        return nothing
+
+
+def _object_error(original: Archive, member: str, wrong: Damaged) -> ObjectError:
+    return ObjectError(
+        wrong.what,
+        path=original.part.name,
+        member=member,
+        offset=wrong.offset,
+        help="the library is damaged, and was not changed: build it again",
+    )
+
+
+def _used(original: Archive, claim: Claim) -> list[int]:
+    """The numbers of the members that a result was made of, as far as the claim says."""
+    if claim.placement is None:
+        return [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
+    used: list[int] = unique(claim.placement["member"]).tolist()
+    # only commons, or values: these have no place
+    return used or _defining(original, claim)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,13 +143,10 @@ def _pair(
     ahead: Reading | None,
 ) -> Pair | None:
     """Read the members that are used, and index the placement by their sections."""
-    if claim.placement is None:
-        used = [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
-    else:
-        used = unique(claim.placement["member"]).tolist()
-        if used and not 0 <= used[0] <= used[-1] < len(original.members):
-            findings.add("placement", "names a member that the original has not")
-            return None
+    used = _used(original, claim)
+    if used and not 0 <= used[0] <= used[-1] < len(original.members):
+        findings.add("placement", "names a member that the original has not")
+        return None
     if not used:
         findings.add("placement", "nothing of the original is in the result")
         return None
@@ -139,7 +167,7 @@ def _pair(
             findings.add("placement", f"row {int(np.flatnonzero(bad)[0])} names no section")
             return None
         section = before.section_base[position] + rows["section"]
-    described = before.sections["flags"][section] & SHF_ALLOC == 0
+    described = before.is_debug[section]
     about, about_section = rows[described], section[described]
     rows, section = rows[~described], section[~described]
     whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
@@ -170,7 +198,17 @@ def _pair(
         about_section,
         read.frames,
         read.kinds,
+        beaten(before, row, findings if claim.placement is not None else None),
     )
+
+
+def _defining(original: Archive, claim: Claim) -> list[int]:
+    """The members that the exports are in, all of them where the archive has no index."""
+    index = original.symbols()
+    if index is None:
+        return [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
+    found = (index.get(name.encode("utf-8", "surrogateescape")) for name in claim.exports)
+    return sorted({number for number in found if number is not None})
 
 
 def symbols_of(after: Objects) -> frozenset[bytes]:
@@ -197,9 +235,8 @@ def _read_members(original: Archive, used: Sequence[int]) -> Objects:
         let_go(buffer)
         return objects
     except Damaged as e:
-        path, member = str(original.path), members[e.index].name
-        raise ObjectError(e.what, path=path, member=member) from e
-    except IndexError as e:
+        raise _object_error(original, members[e.index].name, e) from e
+    except (IndexError, ValueError, OverflowError) as e:
         raise ObjectError(str(e), path=str(original.path)) from e
 
 
@@ -221,6 +258,7 @@ def _defined(
 def _compare(pair: Pair, listing: Listing) -> Verified:
     findings = pair.findings
     pieces.check_layout(pair)
+    aside.check(pair)
     if findings:
         return Verified((), ())
     sides = relocations.collect(pair)

@@ -59,9 +59,10 @@ def cut(before: Objects, rows: Array, section: Array, place: Array, findings: Fi
     order = np.argsort(start, kind="stable")
     start, size = start[order], rows["size"][order].astype(np.int64)
     numbers = section[order]
-    every, wanted = before.sections, SHF_MERGE | SHF_ALLOC
-    merges = every["flags"] & (wanted | SHF_WRITE | SHF_EXECINSTR) == wanted
-    merges &= (every["type"] == SHT_PROGBITS) & (every["entsize"] > 0)
+    every = before.sections
+    merges = every["flags"] & (SHF_MERGE | SHF_WRITE | SHF_EXECINSTR) == SHF_MERGE
+    plain = (every["type"] == SHT_PROGBITS) | (every["flags"] & SHF_ALLOC == 0)
+    merges &= plain & (every["entsize"] > 0)
     merges[before.targets[before.targets >= 0]] = False
     found = Cut(start, size, place[order], is_cut, merges)
     facts = every[numbers]

@@ -19,10 +19,18 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_EXECINSTR,
     STB_GLOBAL,
     STB_LOCAL,
+    STB_WEAK,
     STEP,
     STT_FUNC,
     STT_SECTION,
+    STV_HIDDEN,
     Objects,
+)
+
+# what instrumented code tells the runtime that counts for all of a program
+_SHARED = frozenset(
+    b"__llvm_profile_" + name
+    for name in (b"raw_version", b"filename", b"counter_bias", b"bitmap_bias")
 )
 
 
@@ -69,6 +77,7 @@ class Pair:
     described_section: Array
     frames: Frames | None  # the unwind tables of `before`; None: they cannot be read
     kinds: Array  # what the names of sections of `before` begin with
+    beaten: Array  # bool for each section: of a group of which another one is in the result
 
     def where_before(self, section: int, offset: int) -> str:
         """A place of the original, for a finding."""
@@ -183,6 +192,13 @@ def result_symbols(after: Objects, names: Names, machine: Machine) -> Symbols:
     return Symbols(kind, base, s["kind"] == STT_SECTION, special_symbols(after, machine))
 
 
+def shared_names(pair: Pair) -> set[bytes]:
+    """What the result shows of `_SHARED`: weak, and seen within one program only."""
+    s = pair.after.symbols
+    weak = (s["binding"] == STB_WEAK) & (s["other"] & 3 == STV_HIDDEN) & ~s["undefined"]
+    return {pair.after.string(at) for at in s["name"][weak].tolist()} & _SHARED
+
+
 def resolve(pair: Pair, referenced: Array) -> Resolution:
     """Resolve the symbols of the original that are `referenced` (bool), as a linker would."""
     s = pair.before.symbols
@@ -205,6 +221,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     base[valued] = s["value"][valued]
 
     exports = {name.encode(errors="surrogateescape") for name in pair.claim.exports}
+    exports |= shared_names(pair)
     string, name_at, text = pair.before.string, s["name"], pair.before.names
     definitions: dict[bytes, list[int]] = {}
     defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))
@@ -325,7 +342,7 @@ def _set_end(pair: Pair, name: bytes) -> int | None:
     if not len(members):
         return None
     rows = pair.row[members]
-    lost = members[rows < 0]
+    lost = members[(rows < 0) & ~pair.beaten[members]]
     if len(lost):
         where = pair.where_before(int(lost[0]), 0)
         pair.findings.add("an element of a linker-made set is missing", where)

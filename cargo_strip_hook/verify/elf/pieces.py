@@ -109,15 +109,26 @@ def check_layout(pair: Pair) -> None:
         first = pair.before.section_base[old["object"]]
         target = pair.row[np.where(linked, first + old["link"], 0)]
         follows = (target >= 0) & (rows["out_section"][target] == new["link"])
-        each(
-            linked & ((new["flags"] & SHF_LINK_ORDER == 0) | ~follows),
-            "a piece is linked to another section",
-        )
+        astray = linked & ((new["flags"] & SHF_LINK_ORDER == 0) | ~follows)
+        each(astray & ~_in_private_set(pair, astray), "a piece is linked to another section")
     if pair.machine.index and pair.complete:
         _check_indices(pair, number)
     _check_constructors(pair)
     _check_retained(pair)
     _check_gaps(pair)
+
+
+def _in_private_set(pair: Pair, rows: Array) -> Array:
+    """Which of these rows (bool for each) are elements of a set that got a name of its own.
+
+    Whoever refers to its ends needs all of them: none is dropped with what it is linked to.
+    """
+    found = np.zeros(len(rows), np.bool_)
+    for i in np.flatnonzero(rows).tolist():
+        name = pair.before.section_name(int(pair.section[i]))
+        now = pair.after.section_name(int(pair.placement["out_section"][i]))
+        found[i] = name.isidentifier() and now != name
+    return found
 
 
 def _check_indices(pair: Pair, number: Array) -> None:
@@ -216,6 +227,8 @@ def _check_constructors(pair: Pair) -> None:
                 continue
             row = int(pair.row[section])
             name = pair.before.section_name(section)
+            if row < 0 and pair.beaten[section]:
+                continue
             if row < 0:
                 pair.findings.add("a constructor is missing", pair.where_before(section, 0))
             elif pair.after.section_name(int(pair.placement["out_section"][row])) != name:
@@ -231,6 +244,7 @@ def _check_retained(pair: Pair) -> None:
         return
     s = pair.before.sections
     lost = (s["flags"] & SHF_GNU_RETAIN != 0) & (s["flags"] & SHF_ALLOC != 0) & (pair.row < 0)
+    lost &= ~pair.beaten
     for section in np.flatnonzero(lost & (s["size"] > 0)).tolist():
         pair.findings.add("a retained piece is missing", pair.where_before(section, 0))
 
@@ -256,11 +270,12 @@ def _check_gaps(pair: Pair) -> None:
         return
     # bytes that no input explains could be anything
     sizes, out = rows["size"][order], rows["out_section"][order]
+    pieces = np.bincount(out, minlength=len(after))
     covered = np.bincount(out, weights=sizes, minlength=len(after)).astype(np.int64)
-    held = (after["flags"] & SHF_ALLOC != 0) & (after["type"] != SHT_NOBITS)
+    held = (after["flags"] & SHF_ALLOC != 0) | (pieces > 0)
+    held &= after["type"] != SHT_NOBITS
     held &= ~pair.after.names_begin(b".note.gnu.property\0")
     held[pair.after.frame_sections] = False
-    pieces = np.bincount(out, minlength=len(after))
     slack = after["size"] - covered
     allowed = (pieces + 1) * np.maximum(after["align"], 1)
     for section in np.flatnonzero(held & (slack > 0) & (slack >= allowed)).tolist():

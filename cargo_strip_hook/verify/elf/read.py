@@ -30,8 +30,10 @@ SHF_INFO_LINK, SHF_LINK_ORDER, SHF_GROUP, SHF_TLS, SHF_GNU_RETAIN = (
 )
 SHF_COMPRESSED, SHF_EXCLUDE = 0x800, 0x80000000
 SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
+SHN_X86_64_LCOMMON, _X86_64 = 0xFF02, 62
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_OBJECT, STT_FUNC, STT_SECTION, STT_TLS, STT_COMMON = 1, 2, 3, 6, 5
+STV_HIDDEN = 2
 ET_REL = 1
 
 _HEAD_WORDS = 3  # of a section's name that are compared at once
@@ -45,11 +47,14 @@ IN_ABS, IN_COMMON, IN_OTHER = -1, -2, -3
 
 
 class Damaged(Exception):
-    """An object that cannot be read; `index` is its position among those asked for."""
+    """An object that cannot be read; `index` is its position among those asked for.
 
-    def __init__(self, index: int, what: str) -> None:
+    `offset`: in the object, bytes, where it is known.
+    """
+
+    def __init__(self, index: int, what: str, offset: int | None = None) -> None:
         super().__init__(what)
-        self.index, self.what = index, what
+        self.index, self.what, self.offset = index, what, offset
 
 
 @dataclass(frozen=True)
@@ -281,7 +286,8 @@ class Objects:
         if len(wrong):
             number = int(tables[wrong[0]])
             what = f"the relocation table {self.section_name(number)} has records of another size"
-            raise Damaged(int(s["object"][wrong[0]]), what)
+            mine = int(s["object"][wrong[0]])
+            raise Damaged(mine, what, int(start[wrong[0]] - self.base[mine]))
         counts = size // layout.itemsize
         raw = gather(self.data, spread(start, counts, layout.itemsize), layout)
         shift, mask = (32, 0xFFFFFFFF) if self.layouts.bits == 64 else (8, 0xFF)
@@ -373,7 +379,7 @@ class _Reader:
         header = gather(self.data, self.base, self.layouts.header)
         each = np.arange(len(self.base))
         self.fail_where(header["type"] != ET_REL, each, "not a relocatable object")
-        machine = int(header["machine"][0])
+        machine = self.machine = int(header["machine"][0])
         self.fail_where(header["machine"] != machine, each, "made for another processor")
         layout = self.layouts.section
         self.fail_where(header["shentsize"] != layout.itemsize, each, "section headers of odd size")
@@ -470,6 +476,8 @@ class _Reader:
         place[reserved] = IN_OTHER
         place[reserved & (number == SHN_ABS)] = IN_ABS
         place[reserved & (number == SHN_COMMON)] = IN_COMMON
+        if self.machine == _X86_64:
+            place[reserved & (number == SHN_X86_64_LCOMMON)] = IN_COMMON
         found["section"] = place
         found["undefined"] = ~reserved & (number == 0)
         return found, symbol_base, first_global

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, gather, is_among, unique
+from cargo_strip_hook.verify.elf.aside import bury
 from cargo_strip_hook.verify.elf.machine import (
     ADDEND_WIDTH,
     TYPES,
@@ -59,8 +60,10 @@ def collect(pair: Pair) -> Sides:
     frames = after.frame_sections
     tables = np.flatnonzero(after.targets >= 0)
     targets = after.targets[tables]
-    allocated = after.sections["flags"][targets] & SHF_ALLOC != 0
-    tables = tables[allocated & ~is_among(targets, frames)]
+    wanted = after.sections["flags"][targets] & SHF_ALLOC != 0
+    if pair.claim.described:  # of what is never loaded only some engines tell
+        wanted |= ~after.is_debug[targets]
+    tables = tables[wanted & ~is_among(targets, frames)]
     new = after.relocations(tables)
     after_asking = new[(new["type"] == 0) & pair.machine.keeps_none]
     new = new[new["type"] != 0]
@@ -171,6 +174,8 @@ def _second_look(
 
     if new_kind != Kind.PLACE:
         return False
+    if not pair.complete and kind == Kind.NAME and _is_set_end(pair, r.names.text[base], new):
+        return old_addend == new_addend
     if kind == Kind.COMMON:
         place = new_base + (new_addend - old_addend if sums else 0)
         return r.export_place.setdefault(base, place) == place and _is_hole(pair, place)
@@ -185,6 +190,14 @@ def _second_look(
             if at(place):
                 return r.export_place.setdefault(number, place) == place
     return False
+
+
+def _is_set_end(pair: Pair, name: bytes, new: int) -> bool:
+    """Whether a symbol of the result is the end of a section that `name` says: `__start_X`."""
+    symbol = pair.after.symbols[new]
+    end = int(pair.after.sections["size"][symbol["section"]])
+    wanted = {b"__start_": 0, b"__stop_": end}.get(name[: name.find(b"_", 2) + 1], -1)
+    return bool(symbol["value"] == wanted) and pair.after.string(int(symbol["name"])) == name
 
 
 def _is_hole(pair: Pair, place: int) -> bool:
@@ -271,6 +284,8 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     _check_asking(pair, resolution, sides)
 
     gone = np.flatnonzero(match < 0)
+    buried, spot = bury(pair, resolution, old[gone], sides.place[gone])
+    gone = gone[~buried]
     inside, width, moved = _settled(pair, resolution, sides, gone, type_[gone])
     shift[gone] = moved
     direct, done = here[relaxed], gone[got[gone] & inside]
@@ -282,6 +297,7 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
         (sides.place[done] - 2, np.full(len(done), 6)),
         (sides.place[direct] - 2, np.full(len(direct), 2)),
         (sides.place[branches] + 3, np.full(len(branches), 1)),
+        spot,
     ]
     if pair.before.implicit_addends:
         spots.append(_addend_fields(pair, sides, match, here))

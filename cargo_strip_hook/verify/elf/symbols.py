@@ -6,9 +6,10 @@ import numpy as np
 
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.verify.arrays import Array, is_among
-from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
+from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution, shared_names
 from cargo_strip_hook.verify.elf.read import (
     IN_COMMON,
+    SHF_ALLOC,
     STB_LOCAL,
     STB_WEAK,
     STT_COMMON,
@@ -46,20 +47,21 @@ def undefined_names(pair: Pair) -> dict[bytes, int]:
 def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolution) -> None:
     """The global definitions are the exports, with type, size, binding and visibility unchanged."""
     asked = {name.encode(errors="surrogateescape") for name in pair.claim.exports}
-    for name in sorted(definitions.keys() - asked):
+    shared = shared_names(pair)
+    for name in sorted(definitions.keys() - asked - shared):
         pair.findings.add("a global symbol that is no export", shown(name))
     for name in sorted(asked - definitions.keys()):
         pair.findings.add("an export is missing", shown(name))
     before, after = pair.before.symbols, pair.after.symbols
     names = resolution.names
-    for name in sorted(asked & definitions.keys()):
+    for name in sorted((asked | shared) & definitions.keys()):
         candidates = resolution.definitions.get(name, [])
         if not candidates:
             if pair.complete:
                 pair.findings.add("an export that no used member defines", shown(name))
             continue
         new = after[definitions[name]]
-        if not any(_same_symbol(before[i], new) for i in candidates):
+        if not any(_same_symbol(before[i], new, name in shared) for i in candidates):
             old = before[candidates[0]]
             facts = [
                 f"{field} {int(old[field])}, now {int(new[field])}"
@@ -83,14 +85,14 @@ def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolut
             )
 
 
-def _same_symbol(old: Array, new: Array) -> bool:
+def _same_symbol(old: Array, new: Array, may_be_weak: bool) -> bool:
     kind = int(old["kind"])
     if old["section"] == IN_COMMON:
         # a common that got its place is plain data
         return int(new["kind"]) in (kind, STT_OBJECT, STT_COMMON) and old["size"] == new["size"]
     return bool(
         kind == new["kind"]
-        and old["binding"] == new["binding"]
+        and (old["binding"] == new["binding"] or may_be_weak)
         and old["size"] == new["size"]
         and old["other"] == new["other"]
     )
@@ -135,6 +137,9 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
         & is_among(new["kind"], np.array(kinds))
         & (new["section"] > 0)
     )
+    if not pair.claim.described:  # a platform's linker does not tell where the others went
+        loaded = pair.after.sections["flags"][new["section"][mine]] & SHF_ALLOC != 0
+        mine = mine[loaded]
     placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
     was = _facts(old[placed], resolution.own.base[placed])
     now = _facts(new[mine], resolution.after.base[mine])

@@ -12,6 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.arrays import gather, spread
+from cargo_strip_hook.verify.claim import Damage
 from cargo_strip_hook.verify.macho.read import ARM64, ENTRY, X86_64, Damaged, Object, read
 from cargo_strip_hook.verify.macho.unwind import records
 
@@ -34,16 +35,16 @@ _FORMS = {
 _FEW = 4
 
 
-def damages(original: Archive, used: Collection[int] | None) -> Iterator[tuple[str, str]]:
-    """(member, what is wrong with it) of the members `used`; of all objects where that is None."""
+def damages(original: Archive, used: Collection[int] | None) -> Iterator[Damage]:
+    """What is wrong with the members `used`; with all objects where that is None."""
     for member in original.members:
         data = original.data(member)
         if member.index in used if used is not None else bytes(data[:4]) == _MAGIC:
             try:
                 for what in _of_object(read(data)):
-                    yield member.name, what
+                    yield Damage(member.name, what)
             except (Damaged, IndexError, ValueError) as e:
-                yield member.name, str(e)
+                yield Damage(member.name, str(e))
 
 
 def _of_object(o: Object) -> Iterator[str]:
