@@ -15,6 +15,21 @@ if TYPE_CHECKING:
     from cargo_strip_hook.pipeline import Outcome, Plan
 
 
+class Unwritable(OSError):
+    """Stdout takes no more."""
+
+
+def write(text: str) -> None:
+    """Write to stdout. Raises `Unwritable`, or `BrokenPipeError` where nobody reads any more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise Unwritable(e.errno, e.strerror) from e
+
+
 @dataclass(frozen=True, slots=True)
 class Console:
     """Both audiences of a command; `json` is whether the second one listens."""
@@ -28,14 +43,15 @@ class Console:
             return
         import json
 
+        lines = []
         for message in messages:
             text = json.dumps(message, ensure_ascii=False)
             try:
                 text.encode()
             except UnicodeEncodeError:  # octets of a path that are no text: `\udcXX`
                 text = json.dumps(message)
-            sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+            lines.append(text + "\n")
+        write("".join(lines))
 
     def warning(self, text: str) -> None:
         """A warning that belongs to no library's own message."""
@@ -50,7 +66,7 @@ class Console:
         from cargo_strip_hook.present import text
 
         if outcome.fresh:
-            self.shell.status("Fresh", outcome.output.name)
+            self.shell.status("Fresh", outcome.job.shown)
             self._sources(outcome.exports, detail=True)
         else:
             self._sources(outcome.exports)
@@ -70,12 +86,12 @@ class Console:
         from cargo_strip_hook.present import text
 
         if plan.fresh:
-            self.shell.status("Fresh", plan.job.library.name)
+            self.shell.status("Fresh", plan.job.shown)
         else:
             self.shell.status("Would strip", text.planned(plan))
         for export in plan.exports.exports:
             self.shell.detail("Exporting", export.name)
-        for warning in plan.exports.warnings:
+        for warning in plan.warnings:
             self.shell.warning(warning)
         if self.json:
             from cargo_strip_hook.present import messages

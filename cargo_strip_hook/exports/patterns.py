@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cargo_strip_hook.errors import ExportsError, UsageError
+from cargo_strip_hook.files import read_text
 from cargo_strip_hook.job import OriginKind
 from cargo_strip_hook.target import Target
 
@@ -106,7 +107,7 @@ def read_list(path: Path, target: Target) -> SymbolList:
     The kind is recognised from the text. Raises `ExportsError` for a file that is none or empty.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except OSError as e:
         raise ExportsError(f"the symbol list `{path}` cannot be read: {e.strerror}") from e
     except UnicodeDecodeError as e:

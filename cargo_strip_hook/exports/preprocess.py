@@ -17,6 +17,7 @@ from cargo_strip_hook.exports.ctokens import Source, Token, spell, tokenize
 from cargo_strip_hook.exports.expansion import MacroTable, closing_parenthesis
 from cargo_strip_hook.exports.macros import SYSTEM_HEADERS, predefined, system_header_macros
 from cargo_strip_hook.exports.ppexpr import evaluate
+from cargo_strip_hook.files import read_bytes
 from cargo_strip_hook.target import Target
 
 _MAX_DEPTH = 100
@@ -108,7 +109,7 @@ class _Preprocessor:
             return
         known = self.files.get(path)
         if known is None:
-            text = path.read_bytes().decode("utf-8-sig", errors="replace")
+            text = read_bytes(path).decode("utf-8-sig", errors="replace")
             known = self.files[path] = _File(path, source, tokenize(text, source))
         self.depth += 1
         if self.depth > _MAX_DEPTH:

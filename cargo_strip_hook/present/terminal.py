@@ -154,5 +154,10 @@ class Shell:
             for sign, ascii in _ASCII.items():
                 line = line.replace(sign, ascii)
             line = line.encode(encoding, "backslashreplace").decode(encoding)
-        self.stream.write(line + "\n")
-        self.stream.flush()
+        try:
+            self.stream.write(line + "\n")
+            self.stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass  # a full device: there is nobody to tell, and the work goes on
