@@ -99,13 +99,27 @@ def serve(parent: int, ended: Callable[[], object] | None = None) -> None:
         signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else _raise)
     _holding.clear()
     if not end_with(parent) and ended is not None:
-        import threading
+        _watch(ended)
 
-        def watch() -> None:
-            ended()
-            os.kill(os.getpid(), signal.SIGTERM)
 
-        threading.Thread(target=watch, daemon=True).start()
+def follow(parent: int) -> None:
+    """In what `supervised` calls: end when the process that waits does."""
+    if not end_with(parent) and _life:
+        _watch(lambda: os.read(_life[0], 1))
+
+
+# the end of a connection whose other one only the process that waits has
+_life: list[int] = []
+
+
+def _watch(ended: Callable[[], object]) -> None:
+    import threading
+
+    def watch() -> None:
+        ended()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def end_with(parent: int) -> bool:
@@ -169,7 +183,7 @@ def supervised(work: Callable[[int | None], int], died: Callable[[int], int]) ->
     if not hasattr(os, "fork"):
         return work(None)
     parent = os.getpid()
-    ends = os.pipe()
+    ends, life = os.pipe(), os.pipe()
     os.set_blocking(ends[0], False)
     signals = [s for s in _ENDING if signal.getsignal(s) not in (signal.SIG_IGN, None)]
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until somebody takes them
@@ -181,6 +195,8 @@ def supervised(work: Callable[[int | None], int], died: Callable[[int], int]) ->
     if child == 0:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            os.close(life[1])
+            _life.append(life[0])
             exit_code = work(parent)
             os.write(ends[1], b".")  # it is this code that ends it
             os._exit(exit_code)

@@ -33,7 +33,7 @@ def main(argv: Sequence[str], *, parent: int | None = None) -> int:
     console = _early_console(words)
     with lifetime.endings_raise():
         if parent is not None:
-            lifetime.end_with(parent)
+            lifetime.follow(parent)
         try:
             return _all_of(words, console)
         finally:

@@ -57,6 +57,10 @@ elif sys.argv[1] == "shorten in the engine":
     before(native.NativeEngine, "prelink", lambda _, asked, *__: shorten(asked.archive.path))
 elif sys.argv[1] == "damage in the engine":
     before(native.NativeEngine, "prelink", lambda _, a, *__: os.truncate(a.archive.path, 99))
+elif sys.argv[1] == "wait elsewhere":
+    import cargo_strip_hook.lifetime
+    cargo_strip_hook.lifetime.dies_with_parent = lambda _: None  # as no other system has it
+    before(cargo_strip_hook.verify, "verify", wait)
 elif sys.argv[1] == "no processes":
     def fork():
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -154,7 +158,7 @@ def test_a_signal_ends_it_and_nothing_is_left(
     assert not list(range_.temporary.iterdir())
 
 
-@pytest.mark.parametrize("change", ["wait", "wait in the engine"])
+@pytest.mark.parametrize("change", ["wait", "wait in the engine", "wait elsewhere"])
 @pytest.mark.parametrize("words", [ONE, ALL], ids=["one", "all"])
 def test_nobody_goes_on_after_the_parent_was_killed(
     range_: kills.Range, place: Path, made: bytes, words: str, change: str
