@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -38,20 +39,28 @@ def told(error: KeyboardInterrupt) -> tuple[str, int]:
     return _WORDS[signal.Signals(number).name], 128 + number
 
 
-# how many hold signals back, and the one that came meanwhile
+# how many hold signals back, the one that came meanwhile, and all that came with their times
 _holding: list[None] = []
 _came: list[int] = []
+_asked: list[tuple[int, float]] = []
+_PATIENCE = 3.0  # seconds for tidying up
 
 
 def _raise(number: int, _: FrameType | None) -> None:
     """The handler: the first signal counts, others would only disturb the tidying up after it."""
-    for one in _ENDING:
-        if signal.getsignal(one) is _raise:
-            signal.signal(one, signal.SIG_IGN)
+    now = time.monotonic()
+    if _asked and now < _asked[-1][1] + _PATIENCE:
+        return
+    _asked.append((number, now))
     if _holding:
         _came.append(number)
     else:
         raise Terminated(number)
+
+
+def asked_to_end() -> Terminated | None:
+    """What a signal raised: libraries in C make other errors of it, where it comes into them."""
+    return Terminated(_asked[0][0]) if _asked else None
 
 
 @contextlib.contextmanager
@@ -75,6 +84,7 @@ def endings_raise() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _asked.clear()
 
 
 @contextlib.contextmanager
@@ -98,6 +108,7 @@ def serve(parent: int, ended: Callable[[], object] | None = None) -> None:
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else _raise)
     _holding.clear()
+    _asked.clear()
     if not end_with(parent) and ended is not None:
         _watch(ended)
 

@@ -194,7 +194,7 @@ class _Works:
 
     engine: Callable[[], Engine]
     apart: bool = False
-    stop: Callable[[], None] = lambda: None
+    stop: Callable[..., None] = lambda **_: None
 
 
 @contextmanager
@@ -358,6 +358,8 @@ def _make(
             folder = None
             if universal or job.link_check or job.engine != "native":
                 folder = stack.enter_context(staged.working_folder())
+        # nobody may write there any more when they are removed
+        stack.callback(works.stop, wait=True)
         plans = [_moved(s, staged.library) for s in plan.slices]
         if universal:
             assert folder is not None

@@ -93,14 +93,17 @@ def _run(words: list[str], console: list[Console]) -> int:
     """One place for every error. `console[0]` is replaced once the options are known."""
     try:
         return _dispatch(words, console)
-    except StripHookError as e:
-        console[0].problem(e)
-        return e.exit_code
     except KeyboardInterrupt as e:
         return _ended(e, console[0])
     except (BrokenPipeError, Unwritable):
         raise
     except Exception as e:
+        asked = lifetime.asked_to_end()
+        if asked is not None:
+            return _ended(asked, console[0])
+        if isinstance(e, StripHookError):
+            console[0].problem(e)
+            return e.exit_code
         problem = of_memory(e)
         if problem is None and isinstance(e, OSError):
             problem = of_system(e)

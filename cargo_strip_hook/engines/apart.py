@@ -109,9 +109,10 @@ def apart(
     object_format: str,
     lock: int | None,
     meanwhile: Callable[[], None],
-) -> Iterator[tuple[Engine, Callable[[], None]]]:
+) -> Iterator[tuple[Engine, Callable[..., None]]]:
     """The engine called `name` in a process of its own, which is gone when the context ends, and
-    what ends the process before, for whoever has nothing more to ask.
+    what ends the process before, for whoever has nothing more to ask (`wait=True`: until it is
+    gone).
 
     It gets what `object_format` needs ready at once. `lock` is a file descriptor that it holds for
     as long as it lives: even if this process is killed, nobody else has the lock while something
@@ -120,12 +121,18 @@ def apart(
     process.
     """
     process = _waiting.pop() if _waiting else _fork()
+
+    def stop(*, wait: bool = False) -> None:
+        process.stop()
+        if wait:
+            process.end()
+
     try:
         writer, reader = (process.connection.makefile(mode) for mode in ("wb", "rb"))
         try:
             works = _Apart(name, process, writer, reader, meanwhile)
             works.begin(object_format, lock)
-            yield works, process.stop
+            yield works, stop
         finally:
             for stream in (reader, writer):
                 with suppress(OSError):  # what is left to send to a process that is gone

@@ -179,7 +179,14 @@ class Range:
         for process in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        if "Traceback" in said or "internal error" in said or "Exception ignored" in said:
+        # the interpreter's own words, before there is anything of ours
+        words = ("internal error", "Exception ignored", "Traceback")
+        starting = run.returncode == -signal.SIGINT and said.rstrip().endswith("KeyboardInterrupt")
+        if (
+            ("Traceback" in said and not starting)
+            or "internal error" in said
+            or "Exception ignored" in said
+        ):
             wrong.append(f"it said: {said}")
         if run.returncode not in (0, 1, -number, 128 + number):
             wrong.append(f"exit code {run.returncode}")
