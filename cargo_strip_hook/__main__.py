@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+
+# these read no library, and nothing of them can go wrong but what they say themselves
+_SHORT = frozenset({"-h", "--help", "-V", "--version", "help", "completions", "man"})
 
 
 def run() -> None:
@@ -13,17 +17,31 @@ def run() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
         # what an encoding cannot say is escaped: names may be anything, and no message is lost
         getattr(sys, name).reconfigure(errors="backslashreplace")
-    exit_code = _main()
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        sys.exit(exit_code)  # the interpreter says what is wrong with them
+        if _SHORT.isdisjoint(sys.argv):
+            from cargo_strip_hook.lifetime import supervised
+
+            exit_code = supervised(_work, _died)
+        else:
+            exit_code = _work(None)
+    except KeyboardInterrupt:  # before anybody was there to say so
+        exit_code = 130
     # taking the interpreter and all that it has down piece by piece takes a while
     os._exit(exit_code)
 
 
-def _main() -> int:
+def _work(parent: int | None) -> int:
+    """The command, in the process that works; `parent` is the number of the one that waits."""
+    exit_code = _main(parent)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            exit_code = exit_code or 1  # what there was to say of it is said
+    return exit_code
+
+
+def _main(parent: int | None) -> int:
     import gc
 
     # a run is short and leaves few cycles: looking for them is a twentieth of its time
@@ -37,9 +55,29 @@ def _main() -> int:
             apart.start()  # before anything else: it has the longest way to go
         from cargo_strip_hook.cli.main import main
 
-        return main(sys.argv[1:])
-    except KeyboardInterrupt:  # before or after the command itself
-        return 130
+        return main(sys.argv[1:], parent=parent)
+    except KeyboardInterrupt as e:  # before or after the command itself
+        from cargo_strip_hook.lifetime import told
+
+        return told(e)[1]
+    except SystemExit as e:  # of an option that only shows something
+        return e.code if isinstance(e.code, int) else int(e.code is not None)
+    except MemoryError:
+        _say("error: there is not enough memory\n")
+        return 1
+
+
+def _died(number: int) -> int:
+    """A signal ended the process that worked."""
+    from cargo_strip_hook.cli.main import report
+    from cargo_strip_hook.lifetime import died
+
+    return report(sys.argv[1:], died(number))
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # there may be nobody to tell
+        os.write(2, text.encode())
 
 
 if __name__ == "__main__":

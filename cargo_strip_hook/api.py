@@ -61,6 +61,7 @@ def strip(
     link_args: Names = (),
     debug_twin: File | None = None,
     compress_debug: Literal["none", "zlib", "zstd"] = "none",
+    allow_signed: bool = False,
     observe: Observe | None = None,
     **public: Unpack[Public],
 ) -> Outcome:
@@ -90,6 +91,7 @@ def strip(
             link_args=_names(link_args),
             twin=_path(debug_twin),
             compress_debug=_choice(Compression, "compress_debug", compress_debug),
+            allow_signed=allow_signed,
         ),
         observe=observe,
     )

@@ -6,7 +6,10 @@ The library never prints: `cargo_strip_hook.cli` alone turns these into an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import errno
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -50,6 +53,38 @@ def of_system(error: OSError) -> StripHookError:
     """What the operating system refused, with the file that it was about."""
     where = f"{error.filename}: " if error.filename else ""
     return StripHookError(f"{where}{error.strerror or error}")
+
+
+def of_memory(error: BaseException) -> StripHookError | None:
+    """The error for lack of memory, in whatever shape that came; None for all else."""
+    found: BaseException | None = error
+    while found is not None:
+        lacks = isinstance(found, OSError) and found.errno == errno.ENOMEM
+        # of a library that is loaded, the dynamic linker says it in words
+        lacks = lacks or (isinstance(found, ImportError) and bool(_NO_ROOM.search(str(found))))
+        if lacks or isinstance(found, MemoryError):
+            return StripHookError("there is not enough memory")
+        found = found.__cause__ or found.__context__
+    return None
+
+
+@contextlib.contextmanager
+def telling_of_memory() -> Iterator[None]:
+    """Lack of memory in the body is a `StripHookError` that says so."""
+    try:
+        yield
+    except StripHookError:
+        raise
+    except Exception as e:
+        problem = of_memory(e)
+        if problem is None:
+            raise
+        raise problem from e
+
+
+_NO_ROOM = re.compile(
+    "cannot allocate memory|failed to map segment|cannot apply additional memory", re.IGNORECASE
+)
 
 
 class UsageError(StripHookError):

@@ -98,7 +98,7 @@ class PrelinkRequest:
 
     `archive` is a library, or one slice of a universal one. `twin` gets a second one: the same
     program with all names and debug information. `compress_debug` is how debug sections are
-    written, where there are any.
+    written, where there are any. `folder` is there for files on the way, where that is not None.
     """
 
     archive: Path | Part
@@ -110,6 +110,7 @@ class PrelinkRequest:
     marker: bytes = b""  # contents of the non-allocated section that says the work is done
     twin: Path | None = None
     compress_debug: Compression = Compression.NONE
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

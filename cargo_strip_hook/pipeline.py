@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from cargo_strip_hook import __version__
 from cargo_strip_hook.archive import Archive, Part, join_parts, open_archive
@@ -22,19 +22,32 @@ from cargo_strip_hook.errors import (
     DiscoveryError,
     ExportsError,
     InputError,
+    ReplaceError,
     UsageError,
+    telling_of_memory,
 )
 from cargo_strip_hook.exports.decide import ExportRequest, decide
+from cargo_strip_hook.files import irregular
 from cargo_strip_hook.job import (
-    Compression,
     DefinedSymbol,
     Engine,
     ExportSet,
-    Granularity,
     PrelinkRequest,
     Statistics,
     Strip,
 )
+from cargo_strip_hook.lifetime import undisturbed
+from cargo_strip_hook.outcomes import (
+    Job,
+    Observe,
+    Outcome,
+    Phase,
+    Plan,
+    Seconds,
+    SliceOutcome,
+    SlicePlan,
+)
+from cargo_strip_hook.outputs import File, must_differ, read, written
 from cargo_strip_hook.slices import about, slices_of, total, united
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify.marker import make_marker, read_marker
@@ -45,115 +58,6 @@ if TYPE_CHECKING:
     from cargo_strip_hook.job import PrelinkResult
     from cargo_strip_hook.replace import Staging
     from cargo_strip_hook.verify import Reading, Verified
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be done to one library. Picklable.
-
-    `target` is, of a universal library, that of the slice with its architecture; the objects of
-    the other slices say theirs. `output` is where the result goes; None replaces the library
-    itself. `root` is the folder that a symbolic link may not lead out of. `link_args` are what a
-    program needs besides std's own libraries, for `link_check`. `twin` is where the same library
-    with all names and debug information goes. `compress_debug` is how debug sections are written.
-    """
-
-    library: Path
-    target: Target
-    request: ExportRequest
-    strip: Strip = Strip.DEBUGINFO
-    granularity: Granularity = Granularity.CLASS
-    engine: str = "native"
-    output: Path | None = None
-    root: Path | None = None
-    link_check: bool = False
-    link_args: tuple[str, ...] = ()
-    twin: Path | None = None
-    compress_debug: Compression = Compression.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class Seconds:
-    """Wall time of each phase, in seconds."""
-
-    exports: float = 0.0
-    prelink: float = 0.0
-    verify: float = 0.0
-    replace: float = 0.0
-    total: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SlicePlan:
-    """What a run would do to one archive of a library; `fresh` where nothing is left to do."""
-
-    part: Part
-    target: Target
-    exports: ExportSet
-    marker: bytes
-    fresh: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run would do. `before` in bytes; `exports` are those of all slices together."""
-
-    job: Job
-    exports: ExportSet
-    slices: tuple[SlicePlan, ...]
-    before: int
-
-    @property
-    def fresh(self) -> bool:
-        """Whether there is nothing left to do."""
-        return all(s.fresh for s in self.slices)
-
-
-@dataclass(frozen=True, slots=True)
-class SliceOutcome:
-    """What a run did to one slice of a universal library; see `Outcome`."""
-
-    architecture: str
-    target: Target
-    before: int
-    after: int
-    fresh: bool
-    exports: ExportSet
-    undefined: tuple[str, ...] = ()
-    statistics: Statistics = field(default_factory=Statistics)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run did. Sizes in bytes; `undefined` are the names that the consumer supplies.
-
-    Of a library that was done already (`fresh`) only sizes and exports are told. `slices` are
-    those of a universal library: all else then is of them together.
-    """
-
-    job: Job
-    output: Path
-    before: int
-    after: int
-    fresh: bool
-    exports: ExportSet
-    undefined: tuple[str, ...] = ()
-    statistics: Statistics = field(default_factory=Statistics)
-    warnings: tuple[str, ...] = ()
-    seconds: Seconds = Seconds()
-    slices: tuple[SliceOutcome, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """What begins: one of the phases that `Seconds` has, of a library of so many bytes."""
-
-    library: Path
-    name: str
-    size: int
-
-
-Observe: TypeAlias = Callable[[Phase], None]
 
 
 class _Clock:
@@ -182,12 +86,62 @@ def strip_library(job: Job, *, processes: int = 1, observe: Observe | None = Non
     then. `observe` is told of each phase when it begins, after that fork. Raises a
     `StripHookError` of the phase that failed.
     """
-    from cargo_strip_hook.replace import library_lock, remove_litter
+    from cargo_strip_hook.replace import commit_all, library_lock
+
+    must_exist(job.library)
+    must_differ(written([job]), read([job]))
+    with library_lock(job.output or job.library) as lock:
+        return _work_on(job, lock, processes, observe, commit_all).outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A library that is done but for its replacement: `staged` are the files that wait for it.
+
+    Of a library that was done already there are none. Picklable.
+    """
+
+    outcome: Outcome
+    staged: tuple[Staging, ...] = ()
+
+
+def prepare_library(
+    job: Job, *, lock: int | None = None, processes: int = 1, observe: Observe | None = None
+) -> Prepared:
+    """All that `strip_library` does but for taking the library's lock and replacing it.
+
+    The caller holds the lock until it has called `commit_prepared` or `discard_prepared`; `lock`
+    is its descriptor, for a process that may outlive this one.
+    """
+
+    def keep(all_staged: Sequence[Staging]) -> None:
+        for staged in all_staged:
+            staged.keep()
+
+    return _work_on(job, lock, processes, observe, keep)
+
+
+def _work_on(
+    job: Job,
+    lock: int | None,
+    processes: int,
+    observe: Observe | None,
+    conclude: Callable[[Sequence[Staging]], None],
+) -> Prepared:
+    """`conclude` is called with the verified files, which are removed then where it leaves them."""
+    from cargo_strip_hook.replace import blaming_changes, real_library, remove_litter
 
     clock = _Clock(job.library, observe)
     target = job.output or job.library
     must_exist(job.library)
-    with library_lock(target) as lock, _works(job, processes, lock) as works:
+    if job.output is None:
+        real_library(job.library, job.root)
+    remove_litter(target)
+    with (
+        telling_of_memory(),
+        blaming_changes(job.library),
+        _works(job, processes, lock) as works,
+    ):
         with clock.phase("exports"):
             plan = plan_library(job)
         if plan.fresh and job.twin is not None:
@@ -197,19 +151,37 @@ def strip_library(job: Job, *, processes: int = 1, observe: Observe | None = Non
                 help="build it again, then strip it with `--debug-twin`",
             )
         if plan.fresh and job.output is None:
-            remove_litter(job.library)
-            return Outcome(
-                job,
-                target,
-                plan.before,
-                plan.before,
-                True,
-                plan.exports,
-                warnings=plan.exports.warnings,
-                seconds=clock.seconds(),
-                slices=_slice_outcomes(plan, [_kept(s) for s in plan.slices]),
+            return Prepared(
+                Outcome(
+                    job,
+                    target,
+                    plan.before,
+                    plan.before,
+                    True,
+                    plan.exports,
+                    warnings=plan.warnings,
+                    seconds=clock.seconds(),
+                    slices=_slice_outcomes(plan, [_kept(s) for s in plan.slices]),
+                )
             )
-        return _make(job, plan, works, clock)
+        return _make(job, plan, works, clock, conclude)
+
+
+def commit_prepared(prepared: Sequence[Prepared]) -> list[Outcome]:
+    """Replace all libraries, or none of them. Raises `ReplaceError`."""
+    from cargo_strip_hook.replace import commit_all
+
+    begin = time.perf_counter()
+    commit_all([s for one in prepared for s in one.staged])
+    spent = time.perf_counter() - begin
+    return [replace(p.outcome, seconds=p.outcome.seconds.and_replaced(spent)) for p in prepared]
+
+
+def discard_prepared(prepared: Sequence[Prepared]) -> None:
+    """Remove what waits."""
+    for one in prepared:
+        for staged in one.staged:
+            staged.discard()
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +194,7 @@ class _Works:
 
     engine: Callable[[], Engine]
     apart: bool = False
-    stop: Callable[[], None] = lambda: None
+    stop: Callable[..., None] = lambda **_: None
 
 
 @contextmanager
@@ -239,8 +211,17 @@ def _works(job: Job, processes: int, lock: int | None) -> Iterator[_Works]:
 
         prepare(job.target.object_format)
 
-    with apart(job.engine, job.target.object_format, lock, meanwhile) as (works, stop):
-        yield _Works(lambda: works, True, stop)
+    with ExitStack() as stack:
+        found = None
+        with suppress(OSError):  # the system has no room for another process
+            found = stack.enter_context(
+                apart(job.engine, job.target.object_format, lock, meanwhile)
+            )
+        if found is None:
+            yield _Works(lambda: engine(job.engine))
+        else:
+            works, stop = found
+            yield _Works(lambda: works, True, stop)
 
 
 def plan_library(job: Job) -> Plan:
@@ -250,13 +231,44 @@ def plan_library(job: Job) -> Plan:
         _plan_slice(job, part, target) for part, target in slices_of(job.library, job.target)
     )
     exports = united([(s.part.architecture, s.exports) for s in slices])
-    return Plan(job, exports, slices, job.library.stat().st_size)
+    outside = [File(p, "a member of the thin archive") for s in slices for p in s.outside]
+    must_differ(written([job]), outside)
+    warnings = list(exports.warnings)
+    if outside:
+        warnings.append(
+            f"{job.shown} is a thin archive; the result is a normal one, which needs no other files"
+        )
+    plan = Plan(job, exports, slices, job.library.stat().st_size, tuple(warnings))
+    return plan if plan.fresh and job.output is None else _allowed(plan)
+
+
+def _allowed(plan: Plan) -> Plan:
+    """The plan, if it may be carried out in a signed bundle. Raises `ReplaceError`."""
+    from cargo_strip_hook.xcframework import signed
+
+    job = plan.job
+    for path in (job.output or job.library, job.twin):
+        bundle = signed(path) if path is not None else None
+        if bundle is None:
+            continue
+        if not job.allow_signed:
+            raise ReplaceError(
+                f"{bundle} is signed, and no signature is valid after a change",
+                help=(
+                    "strip first and sign then, or go on with `--allow-signed`",
+                    f"to sign again: codesign --force --sign IDENTITY {bundle}",
+                ),
+            )
+        warning = f"the signature of {bundle} is not valid any more: sign it again"
+        return replace(plan, warnings=(*plan.warnings, warning))
+    return plan
 
 
 def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
     found = read_marker(part)
     with about(part), open_archive(part) as archive:
         must_be_for(archive, target)
+        outside = archive.outside
         try:
             exports = decide_exports(archive, replace(job.request, target=target))
         except ExportsError as e:
@@ -280,7 +292,7 @@ def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
         __version__,
         compress_debug=job.compress_debug.value,
     )
-    return SlicePlan(part, target, exports, marker, found == marker)
+    return SlicePlan(part, target, exports, marker, found == marker, outside)
 
 
 def decide_exports(archive: Archive, request: ExportRequest) -> ExportSet:
@@ -323,7 +335,13 @@ def _kept(plan: SlicePlan) -> _Made:
     return _Made(plan.part, size)
 
 
-def _make(job: Job, plan: Plan, works: _Works, clock: _Clock) -> Outcome:
+def _make(
+    job: Job,
+    plan: Plan,
+    works: _Works,
+    clock: _Clock,
+    conclude: Callable[[Sequence[Staging]], None],
+) -> Prepared:
     from cargo_strip_hook.replace import staging
 
     universal = bool(plan.slices[0].part.architecture)
@@ -333,29 +351,37 @@ def _make(job: Job, plan: Plan, works: _Works, clock: _Clock) -> Outcome:
             help="keep debug information in the library, with `--strip none`",
         )
     with ExitStack() as stack:
-        staged = stack.enter_context(staging(job.library, root=job.root, output=job.output))
-        twin = None
-        if job.twin is not None:
-            twin = stack.enter_context(staging(job.library, output=job.twin))
+        with undisturbed():  # what is made is known to `stack`
+            staged = stack.enter_context(staging(job.library, root=job.root, output=job.output))
+            twin = None
+            if job.twin is not None:
+                twin = stack.enter_context(staging(job.library, output=job.twin))
+            folder = None
+            if universal or job.link_check or job.engine != "native":
+                folder = stack.enter_context(staged.working_folder())
+        # nobody may write there any more when they are removed
+        stack.callback(works.stop, wait=True)
         plans = [_moved(s, staged.library) for s in plan.slices]
         if universal:
-            made = _make_slices(job, plans, staged, works, clock)
+            assert folder is not None
+            made = _make_slices(job, plans, staged, folder, works, clock)
         else:
+            place = _Place(staged.path, twin.path if twin else None, folder)
             with about(plan.slices[0].part):
-                made = [_make_archive(job, plans[0], staged.path, twin, works, clock)]
+                made = [_make_archive(job, plans[0], place, works, clock)]
         if job.link_check:
+            assert folder is not None
             with clock.phase("verify"):
                 for one in plans:
-                    _link(job, one.target, staged.path, one.exports.names())
+                    _link(job, one.target, staged.path, one.exports.names(), folder)
         after = staged.path.stat().st_size
+        waiting = tuple(s for s in (twin, staged) if s is not None)
         with clock.phase("replace"):
-            if twin:
-                twin.commit()
-            staged.commit()
+            conclude(waiting)
     results = [m.result for m in made if m.result is not None]
     undefined = {n for m in made if m.verified for n in m.verified.undefined}
     warnings = dict.fromkeys(w for r in results for w in r.warnings)
-    return Outcome(
+    outcome = Outcome(
         job,
         job.output or job.library,
         plan.before,
@@ -364,10 +390,11 @@ def _make(job: Job, plan: Plan, works: _Works, clock: _Clock) -> Outcome:
         plan.exports,
         tuple(sorted(undefined)),
         total([r.statistics for r in results]),
-        (*plan.exports.warnings, *warnings),
+        (*plan.warnings, *warnings),
         clock.seconds(),
         _slice_outcomes(plan, made),
     )
+    return Prepared(outcome, waiting)
 
 
 def _moved(plan: SlicePlan, library: Path) -> SlicePlan:
@@ -379,38 +406,38 @@ def _make_slices(
     job: Job,
     plans: Sequence[SlicePlan],
     staged: Staging,
+    folder: Path,
     works: _Works,
     clock: _Clock,
 ) -> list[_Made]:
     """Make each slice in a file of its own, then the universal file of them, and verify that."""
-    import tempfile
-
     from cargo_strip_hook.verify import verify_universal
 
-    with tempfile.TemporaryDirectory(prefix="cargo-strip-hook-") as folder:
-        made = []
-        for number, plan in enumerate(plans):
-            if plan.fresh:
-                made.append(_kept(plan))
-                continue
-            with about(plan.part):
-                path = Path(folder, f"{number}.a")
-                made.append(_make_archive(job, plan, path, None, works, clock))
-        with clock.phase("prelink"), staged.path.open("wb") as file:
-            join_parts(file, staged.library, [m.part for m in made])
-        with clock.phase("verify"):
-            verify_universal(staged.library, staged.path, [m.part for m in made])
+    made = []
+    for number, plan in enumerate(plans):
+        if plan.fresh:
+            made.append(_kept(plan))
+            continue
+        with about(plan.part):
+            place = _Place(folder / f"{number}.a", None, folder)
+            made.append(_make_archive(job, plan, place, works, clock))
+    with clock.phase("prelink"), staged.path.open("wb") as file:
+        join_parts(file, staged.library, [m.part for m in made])
+    with clock.phase("verify"):
+        verify_universal(staged.library, staged.path, [m.part for m in made])
     return made
 
 
-def _make_archive(
-    job: Job,
-    plan: SlicePlan,
-    output: Path,
-    twin: Staging | None,
-    works: _Works,
-    clock: _Clock,
-) -> _Made:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an archive, its twin and what is made on the way to them go."""
+
+    output: Path
+    twin: Path | None
+    folder: Path | None
+
+
+def _make_archive(job: Job, plan: SlicePlan, place: _Place, works: _Works, clock: _Clock) -> _Made:
     """Have the engine make one archive, and verify it."""
     from cargo_strip_hook.verify import Claim, read_ahead, verify, verify_twin
     from cargo_strip_hook.workaround import looked_for
@@ -424,14 +451,15 @@ def _make_archive(
     with clock.phase("prelink"):
         request = PrelinkRequest(
             archive=plan.part,
-            output=output,
+            output=place.output,
             target=plan.target,
             exports=exports,
             strip=job.strip,
             granularity=job.granularity,
             marker=plan.marker,
-            twin=twin.path if twin else None,
+            twin=place.twin,
             compress_debug=job.compress_debug,
+            folder=place.folder,
         )
         made = works.engine().prelink(request, loaded if works.apart else None)
         if not plan.part.architecture:  # of a universal library more are to come
@@ -452,12 +480,12 @@ def _make_archive(
 
     with clock.phase("verify"), looked_for(job.engine, request, claim_of):
         claim = claim_of(made)
-        verified = verify(plan.part, output, claim, *ahead)
-        if twin:
+        verified = verify(plan.part, place.output, claim, *ahead)
+        if place.twin:
             whole = replace(claim, strip=Strip.NONE, placement=made.twin_placement)
-            verify(plan.part, twin.path, whole, *ahead)
-            verify_twin(plan.part, output, twin.path)
-    return _Made(Part(output), output.stat().st_size, made, verified)
+            verify(plan.part, place.twin, whole, *ahead)
+            verify_twin(plan.part, place.output, place.twin)
+    return _Made(Part(place.output), place.output.stat().st_size, made, verified)
 
 
 def _slice_outcomes(plan: Plan, made: Sequence[_Made]) -> tuple[SliceOutcome, ...]:
@@ -491,7 +519,9 @@ def _c_library_symbols(
         )
 
 
-def _link(job: Job, target: Target, candidate: Path, exports: tuple[str, ...]) -> None:
+def _link(
+    job: Job, target: Target, candidate: Path, exports: tuple[str, ...], folder: Path
+) -> None:
     import os
     import shlex
 
@@ -503,7 +533,7 @@ def _link(job: Job, target: Target, candidate: Path, exports: tuple[str, ...]) -
     chosen = shlex.split(os.environ.get("CC", "")) if native else []
     cc = tuple(chosen) or compiler(target, host=native)
     libs = (*job.link_args, *default_libs(target))
-    link_check(candidate, exports, target, cc, libs)
+    link_check(candidate, exports, target, cc, libs, folder=folder)
 
 
 def must_exist(library: Path) -> None:
@@ -515,3 +545,26 @@ def must_exist(library: Path) -> None:
             f"there is no file {library}",
             help="build it first, or name a static library that exists",
         )
+    what = irregular(library)
+    if what is not None:
+        raise InputError(f"this is no regular file but {what}", path=str(library))
+
+
+__all__ = [
+    "Job",
+    "Observe",
+    "Outcome",
+    "Phase",
+    "Plan",
+    "Prepared",
+    "Seconds",
+    "SliceOutcome",
+    "SlicePlan",
+    "commit_prepared",
+    "decide_exports",
+    "discard_prepared",
+    "must_exist",
+    "plan_library",
+    "prepare_library",
+    "strip_library",
+]

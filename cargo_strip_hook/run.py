@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cargo_strip_hook.errors import ToolError, ToolFailure
+from cargo_strip_hook.lifetime import dies_with_parent
+
+_PATIENCE = 2.0  # seconds for a program to end when it is asked to
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +46,18 @@ def run(
     words = tuple(os.fspath(a) for a in argv)
     environment = {**os.environ, **env} if env is not None else None
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             words,
             cwd=cwd,
             env=environment,
             stdin=None if passthrough else subprocess.DEVNULL,
-            capture_output=not passthrough,
+            stdout=None if passthrough else subprocess.PIPE,
+            stderr=None if passthrough else subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=timeout,
-            check=False,
+            preexec_fn=_last_will(),  # noqa: PLW1509
         )
+        stdout, stderr = _to_its_end(process, timeout)
     except FileNotFoundError as e:
         failure = ToolFailure(words, None, "", str(e))
         raise ToolError(f"`{words[0]}` is not installed", failure, help=help) from e
@@ -61,10 +67,32 @@ def run(
     except subprocess.TimeoutExpired as e:
         failure = ToolFailure(words, None, "", f"no answer within {timeout} s")
         raise ToolError(f"`{shlex.join(words)}` did not end", failure, help=help) from e
-    stdout, stderr = done.stdout or "", done.stderr or ""
-    if accept and done.returncode not in accept:
-        failure = ToolFailure(words, done.returncode, stdout, stderr)
+    if accept and process.returncode not in accept:
+        failure = ToolFailure(words, process.returncode, stdout, stderr)
         raise ToolError(
-            f"`{shlex.join(words)}` failed with exit code {done.returncode}", failure, help=help
+            f"`{shlex.join(words)}` failed with exit code {process.returncode}", failure, help=help
         )
-    return Finished(words, done.returncode, stdout, stderr)
+    return Finished(words, process.returncode, stdout, stderr)
+
+
+def _to_its_end(process: subprocess.Popen[str], timeout: float | None) -> tuple[str, str]:
+    """What a program said. If this one is to end, or does not want to wait, so does the program."""
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return stdout or "", stderr or ""
+
+
+def _last_will() -> Callable[[], object] | None:
+    """A program ends with the process that started it, even if that one is killed (Linux)."""
+    # what runs between fork and exec must not wait for another thread
+    if threading.active_count() > 1:
+        return None
+    return dies_with_parent(signal.SIGTERM)

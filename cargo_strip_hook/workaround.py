@@ -44,7 +44,7 @@ def _first_that_works(
 ) -> str:
     import tempfile
 
-    with tempfile.TemporaryDirectory(prefix="cargo-strip-hook-") as folder:
+    with tempfile.TemporaryDirectory(prefix="cargo-strip-hook-", dir=request.folder) as folder:
         path = Path(folder, "tried.a")
         for options, name, one in _others(engine, request):
             if _works(name, replace(one, output=path), claim_of):

@@ -6,6 +6,7 @@ that `xcodebuild -create-xcframework` writes.
 
 from __future__ import annotations
 
+import os
 import plistlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from cargo_strip_hook.errors import InputError
+from cargo_strip_hook.files import open_file
 
 _HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx"})
 
@@ -35,7 +37,7 @@ def variants(folder: Path) -> tuple[Variant, ...]:
     """The variants in the order of Info.plist. Raises `InputError` where that is not sound."""
     file = _plist(folder)
     try:
-        with file.open("rb") as stream:
+        with open_file(file) as stream:
             content = plistlib.load(stream)
     except OSError as e:
         raise InputError(f"cannot be read: {e.strerror}", path=str(file)) from e
@@ -71,5 +73,35 @@ def _variant(folder: Path, file: Path, entry: Any) -> Variant:
         headers = place / library / "Headers"
     else:
         headers = place / (text("HeadersPath") or "Headers")
+    _must_be_inside(headers, folder)
     found = sorted(p for p in headers.rglob("*") if p.suffix in _HEADERS and p.is_file())
+    for header in found:
+        _must_be_inside(header, folder)
     return Variant(identifier, binary, tuple(found))
+
+
+def _must_be_inside(path: Path, folder: Path) -> None:
+    try:
+        real = path.resolve()
+        if real.is_relative_to(folder.resolve()):
+            return
+    except (OSError, RuntimeError) as e:  # links in a circle
+        raise InputError(f"cannot be found: {e}", path=str(path)) from e
+    raise InputError(
+        f"a symbolic link leads out of the xcframework, to {real}",
+        path=str(path),
+        help="copy what it links to into the xcframework",
+    )
+
+
+def signed(file: Path) -> Path | None:
+    """The bundle around a file that has a signature, which a change of the file makes invalid.
+
+    Source: Apple's technical note TN2206, "macOS Code Signing In Depth": what a bundle's signature
+    says of its files is in `_CodeSignature/CodeResources`.
+    """
+    for path in (file.absolute(), file.resolve()):
+        for folder in path.parents:
+            if os.path.lexists(folder / "_CodeSignature"):
+                return folder
+    return None

@@ -18,6 +18,7 @@ from cargo_strip_hook.analysis.sizes import (
 )
 from cargo_strip_hook.cargo.amounts import Growth
 from cargo_strip_hook.errors import BudgetError, UsageError
+from cargo_strip_hook.files import read_text
 from cargo_strip_hook.present.text import size
 from cargo_strip_hook.target import Target
 
@@ -90,9 +91,13 @@ def _baseline(budget: Budget, library: Path) -> list[Sizes]:
     assert budget.baseline is not None
     help = f"make it with `cargo strip-hook report {library} --json > {budget.baseline}`"
     try:
-        lines = budget.baseline.read_text(encoding="utf-8").splitlines()
+        lines = read_text(budget.baseline).splitlines()
     except FileNotFoundError:
         raise UsageError(f"there is no baseline {budget.baseline}", help=help) from None
+    except OSError as e:
+        raise UsageError(
+            f"the baseline {budget.baseline} cannot be read: {e.strerror}", help=help
+        ) from e
     try:
         messages = [json.loads(line) for line in lines if line.strip()]
         found = [_read(m) for m in messages if m["reason"] == "sizes"]

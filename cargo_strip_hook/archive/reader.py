@@ -25,6 +25,7 @@ from cargo_strip_hook.archive.model import (
 )
 from cargo_strip_hook.archive.sniff import is_macho, what_instead
 from cargo_strip_hook.errors import ArchiveError
+from cargo_strip_hook.files import open_file
 
 # maps of Microsoft's tools that describe members and hold none
 _COFF_MAPS = frozenset({b"/<XFGHASHMAP>/", b"/<HYBRIDMAP>/"})
@@ -43,7 +44,7 @@ class _Mapping:
     """
 
     def __init__(self, part: Part) -> None:
-        with part.path.open("rb") as file:
+        with open_file(part.path) as file:
             status = os.fstat(file.fileno())
             end = status.st_size if part.size is None else part.start + part.size
             self.identity = _identity(status, (part.start, end))
@@ -126,6 +127,11 @@ class Archive:
     @property
     def thin(self) -> bool:
         return self._contents.thin
+
+    @property
+    def outside(self) -> tuple[Path, ...]:
+        """The files that a thin archive's members are in."""
+        return tuple(dict.fromkeys(path for path, _ in self._contents.outside))
 
     @property
     def members(self) -> tuple[Member, ...]:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from cargo_strip_hook.archive.model import Part
 from cargo_strip_hook.errors import ArchiveError
+from cargo_strip_hook.files import open_file
 
 FAT_MAGIC, FAT_MAGIC_64 = b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"
 _NAMES = {
@@ -146,7 +147,7 @@ def parts_of(path: Path) -> tuple[Part, ...]:
 def _header(path: Path) -> Universal | None:
     """The header of a universal file; None for other files."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if file.read(4) not in (FAT_MAGIC, FAT_MAGIC_64):
                 return None
             with (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cargo_strip_hook.errors import DiscoveryError, UsageError
+from cargo_strip_hook.files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,7 +20,7 @@ Table = dict[str, Any]
 def read_table(path: Path) -> Table:
     """The whole of a TOML file. Raises `DiscoveryError` where it cannot be read or parsed."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(read_text(path, "utf-8-sig"))
     except OSError as e:
         raise DiscoveryError(f"{path} cannot be read: {e.strerror or e}") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:

@@ -1,106 +1,327 @@
-"""Several libraries, one process for each."""
+"""Several libraries, in several processes. Those of an xcframework are replaced together."""
 
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeAlias, cast
 
+from cargo_strip_hook import lifetime
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.cli.progress import Progress, open_progress
 from cargo_strip_hook.engines.apart import dismiss
-from cargo_strip_hook.errors import StripHookError, UsageError, of_system
-from cargo_strip_hook.pipeline import Job, Observe, Outcome, plan_library, strip_library
+from cargo_strip_hook.errors import StripHookError, UsageError, of_memory, of_system
+from cargo_strip_hook.outputs import File, must_differ, read, written
+from cargo_strip_hook.pipeline import (
+    Job,
+    Observe,
+    Outcome,
+    Prepared,
+    commit_prepared,
+    discard_prepared,
+    plan_library,
+    prepare_library,
+    strip_library,
+)
+from cargo_strip_hook.replace import library_lock, remove_litter
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from multiprocessing.connection import Connection
+
+_PATIENCE = 2.0  # seconds for a process to tidy up
+Result: TypeAlias = "Outcome | Prepared | StripHookError"
 
 
-def run_jobs(jobs: Sequence[Job], console: Console, *, at_a_time: int | None, dry: bool) -> int:
+def run_jobs(
+    jobs: Sequence[Job],
+    console: Console,
+    *,
+    at_a_time: int | None,
+    dry: bool,
+    inputs: Sequence[File] = (),
+) -> int:
     """Strip every library, or say what would be done; the exit code.
 
-    One that fails does not keep the others from being done.
+    One that fails does not keep the others from being done, but for those of the same xcframework.
+    `inputs` are files that are read besides those that the jobs name. Raises `UsageError` where a
+    result would be written over another one, or over an input.
     """
-    _refuse_same_target(jobs)
+    if len(jobs) > 1 and any(job.twin is not None for job in jobs):
+        raise UsageError("--debug-twin takes one library's, and there are several")
+    must_differ(written(jobs), [*read(jobs), *inputs])
     # numpy would start a thread for each processor when it is loaded, for algebra we do not do
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    exit_code = 0
     if dry:
-        for job in jobs:
-            try:
-                console.plan(plan_library(job))
-            except StripHookError as e:
-                console.problem(e)
-                exit_code = max(exit_code, e.exit_code)
-        return exit_code
+        return _plan(jobs, console)
     workers = min(len(jobs), at_a_time or os.cpu_count() or 1)
     if workers > 1:
         dismiss()  # those who work need none, and would keep it from seeing that this one ended
     shown = open_progress(console)
-    results = _parallel(jobs, workers, shown) if workers > 1 else _in_turn(jobs, shown)
-    for result in results:
-        if isinstance(result, Outcome):
-            console.outcome(result)
+    exit_code = 0
+    with ExitStack() as stack:
+        locks = _locks(jobs, stack)
+        if workers > 1:
+            results = _parallel(jobs, locks, workers, shown)
         else:
-            console.problem(result)
-            exit_code = max(exit_code, result.exit_code)
+            results = _in_turn(jobs, locks, shown)
+        try:
+            for bundle, some in groupby(jobs, key=lambda job: job.bundle):
+                if bundle is None:
+                    for _ in some:
+                        exit_code = max(exit_code, _tell(next(results), console))
+                else:
+                    exit_code = max(exit_code, _together(list(some), results, console))
+        except BaseException:
+            results.close()
+            for job in jobs:
+                if job.bundle is not None:  # whatever waits
+                    remove_litter(job.library)
+            raise
+        finally:
+            results.close()
     return exit_code
 
 
-def _refuse_same_target(jobs: Sequence[Job]) -> None:
-    seen: set[str] = set()
-    for job in jobs:
-        if job.twin is not None and len(jobs) > 1:
-            raise UsageError("--debug-twin takes one library's, and there are several")
-        path = os.path.realpath(job.output or job.library)
-        if path in seen:
-            raise UsageError(f"{job.output or job.library} is named twice")
-        seen.add(path)
+def _locks(jobs: Sequence[Job], stack: ExitStack) -> list[int | None]:
+    """Take the locks of libraries that are replaced together, for as long as `stack` is open.
+
+    The others' are taken by those who strip them. All take them in one order, so that two runs
+    never wait for each other.
+    """
+    locks: list[int | None] = [None] * len(jobs)
+    together = [n for n, job in enumerate(jobs) if job.bundle is not None]
+    for number in sorted(together, key=lambda n: os.path.realpath(jobs[n].library)):
+        locks[number] = stack.enter_context(library_lock(jobs[number].library))
+    return locks
 
 
-def _in_turn(jobs: Sequence[Job], shown: Progress) -> Iterator[Outcome | StripHookError]:
+def _plan(jobs: Sequence[Job], console: Console) -> int:
+    exit_code = 0
     for job in jobs:
         try:
-            result = _attempt(job, 2, shown.observe)
+            console.plan(plan_library(job))
+        except StripHookError as e:
+            console.problem(e)
+            exit_code = max(exit_code, e.exit_code)
+    return exit_code
+
+
+def _tell(result: Result, console: Console) -> int:
+    if isinstance(result, StripHookError):
+        console.problem(result)
+        return result.exit_code
+    assert isinstance(result, Outcome)
+    console.outcome(result)
+    return 0
+
+
+def _together(jobs: Sequence[Job], results: Iterator[Result], console: Console) -> int:
+    """The libraries of one xcframework: all are replaced, or none."""
+    found: list[tuple[Job, Result]] = []
+    prepared: list[Prepared] = []
+    try:
+        for job in jobs:
+            result = next(results)
+            found.append((job, result))
+            if isinstance(result, Prepared):
+                prepared.append(result)
+        if len(prepared) == len(jobs):
+            try:
+                outcomes = commit_prepared(prepared)
+            except StripHookError as e:
+                found = [(job, e if job is jobs[0] else one) for job, one in found]
+            else:
+                for outcome in outcomes:
+                    console.outcome(outcome)
+                return 0
+    finally:
+        discard_prepared([p for p in prepared if not all(s.committed for s in p.staged)])
+    exit_code = 0
+    for job, result in found:
+        if isinstance(result, StripHookError):
+            console.shell.status("Failed", job.shown)
+            console.problem(result)
+            exit_code = max(exit_code, result.exit_code)
+    unchanged([job for job, result in found if not isinstance(result, StripHookError)], console)
+    return exit_code
+
+
+def unchanged(jobs: Sequence[Job], console: Console) -> None:
+    """Say of libraries of an xcframework that they are as they were."""
+    for job in jobs:
+        console.shell.status("Unchanged", f"{job.shown}: another library of {job.bundle} failed")
+
+
+def _attempt(
+    job: Job, lock: int | None, processes: int = 1, observe: Observe | None = None
+) -> Result:
+    """What becomes of a job; of one of several that are replaced together, it then waits."""
+    try:
+        if job.bundle is not None:
+            return prepare_library(job, lock=lock, processes=processes, observe=observe)
+        return strip_library(job, processes=processes, observe=observe)
+    except StripHookError as e:
+        return e
+    except Exception as e:
+        problem = of_memory(e)
+        if problem is None and isinstance(e, OSError):
+            problem = of_system(e)
+        if problem is None:
+            raise
+        return problem
+
+
+def _in_turn(
+    jobs: Sequence[Job], locks: Sequence[int | None], shown: Progress
+) -> Generator[Result, None, None]:
+    for job, lock in zip(jobs, locks, strict=True):
+        try:
+            result = _attempt(job, lock, 2, shown.observe)
         finally:
             shown.end()  # before the next job's fork, which must find no other thread
         yield result
 
 
-def _attempt(
-    job: Job, processes: int = 1, observe: Observe | None = None
-) -> Outcome | StripHookError:
+class _Worker:
+    """A process that does one job after another; `job` is the number of the one it is at."""
+
+    def __init__(self, others: Sequence[_Worker]) -> None:
+        """Start it. Raises `OSError` where there can be no process."""
+        import multiprocessing
+
+        # nothing has started a thread yet, so that forking is safe, and quicker by a whole start-up
+        forks = "fork" in multiprocessing.get_all_start_methods()
+        start = (multiprocessing.get_context("fork") if forks else multiprocessing).Process
+        self.job: int | None = None
+        self.connection, its = multiprocessing.Pipe()
+        copied = [w.connection for w in (*others, self)] if forks else []
+        self.process = start(target=_work, args=(its, os.getpid(), copied), daemon=True)
+        try:
+            self.process.start()
+        except BaseException:
+            self.connection.close()
+            raise
+        finally:
+            its.close()
+
+    def give(self, number: int, job: Job, lock: int | None) -> None:
+        """Have it do a job. One that is gone is found when the answer is read."""
+        self.job = number
+        with suppress(OSError):
+            self.connection.send((job, lock))
+
+    def answer(self) -> Result | None:
+        """What became of its job; None where it is gone. Raises what is a defect of ours."""
+        try:
+            result = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        if isinstance(result, Exception) and not isinstance(result, StripHookError):
+            raise result
+        self.job = None
+        return cast("Result", result)
+
+    def end(self) -> int:
+        """End it, and what it may be at; the number of the signal that it died of, or 0."""
+        self.connection.close()
+        if self.job is None:
+            self.process.kill()
+        else:
+            self.process.terminate()
+            self.process.join(_PATIENCE)
+            self.process.kill()
+        self.process.join()
+        return max(0, -(self.process.exitcode or 0))
+
+
+def _work(connection: Connection, parent: int, copied: Sequence[Connection]) -> None:
+    """What a worker does. `copied` are ends of other connections that came with the fork."""
     try:
-        return strip_library(job, processes=processes, observe=observe)
-    except StripHookError as e:
-        return e
-    except OSError as e:
-        return of_system(e)
+        for one in copied:
+            one.close()
+        lifetime.serve(parent, _parent_ended)
+        while True:
+            job, lock = connection.recv()
+            try:
+                result: object = _attempt(job, lock)
+            except Exception as e:
+                result = e
+            connection.send(result)
+    except (KeyboardInterrupt, EOFError, OSError):
+        pass  # nobody wants an answer
+    finally:
+        os._exit(0)
+
+
+def _parent_ended() -> None:
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
 
 
 def _parallel(
-    jobs: Sequence[Job], workers: int, shown: Progress
-) -> Iterator[Outcome | StripHookError]:
-    """In the order of `jobs`. An interrupt lets those that run end, and starts no more."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+    jobs: Sequence[Job], locks: Sequence[int | None], at_a_time: int, shown: Progress
+) -> Generator[Result, None, None]:
+    """In the order of `jobs`. Where this ends before its time, so do those that work."""
+    from multiprocessing.connection import wait
 
-    # nothing has started a thread yet, so that forking is safe, and quicker by a whole start-up
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
-    pool = ProcessPoolExecutor(workers, context, initializer=_ignore_interrupt)
+    workers: list[_Worker] = []
+    waiting = deque(range(len(jobs)))
+    done: dict[int, Result] = {}
     try:
-        futures: list[Future[Outcome | StripHookError]] = [pool.submit(_attempt, j) for j in jobs]
-        for number, future in enumerate(futures):
-            shown.say("Stripping", f"{jobs[number].library.name} ({number + 1} of {len(jobs)})")
-            result = future.result()
+        _hire(workers, at_a_time)
+        for number, next_job in enumerate(jobs):
+            while number not in done:
+                for worker in workers:
+                    if worker.job is None and waiting:
+                        first = waiting.popleft()
+                        worker.give(first, jobs[first], locks[first])
+                busy = {w.connection: w for w in workers if w.job is not None}
+                if not busy:  # the system has no room for another process
+                    first = waiting.popleft()
+                    done[first] = _attempt(jobs[first], locks[first])
+                    continue
+                shown.say("Stripping", f"{next_job.shown} ({number + 1} of {len(jobs)})")
+                for ready in wait(list(busy)):
+                    worker = busy[ready]  # type: ignore[index]
+                    at = worker.job
+                    assert at is not None
+                    answer = worker.answer()
+                    if answer is None:
+                        shown.end()
+                        workers.remove(worker)
+                        answer = lifetime.died(worker.end(), str(jobs[at].library))
+                        _tidy(jobs[at])
+                        _hire(workers, len(workers) + 1)
+                    done[at] = answer
             shown.end()
-            yield result
+            yield done.pop(number)
     finally:
         shown.end()
-        pool.shutdown(wait=True, cancel_futures=True)
+        for result in done.values():
+            if isinstance(result, Prepared):
+                discard_prepared([result])
+        for worker in workers:
+            worker.end()
+            if worker.job is not None:
+                _tidy(jobs[worker.job])
 
 
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _tidy(job: Job) -> None:
+    """Remove what one that was killed may have left."""
+    with ExitStack() as stack, suppress(StripHookError):
+        if job.bundle is None:  # else the lock is held here
+            stack.enter_context(library_lock(job.output or job.library, timeout=0.5))
+        remove_litter(job.output or job.library)
+
+
+def _hire(workers: list[_Worker], number: int) -> None:
+    """As many workers as the system has room for, up to a number."""
+    with suppress(OSError):
+        while len(workers) < number:
+            workers.append(_Worker(workers))

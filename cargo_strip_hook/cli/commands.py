@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cargo_strip_hook.cli import options
-from cargo_strip_hook.cli.console import Console
+from cargo_strip_hook.cli.console import Console, write
 from cargo_strip_hook.errors import ExportsError, StripHookError, ToolError, ToolFailure, UsageError
 from cargo_strip_hook.present.plain import plain
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def strip(args: argparse.Namespace, console: Console) -> int:
     """`strip LIB…`."""
     from cargo_strip_hook.api import target_of
-    from cargo_strip_hook.cli.batch import run_jobs
+    from cargo_strip_hook.cli.batch import run_jobs, unchanged
+    from cargo_strip_hook.outputs import File
 
     if args.output is not None and len(args.library) > 1:
         raise UsageError("--output takes the result of one library, and there are several")
@@ -36,16 +37,28 @@ def strip(args: argparse.Namespace, console: Console) -> int:
             help="copy the xcframework, and strip the copy",
         )
     jobs = []
-    exit_code = 0
+    failed: list[tuple[options.Subject, StripHookError]] = []
+    inputs = []
     for subject in options.subjects(args):
         try:
             target = target_of(subject.library, args.target)
         except StripHookError as e:
-            console.problem(e)
-            exit_code = max(exit_code, e.exit_code)
+            failed.append((subject, e))
             continue
         jobs.append(options.job_for_file(args, subject, target))
-    done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
+        if subject.root is not None:
+            inputs.append(File(subject.root / "Info.plist", "the list"))
+    exit_code = 0
+    for subject, problem in failed:
+        if subject.root is not None:
+            console.shell.status("Failed", str(subject.library.relative_to(subject.root)))
+        console.problem(problem)
+        exit_code = max(exit_code, problem.exit_code)
+    # of an xcframework all libraries are replaced, or none
+    bundles = {subject.root for subject, _ in failed} - {None}
+    left = [job for job in jobs if job.bundle not in bundles]
+    unchanged([job for job in jobs if job not in left], console)
+    done = run_jobs(left, console, at_a_time=args.jobs, dry=args.dry_run, inputs=inputs)
     return max(exit_code, done)
 
 
@@ -85,7 +98,7 @@ def wrap(
     if selection is None:  # it only printed something
         return 0
     if selection.library_types and "staticlib" not in selection.library_types:
-        console.shell.detail("Skipping", "no static library was asked for")
+        console.shell.status("Skipping", "no static library was asked for: nothing to strip")
         return 0
     return _strip_selection(args, selection, console)
 
@@ -165,6 +178,8 @@ def report(args: argparse.Namespace, console: Console) -> int:
 
     if args.markdown and args.html is not None:
         raise UsageError("--markdown and --html cannot be used together")
+    if args.html is not None:
+        _must_be_free(args)
     target = target_of(args.library, args.target)
     found: list[tuple[str, list[present.Table], present.Message]] = []
     differences: tuple[Difference, ...] = ()
@@ -196,6 +211,16 @@ def report(args: argparse.Namespace, console: Console) -> int:
         elif args.html is None:
             present.show(title, tables, color=None if args.color is None else console.shell.color)
     return 0
+
+
+def _must_be_free(args: argparse.Namespace) -> None:
+    """Raise `UsageError` where the page would be written over what is read."""
+    from cargo_strip_hook.outputs import File, must_differ
+
+    read = [(p, "a library") for p in (args.library, args.other, args.cdylib) if p is not None]
+    read += [(p, "a header") for p in args.header or ()]
+    read += [(p, "a list of symbols") for p in args.exports_file or ()]
+    must_differ([File(args.html, "`--html`")], [File(*one) for one in read])
 
 
 def _write_page(
@@ -246,7 +271,7 @@ def man(_: argparse.Namespace, console: Console) -> int:
 def _write(text: str, console: Console) -> None:
     if console.json:
         raise UsageError("this command writes no JSON")
-    sys.stdout.write(text)
+    write(text)
 
 
 def why(args: argparse.Namespace, console: Console) -> int:
@@ -322,10 +347,16 @@ def _subjects(
 
 def _strip_selection(args: argparse.Namespace, selection: Selection, console: Console) -> int:
     from cargo_strip_hook.cli.batch import run_jobs
+    from cargo_strip_hook.outputs import File
 
     artefacts = _find(selection, console)
     jobs = [options.job_for_artefact(args, artefact) for artefact in artefacts]
-    done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run)
+    inputs = [
+        File(a.settings.baseline, "the baseline")
+        for a in artefacts
+        if a.settings.baseline is not None
+    ]
+    done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run, inputs=inputs)
     # what failed is as large as it was
     return done if done or args.dry_run else _check_budgets(artefacts, console)
 

@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 SHOWN = 10  # lines of a list without -v
 
 
+class Unwritable(OSError):
+    """Stdout takes no more."""
+
+
+def write(text: str) -> None:
+    """Write to stdout. Raises `Unwritable`, or `BrokenPipeError` where nobody reads any more."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise Unwritable(e.errno, e.strerror) from e
+
+
 @dataclass(frozen=True, slots=True)
 class Console:
     """Both audiences of a command; `json` is whether the second one listens."""
@@ -30,13 +45,11 @@ class Console:
         if not self.json:
             return
         encoding = sys.stdout.encoding or "utf-8"
-        for message in messages:
-            sys.stdout.write(json_line(message, encoding) + "\n")
-        sys.stdout.flush()
+        write("".join(json_line(message, encoding) + "\n" for message in messages))
 
     def table(self, text: str) -> None:
         """Lines for people on stdout; no name in them has a control character any more."""
-        sys.stdout.write(fit(text, sys.stdout.encoding or "utf-8"))
+        write(fit(text, sys.stdout.encoding or "utf-8"))
 
     def warning(self, text: str) -> None:
         """A warning that belongs to no library's own message."""
@@ -51,7 +64,7 @@ class Console:
         from cargo_strip_hook.present import text
 
         if outcome.fresh:
-            self.shell.status("Fresh", outcome.output.name)
+            self.shell.status("Fresh", outcome.job.shown)
             self._sources(outcome.exports, detail=True)
         else:
             self._sources(outcome.exports)
@@ -71,12 +84,12 @@ class Console:
         from cargo_strip_hook.present import text
 
         if plan.fresh:
-            self.shell.status("Fresh", plan.job.library.name)
+            self.shell.status("Fresh", plan.job.shown)
         else:
             self.shell.status("Would strip", text.planned(plan))
         for export in plan.exports.exports:
             self.shell.detail("Exporting", export.name)
-        for warning in plan.exports.warnings:
+        for warning in plan.warnings:
             self.shell.warning(warning)
         if self.json:
             from cargo_strip_hook.present import messages

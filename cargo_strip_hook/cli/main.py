@@ -3,69 +3,124 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+from cargo_strip_hook import lifetime
 from cargo_strip_hook.cli import parser as parsers
-from cargo_strip_hook.cli.console import Console
+from cargo_strip_hook.cli.console import Console, Unwritable
 from cargo_strip_hook.engines import apart
-from cargo_strip_hook.errors import StripHookError, UsageError, of_system
+from cargo_strip_hook.errors import StripHookError, UsageError, of_memory, of_system
 from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
-INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], *, parent: int | None = None) -> int:
     """Run a command line (without the program's name) and return the exit code.
 
-    0: done. 1: failed, or `check` found something. 2: the command line makes no sense.
+    0: done. 1: failed, or `check` found something. 2: the command line makes no sense. 128 and a
+    signal's number: that signal ended it. `parent` is the process that waits for this one.
     """
     words = list(argv)
     # cargo calls its subcommands with their own name first
     if words and words[0] == "strip-hook":
         del words[0]
     console = _early_console(words)
-    try:
+    with lifetime.endings_raise():
+        if parent is not None:
+            lifetime.follow(parent)
+        try:
+            return _all_of(words, console)
+        finally:
+            apart.dismiss()
+
+
+def report(argv: Sequence[str], problem: StripHookError) -> int:
+    """Say of a command line why it ended, where it could not itself; the exit code."""
+    console = _early_console(argv)
+
+    def say() -> int:
+        console[0].problem(problem)
+        _finish(console[0], problem.exit_code)
+        return problem.exit_code
+
+    return _said(say, console[0])
+
+
+def _all_of(words: list[str], console: list[Console]) -> int:
+    def run() -> int:
         exit_code = _run(words, console)
         _finish(console[0], exit_code)
+        sys.stdout.flush()
+        return exit_code
+
+    try:
+        return _said(run, console[0])
+    except KeyboardInterrupt as e:  # while something was said
+        return _ended(e, console[0])
+
+
+def _said(say: Callable[[], int], console: Console) -> int:
+    """The exit code of what writes to stdout; 1 where that cannot be written."""
+    try:
+        return say()
     except BrokenPipeError:
         # whoever read stdout has gone; Python must not say so again when it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _silence()
         return 1
-    finally:
-        apart.dismiss()
-    return exit_code
+    except Unwritable as e:
+        _silence()
+        # not in JSON, which has nowhere to go
+        console.shell.error(StripHookError(f"stdout cannot be written: {e.strerror or e}").what)
+        return 1
+    except OSError as e:
+        _silence()
+        console.shell.error(of_system(e).what)
+        return 1
+
+
+def _silence() -> None:
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _run(words: list[str], console: list[Console]) -> int:
     """One place for every error. `console[0]` is replaced once the options are known."""
     try:
         return _dispatch(words, console)
-    except StripHookError as e:
-        console[0].problem(e)
-        return e.exit_code
-    except KeyboardInterrupt:
-        console[0].shell.error("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
+    except KeyboardInterrupt as e:
+        return _ended(e, console[0])
+    except (BrokenPipeError, Unwritable):
         raise
-    except OSError as e:
-        console[0].problem(of_system(e))
-        return 1
-    except MemoryError:
-        console[0].problem(StripHookError("there is not enough memory"))
-        return 1
     except Exception as e:
-        if "-vv" in words or os.environ.get("STRIP_HOOK_BACKTRACE", "0") not in ("", "0"):
-            import traceback
+        asked = lifetime.asked_to_end()
+        if asked is not None:
+            return _ended(asked, console[0])
+        if isinstance(e, StripHookError):
+            console[0].problem(e)
+            return e.exit_code
+        problem = of_memory(e)
+        if problem is None and isinstance(e, OSError):
+            problem = of_system(e)
+        if problem is None:
+            if "-vv" in words or os.environ.get("STRIP_HOOK_BACKTRACE", "0") not in ("", "0"):
+                import traceback
 
-            console[0].shell.block("where it happened:", traceback.format_exc().splitlines())
-        console[0].problem(_internal(e))
+                console[0].shell.block("where it happened:", traceback.format_exc().splitlines())
+            problem = _internal(e)
+        console[0].problem(problem)
         return 1
+
+
+def _ended(error: KeyboardInterrupt, console: Console) -> int:
+    what, exit_code = lifetime.told(error)
+    console.shell.error(what)
+    return exit_code
 
 
 def _internal(error: Exception) -> StripHookError:

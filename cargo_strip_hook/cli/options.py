@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Subject:
     """A library that was named; one of an xcframework has headers beside it.
 
-    `root` is the folder that a link may not lead out of, where that is not the library's own.
+    `root` is the xcframework that it is in, which a link may not lead out of.
     """
 
     library: Path
@@ -111,6 +111,8 @@ def job_for_file(args: argparse.Namespace, subject: Subject, target: Target) -> 
         link_args=_many(args.link_arg),
         twin=args.debug_twin,
         compress_debug=Compression(args.compress_debug or Compression.NONE.value),
+        bundle=subject.root,
+        allow_signed=args.allow_signed,
     )
 
 
@@ -135,6 +137,7 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
         link_args=_many(args.link_arg),
         twin=args.debug_twin,
         compress_debug=compression,
+        allow_signed=args.allow_signed,
     )
 
 

@@ -164,6 +164,11 @@ def _result(parser: Parser) -> None:
         help="how debug sections are written where they are kept (ELF only; default: none)",
     )
     group.add_argument(
+        "--allow-signed",
+        action="store_true",
+        help="change libraries in a signed xcframework or framework, too; sign it again then",
+    )
+    group.add_argument(
         "-j", "--jobs", type=_jobs, metavar="N", help="libraries at a time (default: processors)"
     )
     group.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -79,8 +79,10 @@ class Progress:
         if self._thread is None:
             self._words = verb, text
             self._lock, self._ended = Lock(), Event()
-            self._thread = Thread(target=self._run, daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._run, daemon=True)
+            with suppress(RuntimeError, MemoryError):  # no room for a thread: nothing is told
+                thread.start()
+                self._thread = thread
             return
         with self._lock:
             self._words = verb, text

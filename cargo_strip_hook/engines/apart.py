@@ -7,13 +7,14 @@ import os
 import pickle
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from cargo_strip_hook import lifetime
 from cargo_strip_hook.engines import engine
-from cargo_strip_hook.errors import StripHookError
 
 if TYPE_CHECKING:
     import socket
@@ -21,25 +22,47 @@ if TYPE_CHECKING:
     from cargo_strip_hook.job import Engine, PrelinkRequest, PrelinkResult
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Process:
-    """A forked process that waits for what `_serve` reads, and its end of the connection."""
+    """A forked process that waits for what `_serve` reads, and its end of the connection.
+
+    `busy`: it was asked for something and has not answered. `status` is how it ended, once known.
+    """
 
     number: int
     connection: socket.socket
+    busy: bool = False
+    status: int | None = None
 
     def stop(self) -> None:
-        """It has nothing left to do, and what it may have begun to write is not wanted.
+        """It has nothing left to do; it is gone when `end` returns.
 
-        It is gone when `end` returns; giving its memory back takes a while.
+        Giving its memory back takes a while. What it may have begun to write is not wanted; one
+        that is busy may have to end programs that it started.
         """
-        os.kill(self.number, signal.SIGKILL)
+        if self.status is None:
+            os.kill(self.number, signal.SIGTERM if self.busy else signal.SIGKILL)
 
     def end(self) -> None:
         """Wait until it is gone."""
         self.stop()
-        os.waitpid(self.number, 0)
         self.connection.close()
+        if self.wait(_PATIENCE) is None:
+            os.kill(self.number, signal.SIGKILL)
+            self.wait(None)
+
+    def wait(self, seconds: float | None) -> int | None:
+        """How it ended, as waitpid(2) says it; None where it has not within so many seconds."""
+        end = None if seconds is None or not self.busy else time.monotonic() + seconds
+        while self.status is None:
+            number, status = os.waitpid(self.number, 0 if end is None else os.WNOHANG)
+            if number:
+                self.status = status
+            elif end is not None and time.monotonic() > end:
+                break
+            else:
+                time.sleep(0.005)
+        return self.status
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +72,8 @@ class _Loaded:
     members: tuple[int, ...]
 
 
+_MOMENT = 0.05  # seconds
+_PATIENCE = 2.0  # seconds for a process to tidy up
 # the process that was started ahead and that nobody has asked for yet: one at most
 _waiting: list[_Process] = []
 
@@ -68,7 +93,8 @@ def start() -> None:
     There may be no other threads. Does nothing where no process can be had for nothing.
     """
     if possible() and not _waiting:
-        _waiting.append(_fork())
+        with suppress(OSError):  # `apart` will say it
+            _waiting.append(_fork())
 
 
 def dismiss() -> None:
@@ -83,25 +109,34 @@ def apart(
     object_format: str,
     lock: int | None,
     meanwhile: Callable[[], None],
-) -> Iterator[tuple[Engine, Callable[[], None]]]:
+) -> Iterator[tuple[Engine, Callable[..., None]]]:
     """The engine called `name` in a process of its own, which is gone when the context ends, and
-    what ends the process before, for whoever has nothing more to ask.
+    what ends the process before, for whoever has nothing more to ask (`wait=True`: until it is
+    gone).
 
     It gets what `object_format` needs ready at once. `lock` is a file descriptor that it holds for
     as long as it lives: even if this process is killed, nobody else has the lock while something
     may still be written. `meanwhile` is called here while a request is worked on. There may be
-    no other threads. What the engine raises is raised here.
+    no other threads. What the engine raises is raised here. Raises `OSError` where there can be no
+    process.
     """
     process = _waiting.pop() if _waiting else _fork()
+
+    def stop(*, wait: bool = False) -> None:
+        process.stop()
+        if wait:
+            process.end()
+
     try:
-        with (
-            suppress(BrokenPipeError),  # of what is left to send to a process that is gone
-            process.connection.makefile("wb") as writer,
-            process.connection.makefile("rb") as reader,
-        ):
+        writer, reader = (process.connection.makefile(mode) for mode in ("wb", "rb"))
+        try:
             works = _Apart(name, process, writer, reader, meanwhile)
             works.begin(object_format, lock)
-            yield works, process.stop
+            yield works, stop
+        finally:
+            for stream in (reader, writer):
+                with suppress(OSError):  # what is left to send to a process that is gone
+                    stream.close()
     finally:
         process.end()
 
@@ -134,6 +169,7 @@ class _Apart:
     def prelink(
         self, request: PrelinkRequest, loaded: Callable[[Sequence[int]], None] | None = None
     ) -> PrelinkResult:
+        self._process.busy = True
         try:
             pickle.dump(request, self._writer)
             self._writer.flush()
@@ -144,10 +180,12 @@ class _Apart:
                     loaded(answer.members)
                 answer = pickle.load(self._reader)
         except (EOFError, ConnectionError, pickle.UnpicklingError):
-            raise StripHookError(
-                "the engine's process ended before its work was done",
-                help="there may not be enough memory; nothing was replaced",
-            ) from None
+            # a signal that was sent to both is what there is to tell: let it come
+            time.sleep(_MOMENT)
+            status = self._process.wait(_PATIENCE)
+            number = os.WTERMSIG(status) if status and os.WIFSIGNALED(status) else 0
+            raise lifetime.died(number, str(request.archive)) from None
+        self._process.busy = False
         if isinstance(answer, BaseException):
             raise answer
         return answer
@@ -159,25 +197,33 @@ def _fork() -> _Process:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # or the other process has it, too
     ours, its = socket.socketpair()
-    number = os.fork()
+    parent = os.getpid()
+    try:
+        number = os.fork()
+    except OSError:
+        ours.close()
+        its.close()
+        raise
     if number == 0:
         try:
             # the terminal interrupts both: the first process tells the user, and ends this one
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ours.close()
-            _serve(its)
+            _serve(its, parent)
         finally:
             os._exit(0)
     its.close()
     return _Process(number, ours)
 
 
-def _serve(connection: socket.socket) -> None:
-    """What the other process does until nobody asks any more."""
+def _serve(connection: socket.socket, parent: int) -> None:
+    """What the other process does until nobody asks any more, or the first one is gone."""
     import socket
 
     with suppress(Exception):  # what is wrong will be told when the work is asked for
         import cargo_strip_hook.engines.native  # noqa: F401
+    # not before: until it is asked for something it only waits for the connection anyway
+    lifetime.serve(parent, lambda: _hung_up(connection))
     socket.recv_fds(connection, 1, 1)  # the lock's: it stays open until the process ends
     with connection.makefile("rb") as reader, connection.makefile("wb") as writer:
         name, object_format = pickle.load(reader)
@@ -201,6 +247,15 @@ def _serve(connection: socket.socket) -> None:
             except Exception as e:
                 answer = e
             say(answer)
+
+
+def _hung_up(connection: socket.socket) -> None:
+    """Return when nobody has the other end of a connection any more."""
+    import select
+
+    poll = select.poll()
+    poll.register(connection, 0)  # the end is told unasked
+    poll.poll()
 
 
 __all__ = ["apart", "dismiss", "possible", "start"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cargo_strip_hook.errors import ExportsError, InputError
 from cargo_strip_hook.exports.words import words
+from cargo_strip_hook.files import open_file
 from cargo_strip_hook.target import Target
 
 Data = bytes | mmap.mmap
@@ -57,7 +58,7 @@ def exported_names(library: Path, target: Target) -> tuple[str, ...]:
 
 def _mapped(library: Path) -> Data:
     """The file's contents; of a large library little is ever looked at."""
-    with library.open("rb") as file:
+    with open_file(library) as file:
         if not file.read(1):
             return b""  # which cannot be mapped
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -13,6 +13,7 @@ from pathlib import Path
 from cargo_strip_hook.errors import ExportsError, UsageError
 from cargo_strip_hook.exports.matching import Names, selected
 from cargo_strip_hook.exports.text import decoded
+from cargo_strip_hook.files import read_bytes
 from cargo_strip_hook.job import OriginKind
 from cargo_strip_hook.target import Target
 
@@ -101,7 +102,7 @@ def read_list(path: Path, target: Target) -> SymbolList:
     The kind is recognised from the text. Raises `ExportsError` for a file that is none or empty.
     """
     try:
-        text = decoded(path.read_bytes())
+        text = decoded(read_bytes(path))
     except OSError as e:
         raise ExportsError(f"the symbol list `{path}` cannot be read: {e.strerror}") from e
     except UnicodeDecodeError as e:

@@ -21,6 +21,7 @@ from cargo_strip_hook.exports.ppexpr import evaluate
 from cargo_strip_hook.exports.predefined import Queries, is_known, predefined
 from cargo_strip_hook.exports.systemmacros import system_header_macros
 from cargo_strip_hook.exports.text import decoded, is_utf16
+from cargo_strip_hook.files import open_file
 from cargo_strip_hook.target import Target
 
 _MAX_DEPTH = 100
@@ -177,7 +178,7 @@ class _Preprocessor:
 
     def text(self, path: Path, source: Source) -> str:
         """What is in a file, with line feeds as its only ends of lines."""
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise _too_much(source.name, f"a file is larger than {_MAX_BYTES >> 20} MiB")

@@ -63,7 +63,7 @@ def planned(plan: Plan) -> Message:
         "exports": [e.name for e in plan.exports.exports],
         "keep": [e.name for e in plan.exports.keep],
         "missing": [e.name for e in plan.exports.missing],
-        "warnings": list(plan.exports.warnings),
+        "warnings": list(plan.warnings),
     }
     slices = [
         {

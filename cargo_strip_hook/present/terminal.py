@@ -155,5 +155,10 @@ class Shell:
         return f"{_STYLES[style]}{text}{_RESET}" if self.color else text
 
     def _write(self, line: str) -> None:
-        self.stream.write(fit(line, self.stream.encoding or "utf-8") + "\n")
-        self.stream.flush()
+        try:
+            self.stream.write(fit(line, self.stream.encoding or "utf-8") + "\n")
+            self.stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            pass  # a full device: there is nobody to tell, and the work goes on

@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
 def stripped(outcome: Outcome) -> str:
     """What follows ``Stripping``: ``libfoo.a (23.1 MB → 1.2 MB, -95 %) in 0.6s``."""
     return (
-        f"{outcome.output.name} ({size(outcome.before)} → {size(outcome.after)}, "
+        f"{outcome.job.shown} ({size(outcome.before)} → {size(outcome.after)}, "
         f"{change(outcome.before, outcome.after)}) in {duration(outcome.seconds.total)}"
     )
 
@@ -51,7 +51,7 @@ def stripped(outcome: Outcome) -> str:
 def slices(outcome: Outcome) -> list[str]:
     """What became of each slice of a universal library: ``libfoo.a(arm64): 23.1 MB → …``."""
     return [
-        f"{outcome.output.name}({one.architecture}): "
+        f"{outcome.job.shown}({one.architecture}): "
         + ("as it was" if one.fresh else f"{size(one.before)} → {size(one.after)}")
         + f", {one.target.triple}"
         for one in outcome.slices
@@ -81,7 +81,8 @@ def planned(plan: Plan) -> str:
     """What follows ``Would strip``."""
     job = plan.job
     targets = ", ".join(one.target.triple for one in plan.slices)
-    words = f"{job.library.name} ({size(plan.before)}; {plan.exports.source}; {targets}, "
+    name = job.library.name if job.bundle is None else job.shown
+    words = f"{name} ({size(plan.before)}; {plan.exports.source}; {targets}, "
     words += f"engine {job.engine}, strip {job.strip.value}, granularity {job.granularity.value})"
     return words + (f" to {job.output}" if job.output else "")
 

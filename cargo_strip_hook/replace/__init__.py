@@ -13,20 +13,24 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cargo_strip_hook.errors import ReplaceError
+from cargo_strip_hook.lifetime import undisturbed
 from cargo_strip_hook.replace import io
 from cargo_strip_hook.replace.lock import cache_folder, library_lock
 
 __all__ = [
     "Staging",
+    "blaming_changes",
     "cache_folder",
+    "commit_all",
     "library_lock",
     "real_library",
     "remove_litter",
+    "reserved",
     "staging",
     "staging_path",
 ]
@@ -69,6 +73,7 @@ class Staging:
     path: Path
     identity: Identity
     committed: bool = field(default=False)
+    kept: bool = field(default=False)
 
     def commit(self) -> None:
         """Replace the target. Raises `ReplaceError`; then everything is as it was.
@@ -76,30 +81,90 @@ class Staging:
         The new file has mode, owner and access control lists of the one it replaces (of the
         library, where `--output` names no file yet). Other names of the old file keep it.
         """
-        self._check_unchanged()
+        self.finish()
+        self.commit_finished()
+        self.settle()
+
+    def commit_finished(self) -> None:
+        """Give the new file the old one's name, after `finish`. Raises `ReplaceError`."""
         try:
-            model = self.target if self.target.exists() else self.library
-            io.copy_attributes(model, self.path)
-            io.sync(self.path)
             self._check_unchanged()
             io.rename(self.path, self.target)
         except OSError as e:
             raise _replace_error(self.target, e) from e
         self.committed = True
+
+    def finish(self) -> None:
+        """All that `commit` does before the new file takes the old one's name."""
+        self._check_unchanged()
+        try:
+            model = self.target if self.target.exists() else self.library
+            io.copy_attributes(model, self.path)
+            io.sync(self.path)
+        except OSError as e:
+            raise _replace_error(self.target, e) from e
+
+    def settle(self) -> None:
+        """Wait until the new name is on the medium, as far as that can be."""
         with contextlib.suppress(OSError):
             # the library is the new one, whole: only a power cut could still bring the old one back
             io.sync_folder(self.target.parent)
 
-    def _check_unchanged(self) -> None:
+    def keep(self) -> None:
+        """Leave the file where it is when the context ends, for `commit_all` or `discard`."""
+        self.kept = True
+
+    def discard(self) -> None:
+        """Remove what was kept."""
+        with contextlib.suppress(OSError):
+            io.remove(self.path)
+
+    @contextlib.contextmanager
+    def working_folder(self) -> Iterator[Path]:
+        """An empty folder beside the target, for files on the way; it goes with all in it.
+
+        It is there that a killed run's is found by the next one, and the disk is the target's.
+        """
+        path = working_path(self.target)
         try:
-            unchanged = Identity.of(self.library) == self.identity
-        except FileNotFoundError:
-            unchanged = False
-        if not unchanged:
-            raise ReplaceError(
-                f"{self.library} was changed while it was being stripped",
-                help="another build is running; strip again when it is done",
-            )
+            io.make_folder(path)
+            yield path
+        finally:
+            with undisturbed():
+                io.remove_folder(path)
+
+    def _check_unchanged(self) -> None:
+        if not _is(self.library, self.identity):
+            raise _changed(self.library)
+
+
+def _is(library: Path, identity: Identity) -> bool:
+    try:
+        return Identity.of(library) == identity
+    except FileNotFoundError:
+        return False
+
+
+def _changed(library: Path) -> ReplaceError:
+    return ReplaceError(
+        f"{library} was changed while it was being stripped",
+        help="another build is running; strip again when it is done",
+    )
+
+
+@contextlib.contextmanager
+def blaming_changes(library: Path) -> Iterator[None]:
+    """Whatever fails in the body: where the library was changed meanwhile, it is for that.
+
+    Then raises `ReplaceError` instead.
+    """
+    identity = Identity.of(library)
+    try:
+        yield
+    except Exception as e:
+        if not _is(library, identity):
+            raise _changed(library) from e
+        raise
 
 
 @contextlib.contextmanager
@@ -111,32 +176,79 @@ def staging(
     `root` is the folder that a symbolic link may not lead out of (that of the link where it is
     None). Turns an `OSError` of the body into `ReplaceError`.
     """
-    staged = _stage(library, root, output)
+    staged = _place(library, root, output)
     try:
+        try:
+            _remove_litter(staged.target)
+            io.create(staged.path)
+        except OSError as e:
+            raise _replace_error(output or library, e) from e
         yield staged
     except OSError as e:
         if staged.committed:
             raise
         raise _replace_error(staged.target, e) from e
     finally:
-        if not staged.committed:
-            with contextlib.suppress(OSError):
-                io.remove(staged.path)
+        if not staged.committed and not staged.kept:
+            with undisturbed():
+                staged.discard()
 
 
-def _stage(library: Path, root: Path | None, output: Path | None) -> Staging:
+def _place(library: Path, root: Path | None, output: Path | None) -> Staging:
     try:
         source = library.resolve(strict=True)
         identity = Identity.of(source)
         target = real_library(library, root) if output is None else real_library(output, None)
-        path = staging_path(target)
-        io.remove(path)
-        io.create(path)
     except OSError as e:
         raise _replace_error(output or library, e) from e
     except RuntimeError as e:  # how Python 3.12 and older report links in a circle
         raise ReplaceError(f"{library} cannot be found: {e}") from e
-    return Staging(source, target, path, identity)
+    return Staging(source, target, staging_path(target), identity)
+
+
+def commit_all(all_staged: Sequence[Staging]) -> None:
+    """Replace several targets: all of them, or none. Raises `ReplaceError`.
+
+    Whatever takes long or fails is done before the first target is replaced, and the old files
+    have second names until the last one was. Only a run that is killed in between leaves some old
+    and some new, each of them whole, and second names that the next run removes.
+    """
+    try:
+        for one in all_staged:
+            one.finish()
+        with undisturbed():
+            _rename_all(all_staged)
+    finally:
+        for one in all_staged:
+            if not one.committed:
+                one.discard()
+    for one in all_staged:
+        one.settle()
+
+
+def _rename_all(all_staged: Sequence[Staging]) -> None:
+    old: list[Path] = []
+    try:
+        for one in all_staged:
+            if len(all_staged) > 1 and one.target.exists():
+                old.append(old_path(one.target))
+                try:
+                    io.link(one.target, old[-1])
+                except OSError as e:
+                    raise _replace_error(one.target, e) from e
+        for one in all_staged:
+            one.commit_finished()
+    except BaseException:
+        for one in all_staged:
+            if one.committed and old_path(one.target) in old:
+                io.rename(old_path(one.target), one.target)
+            elif one.committed:
+                io.remove(one.target)
+        raise
+    finally:
+        for name in old:
+            with contextlib.suppress(OSError):
+                io.remove(name)
 
 
 def real_library(library: Path, root: Path | None) -> Path:
@@ -152,12 +264,14 @@ def real_library(library: Path, root: Path | None) -> Path:
         raise ReplaceError(f"{library} cannot be found: {e}") from e
     if not stat.S_ISREG(mode):
         raise ReplaceError(f"{library} is not a regular file")
-    if not library.is_symlink():
+    if root is None and not library.is_symlink():
         return real
     inside = (root or library.parent).resolve()
     if not real.is_relative_to(inside):
         raise ReplaceError(
-            f"{library} is a symbolic link to {real}, outside of {inside}",
+            f"{library} is a symbolic link to {real}, outside of {inside}"
+            if library.is_symlink()
+            else f"{library} is {real}, by a symbolic link that leads out of {inside}",
             help=f"name the file itself, {real}, if it is the one to be changed",
         )
     return real
@@ -165,16 +279,41 @@ def real_library(library: Path, root: Path | None) -> Path:
 
 def staging_path(target: Path) -> Path:
     """Where a result waits: always the same name, so that a later run finds what was left."""
-    name = f".{target.name}.strip-hook"
+    return _beside(target, ".strip-hook")
+
+
+def working_path(target: Path) -> Path:
+    """Where `Staging.working_folder` is."""
+    return _beside(target, ".strip-hook-work")
+
+
+def old_path(target: Path) -> Path:
+    """The second name of the old file while `commit_all` replaces several."""
+    return _beside(target, ".strip-hook-old")
+
+
+def reserved(target: Path) -> tuple[Path, ...]:
+    """All names beside a target that are the run's own."""
+    return staging_path(target), working_path(target), old_path(target)
+
+
+def _beside(target: Path, ending: str) -> Path:
+    name = f".{target.name}{ending}"
     if len(os.fsencode(name)) > 255:
-        name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]}.strip-hook"
+        name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]}{ending}"
     return target.with_name(name)
 
 
 def remove_litter(library: Path) -> None:
     """Remove what a killed run left beside a library. Call it with the library's lock held."""
     with contextlib.suppress(OSError):
-        io.remove(staging_path(library.resolve()))
+        _remove_litter(library.resolve())
+
+
+def _remove_litter(target: Path) -> None:
+    io.remove_folder(working_path(target))
+    io.remove(old_path(target))
+    io.remove(staging_path(target))
 
 
 def _replace_error(target: Path, error: OSError) -> ReplaceError:

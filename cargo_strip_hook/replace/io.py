@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -71,6 +72,38 @@ def remove(path: Path) -> None:
     """Remove a file, if it is there."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that is this user's alone. Fails where anything is there already."""
+    path.mkdir(mode=0o700)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, as far as it can be; of a link only the link."""
+    try:
+        is_folder = stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return
+    if not is_folder:
+        path.unlink()
+        return
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def link(source: Path, name: Path) -> None:
+    """Give a file a second name; a copy, where the file system knows no such thing."""
+    try:
+        os.link(source, name)
+    except FileExistsError:
+        raise
+    except OSError:
+        import shutil
+
+        create(name)
+        shutil.copy2(source, name)
 
 
 def copy_attributes(source: Path, target: Path) -> None:

@@ -62,24 +62,28 @@ def link_check(
     target: Target,
     cc: Sequence[str] | None = None,
     libs: Sequence[str] | None = None,
+    *,
+    folder: Path | None = None,
 ) -> None:
     """Link a probe that references every export of `candidate`.
 
     `cc` are the words of the compiler (the system's `cc` where it is None), `libs` the linker
-    options for what the library needs (std's own where it is None). Raises `VerifyError` for
+    options for what the library needs (std's own where it is None). `folder` is for files on the
+    way, the compiler's own, too (the system's where it is None). Raises `VerifyError` for
     symbols that do not resolve, `ToolError` where the compiler cannot be used at all.
     """
     if not exports:
         return
     words = tuple(cc) if cc is not None else compiler(target, host=True)
-    with tempfile.TemporaryDirectory(prefix="cargo-strip-hook-") as folder:
-        source, program = Path(folder, "probe.c"), Path(folder, "probe")
+    with tempfile.TemporaryDirectory(prefix="cargo-strip-hook-", dir=folder) as within:
+        source, program = Path(within, "probe.c"), Path(within, "probe")
         text = probe(exports, target.symbol_prefix)
         source.write_bytes(text.encode(errors="surrogateescape"))
         # a thread-local export is linked like any other: only its address is not taken that way
         argv = [*words, "-w", str(source), str(candidate), "-o", str(program)]
         try:
-            run([*argv, *(default_libs(target) if libs is None else libs)])
+            words = (*argv, *(default_libs(target) if libs is None else libs))
+            run(words, env={"TMPDIR": within, "TMP": within, "TEMP": within})
         except ToolError as e:
             if e.failure.exit_code is None:
                 raise

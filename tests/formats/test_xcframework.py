@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import plistlib
 import shutil
 from collections.abc import Callable
@@ -10,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from cargo_strip_hook import strip
 from cargo_strip_hook.cli.main import main
+from cargo_strip_hook.errors import ReplaceError
+from cargo_strip_hook.replace import io
 from tests.formats import darwin_kit as kit
 from tests.formats import universal_kit as fat
 from tests.formats.native_kit import tool
@@ -124,15 +129,119 @@ def test_a_static_framework_has_its_binary_inside(framework: Path, made: Path) -
     assert (place / "T.framework" / "T").is_symlink()
 
 
-def test_one_bad_variant_does_not_keep_the_others(
-    framework: Path, made: Path, capsys: pytest.CaptureFixture[str]
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def not_even_an_archive(data: bytes) -> bytes:
+    return data[:100]
+
+
+def no_such_symbol(data: bytes) -> bytes:
+    return data.replace(b"_one_api", b"_two_api")
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+@pytest.mark.parametrize("damage", [not_even_an_archive, no_such_symbol])
+def test_one_bad_variant_keeps_all_as_they_were(
+    framework: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[bytes], bytes],
+    jobs: str,
 ) -> None:
-    bad = framework / "ios-arm64" / "libt.a"
-    bad.write_bytes(bad.read_bytes()[:100])
+    """Found before any work, or by one of the workers while others wait with their results."""
+    bad = framework / "ios-arm64_x86_64-simulator" / "libt.a"
+    bad.write_bytes(damage(bad.read_bytes()))
+    before = contents(framework)
+    assert main(["strip", str(framework), "-j", jobs]) == 1
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 1
+    for identifier, *_ in fat.VARIANTS:
+        is_bad = identifier == bad.parent.name
+        assert (f"   Unchanged {identifier}/libt.a: " in said) is not is_bad
+        assert (f"      Failed {identifier}/libt.a\n" in said) is is_bad
+    assert contents(framework) == before
+
+
+@pytest.mark.parametrize("number", range(len(fat.VARIANTS)))
+@pytest.mark.parametrize("operation", ["rename", "link"])
+def test_a_variant_that_cannot_be_replaced_brings_the_others_back(
+    framework: Path, monkeypatch: pytest.MonkeyPatch, operation: str, number: int
+) -> None:
+    seen = []
+    really = getattr(io, operation)
+
+    def fails(source: Path, target: Path) -> None:
+        seen.append(target)
+        if len(seen) == number + 1:
+            raise OSError(errno.EIO, "the disk is broken")
+        really(source, target)
+
+    before = contents(framework)
+    monkeypatch.setattr(io, operation, fails)
+    assert main(["strip", str(framework), "-j", "1"]) == 1
+    assert contents(framework) == before
+    monkeypatch.undo()
+    assert main(["strip", str(framework)]) == 0
+    assert contents(framework).keys() == before.keys()
+
+
+def test_what_a_killed_run_left_goes_with_the_next(framework: Path) -> None:
+    before = contents(framework)
+    for folder in (framework / v[0] for v in fat.VARIANTS):
+        (folder / ".libt.a.strip-hook").write_bytes(b"half")
+        (folder / ".libt.a.strip-hook-old").write_bytes(b"as it was")
+        (folder / ".libt.a.strip-hook-work" / "deep").mkdir(parents=True)
+        (folder / ".libt.a.strip-hook-work" / "deep" / "0.a").write_bytes(b"half")
+    assert main(["strip", str(framework)]) == 0
+    assert contents(framework).keys() == before.keys()
+
+
+def test_each_variant_is_named(framework: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("Stripping", "Fresh"):
+        assert main(["strip", str(framework)]) == 0
+        said = capsys.readouterr().err
+        assert all(f"{verb:>12} {v[0]}/libt.a" in said for v in fat.VARIANTS)
+
+
+# ---- signatures
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "_CodeSignature/CodeResources",
+        "_CodeSignature/CodeSignature",
+        "macos-arm64_x86_64/_CodeSignature/CodeResources",
+    ],
+)
+def test_what_is_signed_is_not_changed(
+    framework: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    seal = framework / place
+    seal.parent.mkdir()
+    seal.write_bytes(b"sealed")
+    before = contents(framework)
     assert main(["strip", str(framework)]) == 1
-    assert "ios-arm64/libt.a" in capsys.readouterr().err
-    sizes = [(f / "macos-arm64_x86_64" / "libt.a").stat().st_size for f in (framework, made)]
-    assert sizes[0] < sizes[1]
+    said = capsys.readouterr().err
+    assert "is signed" in said and "--allow-signed" in said and "codesign" in said
+    assert main(["strip", str(framework), "--dry-run"]) == 1
+    library = framework / "macos-arm64_x86_64" / "libt.a"
+    argv = ["strip", str(library), "--export", "one_api"]
+    assert main(argv) == 1  # the signature is for each file in the bundle
+    with pytest.raises(ReplaceError, match="is signed"):
+        strip(library, exports="one_api")
+    assert contents(framework) == before
+    assert main(["check", str(framework)]) == 1  # which changes nothing
+    out = framework.parent / "out.a"
+    assert main([*argv, "-o", str(out)]) == 0
+    assert contents(framework) == before
+    capsys.readouterr()
+    assert main(["strip", str(framework), "--allow-signed"]) == 0
+    assert "sign it again" in capsys.readouterr().err
+    assert seal.read_bytes() == b"sealed"
+    assert library.stat().st_size < len(before["macos-arm64_x86_64/libt.a"])
+    assert main(["strip", str(framework)]) == 0  # nothing is left to change
 
 
 def _key(name: str, value: Any) -> Callable[[dict[str, Any]], bytes]:
@@ -180,6 +289,51 @@ def test_links_do_not_lead_out(framework: Path, tmp_path: Path) -> None:
     library.symlink_to(outside)
     assert main(["strip", str(framework)]) == 1
     assert outside.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ios-arm64",
+        "ios-arm64/Headers",
+        "ios-arm64/Headers/t.h",
+        "ios-arm64/libt.a",
+        "ios-arm64/deep/er",
+    ],
+)
+@pytest.mark.parametrize("relative", [False, True])
+def test_no_folder_leads_out(
+    framework: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str, relative: bool
+) -> None:
+    file = framework / "Info.plist"
+    if place.endswith("er"):  # the library lies two folders further down
+        content = plistlib.loads(file.read_bytes())
+        content["AvailableLibraries"][0]["LibraryPath"] = "deep/er/libt.a"
+        file.write_bytes(plistlib.dumps(content))
+        (framework / place).mkdir(parents=True)
+        shutil.move(framework / "ios-arm64" / "libt.a", framework / place / "libt.a")
+    outside = tmp_path / "outside"
+    shutil.move(framework / place, outside)
+    where = os.path.relpath(outside, (framework / place).parent) if relative else outside
+    (framework / place).symlink_to(where)
+    before = contents(tmp_path)
+    assert main(["strip", str(framework)]) == 1
+    assert "symbolic link" in capsys.readouterr().err
+    assert {k: v for k, v in contents(tmp_path).items() if not k.startswith("cache")} == before
+
+
+def test_links_that_stay_inside_are_fine(framework: Path) -> None:
+    shutil.move(framework / "ios-arm64" / "Headers", framework / "headers")
+    (framework / "ios-arm64" / "Headers").symlink_to("../headers")
+    shutil.move(framework / "ios-arm64", framework / "elsewhere")
+    (framework / "ios-arm64").symlink_to("elsewhere")
+    (framework / "headers").rename(framework / "elsewhere" / "h")
+    (framework / "elsewhere" / "Headers").unlink()
+    (framework / "elsewhere" / "Headers").symlink_to("h")
+    before = contents(framework)
+    assert main(["strip", str(framework)]) == 0
+    after = contents(framework)
+    assert len(after["elsewhere/libt.a"]) < len(before["elsewhere/libt.a"])
 
 
 def test_there_is_no_output_for_a_folder(

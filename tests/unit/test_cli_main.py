@@ -335,3 +335,21 @@ def test_what_the_system_refuses_one_library_does_not_end_the_others(
     jobs = [Job(path, LINUX, ExportRequest(LINUX)) for path in paths]
     assert run_jobs(jobs, Console(Shell(said), json=False), at_a_time=1, dry=False) == 1
     assert [f"error: {path}: Permission denied" for path in paths] == said.getvalue().splitlines()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a program that is a script")
+@pytest.mark.parametrize("words", [["--library-type", "cdylib"], ["--library-type=CDYLIB"]])
+@pytest.mark.parametrize("command", ["cbuild", "cinstall"])
+def test_nothing_to_strip_is_no_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    words: list[str],
+) -> None:
+    program = tmp_path / f"cargo-{command}"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert main.main([command, *words]) == 0
+    assert "no static library was asked for: nothing to strip" in capsys.readouterr().err

@@ -49,7 +49,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
     machine = machine_of(request.target)
     with (
         open_archive(request.archive) as archive,
-        tempfile.TemporaryDirectory(prefix="cargo-strip-hook-") as temporary,
+        tempfile.TemporaryDirectory(prefix="cargo-strip-hook-", dir=request.folder) as temporary,
     ):
         folder = Path(temporary)
         members = loadable(archive, request.target)

@@ -87,7 +87,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         )
     with (
         open_archive(request.archive) as archive,
-        tempfile.TemporaryDirectory(prefix="cargo-strip-hook-") as temporary,
+        tempfile.TemporaryDirectory(prefix="cargo-strip-hook-", dir=request.folder) as temporary,
     ):
         folder = Path(temporary)
         inputs = loadable(archive, request.target)
