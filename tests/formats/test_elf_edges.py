@@ -247,3 +247,70 @@ def test_a_result_keeps_the_names_that_a_linker_keeps(split: bool, tmp_path: Pat
             assert mine[0] == sections
         idle = {("NOTYPE", "_GLOBAL_OFFSET_TABLE_"), ("FILE", "")}  # GNU ld's own
         assert {s for s in symbols if s[1]} - mine[1] <= idle
+
+
+ODD = r"""
+ .section .gnu.linkonce.t.once,"ax",@progbits
+ .globl once
+once: ret
+ .section .ctors.00100,"aw"
+ .quad init1
+ .section .dtors,"aw"
+ .quad init1
+ .section .preinit_array,"aw",@preinit_array
+ .quad init1
+ .section .init,"ax"
+ nop
+ .section .grp,"axG",@progbits,gsig
+ .globl ingrp
+ingrp: ret
+ .section .excl,"e",@progbits
+ .asciz "excluded"
+ .section .excla,"ae",@progbits
+ .asciz "excluded"
+ .section marks_a,"aw"
+mark_begin:
+ .text
+ .globl api_f,api_u
+ .type api_f,@function
+api_f: call once
+ call ingrp
+ lea mark_begin(%rip),%rax
+ lea init1(%rip),%rax
+ leaq tv@tlsdesc(%rip),%rax
+ call *tv@tlscall(%rax)
+ ret
+init1: ret
+ .type api_u,@gnu_unique_object
+ .data
+api_u: .quad 1
+ .section .tbss,"awT",@nobits
+tv: .zero 4
+ .text
+ .globl ver1
+ver1: ret
+ .symver ver1,api_v@@VER_1
+ .symver ver1,api_v@VER_0
+ .section .note.GNU-stack,"",@progbits
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("granularity", ["class", "section", "whole"])
+def test_what_assembly_can_say(
+    engine: Literal["native", "system"], granularity: str, tmp_path: Path
+) -> None:
+    """Old groups and constructors, marks of nothing, unique symbols, versions, descriptors."""
+    library = kit.library(tmp_path, {"odd.s": ODD})
+    out = tmp_path / "out.a"
+    cargo_strip_hook.strip(
+        library,
+        output=out,
+        exports="api_*",
+        engine=engine,
+        granularity=granularity,  # type: ignore[arg-type]
+        strip="none",
+    )
+    listed = kit.tool([need("readelf"), "-SsW", out])
+    for name in (".ctors.00100", ".preinit_array", ".init ", ".excl ", "api_v@@VER_1", "UNIQUE"):
+        assert name in listed

@@ -45,6 +45,16 @@ _PREFIXES = (
 )
 _CODE, _COLD = _PREFIXES.index(b".text"), _PREFIXES.index(b".text.unlikely")
 _LINKONCE = ".gnu.linkonce."
+# GNU ld's default script: what these are placed with
+_ONCE_KINDS = {
+    b"t": b".text",
+    b"r": b".rodata",
+    b"d": b".data",
+    b"b": b".bss",
+    b"td": b".tdata",
+    b"tb": b".tbss",
+    b"e": b".gcc_except_table",
+}
 _CONSTRUCTORS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b".dtors")
 
 
@@ -172,6 +182,10 @@ def kinds(objects: Objects) -> Array:
     for i, prefix in reversed(tuple(enumerate(_PREFIXES))):
         for end in (b"\0", b"."):
             kind[objects.names_begin(prefix + end)] = i
+    once = objects.names_begin(_LINKONCE.encode())
+    for letters, prefix in _ONCE_KINDS.items() if once.any() else ():
+        mine = objects.names_begin(_LINKONCE.encode() + letters + b".")
+        kind[mine] = _PREFIXES.index(prefix)
     return kind
 
 
