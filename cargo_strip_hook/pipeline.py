@@ -24,7 +24,7 @@ from cargo_strip_hook.errors import (
     InputError,
     UsageError,
 )
-from cargo_strip_hook.exports.decide import ExportRequest, decide
+from cargo_strip_hook.exports.decide import ExportRequest, decide, remembered
 from cargo_strip_hook.job import (
     Compression,
     DefinedSymbol,
@@ -258,7 +258,8 @@ def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
     with about(part), open_archive(part) as archive:
         must_be_for(archive, target)
         try:
-            exports = decide_exports(archive, replace(job.request, target=target))
+            request = replace(job.request, target=target)
+            exports = remembered(request, found, part.name) or decide_exports(archive, request)
         except ExportsError as e:
             if found is not None and e.absent:
                 raise ExportsError(
