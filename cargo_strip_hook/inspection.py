@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ from cargo_strip_hook.archive import Archive, Member, Part, open_archive, parts_
 from cargo_strip_hook.deduce import architecture_of
 from cargo_strip_hook.errors import InputError, ObjectError
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.job import Export, ExportSet, Origin
+from cargo_strip_hook.job import ExportSet
 from cargo_strip_hook.objects.sniff import sniff
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify.marker import read_marker
@@ -34,6 +34,8 @@ FindingKind = Literal[
     "constructors",
     "one-object",
     "type-information",
+    "unasked",
+    "builtins",
 ]
 
 
@@ -66,7 +68,8 @@ class Facts:
     """A library as a linker sees it. Sizes in bytes.
 
     `strong` and `weak` are the global definitions; `constructors` counts the entries of
-    initialiser arrays; `private_types` are local C++ type information symbols.
+    initialiser arrays; `private_types` are local C++ type information symbols; `unasked` are the
+    members that linkers load whatever refers to them.
     """
 
     objects: int
@@ -76,29 +79,16 @@ class Facts:
     debug: int
     constructors: int
     private_types: tuple[str, ...]
+    unasked: tuple[str, ...] = ()
 
 
 def decide_or_remember(archive: Archive, request: ExportRequest) -> ExportSet:
     """What is public: from the sources given, else what a stripped library says of itself."""
+    from cargo_strip_hook.exports.decide import remembered
     from cargo_strip_hook.pipeline import decide_exports
 
-    given = (
-        request.headers,
-        request.cdylib,
-        request.patterns,
-        request.presets,
-        request.files,
-    )
-    if not any(given):
-        marker = read_marker(archive.part)
-        if marker is not None:
-            names = json.loads(marker)["exports"]
-            origin = (Origin("file", archive.path.name),)
-            return ExportSet(
-                tuple(Export(name, origin) for name in names),
-                source=f"{len(names)} symbols from the library's own mark",
-            )
-    return decide_exports(archive, request)
+    marker = read_marker(archive.part)
+    return remembered(request, marker, archive.path.name) or decide_exports(archive, request)
 
 
 def inspect(
@@ -119,6 +109,9 @@ def inspect(
     ]
     if facts.objects == 1:
         findings += _one_object(facts, names)
+    findings += _unasked(facts)
+    if target.system == "none":
+        findings += _builtins(facts, names)
     return Inspection(
         part.path,
         target,
@@ -178,6 +171,40 @@ def _collisions(facts: Facts, library: Part, other: Part) -> list[Finding]:
     return found
 
 
+def _unasked(facts: Facts) -> list[Finding]:
+    """What only the runtimes of Objective-C and Swift find."""
+    if not facts.unasked:
+        return []
+    if facts.objects == 1:
+        words = "the library has Objective-C classes or categories, or Swift types: every program "
+        words += "that uses any part of it gets them all, linked with -ObjC or not"
+    else:
+        words = "Objective-C classes or categories, or Swift types, of "
+        words += f"{_count(len(facts.unasked), 'member')} that programs linked with -ObjC get, "
+        words += "whatever they use: a stripped library has them all, and needs what they need"
+    return [Finding("unasked", "note", words, facts.unasked)]
+
+
+# what compilers call and no header declares (Arm's run-time ABI; GCC internals, "libgcc")
+_BUILTINS = re.compile(
+    r"_?(__aeabi_\w+|mem(cpy|move|set|cmp|clr)|bcmp|strlen"
+    r"|__(u?(div|mod|divmod)|mul|ashl|ashr|lshr|cmp|ucmp|neg|clz|ctz|popcount|bswap)[sdt]i\d"
+    r"|__(add|sub|mul|div|neg|eq|ne|lt|le|gt|ge|unord|fix\w*|float\w*|extend|trunc)[sdtxh]f\w*)"
+)
+
+
+def _builtins(facts: Facts, names: set[str]) -> list[Finding]:
+    """Firmware has often no other library that has them."""
+    found = tuple(sorted(n for n in facts.strong | facts.weak if _BUILTINS.fullmatch(n)))
+    found = tuple(n for n in found if n not in names)
+    if not found:
+        return []
+    words = f"{_count(len(found), 'routine')} of compilers (__aeabi_*, memcpy and their like) are "
+    words += "not public: C code that takes them from here links no more once the library is "
+    words += "stripped, unless --keep '__aeabi_*' (or their names) keeps them"
+    return [Finding("builtins", "note", words, found)]
+
+
 def _one_object(facts: Facts, names: set[str]) -> list[Finding]:
     """What it means for users that a linker takes all of the library or nothing."""
     notes = []
@@ -217,7 +244,7 @@ def read_facts(library: Path | Part) -> Facts:
             if kind == "bitcode":
                 bitcode += member.size
             elif kind in ("macho", "coff", "coff-import"):
-                return _by_model(archive)
+                return _by_model(archive, _bitcode(archive))
             elif kind == "elf" and not member.name.endswith(".lo"):
                 places.append(member)
         if not places:
@@ -227,7 +254,13 @@ def read_facts(library: Path | Part) -> Facts:
     return _facts(objects, len(places), bitcode)
 
 
-def _by_model(archive: Archive) -> Facts:
+def _bitcode(archive: Archive) -> int:
+    """The bytes of members that are bitcode alone."""
+    members = archive.members
+    return sum(m.size for m in members if sniff(bytes(archive.data(m)[:20])) == "bitcode")
+
+
+def _by_model(archive: Archive, bitcode: int) -> Facts:
     """What the common model tells of a library of any format."""
     from cargo_strip_hook.objects import summary
 
@@ -240,7 +273,25 @@ def _by_model(archive: Archive) -> Facts:
     found = summary.leftovers(archive)
     weak = frozenset(s.name for s in symbols if s.weak)
     strong = frozenset(s.name for s in symbols if not s.weak)
-    return Facts(found.objects, strong, weak, 0, found.debug, found.initialisers, ())
+    return Facts(
+        found.objects,
+        strong,
+        weak,
+        bitcode + found.bitcode,
+        found.debug,
+        found.initialisers,
+        _private_types(found.objects, found.locals),
+        found.unasked,
+    )
+
+
+# type information: the Itanium C++ ABI's, on some systems with an underscore, and Microsoft's
+_TYPES = ("_ZTI", "__ZTI", "??_R0")
+
+
+def _private_types(objects: int, names: Iterable[str]) -> tuple[str, ...]:
+    """The type information among the `names` of local symbols of a finished library."""
+    return tuple(sorted(n for n in names if n.startswith(_TYPES))) if objects == 1 else ()
 
 
 def _read(library: Part, data: mmap.mmap, members: Sequence[Member]) -> Objects:
@@ -273,7 +324,7 @@ def _facts(objects: Objects, count: int, bitcode: int) -> Facts:
     local = np.flatnonzero(
         ~symbols["undefined"] & (symbols["binding"] == elf.STB_LOCAL) & (symbols["kind"] == 1)
     )
-    private = sorted(n for n in names(local) if n.startswith("_ZTI")) if count == 1 else []
+    private = _private_types(count, names(local))
 
     def size(prefix: bytes) -> int:
         return int(sections["size"][objects.names_begin(prefix)].sum())
@@ -290,5 +341,5 @@ def _facts(objects: Objects, count: int, bitcode: int) -> Facts:
         bitcode + size(b".llvmbc\0") + size(b".llvmcmd\0"),
         size(b".debug_") + size(b".zdebug_"),
         int(sections["size"][arrays].sum()) * 8 // objects.layouts.bits,
-        tuple(private),
+        private,
     )

@@ -26,7 +26,7 @@ from cargo_strip_hook.errors import (
     UsageError,
     telling_of_memory,
 )
-from cargo_strip_hook.exports.decide import ExportRequest, decide
+from cargo_strip_hook.exports.decide import ExportRequest, decide, remembered
 from cargo_strip_hook.files import irregular
 from cargo_strip_hook.job import (
     DefinedSymbol,
@@ -270,7 +270,8 @@ def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
         must_be_for(archive, target)
         outside = archive.outside
         try:
-            exports = decide_exports(archive, replace(job.request, target=target))
+            request = replace(job.request, target=target)
+            exports = remembered(request, found, part.name) or decide_exports(archive, request)
         except ExportsError as e:
             if found is not None and e.absent:
                 raise ExportsError(

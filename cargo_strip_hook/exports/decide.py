@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,23 @@ def decide(
     `HeaderError`, `ExportsError`, `InputError` or `UsageError`.
     """
     return _Decision(request, defined, index).made()
+
+
+def remembered(request: ExportRequest, marker: bytes | None, library: str) -> ExportSet | None:
+    """What a stripped library says of itself, where the request names no source; else None.
+
+    `marker` is that of the `library`, None where it has none.
+    """
+    given = (request.headers, request.cdylib, request.patterns, request.presets, request.files)
+    if marker is None or any(given) or request.keep:
+        return None
+    try:
+        names = [str(name) for name in json.loads(marker)["exports"]]
+    except (ValueError, LookupError, TypeError):
+        return None
+    origins = (Origin("file", library),)
+    exports = tuple(Export(name, origins) for name in names)
+    return ExportSet(exports, source=f"{_count(len(names))} from the library's own mark")
 
 
 def object_name(declared: Declared, target: Target) -> str:

@@ -11,7 +11,7 @@ from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.job import DefinedSymbol
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.batch import read_all
-from cargo_strip_hook.objects.model import Binding, Format, Input, Place, Unit
+from cargo_strip_hook.objects.model import Binding, Contents, Format, Input, Place, Unit
 from cargo_strip_hook.objects.sniff import sniff
 
 Kind = Literal["function", "data", "tls", "common", "unknown"]
@@ -19,12 +19,18 @@ Kind = Literal["function", "data", "tls", "common", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What is in an archive besides its API: number of objects, bytes of debug information,
-    number of initialisers and finalisers."""
+    """What is in an archive besides its API: number of objects, bytes of debug information and of
+    bitcode, number of initialisers and finalisers, names of local symbols.
+
+    `unasked`: the members that linkers load whatever refers to them.
+    """
 
     objects: int
     debug: int
+    bitcode: int
     initialisers: int
+    locals: tuple[str, ...]
+    unasked: tuple[str, ...]
 
 
 def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
@@ -44,8 +50,27 @@ def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
 
 def leftovers(archive: Archive) -> Leftovers:
     """Count. Raises `ObjectError` for a damaged member."""
-    each = [format.leftovers(unit) for format, unit in _units(archive)]
-    return Leftovers(len(each), sum(d for d, _ in each), sum(i for _, i in each))
+    objects = debug = bitcode = initialisers = 0
+    names: set[str] = set()
+    for format, unit in _units(archive):
+        size, entries = format.leftovers(unit)
+        parts = format.parts(unit)
+        objects, debug, initialisers = objects + 1, debug + size, initialisers + entries
+        bitcode += int(parts["stored"][parts["kind"] == Contents.BITCODE].sum())
+        names.update(n.decode(errors="replace") for n in format.local_names(unit))
+    unasked = _unasked(archive)
+    return Leftovers(objects, debug, bitcode, initialisers, tuple(sorted(names)), unasked)
+
+
+def _unasked(archive: Archive) -> tuple[str, ...]:
+    """The names of the members that linkers load whatever refers to them."""
+    found: list[str] = []
+    index = archive.symbols() or {}
+    for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
+        inputs = [item for _, item in items]
+        names = {item.index: item.name for item in inputs}
+        found += [names[n] for n in format_for(kind).loaded_always(inputs, index)]
+    return tuple(found)
 
 
 def _units(archive: Archive) -> Iterator[tuple[Format, Unit]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -151,6 +152,121 @@ def test_private_type_information(tmp_path: Path) -> None:
     job = ExportRequest(LINUX, patterns=("api",), keep=("_ZT[IS]*",))
     strip_library(Job(kept, LINUX, job, Strip.NONE))
     assert "type-information" not in look(kept)
+
+
+CXX_TARGETS = [
+    ("x86_64-linux-gnu", "x86_64-unknown-linux-gnu", "api", "_ZTI4Base"),
+    ("arm64-apple-macos13", "aarch64-apple-darwin", "_api", "__ZTI4Base"),
+    ("x86_64-pc-windows-gnu", "x86_64-pc-windows-gnu", "api", "_ZTI4Base"),
+    ("i686-pc-windows-gnu", "i686-pc-windows-gnu", "_api", "__ZTI4Base"),
+    ("x86_64-pc-windows-msvc", "x86_64-pc-windows-msvc", "api", "??_R0?AUBase@@@8"),
+]
+
+
+@pytest.mark.parametrize(("triple", "rust", "api", "name"), CXX_TARGETS)
+def test_type_information_of_every_format(
+    tmp_path: Path, triple: str, rust: str, api: str, name: str
+) -> None:
+    """`strip` warns of it, and `check` where the name is still there."""
+    source = "struct Base { virtual ~Base() {} virtual int f() { return 1; } };\n"
+    source += 'extern "C" int api(int n) { if (n) throw Base(); return 0; }\n'
+    flags = ["-fexceptions", "-fcxx-exceptions"]
+    library = build(tmp_path, {"api.cpp": source}, flags, triple)
+    target = Target.parse(rust)
+    asked = ExportRequest(target, patterns=("api",))
+    done = strip_library(Job(library, target, asked, Strip.NONE))
+    (warning,) = done.warnings
+    assert "C++ symbols with an identity across libraries become local" in warning
+    assert name in warning
+    with open_archive(library) as archive:
+        exports = decide_or_remember(archive, ExportRequest(target))
+    assert exports.names() == (api,)
+    found = {f.kind: f.symbols for f in inspect(library, target, exports).notes}
+    assert found["type-information"] == (name,)
+
+
+@pytest.mark.parametrize(
+    ("triple", "rust"), [(triple, rust) for triple, rust, *_ in CXX_TARGETS if "i686" not in rust]
+)
+def test_bitcode_of_every_format(tmp_path: Path, triple: str, rust: str) -> None:
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER}, ["-fembed-bitcode=all"], triple)
+    said = run(need("llvm-readobj-22", "llvm-readobj"), "--sections", library)
+    names = r"Name: (__bitcode|__cmdline|\.llvmbc|\.llvmcmd) .*?(?: Size|RawDataSize): (\w+)"
+    sizes = [int(size, 0) for _, size in re.findall(names, said, re.S)]
+    assert len(sizes) == 4
+    assert read_facts(library).bitcode == sum(sizes)
+    target = Target.parse(rust)
+    strip_library(Job(library, target, ExportRequest(target, patterns=("api_*",))))
+    assert read_facts(library).bitcode == 0
+
+
+def run(*argv: str | Path) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, encoding="utf-8").stdout
+
+
+@pytest.mark.parametrize(("triple", "rust"), [(triple, rust) for triple, rust, *_ in CXX_TARGETS])
+def test_a_stripped_library_remembers_what_is_public(
+    tmp_path: Path, triple: str, rust: str
+) -> None:
+    """Stripped again without options it is fresh; another level is made of the same symbols."""
+    library = build(tmp_path, {"api.c": API, "helper.c": HELPER}, [], triple)
+    target = Target.parse(rust)
+    first = strip_library(Job(library, target, ExportRequest(target, patterns=("api_*",))))
+    made = library.read_bytes()
+    again = strip_library(Job(library, target, ExportRequest(target)))
+    assert again.fresh
+    assert again.exports.names() == first.exports.names()
+    assert library.read_bytes() == made
+    other = strip_library(Job(library, target, ExportRequest(target), Strip.SYMBOLS))
+    assert not other.fresh
+    assert other.exports.names() == first.exports.names()
+    with pytest.raises(ExportsError):  # more than it has cannot become public
+        strip_library(Job(library, target, ExportRequest(target, keep=("helper",))))
+
+
+def test_routines_of_compilers_that_firmware_may_take(tmp_path: Path) -> None:
+    """There is often no other library that has them."""
+    source = "unsigned long long __aeabi_uldivmod(void) { return 1; }\n"
+    source += "void *memcpy(void *to, const void *from, unsigned size) { return to; }\n"
+    source += "int __udivsi3(int a, int b) { return a; }\n"
+    flags = ["-ffreestanding", "-mcpu=cortex-m4"]
+    sources = {"api.c": API, "helper.c": HELPER, "builtins.c": source}
+    library = build(tmp_path, sources, flags, "thumbv7em-none-eabi")
+    seen = []
+    for triple in ("thumbv7em-none-eabi", "armv7-unknown-linux-gnueabihf"):
+        target = Target.parse(triple)
+        asked = ExportRequest(target, patterns=("api_*",), keep=("__aeabi_*",))
+        with open_archive(library) as archive:
+            exports = decide_or_remember(archive, asked)
+        notes = inspect(library, target, exports).notes
+        seen.append({f.kind: f.symbols for f in notes}.get("builtins"))
+    assert seen == [("__udivsi3", "memcpy"), None]
+
+
+def test_members_that_objc_loads(tmp_path: Path) -> None:
+    text = """
+    __attribute__((objc_root_class)) @interface Other + (int)make; @end
+    @interface Other (Extra) + (int)extra; @end
+    @implementation Other (Extra) + (int)extra { return 7; } @end
+    """
+    target = Target.parse("aarch64-apple-darwin")
+    build(tmp_path, {"category.m": text}, ["-fobjc-runtime=macosx-13.0"], "arm64-apple-macos13")
+    library = build(
+        tmp_path, {"api.c": API, "helper.c": HELPER}, ["-O1"], "arm64-apple-macos13", "libother.a"
+    )
+    argv = [need("llvm-ar-22", "llvm-ar"), "rsD", library, tmp_path / "category.o"]
+    subprocess.run(argv, check=True)
+    asked = ExportRequest(target, patterns=("api_*",))
+    words = []
+    for _ in range(2):
+        with open_archive(library) as archive:
+            exports = decide_or_remember(archive, asked)
+        (note,) = [f for f in inspect(library, target, exports).notes if f.kind == "unasked"]
+        words.append((note.symbols, note.message))
+        strip_library(Job(library, target, asked))
+    assert words[0][0] == ("category.o",)
+    assert "1 member that programs linked with -ObjC get" in words[0][1]
+    assert "every program that uses any part of it gets them all" in words[1][1]
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,36 @@ def test_what_is_never_dropped_is_in_the_program(tmp_path: Path, arch: str) -> N
     assert sizes[0] == sizes[1] == 16
 
 
+def test_a_literal_that_is_never_dropped(tmp_path: Path, arch: str) -> None:
+    """And an initialiser with such a mark, which no linker drops anyhow."""
+    source = """
+    .cstring
+    .asciz "dropped"
+    .no_dead_strip _said
+    _said: .asciz "for whoever looks into the program"
+    .section __DATA,__mod_init_func,mod_init_funcs
+    .p2align 3
+    .no_dead_strip _start
+    _start: .quad _api
+    .text
+    .globl _api
+    .p2align 2
+    _api: ret
+    .subsections_via_symbols
+    """
+    original = kit.library(tmp_path, arch, {"a.s": source})
+    out, _, _ = kit.strip(original, arch, ["_api"])
+    main = "void api(void); int main(void) { api(); return 0; }"
+    objects = kit.compile(tmp_path, arch, {"main.c": main})
+    found = []
+    for name, library in (("first", original), ("second", out)):
+        program = kit.link(tmp_path / name, arch, [*objects, library], "-dead_strip")
+        image = darwin_image.load(program.read_bytes())
+        address, size, _ = image.sections["__TEXT", "__cstring"]
+        found.append(image.bytes_at(address, size))
+    assert found[0] == found[1] == b"for whoever looks into the program\0"
+
+
 def _no_resolver(r: Result) -> None:
     r.raw[r.symbols[b"_chosen"] + 7] = 0
 

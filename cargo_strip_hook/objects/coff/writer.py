@@ -372,10 +372,6 @@ def _without_safe_seh(
     )
 
 
-# Microsoft's and the Itanium ABI's names of type information and of inline statics
-_CXX_IDENTITY = (b"??_R", b"_ZTI", b"_ZTS", b"_ZGV", b"_ZZ", b"__ZTI", b"__ZTS", b"__ZGV", b"__ZZ")
-
-
 def _warnings(
     program: Program, placed: Placed, live: Bool, left_out: tuple[tuple[str, str], ...]
 ) -> tuple[str, ...]:
@@ -384,21 +380,7 @@ def _warnings(
         shown = ", ".join(f"{name} ({why})" for name, why in left_out[:3])
         more = ", …" if len(left_out) > 3 else ""
         warnings.append(f"CodeView debug information is left out of {shown}{more}")
-    found = []
-    symbols = program.symbols
-    for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
-        for n, name in enumerate(unit.names, start=base + unit.first_global):
-            if name.startswith(_CXX_IDENTITY) and program.definition[n] == n:
-                atom = symbols["atom"][n]
-                if atom >= 0 and live[atom] and not placed.kept[n]:
-                    found.append(name.decode(errors="surrogateescape"))
-    if found:
-        shown = ", ".join(sorted(found)[:3])
-        warnings.append(
-            f"{len(found)} C++ symbols with an identity across libraries become local "
-            f"({shown}{', …' if len(found) > 3 else ''}): inline statics and type information are "
-            "not shared with other libraries; `--keep` keeps such symbols"
-        )
+    warnings += told.private_cxx(program, live, placed.kept, told.CXX_WINDOWS)
     return tuple(warnings)
 
 

@@ -384,10 +384,6 @@ def _placement(program: Program, live: Bool, placed: Placed) -> Array:
     return told.placement(program, atoms, placed.section, placed.offset)
 
 
-# Itanium C++ ABI, section 5.1.4: type information, its names, guard variables, local statics
-_CXX_IDENTITY = (b"_ZTI", b"_ZTS", b"_ZGV", b"_ZZ")
-
-
 def _warnings(program: Program, placed: Placed, live: Bool, merged: notes.Notes) -> tuple[str, ...]:
     warnings = []
     if merged.without_stack:
@@ -398,18 +394,5 @@ def _warnings(program: Program, placed: Placed, live: Bool, merged: notes.Notes)
         )
     symbols = program.symbols
     weak = (symbols["binding"] == Binding.WEAK) | (symbols["binding"] == Binding.UNIQUE)
-    weak &= (symbols["atom"] >= 0) & ~placed.kept
-    weak &= live[np.where(symbols["atom"] >= 0, symbols["atom"], 0)]
-    names_found = []
-    for row in np.flatnonzero(weak & (program.definition == np.arange(len(symbols)))).tolist():
-        name = symtab.symbol_name(program, row)
-        if name.startswith(_CXX_IDENTITY):
-            names_found.append(name.decode(errors="surrogateescape"))
-    if names_found:
-        shown = ", ".join(sorted(names_found)[:3])
-        warnings.append(
-            f"{len(names_found)} C++ symbols with an identity across libraries become local "
-            f"({shown}{', …' if len(names_found) > 3 else ''}): exceptions and inline statics are "
-            "not shared with other libraries; `--keep '_ZTI*' --keep '_ZTS*'` keeps such symbols"
-        )
+    warnings += told.private_cxx(program, live, placed.kept | ~weak, told.CXX_ITANIUM)
     return tuple(warnings)

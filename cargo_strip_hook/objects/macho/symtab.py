@@ -104,8 +104,16 @@ def build(
     exported = np.flatnonzero(is_kept & (symbols["atom"] != Place.COMMON))
     commons = np.flatnonzero(is_kept & (symbols["atom"] == Place.COMMON))
     external_places = _places(program, placed, exported)
+    rooted = _rooted(program, live, placed)
     needed = unique(
-        np.concatenate([placed.blocks, targets[targets >= 0], np.array(sorted(names), np.int64)])
+        np.concatenate(
+            [
+                placed.blocks,
+                targets[targets >= 0],
+                np.array(sorted(names), np.int64),
+                _rooted_literals(placed, rooted),
+            ]
+        )
     )
     local_places = needed[~isin(needed, external_places)]
 
@@ -125,7 +133,6 @@ def build(
     used["strx"] = [strings.add(names.get(p, UNNAMED)) for p in local_places.tolist()]
     _fill_places(used, local_places, placed)
     used["type"] = mo.N_SECT
-    rooted = _rooted(program, live, placed)
     used["desc"][isin(local_places, rooted)] |= mo.N_NO_DEAD_STRIP
     here = _here(program, live, placed)
     used["desc"] |= marks.of_places(program, here, _places(program, placed, here), local_places)
@@ -274,6 +281,17 @@ def _rooted(program: Program, live: Bool, placed: Placed) -> Int64:
     roots = np.flatnonzero(live & (program.atoms["flags"] & AtomFlag.ROOT != 0))
     blocks = unique(placed.block[roots])
     found: Int64 = placed.block_place[blocks[blocks >= 0]]
+    return found
+
+
+def _rooted_literals(placed: Placed, rooted: Int64) -> Int64:
+    """Of the `rooted` places those of literals that only a mark of their own keeps."""
+    kinds = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES)
+    loose = [
+        s.flags & mo.SECTION_TYPE in kinds and not s.flags & mo.S_ATTR_NO_DEAD_STRIP
+        for s in placed.sections
+    ]
+    found: Int64 = rooted[np.array(loose, np.bool_)[rooted >> STEP]]
     return found
 
 

@@ -21,6 +21,7 @@ from cargo_strip_hook.objects.macho.relocate import Rewritten, joined_entries, r
 from cargo_strip_hook.objects.model import (
     Array,
     AtomFlag,
+    Binding,
     Bool,
     Image,
     Layout,
@@ -67,8 +68,13 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         told.statistics(
             program, live, program.atoms["flags"] & AtomFlag.SEPARATE == 0, len(table.defined)
         ),
-        debug.warnings,
+        debug.warnings + _private(program, live, kept[0]),
     )
+
+
+def _private(program: Program, live: Bool, kept: Bool) -> tuple[str, ...]:
+    weak = program.symbols["binding"] == Binding.WEAK
+    return told.private_cxx(program, live, kept | ~weak, told.CXX_ITANIUM)
 
 
 def _cputype(units: list[Unit]) -> int:

@@ -14,6 +14,7 @@ from cargo_strip_hook.verify.macho.read import ALT_ENTRY, Object
 
 RESOLVER, _NO_DEAD_STRIP = 0x0100, 0x0020
 _KEPT_SECTION = 0x10000000  # S_ATTR_NO_DEAD_STRIP
+_INITIALISERS = np.array([0x9, 0xA, 0x15, 0x16], np.uint32)  # which no linker drops
 
 
 def check_marks(before: Object, after: Object, where: Places, findings: Findings) -> Array:
@@ -46,7 +47,8 @@ def _check_kept(after: Object, addresses: Array, findings: Findings) -> None:
     values = entries["value"][starts]
     marked = unique(entries["value"][_marked(after, _NO_DEAD_STRIP)])
     section = after.sections_at(addresses)
-    kept = after.table["flags"][np.maximum(section, 1) - 1] & _KEPT_SECTION != 0
+    flags = after.table["flags"][np.maximum(section, 1) - 1]
+    kept = (flags & _KEPT_SECTION != 0) | is_among(flags & 0xFF, _INITIALISERS)
     begin = np.searchsorted(values, addresses, side="right") - 1
     held = (begin >= 0) & is_among(values[np.maximum(begin, 0)], marked) if len(values) else kept
     for at in addresses[~kept & ~held & (section > 0)].tolist():
