@@ -233,6 +233,48 @@ def test_an_exported_choice_stays_one(tmp_path: Path) -> None:
     assert kit.call(tmp_path / "x.dll", ("one", 0), ("mine", 0)) == [5, 5]
 
 
+@pytest.mark.parametrize("linker", ["bfd", "lld"])
+@pytest.mark.parametrize("flags", [(), SECTIONS], ids=["plain", "sections"])
+def test_an_exported_choice_of_mingw_stays_one(
+    tmp_path: Path, linker: str, flags: tuple[str, ...]
+) -> None:
+    text = """
+    extern "C" int outside(int);
+    extern "C" __attribute__((selectany)) int chosen = 3;
+    extern "C" inline __attribute__((noinline, used)) int shared(int a) {
+      switch (a) {
+        case 0: return outside(5); case 1: return outside(9); case 2: return outside(11);
+        case 3: return 77; case 4: return outside(19); case 5: return outside(33);
+      }
+      return chosen;
+    }
+    extern "C" int NAME(int a) { return shared(a); }
+    """
+    target, gcc = "x86_64-pc-windows-gnu", need("x86_64-w64-mingw32-g++")
+    inputs: list[list[Path]] = []
+    for name in ("left", "right"):
+        folder = tmp_path / name
+        folder.mkdir()
+        source, out = folder / "a.cpp", folder / "a.o"
+        source.write_text(text)
+        tool([gcc, "-O1", "-w", *flags, f"-DNAME={name}", "-c", source, "-o", out])
+        original = kit.archive(folder / f"lib{name}.a", target, [out])
+        new, made = kit.strip(original, target, (name, "chosen", "shared"))
+        kit.check(original, new, target, made)
+        inputs.append([original, new])
+    main = "int outside(int a) { return a; } int left(int), right(int), shared(int);"
+    main += "extern int chosen; int mainCRTStartup(void) { return left(1) + right(2) + chosen; }"
+    [main_object] = kit.compile(tmp_path, target, {"main.c": main}, "-O1")
+    ld = need("x86_64-w64-mingw32-ld") if linker == "bfd" else need("ld.lld-22", "ld.lld")
+    argv: list[str | Path] = [ld, "-m", "i386pep"]
+    for left in inputs[0]:
+        for right in inputs[1]:
+            out = tmp_path / "x.exe"
+            tool([*argv, "-e", "mainCRTStartup", main_object, left, right, "-o", out])
+            places = re.findall(r"^(\w+) \w (?:shared|chosen)$", tool([kit.llvm("nm"), out]), re.M)
+            assert len(set(places)) == 2
+
+
 def test_what_is_associated_lives_and_dies_with_its_section(tmp_path: Path) -> None:
     text = """
     .section .text,"xr",one_only,{name}

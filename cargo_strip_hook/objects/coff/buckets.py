@@ -46,10 +46,10 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
             bucket[kind] = order.setdefault(native.kinds[kind], len(order))
         out[first:end] = bucket[mine]
     found = list(order)
-    for atom, selection in replaceable.items():
+    for atom, (selection, name) in replaceable.items():
         where = int(np.searchsorted(live, atom))
         if where < len(live) and live[where] == atom:
-            kind = replace(found[out[where]], selection=selection)
+            kind = replace(found[out[where]], name=name, selection=selection)
             out[where] = order.setdefault(kind, len(order))
             if len(order) > len(found):
                 found.append(kind)
@@ -87,9 +87,12 @@ def _uneven(program: Program, live: Int32) -> set[SectionKind]:
     return found
 
 
-def _replaceable(program: Program) -> dict[int, int]:
-    """The selection of each atom whose leader is exported and may be another file's."""
-    found: dict[int, int] = {}
+def _replaceable(program: Program) -> dict[int, tuple[int, bytes]]:
+    """Selection and section name of each atom whose leader is exported and may be another file's.
+
+    The name is the one it had: GNU ld takes COMDATs for equal that agree in both.
+    """
+    found: dict[int, tuple[int, bytes]] = {}
     for symbol in sorted(program.exported):
         atom = int(program.symbols["atom"][symbol])
         if atom < 0 or program.atoms["section"][atom] < 0:
@@ -101,5 +104,5 @@ def _replaceable(program: Program) -> dict[int, int]:
         local = symbol - int(program.symbol_base[number])
         leader = int(native.comdats.leader[section])
         if selection in _REPLACEABLE and leader >= 0 and native.numbers[leader] == local:
-            found[atom] = selection
+            found[atom] = selection, native.names[section]
     return found
