@@ -1225,7 +1225,8 @@ def test_damaged_unwind_table_of_the_original(case: Case, tmp_path: Path) -> Non
     broken.write_bytes(data)
     with pytest.raises(VerifyError) as caught:
         verify(broken, case.write(), case.claim)
-    assert "the original's unwind table cannot be read" in caught.value.findings[0]
+    assert "the original's unwind table cannot be read" in caught.value.findings[-1]
+    assert caught.value.findings[0].startswith("the original is damaged: a.o: the record")
 
 
 def test_second_reader_disagrees(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
