@@ -161,10 +161,10 @@ def target_of(library: Path, triple: str | None) -> Target:
     Raises `UsageError` for what is no triple, `DiscoveryError` and `InputError` for a library that
     is not there or damaged.
     """
-    from cargo_strip_hook.target import Target
-
     if triple:
-        return Target.parse(triple)
+        from cargo_strip_hook.targetspec import named_target
+
+        return named_target(triple)
     from cargo_strip_hook.archive import open_archive, parts_of
     from cargo_strip_hook.deduce import deduce_target
     from cargo_strip_hook.pipeline import must_exist

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import struct
 import sys
 
-from cargo_strip_hook.archive import Archive, Part
-from cargo_strip_hook.errors import ArchiveError, InputError, UsageError
+from cargo_strip_hook.archive import Archive, Member, Part
+from cargo_strip_hook.errors import ArchiveError, InputError, ObjectError, UsageError
 from cargo_strip_hook.objects.sniff import (
     CALLED,
     coff_machine,
     elf_machine,
+    foreign,
     macho_machine,
     macho_platforms,
+    passed_over,
     sniff,
 )
 from cargo_strip_hook.target import Target
@@ -36,6 +39,14 @@ _ELF = {
     (8, 32, "big"): ("mips", "gnu"),
     (8, 32, "little"): ("mipsel", "gnu"),
     (8, 64, "little"): ("mips64el", "gnuabi64"),
+    (8, 64, "big"): ("mips64", "gnuabi64"),
+    (2, 32, "big"): ("sparc", "gnu"),
+    (18, 32, "big"): ("sparc", "gnu"),
+    (43, 64, "big"): ("sparc64", "gnu"),
+    (4, 32, "big"): ("m68k", "gnu"),
+    (40, 32, "big"): ("armeb", "gnueabi"),
+    (164, 32, "little"): ("hexagon", "musl"),
+    (252, 32, "little"): ("csky", "gnuabiv2"),
 }
 # cputype and cpusubtype of a Mach-O header: mach/machine.h
 _MACHO = {
@@ -52,10 +63,30 @@ _MACHO = {
     (12, 12): "armv7k",
 }
 _HELP_TARGET = "name the library's own target with `--target`"
+_HEADER, _SECTION = 20, 40  # bytes of a COFF file's header, and of a section's
 # how the architectures of universal files are called in targets, where that differs
 _SLICES = {"arm64": "aarch64", "arm64v8": "aarch64", "i386": "i686"}
 # Machine of a COFF header: PE format, "Machine Types"
 _COFF = {0x8664: "x86_64", 0xAA64: "aarch64", 0x14C: "i686", 0xA641: "arm64ec", 0x1C4: "thumbv7a"}
+
+
+def is_import_member(data: memoryview) -> bool:
+    """Whether a member of an archive only says which DLL has the code.
+
+    Source: the Microsoft PE/COFF specification, "Import Library Format": short imports begin with
+    0x0000 0xFFFF and version 0; the others are objects with `.idata$` sections.
+    """
+    if len(data) < _HEADER:
+        return False
+    signature, second, version = struct.unpack_from("<HHH", data)
+    if signature == 0 and second == 0xFFFF:
+        return bool(version == 0)  # version 2 is a big object
+    sections, optional_size = second, struct.unpack_from("<H", data, 16)[0]
+    start = _HEADER + optional_size
+    if start + sections * _SECTION > len(data):
+        return False
+    names = (bytes(data[at : at + 8]) for at in range(start, start + sections * _SECTION, _SECTION))
+    return any(name.startswith(b".idata$") for name in names)
 
 
 def deduce_target(archive: Archive) -> Target:
@@ -96,10 +127,14 @@ def must_be_for(archive: Archive, target: Target) -> None:
     """Raise `InputError` where the first object is not for a target, or there is nothing at all.
 
     Of what says no processor that is known here nothing is said; readers look at every object.
+    Raises also as `must_have_objects`.
     """
-    if not archive.members:
+    must_have_objects(archive)
+    if any(m.name == "lib.rmeta" for m in archive.members):
         raise InputError(
-            "the archive is empty", path=archive.part.name, help="build the library again"
+            "this is a library for rustc (.rlib), not a static library for others",
+            path=archive.part.name,
+            help='build it with `crate-type = ["staticlib"]`, or with cargo-c',
         )
     for member in archive.members:
         head = bytes(archive.data(member)[:20])
@@ -116,6 +151,85 @@ def must_be_for(archive: Archive, target: Target) -> None:
                 help=_HELP_TARGET,
             )
         return
+
+
+_HELP_FOREIGN = {
+    "WebAssembly objects": "use the original: wasm-ld leaves out what is not needed",
+    "programs or shared libraries": "name the static library; `strip` makes others smaller",
+    "packages of Go's compiler": "build with `go build -buildmode=c-archive`",
+    "archives (no linker looks into them)": "take them out with `ar x`, and name one of these",
+    "files of metadata for rustc": 'build it with `crate-type = ["staticlib"]`, or with cargo-c',
+}
+_HELP_BITCODE = (
+    "build without linker-plugin LTO (no `-C linker-plugin-lto`), "
+    "or set `lto = true` in the profile so that rustc makes machine code"
+)
+
+
+def must_have_objects(archive: Archive) -> None:
+    """Raise `InputError` or `ObjectError` where a library has no objects that can be prelinked.
+
+    Or where it has some of another kind besides, of which linkers differ in what they do.
+    """
+    if not archive.members:
+        raise InputError(
+            "the archive is empty", path=archive.part.name, help="build the library again"
+        )
+    objects: list[Member] = []
+    others: dict[str, Member] = {}
+    bitcode: Member | None = None
+    imports = False
+    for member in archive.members:
+        data = archive.data(member)
+        head = bytes(data[:20])
+        kind, what = sniff(head), foreign(head)
+        if what:
+            others.setdefault(what, member)
+        elif kind == "coff-import" or (kind == "coff" and not objects and is_import_member(data)):
+            imports = True
+        elif kind in ("elf", "macho", "coff"):
+            objects.append(member)
+        elif kind == "bitcode":
+            bitcode = bitcode or member
+    if objects and others:
+        what, member = next(iter(others.items()))
+        raise InputError(
+            f"the archive mixes objects of different kinds: {objects[0].name} and {member.name}, "
+            f"which is one of {what}",
+            path=archive.part.name,
+            member=member.name,
+            help=f"linkers differ about it: take it out with `ar d LIB {member.name}`",
+        )
+    if objects:
+        return
+    if bitcode is not None:
+        raise only_bitcode(archive, bitcode)
+    if imports:
+        raise InputError(
+            "this is the import library of a DLL, not a static library",
+            path=archive.part.name,
+            help="it holds no code and must stay as it is; name the static library: "
+            "lib<name>.a for MinGW (not .dll.a), <name>.lib for MSVC (not .dll.lib)",
+        )
+    passed = (passed_over(bytes(archive.data(m)[:20])) for m in archive.members)
+    what = next(iter(others), "") or next((p for p in passed if p), "")
+    raise InputError(
+        f"the members are {what}, which are not supported"
+        if what
+        else "the archive holds no object files",
+        path=archive.part.name,
+        help=_HELP_FOREIGN.get(what, "use the original, or build the library again"),
+    )
+
+
+def only_bitcode(archive: Archive, member: Member) -> ObjectError:
+    """The error for a member without machine code."""
+    return ObjectError(
+        "this member is LLVM bitcode, which only LLVM's linker can read",
+        path=archive.part.name,
+        member=member.name,
+        help=_HELP_BITCODE,
+    )
 
 
 def must_be_format(archive: Archive, member: str, kind: str, target: Target) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cargo_strip_hook.archive import Archive, Member, Part, open_archive, parts_of
-from cargo_strip_hook.deduce import architecture_of
+from cargo_strip_hook.deduce import architecture_of, must_have_objects
 from cargo_strip_hook.errors import InputError, ObjectError
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.job import ExportSet
@@ -87,6 +87,7 @@ def decide_or_remember(archive: Archive, request: ExportRequest) -> ExportSet:
     from cargo_strip_hook.exports.decide import remembered
     from cargo_strip_hook.pipeline import decide_exports
 
+    must_have_objects(archive)
     marker = read_marker(archive.part)
     return remembered(request, marker, archive.path.name) or decide_exports(archive, request)
 

@@ -540,7 +540,10 @@ def _link(
 def must_exist(library: Path) -> None:
     """Raise `DiscoveryError` or `InputError` where there is no such file."""
     if library.is_dir():
-        raise InputError("this is a folder, not a library", path=str(library))
+        from cargo_strip_hook.archive.sniff import folder_instead
+
+        what, help = folder_instead(library)
+        raise InputError(what, path=str(library), help=help)
     if not library.exists():
         raise DiscoveryError(
             f"there is no file {library}",

@@ -109,11 +109,18 @@ def _baseline(budget: Budget, library: Path) -> list[Sizes]:
     return found
 
 
+def _target(name: str) -> Target:
+    try:
+        return Target.parse(name)
+    except UsageError:  # of a specification, whose name may be any
+        return Target(name, name, "unknown", "none", "")
+
+
 def _read(message: dict[str, Any]) -> Sizes:
     return Sizes(
         Path(message["library"]),
         message.get("architecture", ""),
-        Target.parse(message["target"]),
+        _target(str(message["target"])),
         int(message["size"]),
         dict(message["file"]),
         dict(message["loaded"]),

@@ -14,6 +14,7 @@ import numpy as np
 from cargo_strip_hook.analysis.objects import Objects, read_objects
 from cargo_strip_hook.analysis.owners import OTHER, find_owners
 from cargo_strip_hook.archive import Archive, open_archive
+from cargo_strip_hook.deduce import must_have_objects
 from cargo_strip_hook.errors import UsageError
 from cargo_strip_hook.objects.model import LOADED, Array, Contents
 from cargo_strip_hook.slices import about, slices_of
@@ -81,6 +82,7 @@ def measure_library(library: Path, target: Target) -> tuple[Sizes, ...]:
     found = []
     for part, its_target in slices_of(library, target):
         with about(part), open_archive(part) as archive:
+            must_have_objects(archive)
             found.append(measure(archive, its_target))
     return tuple(found)
 

@@ -23,7 +23,7 @@ from cargo_strip_hook.archive.model import (
     Member,
     Part,
 )
-from cargo_strip_hook.archive.sniff import is_macho, what_instead
+from cargo_strip_hook.archive.sniff import READ, is_macho, what_instead
 from cargo_strip_hook.errors import ArchiveError
 from cargo_strip_hook.files import open_file
 
@@ -258,7 +258,7 @@ class _Scan:
     def run(self) -> _Contents:
         magic = self.read(0, len(MAGIC))
         if magic not in (MAGIC, THIN_MAGIC):
-            what, help = what_instead(self.read(0, 64))
+            what, help = what_instead(self.read(0, READ), self.path.suffix)
             raise ArchiveError(what, path=str(self.part), help=help)
         self.thin = magic == THIN_MAGIC
         try:

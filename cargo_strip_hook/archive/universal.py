@@ -148,7 +148,7 @@ def _header(path: Path) -> Universal | None:
     """The header of a universal file; None for other files."""
     try:
         with open_file(path) as file:
-            if file.read(4) not in (FAT_MAGIC, FAT_MAGIC_64):
+            if not is_universal(file.read(8)):
                 return None
             with (
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,

@@ -41,6 +41,7 @@ from cargo_strip_hook.cargo.tomlfile import read_table
 from cargo_strip_hook.errors import DiscoveryError
 from cargo_strip_hook.job import Strip
 from cargo_strip_hook.target import Target
+from cargo_strip_hook.targetspec import named_target
 
 __all__ = ["Artefact", "Selection", "find_libraries"]
 
@@ -130,7 +131,7 @@ def find_libraries(selection: Selection) -> tuple[Artefact, ...]:
     rustc = find_rustc(config)
     asked = target_name(selection.target, rustc.host) if selection.target else None
     triple = asked or configured_target(config, rustc)
-    target = Target.parse(triple or rustc.host)
+    target = _target(triple or rustc.host, selection, config, workspace)
     tree = build_tree(workspace, selection, target.triple, rustc.host, explicit=triple is not None)
     context = _Context(selection, workspace, config, rustc, target, tree)
     artefacts = [_artefact(package, context) for package in packages]
@@ -139,6 +140,16 @@ def find_libraries(selection: Selection) -> tuple[Artefact, ...]:
     if warnings:
         artefacts[0] = replace(artefacts[0], warnings=(*warnings, *artefacts[0].warnings))
     return tuple(artefacts)
+
+
+def _target(name: str, selection: Selection, config: CargoConfig, workspace: Workspace) -> Target:
+    """The target that cargo calls `name`: it may be the file of a specification."""
+    text = selection.target or config.get("build", "target")
+    if isinstance(text, list):
+        text = text[0] if text else None
+    is_file = isinstance(text, str) and text.endswith(".json")
+    found = named_target(str(text) if is_file else name, [workspace.manifest.parent])
+    return replace(found, triple=name)  # which cargo calls its folder
 
 
 def _refuse_shared_paths(artefacts: list[Artefact]) -> None:

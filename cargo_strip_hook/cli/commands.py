@@ -140,7 +140,11 @@ def check(args: argparse.Namespace, console: Console) -> int:
 def _list_symbols(symbols: Sequence[str], console: Console) -> None:
     if not symbols or console.shell.is_quiet:
         return
-    console.shell.block("symbols:", console.shown(symbols))
+    from cargo_strip_hook.demangle import demangle
+
+    # a mangled name, and what it says; of those that are shown only, since there may be many
+    known = ((name, demangle(name)) for name in console.shown(symbols))
+    console.shell.block("symbols:", [n if n == text else f"{n} ({text})" for n, text in known])
 
 
 def exports(args: argparse.Namespace, console: Console) -> int:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
-from cargo_strip_hook.deduce import must_be_format
-from cargo_strip_hook.errors import InputError, LinkError, ObjectError, UsageError
+from cargo_strip_hook.deduce import must_be_format, only_bitcode
+from cargo_strip_hook.errors import InputError, LinkError, UsageError
 from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.batch import read_all
@@ -16,11 +16,6 @@ from cargo_strip_hook.objects.model import Companion, Format, Image, Input
 from cargo_strip_hook.objects.sniff import coff_machine, elf_machine, macho_machine, sniff
 from cargo_strip_hook.prelink import prelink
 from cargo_strip_hook.target import Target
-
-_HELP_BITCODE = (
-    "build without linker-plugin LTO (no `-C linker-plugin-lto`), "
-    "or set `lto = true` in the profile so that rustc makes machine code"
-)
 
 
 class NativeEngine:
@@ -136,12 +131,7 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
         head = bytes(data[:20])
         contents = sniff(head)
         if contents == "bitcode":
-            raise ObjectError(
-                "this member is LLVM bitcode, which only LLVM's linker can read",
-                path=archive.part.name,
-                member=member.name,
-                help=_HELP_BITCODE,
-            )
+            raise only_bitcode(archive, member)
         if contents not in ("elf", "macho", "coff", "coff-import"):
             continue
         if contents == "coff-import":

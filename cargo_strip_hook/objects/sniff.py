@@ -17,6 +17,44 @@ _MACHO = {
 # IMAGE_FILE_MACHINE_* of the architectures that Rust has: PE format, "Machine Types"
 _COFF_MACHINES = {0x14C, 0x8664, 0xAA64, 0xA641, 0x1C4}
 
+# what people call processors: gABI, "e_machine"
+ELF_MACHINES = {
+    2: "SPARC",
+    4: "m68k",
+    8: "MIPS",
+    3: "x86",
+    15: "PA-RISC",
+    18: "SPARC",
+    20: "PowerPC",
+    21: "PowerPC",
+    22: "IBM Z",
+    40: "ARM",
+    42: "SuperH",
+    43: "SPARC",
+    50: "Itanium",
+    62: "x86-64",
+    83: "AVR",
+    92: "OpenRISC",
+    93: "ARC",
+    94: "Xtensa",
+    105: "MSP430",
+    113: "Nios II",
+    164: "Hexagon",
+    183: "AArch64",
+    189: "MicroBlaze",
+    190: "CUDA",
+    195: "ARC",
+    203: "XCore",
+    224: "AMDGPU",
+    243: "RISC-V",
+    244: "Lanai",
+    247: "BPF",
+    251: "VE",
+    252: "C-SKY",
+    258: "LoongArch",
+    0x9026: "Alpha",
+}
+
 # how messages call an object of each format
 CALLED: dict[str, str] = {"elf": "an ELF", "macho": "a Mach-O", "coff": "a COFF"}
 
@@ -40,6 +78,55 @@ def sniff(head: bytes) -> Contents:
     if len(head) >= 20 and int.from_bytes(head[:2], "little") in _COFF_MACHINES:
         return "coff"
     return "unknown"
+
+
+# first bytes of members that linkers for another kind of object take, and what they are
+_FOREIGN = (
+    (b"\0asm", "WebAssembly objects"),
+    (b"\x01\xdf", "XCOFF objects (AIX)"),
+    (b"\x01\xf7", "XCOFF objects (AIX)"),
+    (b"\x03\xf0\0", "GOFF objects (z/OS)"),
+    (b"MZ", "Windows programs or DLLs"),
+)
+# those that linkers pass over, where others are there, too
+_PASSED = (
+    (b"!<arch>\n", "archives (no linker looks into them)"),
+    (b"!<thin>\n", "archives (no linker looks into them)"),
+    (b"rust", "files of metadata for rustc"),
+    (b"go object ", "packages of Go's compiler"),
+    (b"\xca\xfe\xba\xbe", "Java classes"),
+    (b"\0\0\0\0\x20\0\0\0\xff\xff\0\0", "Windows resource files"),
+)
+
+
+def foreign(head: bytes) -> str:
+    """What an object is, in words, that no linker for ELF, Mach-O or COFF objects could take.
+
+    That are objects of other formats, and what is linked already; "" for all else.
+    """
+    contents = sniff(head)
+    if contents == "elf" and len(head) >= 18:
+        order: Literal["little", "big"] = "big" if head[5] == 2 else "little"
+        kind = int.from_bytes(head[16:18], order)
+        return "programs or shared libraries" if kind in (2, 3) else ""
+    if contents == "macho" and len(head) >= 16:
+        kind = int.from_bytes(head[12:16], "big" if head[0] == 0xFE else "little")
+        return "programs or shared libraries" if kind in (2, 6, 8, 9) else ""
+    if contents in ("unknown", "archive"):
+        return next((what for begin, what in _FOREIGN if head.startswith(begin)), "")
+    return ""
+
+
+def passed_over(head: bytes) -> str:
+    """What a member is, in words, that linkers pass over; "" where that is not known."""
+    return next((what for begin, what in _PASSED if head.startswith(begin)), "")
+
+
+def elf_name(machine: tuple[int, int, str]) -> str:
+    """How people call the processor of an ELF object, with what else tells it from others."""
+    number, bits, order = machine
+    name = ELF_MACHINES.get(number, f"ELF machine {number}")
+    return f"{name} ({bits}-bit, {order}-endian)"
 
 
 def elf_machine(head: bytes) -> tuple[int, int, str] | None:

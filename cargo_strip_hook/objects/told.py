@@ -59,7 +59,7 @@ def private_cxx(program: Program, live: Bool, kept: Bool, words: str) -> tuple[s
         for n in np.flatnonzero(chosen[first : first + len(unit.names)]).tolist():
             name = unit.names[n]
             if name.startswith(_CXX_IDENTITY):
-                found.append(name.decode(errors="replace"))
+                found.append(name.decode(errors="surrogateescape"))
     if not found:
         return ()
     shown = ", ".join(sorted(found)[:3])

@@ -201,6 +201,9 @@ ELSEWHERE = {
     "C++ functions of the header that the library defines are no C symbols",
     "more than the",
     "more than before:",
+    "this is a folder, not a library",
+    "this is a framework, a folder",
+    ", not an archive",
 }
 
 

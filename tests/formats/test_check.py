@@ -424,3 +424,24 @@ def test_what_is_no_library(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="thin"):
         inspect(thin, LINUX, ExportSet(()))
+
+
+def test_long_lists_are_cut_and_mangled_names_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mangled = "_ZN7mycrate3one17h0123456789abcdefE"
+    names = [mangled, *(f"other_{n:02}" for n in range(19))]
+    text = "\n".join(f'int f{n}(void) __asm__("{name}");' for n, name in enumerate(names))
+    text += "\n" + "\n".join(f"int f{n}(void) {{ return {n}; }}" for n in range(len(names)))
+    library = build(tmp_path, {"a.c": text + "\nint api(void) { return 1; }\n"})
+    assert main(["check", str(library), "--export", "api"]) == 1
+    said = capsys.readouterr().err
+    assert f"    {mangled} (mycrate::one)\n" in said
+    assert "    other_08\n    … and 10 more (-v lists them)\n" in said
+    assert main(["check", str(library), "--export", "api", "-v"]) == 1
+    assert "    other_18\n" in capsys.readouterr().err
+    wanted = [word for n in range(30) for word in ("--export", f"none_{n:02}")]
+    assert main(["strip", str(library), *wanted]) == 1
+    said = capsys.readouterr().err
+    assert "does not define:\n  none_00\n" in said
+    assert "  none_09\n  … and 20 more (-v lists them)\n" in said

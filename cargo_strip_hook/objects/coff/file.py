@@ -16,6 +16,8 @@ from cargo_strip_hook.objects.coff.machine import TYPES, Machine, Mode, machine
 from cargo_strip_hook.objects.model import RELOCATION, Array, Bool, Int64
 from cargo_strip_hook.objects.strings import string_at
 
+# IMAGE_FILE_MACHINE_*: PE format, "Machine Types"
+_MACHINES = {0x1C0: "ARM", 0x1C2: "ARM", 0x1C4: "32-bit ARM", 0x200: "Itanium", 0x166: "MIPS"}
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -85,7 +87,13 @@ class CoffFile:
             )
         found = machine(number)
         if found is None:
-            raise self.fail(f"COFF objects for machine {number:#x} are not supported", 0)
+            called = _MACHINES.get(number, "an unknown processor")
+            raise ObjectError(
+                f"COFF objects for {called} (machine {number:#x}) are not supported",
+                member=self.name,
+                offset=0,
+                help="use the original, or build for x86_64, i686 or aarch64",
+            )
         return Header(found, big, start, count, table, symbols)
 
     def _strings(self, symbols: int) -> memoryview:

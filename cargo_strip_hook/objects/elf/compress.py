@@ -27,8 +27,8 @@ def header_of(records: elf.Records) -> struct.Struct:
     return struct.Struct(f"{records.order}{'I4xQQ' if records.bits == 64 else 'III'}")
 
 
-def zstd() -> Any:
-    """The module for zstd. Raises `UsageError` where Python has none."""
+def zstd(otherwise: str = "or use `--compress-debug zlib`") -> Any:
+    """The module for zstd. Raises `UsageError`, with what else would do, where Python has none."""
     from importlib import import_module
 
     for name in ("compression.zstd", "backports.zstd"):
@@ -38,14 +38,14 @@ def zstd() -> Any:
             continue
     raise UsageError(
         "zstd needs Python 3.14, or the package `backports.zstd`, which is not installed",
-        help=("`pip install 'cargo-strip-hook[zstd]'`", "or use `--compress-debug zlib`"),
+        help=("`pip install 'cargo-strip-hook[zstd]'`", otherwise),
     )
 
 
 def decompress(kind: int, stream: memoryview, size: int) -> bytearray:
     """The `size` bytes that a stream holds. Raises `ValueError` where it does not."""
     if kind == elf.ELFCOMPRESS_ZSTD:
-        module = zstd()
+        module = zstd("or leave debug information out, with `--strip debuginfo`")
         try:
             decoder = module.ZstdDecompressor()
             plain = decoder.decompress(bytes(stream), max_length=size + 1)

@@ -22,9 +22,26 @@ from cargo_strip_hook.objects.model import (
     Int32,
     Int64,
 )
+from cargo_strip_hook.objects.sniff import elf_machine, elf_name
 from cargo_strip_hook.objects.strings import string_at
 
+_UNSUPPORTED = (
+    "use the original: this processor is not supported, or not in this form",
+    "what the original can lose is its debug information: `strip -g`, of the target's binutils",
+)
 _MOST_ALIGN = np.uint64(1 << 30)  # bytes: the largest page of any architecture
+
+
+def _unsupported(member: Input, offset: int, why: str = "") -> ObjectError:
+    """The error for objects of a processor, or of an ABI of it, that we know too little of."""
+    kind = elf_machine(bytes(member.data[:20]))
+    called = elf_name(kind) if kind else "this processor"
+    return ObjectError(
+        f"objects for {called} of this kind are not supported{why}",
+        member=member.name,
+        offset=offset,
+        help=_UNSUPPORTED,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,12 +144,7 @@ class ElfFiles:
             raise ObjectError("this ELF file is no relocatable object", member=name, offset=16)
         found = machine(machine_number, records.bits, records.order)
         if found is None or flags & found.refused_flags:
-            raise ObjectError(
-                f"objects for ELF machine {machine_number} ({records.bits}-bit) of this kind are "
-                "not supported",
-                member=name,
-                offset=18,
-            )
+            raise _unsupported(self.inputs[number], 18)
         self.r, self.machine = records, found
         return _Header(ident[7], flags, header[6], header[11], header[12], header[13])
 
@@ -208,6 +220,9 @@ class ElfFiles:
         )
         self.name_words = self._heads(self.start[named][self.owner] + sections["name"])
         self.names16 = self.name_words.view("S16").reshape(-1)
+        refused = self.machine.refused_section
+        if refused and (known := np.flatnonzero(self.names16 == refused)).size:
+            raise _unsupported(self.inputs[int(self.owner[known[0]])], 18)
 
     def _heads(self, at: Int64) -> Array:
         """uint64[n, 2], little endian: the 16 bytes at each place, zeros after the first zero."""
@@ -348,11 +363,9 @@ class ElfFiles:
         if not len(rel):
             return self._entries(wanted, self.r.rela, symbol_counts)
         if not self.machine.rel:
-            raise self.fail(
-                int(self.owner[rel[0]]),
-                "relocations without addends are not supported for this architecture",
-                int(self.sections["offset"][rel[0]]),
-            )
+            at = int(self.sections["offset"][rel[0]])
+            why = ": their relocations have no addends"
+            raise _unsupported(self.inputs[int(self.owner[rel[0]])], at, why)
         rows, section = self._entries(rel, self.r.rel, symbol_counts)
         at = self.start[section] + rows["offset"]
         kinds = self.machine.implicit_types[np.minimum(rows["type"], TYPES - 1)]

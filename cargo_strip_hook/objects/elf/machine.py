@@ -65,6 +65,7 @@ class Machine:
     joined_flags: int = 0  # bits of e_flags that are set if an input sets them
     optional_flags: int = 0  # bits of e_flags where 0 says nothing
     refused_flags: int = 0  # bits of e_flags of an ABI that we do not know
+    refused_section: bytes = b""  # the name of a section of such an ABI, where flags are silent
 
     @cached_property
     def direct_types(self) -> Bool:

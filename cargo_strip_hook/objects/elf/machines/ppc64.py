@@ -30,4 +30,5 @@ MACHINE = Machine(
     entry_bits=0xE0,  # STO_PPC64_LOCAL_MASK
     optional_flags=0x3,  # EF_PPC64_ABI
     refused_flags=0x1,  # ELFv1, whose functions are descriptors
+    refused_section=b".opd",  # which these descriptors are in
 )
