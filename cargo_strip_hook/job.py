@@ -98,7 +98,7 @@ class PrelinkRequest:
 
     `archive` is a library, or one slice of a universal one. `twin` gets a second one: the same
     program with all names and debug information. `compress_debug` is how debug sections are
-    written, where there are any.
+    written, where there are any. `name` is what the object is called after, "" for the archive.
     """
 
     archive: Path | Part
@@ -110,6 +110,12 @@ class PrelinkRequest:
     marker: bytes = b""  # contents of the non-allocated section that says the work is done
     twin: Path | None = None
     compress_debug: Compression = Compression.NONE
+    name: str = ""
+
+    @property
+    def member_name(self) -> str:
+        """What the object is called in the new archive."""
+        return f"{(self.name or self.archive.stem).removeprefix('lib')}.o"
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class Job:
     itself. `root` is the folder that a symbolic link may not lead out of. `link_args` are what a
     program needs besides std's own libraries, for `link_check`. `twin` is where the same library
     with all names and debug information goes. `compress_debug` is how debug sections are written.
+    `name` is what the object is called after, "" for the library.
     """
 
     library: Path
@@ -70,6 +71,7 @@ class Job:
     link_args: tuple[str, ...] = ()
     twin: Path | None = None
     compress_debug: Compression = Compression.NONE
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +432,7 @@ def _make_archive(
             marker=plan.marker,
             twin=twin.path if twin else None,
             compress_debug=job.compress_debug,
+            name=job.name,
         )
         made = works.engine().prelink(request, loaded if works.apart else None)
         if not plan.part.architecture:  # of a universal library more are to come

@@ -112,9 +112,7 @@ def _copy(archive: Archive, companion: Companion) -> NewMember:
 
 
 def _write(request: PrelinkRequest, path: Path, image: Image, beside: list[NewMember]) -> None:
-    member = NewMember(
-        f"{request.archive.stem.removeprefix('lib')}.o", image.size, image.chunks, image.defined
-    )
+    member = NewMember(request.member_name, image.size, image.chunks, image.defined)
     with path.open("wb") as file:
         write_archive(file, request.target.archive_dialect, [member, *beside])
 

@@ -98,7 +98,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         said = _link(linker, plan, names, request, folder)
         seen = _finish(linker, plan, request, folder)
         made = folder / "out.a"
-        name = f"{request.archive.stem.removeprefix('lib')}.o"
+        name = request.member_name
         (folder / "linked.o").rename(folder / name)
         libtool = Tool(libtool.command, "apple", libtool.version, env=(("ZERO_AR_DATE", "1"),))
         _run(libtool, ["-static", "-o", "out.a", name], folder)
