@@ -48,6 +48,10 @@ def _main(parent: int | None) -> int:
     gc.disable()
     # numpy would start a thread for each processor, and we do no linear algebra
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if sys.argv[1:2] == ["rustc-wrapper"]:
+        from cargo_strip_hook.wrapper.main import main as wrapper
+
+        return wrapper(sys.argv[2:])
     try:
         from cargo_strip_hook.engines import apart
 

@@ -99,6 +99,7 @@ class PrelinkRequest:
     `archive` is a library, or one slice of a universal one. `twin` gets a second one: the same
     program with all names and debug information. `compress_debug` is how debug sections are
     written, where there are any. `folder` is there for files on the way, where that is not None.
+    `name` is what the object is called after, "" for the archive.
     """
 
     archive: Path | Part
@@ -111,6 +112,7 @@ class PrelinkRequest:
     twin: Path | None = None
     compress_debug: Compression = Compression.NONE
     folder: Path | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class Job:
     with all names and debug information goes. `compress_debug` is how debug sections are written.
     `bundle` is the xcframework that the library is in; all of one are replaced, or none. In a
     signed bundle nothing is changed, unless `allow_signed`.
+    `name` is what the object is called after, "" for the library.
     """
 
     library: Path
@@ -38,6 +39,7 @@ class Job:
     link_args: tuple[str, ...] = ()
     twin: Path | None = None
     compress_debug: Compression = Compression.NONE
+    name: str = ""
     bundle: Path | None = None
     allow_signed: bool = False
 

@@ -461,6 +461,7 @@ def _make_archive(job: Job, plan: SlicePlan, place: _Place, works: _Works, clock
             twin=place.twin,
             compress_debug=job.compress_debug,
             folder=place.folder,
+            name=job.name,
         )
         made = works.engine().prelink(request, loaded if works.apart else None)
         if not plan.part.architecture:  # of a universal library more are to come

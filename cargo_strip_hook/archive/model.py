@@ -55,9 +55,13 @@ class Part:
         return str(self.path.with_name(self.name)) if self.architecture else str(self.path)
 
 
-def object_name(library: Path | Part) -> str:
-    """What the one object made of a library is called: no archive can list a name of two lines."""
-    name = library.stem.removeprefix("lib").replace("\n", "_")
+def object_name(library: Path | Part | str) -> str:
+    """What the one object made of a library, or after a name, is called.
+
+    No archive can list a name of two lines.
+    """
+    stem = library if isinstance(library, str) else library.stem
+    name = stem.removeprefix("lib").replace("\n", "_")
     return f"{name}.o" if not name.startswith(SYMDEF.decode()) else f"_{name}.o"
 
 

@@ -50,7 +50,7 @@ def load_config(
     here = (cwd or Path.cwd()).absolute()
     environ = os.environ if environ is None else environ
     files: Table = {}
-    for path in reversed(_config_files(here, cargo_home(environ))):
+    for path in reversed(config_files(here, cargo_home(environ))):
         files = _merge(files, _load(path, path.parent.parent, ()))
     cli: Table = {}
     for text in arguments:
@@ -69,7 +69,7 @@ def cargo_home(environ: Mapping[str, str]) -> Path:
     return Path(home) if home else Path(os.path.expanduser("~")) / ".cargo"  # noqa: PTH111
 
 
-def _config_files(here: Path, home: Path) -> list[Path]:
+def config_files(here: Path, home: Path) -> list[Path]:
     """The configuration files in force, nearest first."""
     folders = [folder / ".cargo" for folder in (here, *here.parents)]
     resolved = {folder.resolve() for folder in folders}

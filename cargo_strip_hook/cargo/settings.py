@@ -37,6 +37,10 @@ class Settings:
     max_size: int | None = None
     max_growth: Growth | None = None
     baseline: Path | None = None
+    profiles: tuple[str, ...] | None = None
+    on_error: str | None = None
+    debug_twin: Path | None = None
+    verbose: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,10 @@ def _engine(value: object, key: str, manifest: Path) -> str:
     return _choice(value, ENGINES, key, manifest)
 
 
+def _on_error(value: object, key: str, manifest: Path) -> str:
+    return _choice(value, ("fail", "warn"), key, manifest)
+
+
 def _presets(value: object, key: str, manifest: Path) -> tuple[str, ...]:
     names = _strings(value, key, manifest)
     return tuple(_choice(name, PRESETS, key, manifest) for name in names)
@@ -205,6 +213,10 @@ _READERS: Mapping[str, Callable[[object, str, Path], Any]] = {
     "max-size": _size,
     "max-growth": _growth,
     "baseline": _path,
+    "profiles": _strings,
+    "on-error": _on_error,
+    "debug-twin": _path,
+    "verbose": _boolean,
 }
 assert {name.replace("-", "_") for name in _READERS} == {f.name for f in fields(Settings)}
 

@@ -103,6 +103,44 @@ def wrap(
     return _strip_selection(args, selection, console)
 
 
+def setup(args: argparse.Namespace, console: Console) -> int:
+    """`setup`: with --check, exit code 1 where the hook is not active."""
+    import os
+
+    from cargo_strip_hook.cargo import setup as hook
+    from cargo_strip_hook.cargo.metadata import load_workspace
+    from cargo_strip_hook.cargo.selection import Selection
+
+    workspace = load_workspace(Selection(manifest_path=args.manifest_path))
+    packages = hook.hooked_packages(workspace)
+    names = ", ".join(p.name for p in packages)
+    if args.check:
+        found = hook.wrappers(workspace.root, os.environ)
+        if found.active and found.workspace is not None:
+            console.shell.status("Active", f"by {found.workspace[1]}, for {names or 'no package'}")
+            return 0
+        other = f"{found.workspace[1]} names `{found.workspace[0]}`" if found.workspace else ""
+        console.shell.status("Not active", other or "no file and no variable names it")
+        return 1
+    path = hook.turn_off(workspace) if args.undo else hook.turn_on(workspace, os.environ)
+    if path is None:
+        console.shell.status("Unchanged", str(hook.config_file(workspace.root)))
+        return 0
+    hook.build_again(workspace, packages)
+    console.shell.status("Wrote", str(path))
+    if args.undo:
+        console.shell.status("Turned off", f"for {names or 'no package'}")
+        return 0
+    console.shell.status("Turned on", f"for {names or 'no package'}")
+    if not packages:
+        console.warning("no package of this workspace makes a static library")
+    console.shell.note(
+        f"a machine where `{hook.WRAPPER}` is not on PATH cannot build this workspace: to leave it "
+        f"to each user, put the line into $CARGO_HOME/config.toml instead of {path}"
+    )
+    return 0
+
+
 def check(args: argparse.Namespace, console: Console) -> int:
     """`check`: exit code 1 where there is a finding."""
     from cargo_strip_hook.archive import open_archive

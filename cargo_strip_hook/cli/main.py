@@ -176,6 +176,7 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         return commands.wrap(wrapped, args, after, chosen)
     run = {
         None: commands.bare,
+        "setup": commands.setup,
         "strip": commands.strip,
         "check": commands.check,
         "exports": commands.exports,

@@ -21,6 +21,7 @@ _ENVIRONMENT = (
     ("CARGO_TERM_COLOR, NO_COLOR, FORCE_COLOR", "Whether output is coloured, as for cargo."),
     ("CARGO_TERM_QUIET, CARGO_TERM_VERBOSE", "The same as -q and -v."),
     ("CARGO_TERM_PROGRESS_WHEN", "Whether long work shows its progress: auto, always or never."),
+    ("STRIP_HOOK", "0: cargo's hook (see `setup`) leaves the libraries of a build alone."),
     ("STRIP_HOOK_BACKTRACE", "Show a traceback where the program itself fails."),
     (
         "STRIP_HOOK_LD, STRIP_HOOK_OBJCOPY, STRIP_HOOK_LIBTOOL",
@@ -60,7 +61,8 @@ def _lines() -> Iterator[str]:
     yield from _paragraphs(
         "Keys of [package.metadata.strip-hook] and [workspace.metadata.strip-hook] in Cargo.toml "
         "are named like the options: header, export, exports-file, preset, keep, strip, engine, "
-        "granularity, compress-debug, allow-missing. A result that is larger than max-size, or "
+        "granularity, compress-debug, debug-twin, allow-missing. Those of cargo's hook alone are "
+        "profiles, on-error and verbose. A result that is larger than max-size, or "
         "grew by more than max-growth since the report in the file baseline, fails the run. A "
         "table `targets` has other values for triples and cfg(...). Options go over a package's "
         "keys, and those over the workspace's."

@@ -135,7 +135,7 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
         args.engine or settings.engine or "native",
         link_check=args.link_check,
         link_args=_many(args.link_arg),
-        twin=args.debug_twin,
+        twin=args.debug_twin or settings.debug_twin,
         compress_debug=compression,
         allow_signed=args.allow_signed,
     )

@@ -13,6 +13,7 @@ from cargo_strip_hook.errors import UsageError
 COMMANDS = {
     "cbuild": "run cargo-c's `cbuild` with the arguments that follow, then strip what it built",
     "cinstall": "run cargo-c's `cinstall` likewise, then strip the installed libraries",
+    "setup": "have cargo itself strip each static library of this workspace that it builds",
     "strip": "strip the given libraries; knows nothing of cargo",
     "check": "say what is wrong with a library as something that others link against",
     "exports": "list the public symbols and where each one came from",
@@ -254,6 +255,28 @@ def wrap_parser(command: str) -> Parser:
     return parser
 
 
+def setup_parser() -> Parser:
+    """`setup`."""
+    parser = _parser(
+        "setup",
+        "Write `rustc-workspace-wrapper` into the workspace's .cargo/config.toml: from then on\n"
+        "each static library that cargo builds here, whoever calls it, is stripped before cargo\n"
+        "sees it. What was built before is built again.",
+        "setup [OPTIONS]",
+        "A machine without cargo-strip-hook cannot build this workspace then. STRIP_HOOK=0 in the\n"
+        "environment turns it off for one build.",
+    )
+    group = parser.add_argument_group("what to do").add_mutually_exclusive_group()
+    group.add_argument(
+        "--check",
+        action="store_true",
+        help="say whether it is active, by which file or variable, and for which packages",
+    )
+    group.add_argument("--undo", action="store_true", help="take the line out again")
+    parser.add_argument("--manifest-path", type=Path, metavar="PATH", help="path to Cargo.toml")
+    return parser
+
+
 def strip_parser() -> Parser:
     """`strip LIB…`."""
     parser = _parser(
@@ -397,6 +420,7 @@ PARSERS: Mapping[str, Callable[[], Parser]] = {
     "cinstall": lambda: wrap_parser("cinstall"),
     "strip": strip_parser,
     "check": check_parser,
+    "setup": setup_parser,
     "exports": exports_parser,
     "report": report_parser,
     "why": why_parser,

@@ -107,7 +107,8 @@ def _copy(archive: Archive, companion: Companion) -> NewMember:
 
 
 def _write(request: PrelinkRequest, path: Path, image: Image, beside: list[NewMember]) -> None:
-    member = NewMember(object_name(request.archive), image.size, image.chunks, image.defined)
+    name = object_name(request.name or request.archive)
+    member = NewMember(name, image.size, image.chunks, image.defined)
     with path.open("wb") as file:
         write_archive(file, request.target.archive_dialect, [member, *beside])
 

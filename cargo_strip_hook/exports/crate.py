@@ -20,6 +20,19 @@ _INTERNAL = re.compile(
     r"|rust_metadata_|alloc_[0-9a-f]{32}|__start_|__stop_|__imp_|\?|__real@|__[xyz]mm@|_CT\?|_TI[0-9]"
 )
 
+# std and what it is made of: `library/` and its Cargo.lock, rustc 1.63 to 1.96
+_TOOLCHAIN = frozenset(
+    {
+        *("std", "core", "alloc", "proc_macro", "test", "std_detect", "portable_simd", "sysroot"),
+        *("panic_abort", "panic_unwind", "unwind", "compiler_builtins", "profiler_builtins"),
+        *("rustc_std_workspace_alloc", "rustc_std_workspace_core", "rustc_std_workspace_std"),
+        *("rustc_demangle", "rustc_literal_escaper", "addr2line", "gimli", "object", "adler"),
+        *("adler2", "miniz_oxide", "hashbrown", "memchr", "cfg_if", "libc", "getopts"),
+        *("unicode_width", "fortanix_sgx_abi", "hermit_abi", "wasi", "r_efi", "r_efi_alloc"),
+        *("windows_targets", "windows_link", "dlmalloc", "vex_sdk", "moto_rt", "safety"),
+    }
+)
+
 
 def crate_of(member: str) -> str | None:
     """The crate that a member belongs to, None for an object that rustc did not make."""
@@ -58,6 +71,23 @@ def crate_symbols(
             absent=True,
         )
     return wanted, [s for s in own if not s.hidden and is_public_name(s.name, prefix)]
+
+
+def every_crate_symbols(defined: Iterable[DefinedSymbol], prefix: str) -> list[DefinedSymbol]:
+    """What a cdylib of the library would export: unmangled definitions of all crates but std's.
+
+    rustc exports what `#[no_mangle]` and `#[export_name]` name in any crate that is linked, and
+    nothing of C objects (`rustc_codegen_ssa/src/back/symbol_export.rs`, `linker.rs`). With fat LTO
+    all Rust code is one member, where names alone tell.
+    """
+    return [
+        symbol
+        for symbol in defined
+        if not symbol.hidden
+        and (crate := crate_of(symbol.member)) is not None
+        and crate not in _TOOLCHAIN
+        and is_public_name(symbol.name, prefix)
+    ]
 
 
 def is_public_name(name: str, prefix: str) -> bool:

@@ -31,7 +31,8 @@ class ExportRequest:
     """Where the public symbols are to be taken from.
 
     A header or cdylib that is not `…_explicit` was only found beside the library: patterns,
-    presets and files then replace it instead of adding to it.
+    presets and files then replace it instead of adding to it. `every_crate`: where nothing else
+    says what is public, it is what a cdylib would export, of the crate's dependencies too.
     """
 
     target: Target
@@ -44,6 +45,7 @@ class ExportRequest:
     files: tuple[Path, ...] = ()
     keep: tuple[str, ...] = ()
     crate_name: str | None = None
+    every_crate: bool = False
     allow_missing: bool = False
     headers_explicit: bool = False
     cdylib_explicit: bool = False
@@ -356,9 +358,14 @@ class _Decision:
         return {n: [Origin(p.kind, p.where) for p in found] for n, found in chosen.items()}
 
     def from_crate(self) -> None:
-        from cargo_strip_hook.exports.crate import crate_symbols
+        from cargo_strip_hook.exports.crate import crate_symbols, every_crate_symbols
 
         symbols = self.defined().values()
+        if self.request.every_crate:
+            own = every_crate_symbols(symbols, self.target.symbol_prefix)
+            self.add((s.name, Origin("crate", s.member)) for s in own)
+            self.sources.append(f"{_count(len(own))} that a cdylib would export")
+            return
         crate, own = crate_symbols(symbols, self.request.crate_name, self.target.symbol_prefix)
         self.add((s.name, Origin("crate", s.member)) for s in own)
         self.sources.append(f"{_count(len(own))} of the crate {crate} (no header, no cdylib)")

@@ -69,7 +69,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         result = view(data, finished.name)
         defined = _defined(result, request, box)
         placed = _placement(box, folder, members, linked, result, request)
-        name = object_name(request.archive)
+        name = object_name(request.name or request.archive)
         new = NewMember(name, len(data), [data], defined)
         with request.output.open("wb") as file:
             write_archive(file, request.target.archive_dialect, [new])

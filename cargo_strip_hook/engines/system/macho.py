@@ -98,7 +98,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         said = _link(linker, plan, names, request, folder)
         seen = _finish(linker, plan, request, folder)
         made = folder / "out.a"
-        name = object_name(request.archive)
+        name = object_name(request.name or request.archive)
         (folder / "linked.o").rename(folder / name)
         libtool = Tool(libtool.command, "apple", libtool.version, env=(("ZERO_AR_DATE", "1"),))
         _run(libtool, ["-static", "-o", "out.a", name], folder)

@@ -1,0 +1,211 @@
+"""Turning the hook on and off: the line in cargo's configuration, and what must be built again.
+
+Rules: the Cargo Book, "Configuration" (`build.rustc-workspace-wrapper`, `build.rustc-wrapper`; an
+environment variable goes over every file, an empty one turns a wrapper off).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cargo_strip_hook.cargo.config import cargo_home, config_files
+from cargo_strip_hook.cargo.metadata import Package, Workspace
+from cargo_strip_hook.cargo.tomlfile import read_table, sub_table
+from cargo_strip_hook.errors import DiscoveryError, UsageError
+from cargo_strip_hook.run import run
+
+WRAPPER = "cargo-strip-hook-rustc"
+KEY = "rustc-workspace-wrapper"
+_VARIABLES = ("RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_RUSTC_WORKSPACE_WRAPPER")
+_OTHER_VARIABLES = ("RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER")
+
+
+@dataclass(frozen=True, slots=True)
+class Wrappers:
+    """What cargo calls instead of rustc: `workspace` for members, `every` for all crates.
+
+    Each is a program and the file or variable that says so; None where there is none.
+    """
+
+    workspace: tuple[str, str] | None
+    every: tuple[str, str] | None
+
+    @property
+    def active(self) -> bool:
+        """Whether the hook is what cargo calls."""
+        return self.workspace is not None and is_ours(self.workspace[0])
+
+
+def is_ours(program: str) -> bool:
+    """Whether a wrapper is the hook, by whatever path."""
+    return Path(program).name.removesuffix(".exe") == WRAPPER
+
+
+def wrappers(root: Path, environ: Mapping[str, str]) -> Wrappers:
+    """The wrappers in force for a cargo that runs in `root`. Raises `DiscoveryError`."""
+    return Wrappers(
+        _in_force(root, environ, _VARIABLES, KEY),
+        _in_force(root, environ, _OTHER_VARIABLES, "rustc-wrapper"),
+    )
+
+
+def _in_force(
+    root: Path, environ: Mapping[str, str], variables: Sequence[str], key: str
+) -> tuple[str, str] | None:
+    for name in variables:
+        if name in environ:
+            return (environ[name], name) if environ[name] else None
+    for path in config_files(root, cargo_home(environ)):
+        value = sub_table(read_table(path), "build").get(key)
+        if isinstance(value, str):
+            return (value, os.fspath(path)) if value else None
+    return None
+
+
+def hooked_packages(workspace: Workspace) -> tuple[Package, ...]:
+    """The members whose static libraries cargo or cargo-c makes."""
+    return tuple(p for p in workspace.members if p.has_capi or "staticlib" in p.crate_types)
+
+
+def config_file(root: Path) -> Path:
+    """The workspace's own configuration file; cargo prefers the one without extension."""
+    old = root / ".cargo" / "config"
+    return old if old.is_file() else root / ".cargo" / "config.toml"
+
+
+def turn_on(workspace: Workspace, environ: Mapping[str, str]) -> Path | None:
+    """Write the line; the file, None where it says so already.
+
+    Raises `UsageError` beside another wrapper, `DiscoveryError` where the hook is not on PATH or
+    the file cannot be understood.
+    """
+    found = wrappers(workspace.root, environ)
+    _refuse_others(found)
+    if shutil.which(WRAPPER, path=environ.get("PATH")) is None:
+        raise DiscoveryError(
+            f"`{WRAPPER}` is not on PATH, so that cargo would not find it",
+            help="install cargo-strip-hook where its programs are on PATH, or add their folder",
+        )
+    path = config_file(workspace.root)
+    document = _document(path)
+    build = document.get("build")
+    if build is None:
+        build = document["build"] = _table()
+    if not isinstance(build, dict):
+        raise DiscoveryError(f"`build` in {path} is no table", help="correct the file first")
+    if build.get(KEY) == WRAPPER:
+        return None
+    build[KEY] = WRAPPER
+    _write(path, document)
+    return path
+
+
+def turn_off(workspace: Workspace) -> Path | None:
+    """Take the line out; the file, None where it has none of ours."""
+    path = config_file(workspace.root)
+    if not path.is_file():
+        return None
+    document = _document(path)
+    build = document.get("build")
+    if not isinstance(build, dict) or not is_ours(str(build.get(KEY, ""))):
+        return None
+    del build[KEY]
+    if not build:
+        del document["build"]
+    if document:
+        _write(path, document)
+    else:
+        path.unlink()
+    return path
+
+
+def _refuse_others(found: Wrappers) -> None:
+    if found.workspace is not None and not is_ours(found.workspace[0]):
+        program, where = found.workspace
+        raise UsageError(
+            f"cargo calls `{program}` for this workspace ({where}), and it calls one such program",
+            help="use `cargo strip-hook cinstall …`, or `cargo strip-hook` after each build",
+        )
+    if found.every is not None and Path(found.every[0]).name.removesuffix(".exe") == "sccache":
+        program, where = found.every
+        raise UsageError(
+            f"`{program}` is cargo's compiler wrapper ({where}), which does not run the hook or "
+            "goes around it",
+            help="use `cargo strip-hook cinstall …`, or `cargo strip-hook` after each build",
+        )
+
+
+def _document(path: Path) -> Any:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    if not path.is_file():
+        return tomlkit.document()
+    try:
+        return tomlkit.parse(path.read_text(encoding="utf-8"))
+    except (TOMLKitError, UnicodeDecodeError) as e:
+        raise DiscoveryError(f"{path} is not TOML: {e}", help="correct the file first") from e
+
+
+def _table() -> Any:
+    import tomlkit
+
+    return tomlkit.table()
+
+
+def _write(path: Path, document: Any) -> None:
+    """Replace the file at once, with the attributes it has."""
+    import tomlkit
+
+    from cargo_strip_hook.replace import staging
+
+    path.parent.mkdir(exist_ok=True)
+    text = tomlkit.dumps(document)
+    if not path.exists():
+        path.write_text(text, encoding="utf-8")
+        return
+    with staging(path) as staged:
+        staged.path.write_text(text, encoding="utf-8")
+        staged.commit()
+
+
+def build_again(workspace: Workspace, packages: Sequence[Package]) -> None:
+    """Have cargo forget what it built of `packages`, in every profile and for every target.
+
+    A library that is a cdylib, too, would stay as it is when the wrapper is turned on or off.
+    Raises `ToolError` where cargo fails.
+    """
+    for triple, profile in _outputs(workspace):
+        argv = [os.environ.get("CARGO") or "cargo", "clean", "--quiet", "--offline"]
+        argv += ["--manifest-path", os.fspath(workspace.manifest), "--profile", profile]
+        argv += ["--target", triple] if triple else []
+        for package in packages:
+            argv += ["-p", package.name]
+        run(argv, accept=())  # a profile that is no more cannot be cleaned, nor built
+
+
+def _outputs(workspace: Workspace) -> list[tuple[str, str]]:
+    """(triple or "", profile) of each folder that cargo built in."""
+    found: set[tuple[str, str]] = set()
+    for pattern in ("*/.fingerprint", "*/*/.fingerprint", "*/build", "*/*/build"):
+        for folder in workspace.build_dir.glob(pattern):
+            profile, parent = folder.parent.name, folder.parent.parent
+            triple = "" if parent == workspace.build_dir else parent.name
+            found.add((triple, "dev" if profile == "debug" else profile))
+    return sorted(found)
+
+
+__all__ = [
+    "WRAPPER",
+    "Wrappers",
+    "build_again",
+    "hooked_packages",
+    "turn_off",
+    "turn_on",
+    "wrappers",
+]

@@ -1,0 +1,149 @@
+"""What is to be done to a library that rustc just wrote: settings, and what is public."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cargo_strip_hook.cargo.capi import load_capi, shipped_headers
+from cargo_strip_hook.cargo.cbindgen import active_defines, load_defines
+from cargo_strip_hook.cargo.cfg import feature_cfg
+from cargo_strip_hook.cargo.config import load_config
+from cargo_strip_hook.cargo.profile import default_strip
+from cargo_strip_hook.cargo.rustc import Rustc, cfg_of
+from cargo_strip_hook.cargo.settings import Settings, SettingsTable, load_settings
+from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.job import Compression, Granularity, Strip
+from cargo_strip_hook.pipeline import Job
+from cargo_strip_hook.target import Target
+from cargo_strip_hook.wrapper.invocation import Invocation
+from cargo_strip_hook.wrapper.package import Origin, profile_of, workspace_metadata
+
+_HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx", ".h++"})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the package asks for. `profile` is None where the output folder does not say it.
+
+    `headers` are public where the settings name nothing else. `inputs` are the files that decided,
+    whether or not there is anything to do.
+    """
+
+    settings: Settings
+    target: Target
+    rustc: Rustc
+    profile: str | None
+    headers: tuple[Path, ...]
+    inputs: tuple[Path, ...]
+
+    @property
+    def active(self) -> bool:
+        """Whether libraries of this profile are stripped: all but dev's where nothing is said."""
+        if self.profile is None:
+            return True
+        if self.settings.profiles is not None:
+            return self.profile in self.settings.profiles
+        return self.profile != "dev"
+
+
+def read_wanted(invocation: Invocation, origin: Origin, target: Target, program: str) -> Wanted:
+    """Read the settings. `program` is rustc. Raises `UsageError` and `DiscoveryError`."""
+    package = origin.package
+    rustc = Rustc(program, "", "")
+    settings = load_settings(
+        SettingsTable(
+            package.metadata.get("strip-hook"), "package.metadata.strip-hook", package.manifest
+        ),
+        SettingsTable(
+            workspace_metadata(origin).get("strip-hook"),
+            "workspace.metadata.strip-hook",
+            origin.root,
+        ),
+        target,
+        lambda: cfg_of(target, rustc),
+    )
+    headers = _source_headers(settings, origin)
+    files = [*origin.manifests, *headers, *(settings.header or ()), *(settings.exports_file or ())]
+    if headers:
+        files.append(package.root / "cbindgen.toml")
+    if settings.baseline is not None:
+        files.append(settings.baseline)
+    # a file that is not there would have cargo build again each time
+    inputs = tuple(dict.fromkeys(f.absolute() for f in files if f.is_file()))
+    return Wanted(settings, target, rustc, profile_of(invocation.out_dir), headers, inputs)
+
+
+def _by_hand(settings: Settings) -> bool:
+    return bool(settings.export or settings.preset or settings.exports_file)
+
+
+def _source_headers(settings: Settings, origin: Origin) -> tuple[Path, ...]:
+    """The headers that are source files of the package: cbindgen has not written its own yet."""
+    if settings.header is not None or _by_hand(settings):
+        return ()
+    capi = load_capi(origin.package)
+    if not capi.header_enabled or capi.header_generation:
+        return ()
+    return tuple(
+        dict.fromkeys(
+            source
+            for files in capi.include
+            if not files.generated
+            for source, _ in shipped_headers(files, origin.package.root)
+            if source.suffix.lower() in _HEADERS
+        )
+    )
+
+
+def job_of(invocation: Invocation, origin: Origin, library: Path, wanted: Wanted) -> Job:
+    """The job: in this order the settings, a header that is a source file, the shared library of
+    the same compilation, or what such a one would export."""
+    settings, target = wanted.settings, wanted.target
+    headers = settings.header or wanted.headers
+    cdylib = library.parent / target.shared_library(invocation.file_stem)
+    has_cdylib = "cdylib" in invocation.crate_types and cdylib.is_file()
+    request = ExportRequest(
+        target,
+        headers=headers,
+        defines=_defines(invocation, origin, wanted) if headers else (),
+        cdylib=cdylib if has_cdylib else None,
+        patterns=settings.export or (),
+        presets=settings.preset or (),
+        files=settings.exports_file or (),
+        keep=settings.keep or (),
+        crate_name=invocation.crate_name,
+        every_crate=True,
+        allow_missing=bool(settings.allow_missing),
+        headers_explicit=settings.header is not None,
+    )
+    return Job(
+        library,
+        target,
+        request,
+        settings.strip or _strip_of_profile(wanted, origin),
+        settings.granularity or Granularity.CLASS,
+        settings.engine or "native",
+        twin=settings.debug_twin,
+        compress_debug=settings.compress_debug or Compression.NONE,
+        name=invocation.crate_name,
+    )
+
+
+def _strip_of_profile(wanted: Wanted, origin: Origin) -> Strip:
+    if wanted.profile is None:
+        return Strip.DEBUGINFO
+    return default_strip(wanted.profile, origin.root_table, load_config())
+
+
+def _defines(invocation: Invocation, origin: Origin, wanted: Wanted) -> tuple[str, ...]:
+    """The macros that cbindgen.toml says stand for the features which are on."""
+    known: Mapping[str, str] = load_defines(origin.package.root)
+    if not known:
+        return ()
+    options = cfg_of(wanted.target, wanted.rustc) | feature_cfg(invocation.features)
+    return active_defines(known, options)[0]
+
+
+__all__ = ["Wanted", "job_of", "read_wanted"]

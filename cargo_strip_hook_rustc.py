@@ -1,0 +1,39 @@
+"""cargo's hook where it cannot be the shell script `scripts/cargo-strip-hook-rustc`.
+
+Imports nothing of the package for what makes no static library: cargo calls it for each rustc.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def ours(args: list[str]) -> bool:
+    """Whether rustc, called with `args`, may make a static library: the hook looks closer."""
+    emit, before = "link", ""
+    found = False
+    for word in args:
+        if before == "--emit" or word.startswith("--emit="):
+            emit = word
+        elif word in ("-", "--test"):
+            return False
+        elif "staticlib" in word or word.startswith("@"):
+            found = True
+        before = word
+    return found and "link" in emit
+
+
+def run() -> None:
+    """Call rustc, or the hook, and end with its exit code."""
+    args = sys.argv[1:]
+    if args and not ours(args[1:]):
+        import subprocess
+
+        sys.exit(subprocess.run(args, close_fds=False, check=False).returncode)
+    from cargo_strip_hook.wrapper.main import main
+
+    sys.exit(main(args))
+
+
+if __name__ == "__main__":
+    run()
