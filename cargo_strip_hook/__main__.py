@@ -18,7 +18,9 @@ def run() -> None:
         # what an encoding cannot say is escaped: names may be anything, and no message is lost
         getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
-        if _SHORT.isdisjoint(sys.argv):
+        if sys.argv[1:2] == ["rustc-wrapper"]:  # cargo waits for it, and for nothing before it
+            exit_code = _hook()
+        elif _SHORT.isdisjoint(sys.argv):
             from cargo_strip_hook.lifetime import supervised
 
             exit_code = supervised(_work, _died)
@@ -28,6 +30,13 @@ def run() -> None:
         exit_code = 130
     # taking the interpreter and all that it has down piece by piece takes a while
     os._exit(exit_code)
+
+
+def _hook() -> int:
+    """What cargo calls instead of rustc."""
+    from cargo_strip_hook.wrapper.main import main
+
+    return main(sys.argv[2:])
 
 
 def _work(parent: int | None) -> int:
@@ -48,10 +57,6 @@ def _main(parent: int | None) -> int:
     gc.disable()
     # numpy would start a thread for each processor, and we do no linear algebra
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if sys.argv[1:2] == ["rustc-wrapper"]:
-        from cargo_strip_hook.wrapper.main import main as wrapper
-
-        return wrapper(sys.argv[2:])
     try:
         from cargo_strip_hook.engines import apart
 

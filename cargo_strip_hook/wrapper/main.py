@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cargo_strip_hook import lifetime
 from cargo_strip_hook.errors import DiscoveryError, StripHookError, of_system
 from cargo_strip_hook.wrapper.diagnostics import Level, lines_of, tell
 from cargo_strip_hook.wrapper.invocation import Invocation, parse
@@ -75,13 +76,16 @@ def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> in
         if environ.get(SWITCH) != "0" and wanted.active:
             if wanted.settings.on_error == "warn":
                 level = "warning"
-            _strip(invocation, origin, library, wanted, environ)
+            with lifetime.endings_raise():
+                _strip(invocation, origin, library, wanted, environ)
     except StripHookError as e:
         return _failed(invocation, e, level)
     except OSError as e:
         return _failed(invocation, of_system(e), level)
     except MemoryError:
         return _failed(invocation, StripHookError("there is not enough memory"), level)
+    except KeyboardInterrupt as e:
+        return lifetime.told(e)[1]
     finally:
         _note_inputs(invocation, inputs, environ)
     return 0
