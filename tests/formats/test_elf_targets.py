@@ -322,7 +322,7 @@ def test_floats_passed_in_two_ways_are_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_refused(target: str, tmp_path: Path) -> None:
     library = archive(tmp_path, compile_c(target, TWO, tmp_path, "two", "-fPIC"))
     request_name = "other"
-    with pytest.raises(ObjectError, match=r"machine 8|without addends"):
+    with pytest.raises(ObjectError, match=r"objects for MIPS .* are not supported"):
         NativeEngine().prelink(
             PrelinkRequest(
                 library,
