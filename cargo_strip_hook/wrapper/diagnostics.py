@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, TextIO
 
 from cargo_strip_hook.errors import StripHookError, ToolError, VerifyError
+from cargo_strip_hook.present.plain import plain
 
 Level = Literal["error", "warning", "note"]
 _COLOURS = {"error": "\x1b[1m\x1b[91m", "warning": "\x1b[1m\x1b[93m", "note": "\x1b[1m\x1b[92m"}
@@ -27,6 +28,7 @@ def tell(
     colour: bool,
 ) -> None:
     """Write one diagnostic of a level, with its ``help`` lines, to rustc's stderr."""
+    help = [plain(line) for line in help]
     text = _rendered(level, what, help, colour=colour)
     if as_json:
         text = json.dumps(_message(level, what, help, text))
@@ -36,12 +38,12 @@ def tell(
 
 def lines_of(error: StripHookError) -> str:
     """All that an error says besides its help, in one text."""
-    lines = [error.what]
+    more = list(error.lines)
     if isinstance(error, VerifyError):
-        lines += [f"  {finding}" for finding in error.findings]
+        more += error.findings
     if isinstance(error, ToolError):
-        lines += [f"  {line}" for line in error.failure.stderr.splitlines()[-20:]]
-    return "\n".join(lines)
+        more += error.failure.stderr.splitlines()[-20:]
+    return "\n".join([plain(error.head), *(f"  {plain(line)}" for line in more)])
 
 
 def _rendered(level: Level, what: str, help: Sequence[str], *, colour: bool) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cargo_strip_hook import lifetime
 from cargo_strip_hook.errors import DiscoveryError, StripHookError, of_system
+from cargo_strip_hook.present.plain import plain
 from cargo_strip_hook.wrapper.diagnostics import Level, lines_of, tell
 from cargo_strip_hook.wrapper.invocation import Invocation, parse
 from cargo_strip_hook.wrapper.rustc import end_as, run_rustc
@@ -139,9 +140,9 @@ def find_library(invocation: Invocation, rustc: str) -> Path:
         for path in invocation.library_places(name) if name.endswith((".a", ".lib")) else ():
             if path.is_file():
                 return path
-    places = "".join(f"\n  looked at {path}" for path in dict.fromkeys(candidates))
     raise DiscoveryError(
-        f"rustc made a static library of `{invocation.crate_name}`, and it is not found{places}",
+        f"rustc made a static library of `{invocation.crate_name}`, and it is not found",
+        lines=[f"looked at {path}" for path in dict.fromkeys(candidates)],
         help=f"strip it with `cargo strip-hook strip LIB`, and turn this off with {SWITCH}=0",
     )
 
@@ -167,7 +168,7 @@ def _failed(invocation: Invocation, error: StripHookError, level: Level) -> int:
 
 
 def _tell(invocation: Invocation, level: Level, what: str) -> None:
-    tell(sys.stderr, level, what, as_json=invocation.json, colour=invocation.ansi)
+    tell(sys.stderr, level, plain(what), as_json=invocation.json, colour=invocation.ansi)
 
 
 def _note_inputs(
