@@ -31,6 +31,8 @@ GUARDED_FUNCTIONS = b".gfids$y"
 SYMBOL_TABLES = (b".sxdata", GUARDED_FUNCTIONS, b".giats$y", b".gljmp$y", b".gehcont$y")
 _INITIALISERS = (b".CRT$", b".ctors", b".dtors", b".rtc$")
 
+_RESERVED = (b".idata$", b".didat$", b".rsrc$", b".edata", b".tls$", b".00cfg")
+
 
 class Shape(IntEnum):
     """How a linker takes a section: `ALONE` is one of GCC's own for each function or variable,
@@ -104,6 +106,11 @@ def is_alone(name: bytes, symbols: set[bytes]) -> bool:
     wanted = _DECORATED.sub(b"", order)
     plain = {_DECORATED.sub(b"", symbol) for symbol in symbols}
     return bool(plain & {wanted, b"_" + wanted, b"@" + wanted, wanted + b".cold"})
+
+
+def is_part_of_group(name: bytes) -> bool:
+    """Whether it is a part of a group whose ends are not in the C runtime or made by the linker."""
+    return b"$" in name[1:] and not name.startswith((*_INITIALISERS, *_RESERVED))
 
 
 def is_exactly_plain(name: bytes) -> bool:

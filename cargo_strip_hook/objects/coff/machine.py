@@ -48,6 +48,7 @@ class Machine:
     settled: Array
     trailing: Array
     pointer: int  # the type of a plain address
+    relative: int  # and of one of 32 bits that counts from the image
     entry: int  # bytes of an entry of `.pdata`, 0 for none
     padding: int  # byte between pieces of code
     branch_limit: int  # bytes of a section that branches can span
@@ -58,6 +59,7 @@ def _machine(
     rows: dict[int, tuple[int, Mode, Settled, int]],
     *,
     pointer: int,
+    relative: int,
     entry: int,
     padding: int,
     bits: int = 64,
@@ -66,7 +68,7 @@ def _machine(
     columns = np.zeros((4, TYPES), np.int64)
     for kind, row in rows.items():
         columns[:, kind] = row
-    return Machine(number, bits, *columns, pointer, entry, padding, branch_limit)  # type: ignore[call-arg]
+    return Machine(number, bits, *columns, pointer, relative, entry, padding, branch_limit)  # type: ignore[call-arg]
 
 
 _NOTHING = (0, Mode.NOTHING, Settled.NO, 0)
@@ -94,6 +96,7 @@ _MACHINES = {
             0xC: (1, Mode.EXACT, Settled.NO, 0),  # SECREL7
         },
         pointer=0x1,
+        relative=0x3,
         entry=12,
         padding=0xCC,
     ),
@@ -112,6 +115,7 @@ _MACHINES = {
         },
         bits=32,
         pointer=0x6,
+        relative=0x7,
         entry=0,
         padding=0xCC,
     ),
@@ -137,6 +141,7 @@ _MACHINES = {
             0x11: _rel32(4),
         },
         pointer=0xE,
+        relative=0x2,
         entry=8,
         padding=0,
         branch_limit=96 << 20,

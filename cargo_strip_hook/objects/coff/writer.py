@@ -15,6 +15,7 @@ from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.coff import codeview, directives, kinds, symtab
 from cargo_strip_hook.objects.coff import debug as dbg
 from cargo_strip_hook.objects.coff import layouts as coff
+from cargo_strip_hook.objects.coff.keepers import keep_groups
 from cargo_strip_hook.objects.coff.machine import Machine
 from cargo_strip_hook.objects.coff.place import Placed, place, with_entries
 from cargo_strip_hook.objects.coff.reader import CoffUnit
@@ -66,6 +67,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     shared = share(program, live, machine, sizes, aligns, placed, rewritten)
     placed, sizes, rewritten = shared.placed, shared.sizes, shared.rewritten
     placement = pieces(_placement(program, live, placed), shared.records)
+    if request.target.archive_dialect != "coff":
+        placed, sizes, rewritten = keep_groups(program, machine, placed, sizes, rewritten)
     left_out: tuple[tuple[str, str], ...] = ()
     described = np.zeros(0, PLACEMENT)
     if request.strip is Strip.NONE:

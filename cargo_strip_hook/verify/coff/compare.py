@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from cargo_strip_hook.verify.coff.frames import describes
-from cargo_strip_hook.verify.coff.machine import POINTER, UNWOUND, addends
+from cargo_strip_hook.verify.coff.machine import POINTER, RELATIVE, UNWOUND, addends
 from cargo_strip_hook.verify.coff.places import (
     NAME,
     NOWHERE,
@@ -271,7 +271,20 @@ def _check_made(
     for (start, size, mine), (other, _, others) in pairwise(spans):
         if start + size > other and (mine or others):
             findings.add("placement", f"two pieces overlap at {pair.where(other)}")
-    _tell(pair, result.place[~used], "is not in the original")
+    new = np.flatnonzero(~used)
+    kept = [_keeps_group(pair, _take(result, new[[i]]), spans) for i in range(len(new))]
+    _tell(pair, result.place[np.delete(new, np.flatnonzero(kept))], "is not in the original")
+
+
+def _keeps_group(pair: Pair, one: References, spans: list[tuple[int, int, bool]]) -> bool:
+    """Whether a reference stands behind all pieces, and keeps a part of a group for GNU ld."""
+    place, target = int(one.place[0]), int(one.target[0])
+    home, goal = place >> STEP, target >> STEP
+    if pair.claim.target.archive_dialect == "coff" or one.kind[0] != PLACE:
+        return False
+    last = max((start + size for start, size, _ in spans if start >> STEP == home), default=0)
+    relative = one.type[0] == RELATIVE[pair.after.machine] and target == goal << STEP
+    return bool(relative and place >= last and b"$" in pair.after.names[goal])
 
 
 def _check_bytes(pair: Pair, after: Array, members: list[Array]) -> int:

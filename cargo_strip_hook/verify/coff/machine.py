@@ -62,6 +62,7 @@ KINDS: dict[int, dict[int, Kind]] = {
     },
 }
 POINTER = {AMD64: 1, I386: 6, ARM64: 14}
+RELATIVE = {AMD64: 3, I386: 7, ARM64: 2}  # an address of 32 bits that counts from the image
 UNWOUND = {AMD64: 12, ARM64: 8}  # bytes of an entry of .pdata
 
 
