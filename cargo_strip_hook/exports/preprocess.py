@@ -93,7 +93,8 @@ def with_missing(error: HeaderError, not_found: Sequence[str]) -> HeaderError:
         return error
     shown = "; ".join(not_found[:3]) + ("; …" if len(not_found) > 3 else "")
     return HeaderError(
-        f"{error.what}\nnot found, so that what it defines is not known: {shown}",
+        error.head,
+        lines=(*error.lines, f"not found, so that what it defines is not known: {shown}"),
         help=("-I DIR names the folder that an included header is in", *error.help),
     )
 

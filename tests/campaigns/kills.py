@@ -180,7 +180,6 @@ class Range:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         # the interpreter's own words, before there is anything of ours
-        words = ("internal error", "Exception ignored", "Traceback")
         starting = run.returncode == -signal.SIGINT and said.rstrip().endswith("KeyboardInterrupt")
         if (
             ("Traceback" in said and not starting)

@@ -77,8 +77,10 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
     hidden = {s.name for s in linked.view.defined()} - set(defined)
     live = int((result.sections["flags"] & SHF_ALLOC != 0).sum())
     return PrelinkResult(
-        exports=tuple(n.decode() for n in defined),
-        undefined=tuple(sorted({s.name.decode() for s in result.undefined()})),
+        exports=tuple(n.decode(errors="surrogateescape") for n in defined),
+        undefined=tuple(
+            sorted({s.name.decode(errors="surrogateescape") for s in result.undefined()})
+        ),
         statistics=Statistics(
             members_total=total,
             members_used=linked.members,

@@ -136,7 +136,9 @@ def _plan(
         index = read_index(inputs, format)
     program = resolve(inputs, index, roots, format)
     routines = personalities(program, np.ones(len(program.atoms), np.bool_))
-    extra = {symbol_name(program, row).decode() for row in routines.tolist()}
+    extra = {
+        symbol_name(program, row).decode(errors="surrogateescape") for row in routines.tolist()
+    }
     commands = [(m.name, read_commands(File(m.name, m.data))) for m in inputs.values()]
     merged = versions.merge((name, c.versions) for name, c in commands)
     versions.check_target(merged, commands[0][1].cputype, request.target)

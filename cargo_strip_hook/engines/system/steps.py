@@ -240,7 +240,7 @@ def finish(objcopy: Tool, linked: Linked, job: FinishJob, folder: Path) -> Path:
     """Hide, strip, rename, mark; returns the finished object. Raises `ToolError`."""
     _demote_unique(linked, job.exports)
     output, keep, unneeded = folder / "finished.o", folder / "keep.txt", folder / "unneeded.txt"
-    shared = sorted({s.name.decode() for s in linked.view.defined()} & {s.decode() for s in SHARED})
+    shared = sorted(n.decode() for n in {s.name for s in linked.view.defined()} & SHARED)
     words = "".join(f"{name}\n" for name in (*job.exports, *shared))
     keep.write_bytes(words.encode(errors="surrogateescape"))
     arguments: list[str | Path] = [f"--keep-global-symbols={keep}"]
@@ -255,10 +255,13 @@ def finish(objcopy: Tool, linked: Linked, job: FinishJob, folder: Path) -> Path:
             unneeded.write_bytes(b"".join(name + b"\n" for name in names))
             arguments += [f"--strip-unneeded-symbols={unneeded}"]
     for name in _useless(linked.view):
-        arguments += ["--remove-section", name.decode()]
+        arguments += ["--remove-section", name.decode(errors="surrogateescape")]
     for old in linked.sets:
         new = private_name(old, job.exports)
-        arguments += ["--rename-section", f"{old.decode()}={new.decode()}"]
+        arguments += [
+            "--rename-section",
+            f"{old.decode(errors='surrogateescape')}={new.decode(errors='surrogateescape')}",
+        ]
     if job.marker:
         marker = folder / "marker"
         marker.write_bytes(job.marker)

@@ -376,9 +376,11 @@ def _table(f: CoffFile, section: int, numbers: Int64) -> Int64:
     listed = np.frombuffer(contents, "<u4", len(contents) // 4).astype(np.int64)
     known = np.minimum(listed, max(len(numbers) - 1, 0))
     if len(contents) % 4 or (len(listed) and not len(numbers)):
-        raise f.fail(f"the table {f.names[section].decode()} is damaged", 0)
+        raise f.fail(f"the table {f.names[section].decode(errors='surrogateescape')} is damaged", 0)
     if ((listed >= len(numbers)) | (numbers[known] < 0)).any():
-        raise f.fail(f"the table {f.names[section].decode()} lists no symbol", 0)
+        raise f.fail(
+            f"the table {f.names[section].decode(errors='surrogateescape')} lists no symbol", 0
+        )
     return numbers[known]
 
 

@@ -91,7 +91,7 @@ def find(sections: Mapping[bytes, memoryview]) -> list[Patch]:
             parts.setdefault((INFO, target), []).append(starts + distance)
     for _, target in parts:
         if target not in sections:
-            raise UnknownDwarf(f"{target.decode()} is missing")
+            raise UnknownDwarf(f"{target.decode(errors='surrogateescape')} is missing")
     return [Patch(holder, to, np.concatenate(found)) for (holder, to), found in parts.items()]
 
 

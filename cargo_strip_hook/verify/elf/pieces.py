@@ -207,7 +207,7 @@ def _check_names(pair: Pair, number: Array) -> None:
         if found == [-1]:
             # not known to linkers: keeps its name, but sets are renamed
             olds = {pair.before.section_name(int(i)) for i in chosen}
-            new = name.decode()
+            new = name.decode(errors="replace")
             # of two files with a section `.gnu.linkonce.t.f` a linker drops one: the name must go
             good = all(
                 old == new
