@@ -7,6 +7,7 @@ that `xcodebuild -create-xcframework` writes.
 from __future__ import annotations
 
 import plistlib
+import struct
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +15,11 @@ from xml.parsers.expat import ExpatError
 
 from cargo_strip_hook.errors import InputError
 
+# what plistlib raises for damaged ones
+_NO_PLIST = (
+    *(plistlib.InvalidFileException, ExpatError, ValueError, LookupError, OverflowError),
+    *(AttributeError, RecursionError, TypeError, struct.error),
+)
 _HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx"})
 
 
@@ -35,16 +41,21 @@ def variants(folder: Path) -> tuple[Variant, ...]:
     """The variants in the order of Info.plist. Raises `InputError` where that is not sound."""
     file = _plist(folder)
     try:
-        with file.open("rb") as stream:
-            content = plistlib.load(stream)
+        # from memory: of a file as many bytes are asked for as its numbers say
+        content = plistlib.loads(file.read_bytes())
     except OSError as e:
         raise InputError(f"cannot be read: {e.strerror}", path=str(file)) from e
-    except (plistlib.InvalidFileException, ExpatError, ValueError, LookupError, OverflowError) as e:
+    except _NO_PLIST as e:
         raise InputError(f"no property list: {e}", path=str(file)) from e
     listed = content.get("AvailableLibraries") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:
         raise InputError("it lists no libraries (AvailableLibraries)", path=str(file))
-    return tuple(_variant(folder, file, entry) for entry in listed)
+    try:
+        return tuple(_variant(folder, file, entry) for entry in listed)
+    except OSError as e:  # of a name that is too long, or has links in a circle
+        raise InputError(
+            f"a folder that it lists cannot be read: {e.strerror}", path=str(file)
+        ) from e
 
 
 def _plist(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.macho import dwarf
 from cargo_strip_hook.objects.macho import layouts as mo
@@ -30,6 +31,7 @@ from cargo_strip_hook.objects.model import (
     Unit,
 )
 
+_NOWHERE = "a relocation of debug information means a place outside of its section"
 _CODE = mo.S_ATTR_PURE_INSTRUCTIONS | mo.S_ATTR_SOME_INSTRUCTIONS
 
 
@@ -190,7 +192,10 @@ def _close_gaps(program: Program, atoms: Array, offset: Int64) -> int:
 
 
 def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewritten:
-    """Fill in the addresses; entries for those that are still there. Changes `placed.blob`."""
+    """Fill in the addresses; entries for those that are still there. Changes `placed.blob`.
+
+    Raises `ObjectError` for fields of relocations that overlap, or mean no place.
+    """
     home = {
         part: next(
             n
@@ -212,11 +217,13 @@ def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewr
         where = rows["address"].astype(np.int64)
         good = wide & (where >= 0) & (where + 8 <= int(header["size"]))
         where, info = where[good], info[good]
+        if (np.diff(np.sort(where)) < 8).any():
+            raise _error("two relocations of debug information overlap", unit, piece.section)
         number = home[piece.part]
         start = int(placed.start[number]) + piece.offset + where
         fields = start[:, None] + np.arange(8)
         value = np.ascontiguousarray(placed.blob[fields]).view("<i8").reshape(-1)
-        target = _targets(program, live, placed, piece.unit, info, value)
+        target = _targets(program, live, placed, piece, info, value)
         section = np.where(target >= 0, target >> STEP, 0)
         address = placed.address[section] + (target & ((1 << STEP) - 1))
         # a tombstone for what is gone: no code is at 0
@@ -240,10 +247,16 @@ def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewr
     )
 
 
+def _error(what: str, unit: Unit, section: int) -> ObjectError:
+    offset = int(unit.native.sections["reloff"][section])
+    return ObjectError(what, member=unit.name, offset=offset, help="use `--strip debuginfo`")
+
+
 def _targets(
-    program: Program, live: Bool, placed: Placed, number: int, info: Int64, value: Int64
+    program: Program, live: Bool, placed: Placed, piece: Piece, info: Int64, value: Int64
 ) -> Int64:
     """The place that each field means, -1 for what is gone."""
+    number = piece.unit
     unit = program.units[number]
     native: MachoUnit = unit.native
     base = int(program.atom_base[number])
@@ -259,13 +272,19 @@ def _targets(
         atom = program.symbols["atom"][definition]
         here = (symbol >= 0) & (atom >= 0)
         at = np.where(here, atom, 0)
-        place = placed.key(at) + program.symbols["value"][definition] + value[extern]
-        out[extern] = np.where(here & live[at] & (placed.section[at] >= 0), place, -1)
+        here &= live[at] & (placed.section[at] >= 0)
+        start = placed.key(at) + program.symbols["value"][definition]
+        place = start + value[extern]
+        if (here & (place >> STEP != start >> STEP)).any():
+            raise _error(_NOWHERE, unit, piece.section)
+        out[extern] = np.where(here, place, -1)
     rows = np.flatnonzero(~extern & (section >= 0) & (section < len(sections)))
     first = np.append(0, np.cumsum(np.bincount(unit.atoms["section"], minlength=len(sections))))
     for s in unique(section[rows]).tolist():
         mine = rows[section[rows] == s]
         offset = address[mine] - int(sections["addr"][s])
+        if ((offset < 0) | (offset > int(sections["size"][s]))).any():
+            raise _error(_NOWHERE, unit, piece.section)
         region = placed.regions.get((number, s))
         if region is not None:
             out[mine] = region + offset
