@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from cargo_strip_hook.archive.model import Part
+from cargo_strip_hook.archive.model import Part, must_be_about_file
 from cargo_strip_hook.errors import ArchiveError
 
 FAT_MAGIC, FAT_MAGIC_64 = b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"
@@ -155,6 +155,7 @@ def _header(path: Path) -> Universal | None:
             ):
                 return read_universal(view, str(path))
     except (OSError, ValueError) as e:
+        must_be_about_file(e)
         raise ArchiveError(f"cannot be read: {e}", path=str(path)) from e
 
 

@@ -364,7 +364,7 @@ def _overlap(counts: Array, offset: Int64, width: Array) -> int:
 
 def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
     """The bytes of a piece as they are written."""
-    data = plain(unit, piece.section)
+    data: Chunk = plain(unit, piece.section)
     octets = np.frombuffer(data, np.uint8)
     order: Literal["little", "big"] = "little" if unit.native.records.order == "<" else "big"
     patches = list(piece.addends)
