@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 import plistlib
+import struct
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.parsers.expat import ExpatError
 
 from cargo_strip_hook.errors import InputError
-from cargo_strip_hook.files import open_file
+from cargo_strip_hook.files import read_bytes
 
+# what plistlib raises for damaged ones
+_NO_PLIST = (
+    *(plistlib.InvalidFileException, ExpatError, ValueError, LookupError, OverflowError),
+    *(AttributeError, RecursionError, TypeError, struct.error),
+)
 _HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx"})
 
 
@@ -37,16 +43,21 @@ def variants(folder: Path) -> tuple[Variant, ...]:
     """The variants in the order of Info.plist. Raises `InputError` where that is not sound."""
     file = _plist(folder)
     try:
-        with open_file(file) as stream:
-            content = plistlib.load(stream)
+        # from memory: of a file as many bytes are asked for as its numbers say
+        content = plistlib.loads(read_bytes(file))
     except OSError as e:
         raise InputError(f"cannot be read: {e.strerror}", path=str(file)) from e
-    except (plistlib.InvalidFileException, ExpatError, ValueError, LookupError, OverflowError) as e:
+    except _NO_PLIST as e:
         raise InputError(f"no property list: {e}", path=str(file)) from e
     listed = content.get("AvailableLibraries") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:
         raise InputError("it lists no libraries (AvailableLibraries)", path=str(file))
-    return tuple(_variant(folder, file, entry) for entry in listed)
+    try:
+        return tuple(_variant(folder, file, entry) for entry in listed)
+    except OSError as e:  # of a name that is too long, or has links in a circle
+        raise InputError(
+            f"a folder that it lists cannot be read: {e.strerror}", path=str(file)
+        ) from e
 
 
 def _plist(folder: Path) -> Path:

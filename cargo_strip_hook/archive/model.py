@@ -7,6 +7,7 @@ two linker members); LLVM's `lib/Object/Archive.cpp` and `ArchiveWriter.cpp` (wh
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,12 @@ class Member:
     header_offset: int
     offset: int
     size: int
+
+
+def must_be_about_file(error: OSError | ValueError) -> None:
+    """Raise `MemoryError` where a file could not be mapped for lack of memory."""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        raise MemoryError from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from cargo_strip_hook.archive.model import (
     Dialect,
     Member,
     Part,
+    must_be_about_file,
 )
 from cargo_strip_hook.archive.sniff import READ, is_macho, what_instead
 from cargo_strip_hook.errors import ArchiveError
@@ -152,6 +153,7 @@ class Archive:
             try:
                 mapping = self._files[path] = _Mapping(Part(path))
             except (OSError, ValueError) as e:
+                must_be_about_file(e)
                 raise ArchiveError(
                     f"the thin archive's member cannot be read: {e}",
                     path=str(self.part),
@@ -216,6 +218,7 @@ def _open(part: Part, outer: tuple[str, ...]) -> Archive:
     try:
         mapping = _Mapping(part)
     except (OSError, ValueError) as e:
+        must_be_about_file(e)
         raise ArchiveError(f"cannot be read: {e}", path=str(part)) from e
     for identity, contents in _last:
         if identity == mapping.identity:

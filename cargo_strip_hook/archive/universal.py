@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from cargo_strip_hook.archive.model import Part
+from cargo_strip_hook.archive.model import Part, must_be_about_file
 from cargo_strip_hook.errors import ArchiveError
 from cargo_strip_hook.files import open_file
 
@@ -156,6 +156,7 @@ def _header(path: Path) -> Universal | None:
             ):
                 return read_universal(view, str(path))
     except (OSError, ValueError) as e:
+        must_be_about_file(e)
         raise ArchiveError(f"cannot be read: {e}", path=str(path)) from e
 
 

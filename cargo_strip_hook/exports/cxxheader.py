@@ -66,8 +66,8 @@ class _Scanner:
         end = closing(self.tokens, self.at)
         self.at += 1
         self.scope(c_linkage)
-        if self.at != end:
-            where = self.tokens[self.at].where
+        if self.at != end:  # or behind all tokens, where a declaration swallowed the `}`
+            where = self.tokens[min(self.at, len(self.tokens) - 1)].where
             raise HeaderError(f"{where}: `}}` is not expected here", help=HELP_EXPORT)
         self.at = end + 1
 

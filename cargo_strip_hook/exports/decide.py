@@ -151,10 +151,12 @@ class _Decision:
         )
 
     def add(self, names: Iterable[tuple[str, Origin]]) -> None:
+        new: Origins = {}
         for name, origin in names:
-            known = self.origins.setdefault(name, [])
-            if origin not in known:
-                known.append(origin)
+            new.setdefault(name, []).append(origin)
+        for name, origins in new.items():
+            # a list may name the same thousands of times
+            self.origins[name] = list(dict.fromkeys([*self.origins.get(name, ()), *origins]))
 
     # Headers ----------------------------------------------------------------------------------
 

@@ -124,8 +124,10 @@ def read_list(path: Path, target: Target) -> SymbolList:
             raise ExportsError(f"{path}:{bad[1]}: `{bad[0]}` is no symbol name")
     # Apple's exported_symbols_list spells names with their underscore.
     names = [name for name, _, _ in found]
-    raw = target.symbol_prefix == "_" and bool(names) and all(n[0] in "_*?[/" for n in names)
-    raw = raw and any(n[0] == "_" for n in names)
+    raw = (
+        target.symbol_prefix == "_" and bool(names) and all(n[:1] in tuple("_*?[/") for n in names)
+    )
+    raw = raw and any(n[:1] == "_" for n in names)
     patterns = [
         (Pattern(name, "file", f"{path}:{line}", raw), public) for name, line, public in found
     ]

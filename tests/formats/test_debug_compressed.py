@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from cargo_strip_hook.job import Compression, PrelinkResult, Strip
 from cargo_strip_hook.objects.elf import compress
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify.elf.compressed import header_of, inflate
 from tests.formats import native_kit as kit
 from tests.formats.prelinked import Editor
 from tests.formats.test_native_debug import MAIN, SOURCES, functions, lines
@@ -215,7 +217,7 @@ def changed_input(folder: Path, change: str) -> Path:
     [
         ("kind", "compressed in a way that is not supported (type 77)"),
         ("size", "another size than it says|out of range"),
-        ("huge", "another size than it says"),
+        ("huge", "compressed to [0-9]+ bytes says that it has 1152921504606846976"),
         ("align", "no power of two"),
         ("stream", "a compressed section is damaged"),
         ("short", "no header"),
@@ -231,6 +233,105 @@ def test_damaged_inputs_are_refused(change: str, said: str, tmp_path: Path) -> N
     assert original.read_bytes() == before
     # nobody asks what is in it where it is not kept
     kit.strip(original, ("outer",), Strip.DEBUGINFO)
+
+
+def bomb(folder: Path, how: str, sections: dict[str, tuple[int, int]]) -> Path:
+    """A library with compressed sections of zeros: (what each says that it holds, what it does)."""
+    (path,) = kit.build(folder, {"a.c": SOURCES["a.c"]}, "-fPIC", "-g")
+    editor = Editor(path.read_bytes())
+    for name, (says, holds) in sections.items():
+        encoder = zlib.compressobj(1) if how != "zstd" else compress.zstd().ZstdCompressor()
+        block = bytes(1 << 20)
+        stream = b"".join(encoder.compress(block) for _ in range(holds >> 20)) + encoder.flush()
+        header = struct.pack("<I4xQQ", 2 if how == "zstd" else 1, says, 1)
+        place = -(-len(editor.data) // 8) * 8
+        editor.data += bytes(place - len(editor.data)) + header + stream
+        flags = editor.section(name)["flags"] | 0x800  # SHF_COMPRESSED
+        size = len(header) + len(stream)
+        editor.set_section(name, offset=place, size=size, flags=flags, align=8)
+    path.write_bytes(editor.data)
+    return kit.archive(folder / "libt.a", [path])
+
+
+def measured(library: Path) -> tuple[int, int, str]:
+    """Exit code, the most memory in bytes, and what was said of stripping a library."""
+    argv = [sys.executable, "-m", "cargo_strip_hook", "strip", library, "--export", "outer"]
+    argv += ["--strip", "none", "-o", library.with_name("out.a")]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss << 10, said
+
+
+MANY = (".debug_info", ".debug_line", ".debug_str", ".debug_abbrev")
+
+
+@pytest.mark.parametrize("how", ["zlib", "zstd"])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {".debug_str": (1 << 28, 1 << 28)},  # it tells the truth
+        {".debug_str": (1 << 62, 1 << 20)},  # it does not
+        dict.fromkeys(MANY, (40 << 20, 40 << 20)),  # each of them could be
+    ],
+    ids=["true", "untrue", "many"],
+)
+def test_what_would_fill_the_memory_is_refused(
+    how: str, sections: dict[str, tuple[int, int]], tmp_path: Path
+) -> None:
+    library = bomb(tmp_path, how, sections)
+    before = library.read_bytes()
+    code, memory, said = measured(library)
+    assert code == 1
+    assert re.search(r"libt\.a\(a\.o\) at .* is compressed to \d+ bytes says that it has", said)
+    assert memory < 200 << 20
+    assert sorted(p.name for p in tmp_path.glob("*.a*")) == ["libt.a"]
+    assert library.read_bytes() == before
+    # nobody asks what is in it where it is not kept
+    kit.strip(library, ("outer",), Strip.DEBUGINFO)
+
+
+@pytest.mark.parametrize("how", ["zlib", "zstd"])
+def test_no_more_is_inflated_than_a_section_says(how: str, tmp_path: Path) -> None:
+    """The stream goes on for 256 times as long."""
+    library = bomb(tmp_path, how, {".debug_str": (1 << 20, 1 << 28)})
+    code, memory, said = measured(library)
+    assert code == 1
+    assert "it has another size than it says" in said
+    assert memory < 200 << 20
+
+
+def test_blank_tables_shrink_a_thousandfold(tmp_path: Path) -> None:
+    """Fields of relocations are zeros: a real library may have as many."""
+    library = bomb(tmp_path, "zlib", {".debug_str": (8 << 20, 8 << 20)})
+    assert library.stat().st_size < 100 << 10
+    out, result = kit.strip(library, ("outer",), Strip.NONE)
+    verify(library, out, claim(result, Compression.NONE))
+    assert debug_sections(member(out, tmp_path))[".debug_str"][1] == 8 << 20
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_the_checker_inflates_no_more_than_it_is_told(kind: int) -> None:
+    header = header_of("<", 64)
+    block = bytes(1 << 20)
+    if kind == 1:
+        stream = zlib.compress(block)
+    else:
+        encoder = compress.zstd().ZstdCompressor()
+        stream = encoder.compress(block) + encoder.flush()
+    whole = memoryview(header.pack(kind, len(block), 1) + stream)
+    assert inflate(whole, "<", 64) == block
+    for size, said in (
+        (1 << 40, "larger than"),
+        (5, "another size"),
+        (2 << 20, "another size|too"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            inflate(memoryview(header.pack(kind, size, 1) + stream), "<", 64)
+    with pytest.raises(ValueError, match=r"another size|too early"):
+        inflate(whole[:-3], "<", 64)
 
 
 # ---- what the checker finds

@@ -190,3 +190,47 @@ def test_random_damage_of_relocations_and_headers(tmp_path: Path, arch: str) -> 
         except StripHookError:
             refused += 1
     assert refused > 30
+
+
+def relocations(data: bytes, name: bytes) -> tuple[int, list[int]]:
+    """Where the contents of an object's debug section are, and its 8-byte relocations."""
+    at, count = 32, struct.unpack_from("<I", data, 16)[0]
+    for _ in range(count):
+        command, size = struct.unpack_from("<II", data, at)
+        for header in range(at + 72, at + size, 80) if command == 0x19 else ():  # LC_SEGMENT_64
+            if data[header : header + 16].rstrip(b"\0") == name:
+                start, _, place, number = struct.unpack_from("<IIII", data, header + 48)
+                rows = range(place, place + 8 * number, 8)
+                return start, [
+                    r for r in rows if data[r + 7] >> 4 == 0 and data[r + 7] >> 1 & 3 == 3
+                ]
+        at += size
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("arch", kit.ARCHES)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("address", "overlaps another one"),
+        ("far", "a place outside of its section"),
+        ("before", "a place outside of its section"),
+    ],
+)
+def test_damaged_relocations_are_refused(tmp_path: Path, arch: str, change: str, said: str) -> None:
+    (path,) = kit.compile(tmp_path, arch, {"one.c": ONE}, "-g", "-gdwarf-4")
+    data = bytearray(path.read_bytes())
+    start, rows = relocations(data, b"__debug_info")
+    assert len(rows) > 1
+    (where,) = struct.unpack_from("<I", data, rows[0])
+    if change == "address":
+        struct.pack_into("<I", data, rows[1], where + 4)
+    else:
+        value = 1 << 45 if change == "far" else -(1 << 45)
+        struct.pack_into("<q", data, start + where, value)
+    path.write_bytes(data)
+    original = kit.archive(tmp_path / "libt.a", [path])
+    with pytest.raises(ObjectError, match=said) as caught:
+        kit.strip(original, arch, EXPORTS[:1], Strip.NONE)
+    assert caught.value.member == "one.o" and caught.value.offset
+    kit.strip(original, arch, EXPORTS[:1], Strip.DEBUGINFO)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.job import Granularity, Strip
 from tests.formats import native_kit as kit
+from tests.formats.prelinked import Editor
 from tests.tools import need
 
 SOURCES = {
@@ -175,3 +177,15 @@ def test_dead_functions_have_a_tombstone(granularity: Granularity, tmp_path: Pat
                 assert wanted in frames[-1], (name, frames, linker, version)
             said = kit.tool(["readelf", "--debug-dump=Ranges", program])
             assert "Warning" not in said
+
+
+def test_relocations_of_another_size_are_refused(tmp_path: Path) -> None:
+    (path,) = kit.build(tmp_path, {"a.c": SOURCES["a.c"]}, "-fPIC", "-g")
+    editor = Editor(path.read_bytes())
+    where = editor.section(".rela.debug_info")["offset"]
+    editor.set_section(".rela.debug_info", entsize=23)
+    path.write_bytes(editor.data)
+    original = kit.archive(tmp_path / "libt.a", [path])
+    with pytest.raises(ObjectError, match="entries of an unknown size") as caught:
+        kit.strip(original, ("outer",), Strip.NONE)
+    assert (caught.value.member, caught.value.offset) == ("a.o", where)

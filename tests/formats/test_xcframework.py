@@ -244,6 +244,10 @@ def test_what_is_signed_is_not_changed(
     assert main(["strip", str(framework)]) == 0  # nothing is left to change
 
 
+# one object, at offset 8; the table of offsets is at 18
+TRAILER = b"\x08" + bytes(6) + b"\x01\x01" + bytes(7) + b"\x01" + bytes(15) + b"\x12"
+
+
 def _key(name: str, value: Any) -> Callable[[dict[str, Any]], bytes]:
     def change(content: dict[str, Any]) -> bytes:
         content["AvailableLibraries"][0][name] = value
@@ -258,6 +262,10 @@ def _key(name: str, value: Any) -> Callable[[dict[str, Any]], bytes]:
         (lambda _: b"not a list", "no property list"),
         (lambda _: b"<?xml version='1.0'?><plist><dict>", "no property list"),
         (lambda _: b"bplist00\xff\xff", "no property list"),
+        # an integer of 2**62 bytes
+        (lambda _: b"bplist00\x4f\x13" + b"\x40" + bytes(7) + TRAILER, "no property list"),
+        (lambda _: b"<plist>" + b"<array>" * 90_000, "no property list"),
+        (_key("LibraryIdentifier", "x" * 5000), "File name too long"),
         (lambda _: plistlib.dumps(["x"]), "lists no libraries"),
         (lambda c: plistlib.dumps({**c, "AvailableLibraries": []}), "lists no libraries"),
         (lambda c: plistlib.dumps({**c, "AvailableLibraries": ["x"]}), "no LibraryIdentifier"),

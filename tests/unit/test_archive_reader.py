@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.archive import Archive, Dialect, open_archive
+from cargo_strip_hook.archive import Archive, Dialect, open_archive, parts_of
 from cargo_strip_hook.errors import ArchiveError
 
 
@@ -452,3 +453,18 @@ def test_thin_member_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"an archive it lists.*in\.a: an object file") as caught:
         opened(tmp_path, data)
     assert (caught.value.path, caught.value.member) == (str(tmp_path / "lib.a"), "in.a")
+
+
+@pytest.mark.parametrize("magic", [b"!<arch>\n", b"\xca\xfe\xba\xbe"])
+def test_no_room_to_map_it_is_no_fault_of_the_file(
+    magic: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lib.a"
+    path.write_bytes(magic + bytes(100))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("mmap.mmap", full)
+    with pytest.raises(MemoryError):
+        open_archive(path) if magic.startswith(b"!") else parts_of(path)

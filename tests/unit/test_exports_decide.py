@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -337,3 +338,14 @@ def test_the_name_that_was_given_is_not_proposed() -> None:
     for line in caught.value.help:
         first, _, second = line.partition(": did you mean that for ")
         assert first.split("`")[1] != second.split("`")[1]
+
+
+def test_a_list_may_repeat_itself(tmp_path: Path) -> None:
+    """Thousands of lines that mean the same symbols: the time is not their square."""
+    listed = tmp_path / "l.txt"
+    listed.write_text("demo_*\n" * 6000)
+    start = time.process_time()
+    found = made({"files": (listed,)})
+    assert time.process_time() - start < 3
+    assert found.names() == ("demo_a", "demo_b", "demo_z")
+    assert len(found.exports[0].origins) == 6000

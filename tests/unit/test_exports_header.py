@@ -194,7 +194,13 @@ def test_cxx_linkage_is_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['extern "C" {\nint f(;\n}', 'extern "C" {\nint;x(;}', "namespace a {\nint f();\n"]
+    "text",
+    [
+        'extern "C" {\nint f(;\n}',
+        'extern "C" {\nint;x(;}',
+        "namespace a {\nint f();\n",
+        "namespace a {\nusing b }",
+    ],
 )
 def test_broken_cxx_is_an_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(HeaderError, match=r"a\.hpp:\d+: "):

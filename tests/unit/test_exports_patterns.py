@@ -294,3 +294,11 @@ def test_folder_in_place_of_a_list(tmp_path: Path) -> None:
 def test_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ExportsError, match="nothere"):
         read_list(tmp_path / "nothere", LINUX)
+
+
+def test_a_name_may_be_empty(tmp_path: Path) -> None:
+    """It is one that nothing defines."""
+    path = tmp_path / "l.def"
+    path.write_text('EXPORTS\n  ""\n  _f\n')
+    found = read_list(path, Target.parse("i686-pc-windows-msvc"))
+    assert [p.text for p in found.patterns] == ["", "_f"]

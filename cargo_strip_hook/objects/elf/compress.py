@@ -16,8 +16,11 @@ from cargo_strip_hook.job import Compression
 from cargo_strip_hook.objects.elf import layouts as elf
 
 KINDS = (elf.ELFCOMPRESS_ZLIB, elf.ELFCOMPRESS_ZSTD)
-# No stream of debug information is smaller than this part of its contents; zstd's limit is higher.
-MOST_RATIO = 1 << 17
+# What is taken for debug information, in bytes: any contents up to `_SMALL`, and beyond what is not
+# more than so many times as large as its stream. Blank tables of addresses shrink a thousandfold,
+# but are small; what is large has strings and code in it, of which a tenth is left at best.
+_SMALL = 1 << 26
+_MOST_RATIO = 64
 _ZLIB_LEVEL = 6  # zlib's own default, as linkers use it
 _ZSTD_LEVEL = 5  # as mold and lld: fast, and smaller than zlib
 
@@ -42,8 +45,19 @@ def zstd(otherwise: str = "or use `--compress-debug zlib`") -> Any:
     )
 
 
-def decompress(kind: int, stream: memoryview, size: int) -> bytearray:
-    """The `size` bytes that a stream holds. Raises `ValueError` where it does not."""
+def believable(size: int, stream: int) -> bool:
+    """Whether streams of `stream` bytes together may hold `size` bytes of debug information.
+
+    What may not be is not inflated: a few bytes would fill all memory.
+    """
+    return size <= max(_SMALL, _MOST_RATIO * stream)
+
+
+def decompress(kind: int, stream: memoryview, size: int) -> bytes:
+    """The `size` bytes that a stream holds. Raises `ValueError` where it does not.
+
+    Never makes more bytes than that.
+    """
     if kind == elf.ELFCOMPRESS_ZSTD:
         module = zstd("or leave debug information out, with `--strip debuginfo`")
         try:
@@ -58,7 +72,7 @@ def decompress(kind: int, stream: memoryview, size: int) -> bytearray:
             raise ValueError(str(e)) from e
     if len(plain) != size:
         raise ValueError("it has another size than it says")
-    return bytearray(plain)
+    return bytes(plain)
 
 
 def compress(
@@ -79,4 +93,4 @@ def compress(
     return made if len(made) < size else None
 
 
-__all__ = ["KINDS", "MOST_RATIO", "compress", "decompress", "header_of", "zstd"]
+__all__ = ["KINDS", "believable", "compress", "decompress", "header_of", "zstd"]

@@ -364,7 +364,7 @@ def _overlap(counts: Array, offset: Int64, width: Array) -> int:
 
 def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
     """The bytes of a piece as they are written."""
-    data = plain(unit, piece.section)
+    data: Chunk = plain(unit, piece.section)
     octets = np.frombuffer(data, np.uint8)
     order: Literal["little", "big"] = "little" if unit.native.records.order == "<" else "big"
     patches = list(piece.addends)
@@ -384,7 +384,7 @@ def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
         if differs.any():
             patches.append((offsets[differs], np.broadcast_to(wanted, (int(differs.sum()), width))))
     if patches:
-        data = data if isinstance(data, bytearray) else bytearray(data)
+        data = bytearray(data)
         octets = np.frombuffer(data, np.uint8)
         for offsets, stored in patches:
             octets[offsets[:, None] + np.arange(stored.shape[1])] = stored
@@ -415,7 +415,7 @@ def stream(program: Program, section: DebugSection) -> Iterator[Chunk]:
 
 def inputs(
     program: Program, sections: Iterable[DebugSection], names: Iterable[bytes]
-) -> Iterator[memoryview | bytearray]:
+) -> Iterator[memoryview | bytes]:
     """The whole contents of each input section that a section with one of `names` has parts of."""
     for section in sections:
         if section.name in names:

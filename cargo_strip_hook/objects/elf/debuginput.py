@@ -71,6 +71,7 @@ def find_slots(program: Program, units: Sequence[int]) -> Slots:
     order: dict[bytes, int] = {}
     headers: list[tuple[int, int, int]] = []
     found: list[tuple[int, int, int, int, int]] = []
+    inflated = streams = 0  # bytes of all compressed sections
     for number in units:
         unit = program.units[number]
         native: ElfUnit = unit.native
@@ -86,7 +87,11 @@ def find_slots(program: Program, units: Sequence[int]) -> Slots:
             if len(name) == 16:
                 name = section_name(native, section)
             if flags & elf.SHF_COMPRESSED or name.startswith(_OLD):
+                streams += size
                 size, align = _plain_shape(unit, section)
+                inflated += size
+                if not compress.believable(inflated, streams):
+                    raise _unbelievable(unit, section, inflated, streams)
                 name = b".debug_" + name[len(_OLD) :] if name.startswith(_OLD) else name
             flags &= elf.SHF_MERGE | elf.SHF_STRINGS
             out = order.setdefault(name, len(order))
@@ -149,14 +154,24 @@ def _plain_shape(unit: Unit, section: int) -> tuple[int, int]:
             member=unit.name,
             offset=start,
         )
-    if size > compress.MOST_RATIO * (int(header["size"]) - skip):
-        raise ObjectError(
-            "a compressed section has another size than it says", member=unit.name, offset=start
-        )
+    if not compress.believable(size, int(header["size"]) - skip):
+        raise _unbelievable(unit, section, size, int(header["size"]) - skip)
     return size, align
 
 
-def plain(unit: Unit, section: int) -> memoryview | bytearray:
+def _unbelievable(unit: Unit, section: int, size: int, stream: int) -> ObjectError:
+    return ObjectError(
+        f"debug information that is compressed to {stream} bytes says that it has {size}",
+        member=unit.name,
+        offset=int(unit.native.sections["offset"][section]),
+        help=(
+            "so much of it would fill the memory, and no compiler makes it",
+            "build with uncompressed debug information, or use `--strip debuginfo`",
+        ),
+    )
+
+
+def plain(unit: Unit, section: int) -> memoryview | bytes:
     """The contents of a section, no longer compressed. Raises `ObjectError` for damaged ones."""
     header = unit.native.sections[section]
     start, size = int(header["offset"]), int(header["size"])
@@ -191,7 +206,10 @@ def batches(program: Program, machine: Machine, slots: Slots) -> Iterator[Batch]
 
 
 def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int, int, int]]]:
-    """(section, offset in the file, entries) of the relocation sections of each slot."""
+    """(section, offset in the file, entries) of the relocation sections of each slot.
+
+    Raises `ObjectError` for entries of another size than the architecture's.
+    """
     found: list[list[tuple[int, int, int]]] = [[] for _ in slots.rows]
     for number in sorted(set(slots.rows["unit"].tolist())):
         unit = program.units[number]
@@ -203,7 +221,16 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
         inputs, mine = inputs[mine >= 0], mine[mine >= 0]
         records = unit.native.records
         wanted = np.where(types[inputs] == elf.SHT_REL, records.rel.itemsize, records.rela.itemsize)
-        counts = sections["size"][inputs].astype(np.int64) // wanted
+        sizes = sections["size"][inputs].astype(np.int64)
+        counts = sizes // wanted
+        odd = (sections["entsize"][inputs] != wanted) | (sizes % wanted != 0)
+        odd &= sizes != 0
+        if odd.any():
+            raise ObjectError(
+                "a relocation section has entries of an unknown size",
+                member=unit.name,
+                offset=int(sections["offset"][inputs[odd.argmax()]]),
+            )
         for slot, *entry in zip(
             mine.tolist(),
             inputs.tolist(),

@@ -55,7 +55,7 @@ class Section:
     name: bytes
     size: int
     align: int
-    contents: Callable[[], memoryview | bytearray]
+    contents: Callable[[], memoryview | bytes]
     relocated: Int64
 
 
@@ -199,7 +199,7 @@ def _reached(start: Bool, source: Int64, target: Int64) -> Bool:
         found[new] = True
 
 
-def live_strings(contents: memoryview | bytearray, offsets: Int64) -> tuple[Int64, Int64] | None:
+def live_strings(contents: memoryview | bytes, offsets: Int64) -> tuple[Int64, Int64] | None:
     """(starts, sizes) of the strings, with their ends, that `offsets` (sorted) refer to.
 
     A string that begins within another one is part of it. None where an offset has no string.

@@ -194,7 +194,10 @@ def _close_gaps(program: Program, atoms: Array, offset: Int64) -> int:
 
 
 def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewritten:
-    """Fill in the addresses; entries for those that are still there. Changes `placed.blob`."""
+    """Fill in the addresses; entries for those that are still there. Changes `placed.blob`.
+
+    Raises `ObjectError` for fields of relocations that overlap, or mean no place.
+    """
     home = {
         part: next(
             n
@@ -279,6 +282,10 @@ def _read_entries(unit: Unit, section: int) -> _Entries:
     entries = _Entries(unit, int(header["reloff"]), rows["address"].astype(np.int64), info)
     where, size = entries.where, int(header["size"])
     entries.check((where < 0) | (where + 8 > size), "lies outside of its section")
+    order = np.argsort(where, kind="stable")
+    twice = np.zeros(len(where), np.bool_)
+    twice[order[1:][np.diff(where[order]) < 8]] = True
+    entries.check(twice, "overlaps another one")
     index, extern = info & 0xFFFFFF, info >> 27 & 1 != 0
     entries.check(extern & (index >= len(unit.native.numbers)), "has no symbol")
     sections = len(unit.native.sections)

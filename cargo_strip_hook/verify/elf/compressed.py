@@ -10,6 +10,9 @@ import struct
 import zlib
 
 _ZLIB, _ZSTD = 1, 2
+# bytes that any stream may hold, and how many for each of its own bytes beyond: more is no
+# debug information, but an attempt to fill all memory
+_ALWAYS, _EACH = 64 << 20, 64
 
 
 def header_of(order: str, bits: int) -> struct.Struct:
@@ -32,13 +35,12 @@ def inflate_old(data: memoryview) -> memoryview:
 
 
 def _inflated(kind: int, stream: memoryview, size: int) -> memoryview:
+    if size > _ALWAYS and size > _EACH * len(stream):
+        raise ValueError("it is larger than debug information can be")
     if kind == _ZLIB:
-        try:
-            found = zlib.decompress(stream)
-        except zlib.error as e:
-            raise ValueError(str(e)) from e
+        found = _zlib(stream, size)
     elif kind == _ZSTD:
-        found = _zstd(stream)
+        found = _zstd(stream, size)
     else:
         raise ValueError(f"compression {kind} is unknown")
     if len(found) != size:
@@ -46,7 +48,25 @@ def _inflated(kind: int, stream: memoryview, size: int) -> memoryview:
     return memoryview(found)
 
 
-def _zstd(stream: memoryview) -> bytes:
+def _zlib(stream: memoryview, size: int) -> bytes:
+    """Not more than one byte more than `size`."""
+    decoder = zlib.decompressobj()
+    try:
+        found = decoder.decompress(stream, size + 1)
+    except zlib.error as e:
+        raise ValueError(str(e)) from e
+    if len(found) == size and not decoder.eof:
+        try:
+            found += decoder.decompress(decoder.unconsumed_tail, 1)  # the checksum
+        except zlib.error as e:
+            raise ValueError(str(e)) from e
+        if not decoder.eof:
+            raise ValueError("it ends too early")
+    return found
+
+
+def _zstd(stream: memoryview, size: int) -> bytes:
+    """Not more than one byte more than `size`."""
     from importlib import import_module
 
     try:
@@ -56,10 +76,20 @@ def _zstd(stream: memoryview) -> bytes:
             module = import_module("backports.zstd")
         except ImportError:
             raise ValueError("zstd is not there to read it") from None
+    found = bytearray()
+    rest = bytes(stream)
     try:
-        return bytes(module.decompress(stream))
+        while rest and len(found) <= size:  # a stream may be of several frames
+            decoder = module.ZstdDecompressor()
+            found += decoder.decompress(rest, size + 1 - len(found))
+            if not decoder.eof:
+                if len(found) <= size:
+                    raise ValueError("it ends too early")
+                break
+            rest = decoder.unused_data
     except module.ZstdError as e:
         raise ValueError(str(e)) from e
+    return bytes(found)
 
 
 __all__ = ["header_of", "inflate", "inflate_old"]
