@@ -200,6 +200,7 @@ ELSEWHERE = {
     "declared but not defined in the archive",
     "C++ functions of the header that the library defines are no C symbols",
     "more than the",
+    "not found, so that what it defines is not known",
     "more than before:",
     "this is a folder, not a library",
     "this is a framework, a folder",
