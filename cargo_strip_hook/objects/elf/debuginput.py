@@ -226,10 +226,12 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
         odd = (sections["entsize"][inputs] != wanted) | (sizes % wanted != 0)
         odd &= sizes != 0
         if odd.any():
+            bad = int(inputs[odd.argmax()])
+            name = section_name(unit.native, bad).decode(errors="surrogateescape")
             raise ObjectError(
-                "a relocation section has entries of an unknown size",
+                f"{name}: a relocation section has entries of an unknown size",
                 member=unit.name,
-                offset=int(sections["offset"][inputs[odd.argmax()]]),
+                offset=int(sections["offset"][bad]),
             )
         for slot, *entry in zip(
             mine.tolist(),
