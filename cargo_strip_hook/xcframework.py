@@ -7,20 +7,18 @@ that `xcodebuild -create-xcframework` writes.
 from __future__ import annotations
 
 import os
-import plistlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from xml.parsers.expat import ExpatError
 
 from cargo_strip_hook.errors import InputError
 from cargo_strip_hook.files import read_bytes
 
-# what plistlib raises for damaged ones
+# what plistlib raises for damaged ones, besides its own error and that of expat
 _NO_PLIST = (
-    *(plistlib.InvalidFileException, ExpatError, ValueError, LookupError, OverflowError),
-    *(AttributeError, RecursionError, TypeError, struct.error),
+    *(ValueError, LookupError, OverflowError, AttributeError, RecursionError, TypeError),
+    struct.error,
 )
 _HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx"})
 
@@ -41,13 +39,16 @@ def is_xcframework(path: Path) -> bool:
 
 def variants(folder: Path) -> tuple[Variant, ...]:
     """The variants in the order of Info.plist. Raises `InputError` where that is not sound."""
+    import plistlib
+    from xml.parsers.expat import ExpatError
+
     file = _plist(folder)
     try:
         # from memory: of a file as many bytes are asked for as its numbers say
         content = plistlib.loads(read_bytes(file))
     except OSError as e:
         raise InputError(f"cannot be read: {e.strerror}", path=str(file)) from e
-    except _NO_PLIST as e:
+    except (*_NO_PLIST, ExpatError) as e:
         raise InputError(f"no property list: {e}", path=str(file)) from e
     listed = content.get("AvailableLibraries") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:
