@@ -61,7 +61,9 @@ def of_memory(error: BaseException) -> StripHookError | None:
     while found is not None:
         lacks = isinstance(found, OSError) and found.errno == errno.ENOMEM
         # of a library that is loaded, the dynamic linker says it in words
-        lacks = lacks or (isinstance(found, ImportError) and bool(_NO_ROOM.search(str(found))))
+        lacks = lacks or (
+            isinstance(found, ImportError) and bool(re.search(_NO_ROOM, str(found), re.IGNORECASE))
+        )
         if lacks or isinstance(found, MemoryError):
             return StripHookError("there is not enough memory")
         found = found.__cause__ or found.__context__
@@ -82,9 +84,7 @@ def telling_of_memory() -> Iterator[None]:
         raise problem from e
 
 
-_NO_ROOM = re.compile(
-    "cannot allocate memory|failed to map segment|cannot apply additional memory", re.IGNORECASE
-)
+_NO_ROOM = "cannot allocate memory|failed to map segment|cannot apply additional memory"
 
 
 class UsageError(StripHookError):

@@ -19,7 +19,6 @@ from cargo_strip_hook.exports.expansion import MacroTable, closing_parenthesis
 from cargo_strip_hook.exports.macros import SYSTEM_HEADERS
 from cargo_strip_hook.exports.ppexpr import evaluate
 from cargo_strip_hook.exports.predefined import Queries, is_known, predefined
-from cargo_strip_hook.exports.systemmacros import system_header_macros
 from cargo_strip_hook.exports.text import decoded, is_utf16
 from cargo_strip_hook.files import open_file
 from cargo_strip_hook.target import Target
@@ -358,6 +357,8 @@ class _Preprocessor:
     def skip(self, name: str, angled: bool, where: str) -> None:
         for header in sorted({"", name} - self.skipped):
             self.skipped.add(header)
+            from cargo_strip_hook.exports.systemmacros import system_header_macros
+
             self.macros.predefine(system_header_macros(self.target, header, cxx=self.cxx))
         if name in SYSTEM_HEADERS:
             return

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_UNSAFE = re.compile(
+_UNSAFE = (
     "[\0-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -21,12 +21,14 @@ _UNSAFE = re.compile(
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _ASCII = {"→": "->", "−": "-", "–": "-", "…": "..."}
 # what Markdown gives a meaning to within a line: CommonMark, "Inlines"; GFM, "Tables"
-_MARKDOWN = re.compile(r"[\\`*_\[\]|~!]")
+_MARKDOWN = r"[\\`*_\[\]|~!]"
 
 
 def plain(text: str) -> str:
     """One line without control characters; octets that are no text become ``\\xff``."""
-    return _UNSAFE.sub(_escape, text)
+    if text.isascii() and text.isprintable():  # nearly always
+        return text
+    return re.sub(_UNSAFE, _escape, text)
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -43,7 +45,7 @@ def _escape(found: re.Match[str]) -> str:
 
 def markdown(text: str) -> str:
     """The same for a cell of a table, or a heading, in Markdown: nothing of it is markup."""
-    safe = plain(_MARKDOWN.sub(r"\\\g<0>", text))
+    safe = plain(re.sub(_MARKDOWN, r"\\\g<0>", text))
     return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -74,7 +76,7 @@ def json_line(message: dict[str, Any], encoding: str) -> str:
         text.encode(encoding)
     except UnicodeEncodeError:  # octets of a path that are no text: `\udcXX`
         text = json.dumps(message)
-    return _UNSAFE.sub(_escape_json, text)
+    return re.sub(_UNSAFE, _escape_json, text)
 
 
 def _escape_json(found: re.Match[str]) -> str:
