@@ -34,6 +34,7 @@ FindingKind = Literal[
     "constructors",
     "one-object",
     "type-information",
+    "linkers",
 ]
 
 
@@ -119,6 +120,8 @@ def inspect(
     ]
     if facts.objects == 1:
         findings += _one_object(facts, names)
+    else:
+        findings += _linkers(part, target, sorted(names & (facts.strong | facts.weak)))
     return Inspection(
         part.path,
         target,
@@ -176,6 +179,15 @@ def _collisions(facts: Facts, library: Part, other: Part) -> list[Finding]:
         words += f" and {other}"
         found.append(Finding("merged", "note", words, tuple(sorted(merged))))
     return found
+
+
+def _linkers(part: Part, target: Target, names: Sequence[str]) -> list[Finding]:
+    """Symbols of which it depends on the linker what a program gets."""
+    from cargo_strip_hook.analysis.linkers import differences, told
+
+    with open_archive(part) as archive:
+        found = differences(archive, target, names)
+    return [Finding("linkers", "note", told(found), tuple(found))] if found else []
 
 
 def _one_object(facts: Facts, names: set[str]) -> list[Finding]:

@@ -158,16 +158,9 @@ def live_sections(
     """
     objects = [read(name, data) for name, data in members(path)]
     link = _Link(objects)
-    definers: dict[str, int] = {}
-    for member, obj in enumerate(objects):
-        for symbol in obj.symbols[obj.first_global :]:
-            if symbol.place != UNDEFINED:
-                definers.setdefault(symbol.name, member)
-    for name in exports:
-        link.load(definers[name])
-    _load_wanted(link, definers)
-    while _load_for_a_common(link):
-        _load_wanted(link, definers)
+    link.wanted += exports
+    while _pass(link):
+        pass
 
     needs: dict[Section, set[Section]] = {}
 
@@ -217,24 +210,21 @@ def live_sections(
     }
 
 
-def _load_wanted(link: _Link, definers: dict[str, int]) -> None:
-    while link.wanted:
-        name = link.wanted.pop(0)
-        if name not in link.definition and name in definers:
-            link.load(definers[name])
-
-
-def _load_for_a_common(link: _Link) -> bool:
-    """GNU ld's elf_link_add_archive_symbols: a definition is loaded for what is only common."""
+def _pass(link: _Link) -> bool:
+    """GNU ld's elf_link_add_archive_symbols, one walk over all symbols; whether it loaded any."""
+    before = len(link.loaded)
     for member, obj in enumerate(link.objects):
-        if member in link.loaded:
-            continue
         for symbol in obj.symbols[obj.first_global :]:
+            if symbol.place == UNDEFINED or member in link.loaded:
+                continue
             known = link.definition.get(symbol.name)
-            if known and known[2].place == COMMON and not isinstance(symbol.place, str):
+            if known is None:
+                needed = symbol.name in link.wanted
+            else:  # a definition is loaded for what is only common
+                needed = known[0] == 2 and symbol.place != COMMON and symbol.binding == "GLOBAL"
+            if needed:
                 link.load(member)
-                return True
-    return False
+    return len(link.loaded) > before
 
 
 def _roots(member: int, obj: Object) -> set[Section]:

@@ -11,9 +11,11 @@ from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described, taken
 from cargo_strip_hook.verify.coff import codeview, compare, debug, demands, structure
+from cargo_strip_hook.verify.coff.order import contents
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.read import Array, Damaged, Object, read
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.loading import loading
 
 _MACHINES = {"x86_64": 0x8664, "i686": 0x14C, "i586": 0x14C, "aarch64": 0xAA64}
 
@@ -71,7 +73,8 @@ def _compare(
     described: Array,
 ) -> Verified:
     findings = pair.findings
-    found = definitions(pair)
+    order = loading(original, pair.claim, lambda: contents(original))
+    found = definitions(pair, order)
     beside = {name for names in companions for name in names}
     exported = demands.check_exports(pair, found)
     undefined = demands.check_undefined(pair, found, original.symbols() or {}, beside)

@@ -21,6 +21,7 @@ from cargo_strip_hook.verify.coff.read import (
     Array,
     Object,
 )
+from cargo_strip_hook.verify.loading import Loading
 
 # A place in the result is one number: section and offset, with room for negative distances.
 STEP = 40
@@ -180,8 +181,9 @@ class Definitions:
     defined: set[int]  # whether or not it is in the result
 
 
-def definitions(pair: Pair) -> Definitions:
+def definitions(pair: Pair, loading: Loading) -> Definitions:
     """Resolve names over the used members, as a linker does."""
+    defaults: dict[int, list[tuple[int, int]]] = {}
     out = Definitions(np.full(len(pair.names.text), -1, np.int64), {}, {}, {}, set())
     for m, (o, ext) in enumerate(zip(pair.objects, pair.before, strict=True)):
         i, name = ext.index, ext.name
@@ -202,7 +204,13 @@ def definitions(pair: Pair) -> Definitions:
         for n, v in zip(name[ext.common].tolist(), value[ext.common].tolist(), strict=True):
             out.common[n] = max(v, out.common.get(n, 0))
         for n, f in zip(name[ext.weak].tolist(), ext.fallback, strict=True):
-            out.fallback.setdefault(n, (m, f))
+            defaults.setdefault(n, []).append((m, f))
+    for n, several in defaults.items():
+        first = several[0]
+        if len(several) > 1:  # the one that is loaded first
+            rank = loading.rank
+            first = min(several, key=lambda one: rank.get(pair.indices[one[0]], len(rank)))
+        out.fallback[n] = first
     return out
 
 

@@ -19,7 +19,7 @@ from cargo_strip_hook.verify.claim import (
     is_described,
     taken,
 )
-from cargo_strip_hook.verify.elf import pieces, relocations, structure, symbols, unwind
+from cargo_strip_hook.verify.elf import order, pieces, relocations, structure, symbols, unwind
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
 from cargo_strip_hook.verify.elf.infer import infer_placement
@@ -35,6 +35,7 @@ from cargo_strip_hook.verify.elf.read import (
     read_objects,
 )
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.loading import loading
 
 _X86_FEATURE_1_AND, _AARCH64_FEATURE_1_AND = 0xC0000002, 0xC0000000
 
@@ -158,6 +159,8 @@ def _pair(
         before,
         after,
         tuple(original.members[i].name for i in used),
+        tuple(used),
+        loading(original, claim, lambda: order.contents(original, _read_members)),
         rows,
         section,
         row,
@@ -235,6 +238,7 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
         referenced |= frames.referenced
     let_go(pair.before.buffer)
     resolution = resolve(pair, referenced)
+    order.check_winners(pair, resolution, referenced)
     changed = relocations.check(pair, resolution, sides)
     functions = unwind.check(pair, frames, resolution) if frames is not None else 0
     compared = pieces.check_bytes(pair, changed)
