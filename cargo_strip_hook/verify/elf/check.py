@@ -19,7 +19,15 @@ from cargo_strip_hook.verify.claim import (
     is_described,
     taken,
 )
-from cargo_strip_hook.verify.elf import order, pieces, relocations, structure, symbols, unwind
+from cargo_strip_hook.verify.elf import (
+    comdat,
+    order,
+    pieces,
+    relocations,
+    structure,
+    symbols,
+    unwind,
+)
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
 from cargo_strip_hook.verify.elf.infer import infer_placement
@@ -239,6 +247,7 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     let_go(pair.before.buffer)
     resolution = resolve(pair, referenced)
     order.check_winners(pair, resolution, referenced)
+    comdat.check(pair, sides)
     changed = relocations.check(pair, resolution, sides)
     functions = unwind.check(pair, frames, resolution) if frames is not None else 0
     compared = pieces.check_bytes(pair, changed)
