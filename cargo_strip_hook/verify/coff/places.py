@@ -83,6 +83,8 @@ class Pair:
 
     def find(self, member: int, sections: Array, offsets: Array) -> Array:
         """The places of (section, offset) of a member; -1 for what is not in the result."""
+        if not len(self.key):  # commons and values alone
+            return np.full(len(sections), -1, np.int64)
         wanted = ((self.first[member] + sections).astype(np.int64) << STEP) + offsets
         i = np.searchsorted(self.key, wanted, side="right") - 1
         near = np.maximum(i, 0)
