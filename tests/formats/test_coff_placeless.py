@@ -56,12 +56,10 @@ def test_commons(tmp_path: Path, target: str, more: str) -> None:
 def test_values(tmp_path: Path, target: str, more: str) -> None:
     prefix = kit.prefix(target)
     sources = {"a.s": f".globl {prefix}k, {prefix}m\n{prefix}k = 0x1234\n{prefix}m = -2\n"}
-    exports = ("k", "m")
+    exports: tuple[str, ...] = ("k", "m")
     if more:
-        sources["b.s"], exports = (
-            f".text\n.globl {prefix}other\n{prefix}{more}\n",
-            (*exports, "other"),
-        )
+        sources["b.s"] = f".text\n.globl {prefix}other\n{prefix}{more}\n"
+        exports += ("other",)
     original = kit.library(tmp_path, target, sources)
     wanted = [_value(original, prefix + name) for name in ("k", "m")]
     for out in _results(original, target, exports):
