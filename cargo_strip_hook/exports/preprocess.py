@@ -109,6 +109,7 @@ class _Preprocessor:
         cxx: bool,
     ) -> None:
         self.target, self.cxx = target, cxx
+        self.raw = cxx or not target.is_msvc  # strings
         self.home = header.parent
         self.include_dirs = tuple(include_dirs)
         self.asked = Queries(target, cxx=cxx)
@@ -152,7 +153,7 @@ class _Preprocessor:
         known = self.files.get(path)
         if known is None:
             text = self.text(path, source)
-            known = self.files[path] = _File(path, source, tokenize(text, source))
+            known = self.files[path] = _File(path, source, tokenize(text, source, raw=self.raw))
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise HeaderError(
