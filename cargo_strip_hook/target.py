@@ -31,13 +31,18 @@ _INTEL_SIMULATORS = frozenset({"ios", "tvos"})
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A Rust target triple taken apart; `environment` is "" where the triple has none."""
+    """A Rust target triple taken apart; `environment` is "" where the triple has none.
+
+    `lowest` is the oldest system of Apple's that a library runs on, as its version, where its
+    objects say it.
+    """
 
     triple: str
     arch: str
     vendor: str
     system: str
     environment: str
+    lowest: tuple[int, int, int] | None = None
 
     @classmethod
     def parse(cls, triple: str) -> Target:
