@@ -552,9 +552,9 @@ def must_exist(library: Path) -> None:
             f"there is no file {library}",
             help="build it first, or name a static library that exists",
         )
-    what = irregular(library)
-    if what is not None:
-        raise InputError(f"this is no regular file but {what}", path=str(library))
+    kind = irregular(library)
+    if kind is not None:
+        raise InputError(f"this is no regular file but {kind}", path=str(library))
 
 
 __all__ = [

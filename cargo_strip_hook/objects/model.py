@@ -116,6 +116,7 @@ class AtomFlag(IntFlag):
     ELEMENT = 32  # with MERGEABLE: one element of a section that linkers merge
     ASIDE = 64  # never loaded with a program: for linkers and tools
     FOLLOWS = 128  # with ASIDE: lives where its file does, unless all that it refers to is dead
+    LISTED = 256  # a program may find it by its section's name: a root unless in an element set
 
 
 class Binding(IntEnum):

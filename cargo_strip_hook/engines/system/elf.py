@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,14 @@ from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archi
 from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import linkmap, probe, steps, tools
 from cargo_strip_hook.engines.system.machines import Machine, machine_of
-from cargo_strip_hook.engines.system.view import SHF_ALLOC, View, view
+from cargo_strip_hook.engines.system.view import (
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_GROUP,
+    SHF_LINK_ORDER,
+    View,
+    view,
+)
 from cargo_strip_hook.errors import (
     InputError,
     LinkError,
@@ -29,6 +37,8 @@ from cargo_strip_hook.target import Target
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+_C_NAME = re.compile(rb"[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,9 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         source = _linkable(archive, members, index, folder)
         with tempfile.TemporaryDirectory(dir=folder) as trial:
             box = choose(request.target, machine, Path(trial))
-        job = steps.LinkJob(source, request.exports, machine, box.collect)
+        job = steps.LinkJob(
+            source, request.exports, machine, box.collect, listed=_listed(members.values())
+        )
         linked = steps.link(box.linker, job, folder)
         _check_exports(frozenset(s.name for s in linked.view.defined()), request)
         wishes = steps.FinishJob(request.exports, request.strip, request.marker)
@@ -105,6 +117,17 @@ def _check_machine(
                 member=member.name,
                 help="name the library's own target with `--target`",
             )
+
+
+def _listed(members: Iterable[Input]) -> tuple[bytes, ...]:
+    """The sections that a program finds by `__start_X`: plain data with C names, in no group."""
+    found: set[bytes] = set()
+    others = SHF_EXECINSTR | SHF_GROUP | SHF_LINK_ORDER
+    for member in members:
+        seen = view(member.data, member.name, symbols=False)
+        plain = seen.sections["flags"] & (SHF_ALLOC | others) == SHF_ALLOC
+        found.update(seen.names[i] for i in plain.nonzero()[0].tolist())
+    return tuple(sorted(name for name in found if _C_NAME.fullmatch(name)))
 
 
 def _linkable(
