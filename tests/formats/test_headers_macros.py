@@ -201,7 +201,7 @@ def for_apple(folder: Path, triple: str, *names: str) -> Path:
     for at, one in enumerate((triple, triple.replace("13.1", "12.0"))[::-1]):
         source, made = folder / f"{at}.c", folder / f"{at}.o"
         source.write_text(" ".join(f"int {name}(void) {{ return 1; }}" for name in names if at))
-        argv = [need("clang-22", "clang"), "-target", one, "-c", str(source), "-o", str(made)]
+        argv = [str(need("clang-22", "clang")), "-target", one, "-c", str(source), "-o", str(made)]
         subprocess.run(argv, check=True)
         objects.append(NewMember(made.name, made.stat().st_size, [made.read_bytes()]))
     path = folder / "liba.a"
@@ -212,7 +212,7 @@ def for_apple(folder: Path, triple: str, *names: str) -> Path:
 
 @pytest.mark.parametrize("triple", APPLE)
 def test_the_oldest_system_is_that_of_the_objects(triple: str, tmp_path: Path) -> None:
-    argv = [need("clang-22", "clang"), "-target", triple, "-dM", "-E", "-x", "c", "/dev/null"]
+    argv = [str(need("clang-22", "clang")), "-target", triple, "-dM", "-E", "-x", "c", "/dev/null"]
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
     wanted = dict(line.split(" ", 2)[1:] for line in said if "_VERSION_MIN_REQUIRED__" in line)
     with open_archive(Part(for_apple(tmp_path, triple, "one"))) as archive:
