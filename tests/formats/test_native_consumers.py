@@ -383,9 +383,11 @@ __attribute__((section("code"))) int dead(void) { return __start_unused->value; 
 int b(void); int api(void) { return b() + __start_own->value + (__stop_own - __start_own); }
 """,
     "b.c": """
-struct item { int value, (*call)(void); }; static int twenty(void) { return 20; }
+struct item { int value, (*call)(void); };
+__attribute__((used)) static int twenty(void) { return 20; }
 static struct item more __attribute__((section("listed"), used)) = {2, twenty};
 int b(void) { return 0; }
+__asm__(".section listed,\\"awG\\",@progbits,third,comdat\\n.balign 8\\n.quad 0, twenty\\n.text");
 """,
 }
 LISTED_MAIN = """
@@ -415,7 +417,7 @@ def test_sets_that_only_a_program_goes_through(engine: str, linker: str, tmp_pat
     collect = ["-Wl,--gc-sections"] + ["-Wl,-z,nostart-stop-gc"] * (linker == "lld")
     for flags in ([], collect):
         said = {kit.output(kit.link(tmp_path / "p", [main, r], linker, *flags)) for r in results}
-        assert said == {"4 30\n"}
+        assert said == {"4 50\n"}
     for result in results[1:]:
         with open_archive(Part(result)) as archive:
             names = kit.tool(["readelf", "-SW", result])

@@ -16,7 +16,6 @@ from cargo_strip_hook.engines.system.machines import Machine, machine_of
 from cargo_strip_hook.engines.system.view import (
     SHF_ALLOC,
     SHF_EXECINSTR,
-    SHF_GROUP,
     SHF_LINK_ORDER,
     View,
     view,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_C_NAME = re.compile(rb"[A-Za-z_]\w*")
+_C_NAME = re.compile(rb"(?!__llvm_prf_)[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +119,9 @@ def _check_machine(
 
 
 def _listed(members: Iterable[Input]) -> tuple[bytes, ...]:
-    """The sections that a program finds by `__start_X`: plain data with C names, in no group."""
+    """The sections that a program finds by `__start_X`: plain data with C names."""
     found: set[bytes] = set()
-    others = SHF_EXECINSTR | SHF_GROUP | SHF_LINK_ORDER
+    others = SHF_EXECINSTR | SHF_LINK_ORDER
     for member in members:
         seen = view(member.data, member.name, symbols=False)
         plain = seen.sections["flags"] & (SHF_ALLOC | others) == SHF_ALLOC

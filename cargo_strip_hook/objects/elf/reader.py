@@ -299,8 +299,9 @@ def _listed(f: ElfFiles) -> Array:
     Linkers keep them whole, unless asked otherwise (ld's manual, "-z start-stop-gc"). Not code,
     which programs do not go through, and not what lives with something else.
     """
-    others = elf.SHF_EXECINSTR | elf.SHF_GROUP | elf.SHF_LINK_ORDER
+    others = elf.SHF_EXECINSTR | elf.SHF_LINK_ORDER
     found = f.section_flags & (elf.SHF_ALLOC | others) == elf.SHF_ALLOC
+    found &= ~f.named(b"__llvm_prf_")  # counters live with their functions
     first = f.name_words[:, 0] & np.uint64(0xFF)
     rows = np.flatnonzero(found & (first != ord(".")) & (first != 0))
     strings, names = (f.strings[file] for file in f.owner[rows].tolist()), f.sections["name"][rows]

@@ -263,9 +263,10 @@ def _check_retained(pair: Pair) -> None:
         pair.findings.add("a retained piece is missing", pair.where_before(section, 0))
     # what a program's `__start_X` would find in the original (GNU ld manual, "-z start-stop-gc"),
     # unless the library itself has a set of that name
-    others = SHF_EXECINSTR | SHF_GROUP | SHF_LINK_ORDER
+    others = SHF_EXECINSTR | SHF_LINK_ORDER
     lost = (s["flags"] & (SHF_ALLOC | others) == SHF_ALLOC) & (pair.row < 0) & (s["size"] > 0)
-    lost &= ~pair.beaten & ~pair.before.names_begin(b".") & ~pair.before.names_begin(b"\0")
+    lost &= ~pair.beaten & ~pair.before.names_begin(b"__llvm_prf_")
+    lost &= ~pair.before.names_begin(b".") & ~pair.before.names_begin(b"\0")
     if not lost.any():
         return
     symbols = pair.before.symbols
