@@ -18,7 +18,7 @@ from elftools.elf.elffile import ELFFile
 
 Section = tuple[int, int]  # member, section index
 
-ALLOC, LINK_ORDER, RETAIN = 0x2, 0x80, 0x200000
+ALLOC, EXECUTED, LINK_ORDER, RETAIN = 0x2, 0x4, 0x80, 0x200000
 UNDEFINED, ABSOLUTE, COMMON = "UNDEF", "ABS", "COMMON"
 
 
@@ -180,8 +180,13 @@ def live_sections(
         symbol = link.definition[name][2]
         if not isinstance(symbol.place, str):
             roots.add((link.definition[name][1], symbol.place))
+    used = {s.name for member in link.loaded for s in objects[member].symbols}
+    own = {n.split("_", 3)[3] for n in used if n.startswith(("__start_", "__stop_"))}
     for member in link.loaded:
         roots |= _roots(member, objects[member])
+        roots |= {
+            (member, s) for s in _listed(objects[member]) if objects[member].names[s] not in own
+        }
         for section, rows in objects[member].relocations.items():
             if section in objects[member].frames:
                 continue
@@ -249,6 +254,15 @@ def _roots(member: int, obj: Object) -> set[Section]:
         if flags & ALLOC and (initialiser or flags & RETAIN):
             found.add((member, section))
     return found
+
+
+def _listed(obj: Object) -> list[int]:
+    """Data that a program may find by its section's name (GNU ld manual, "-z start-stop-gc")."""
+    return [
+        section
+        for section, (name, flags) in enumerate(zip(obj.names, obj.flags, strict=True))
+        if name.isidentifier() and flags & (ALLOC | EXECUTED | LINK_ORDER) == ALLOC
+    ]
 
 
 def _set_elements(link: _Link, name: str) -> list[Section]:
