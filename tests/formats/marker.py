@@ -184,6 +184,8 @@ def live_sections(
     own = {n.split("_", 3)[3] for n in used if n.startswith(("__start_", "__stop_"))}
     for member in link.loaded:
         roots |= _roots(member, objects[member])
+        if not follow_sets:  # as ld -r
+            own |= {*objects[member].names}
         roots |= {
             (member, s) for s in _listed(objects[member]) if objects[member].names[s] not in own
         }
