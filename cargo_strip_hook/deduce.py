@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import sys
+from dataclasses import replace
 
 from cargo_strip_hook.archive import Archive, Member, Part
 from cargo_strip_hook.errors import ArchiveError, InputError, ObjectError, UsageError
@@ -282,13 +283,27 @@ def _deduce(archive: Archive) -> Target:
             macho = macho or _architecture(kind, head)
             platforms = macho_platforms(archive.data(member)) if macho else ()
             if platforms:
-                return _apple(macho, platforms[0])
+                return _apple(macho, platforms[0][0])
         elif kind == "coff":
             arch = _architecture(kind, head)
             if arch:
                 environment = "msvc" if archive.path.suffix == ".lib" else "gnu"
                 return Target.parse(f"{arch}-pc-windows-{environment}")
     return _apple(macho, 1) if macho else host_target()
+
+
+def with_lowest(archive: Archive, target: Target) -> Target:
+    """The target with the oldest system that the library can run on, which its objects say.
+
+    The highest minimum of all is that of the result, too; other targets than Apple's stay as
+    they are.
+    """
+    platform = target.apple_platform
+    if platform is None:
+        return target
+    all_of = (macho_platforms(archive.data(member)) for member in archive.members)
+    said = [version for found in all_of for number, version in found if number == platform]
+    return replace(target, lowest=max(said)) if said else target
 
 
 def _apple(arch: str, platform: int) -> Target:

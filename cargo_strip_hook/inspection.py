@@ -36,6 +36,7 @@ FindingKind = Literal[
     "type-information",
     "unasked",
     "builtins",
+    "linkers",
 ]
 
 
@@ -110,6 +111,8 @@ def inspect(
     ]
     if facts.objects == 1:
         findings += _one_object(facts, names)
+    else:
+        findings += _linkers(part, target, sorted(names & (facts.strong | facts.weak)))
     findings += _unasked(facts)
     if target.system == "none":
         findings += _builtins(facts, names)
@@ -204,6 +207,15 @@ def _builtins(facts: Facts, names: set[str]) -> list[Finding]:
     words += "not public: C code that takes them from here links no more once the library is "
     words += "stripped, unless --keep '__aeabi_*' (or their names) keeps them"
     return [Finding("builtins", "note", words, found)]
+
+
+def _linkers(part: Part, target: Target, names: Sequence[str]) -> list[Finding]:
+    """Symbols of which it depends on the linker what a program gets."""
+    from cargo_strip_hook.analysis.linkers import differences, told
+
+    with open_archive(part) as archive:
+        found = differences(archive, target, names)
+    return [Finding("linkers", "note", told(found), tuple(found))] if found else []
 
 
 def _one_object(facts: Facts, names: set[str]) -> list[Finding]:

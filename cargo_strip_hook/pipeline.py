@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from cargo_strip_hook import __version__
 from cargo_strip_hook.archive import Archive, Part, join_parts, open_archive
-from cargo_strip_hook.deduce import must_be_for
+from cargo_strip_hook.deduce import must_be_for, with_lowest
 from cargo_strip_hook.errors import (
     DiscoveryError,
     ExportsError,
@@ -304,6 +304,8 @@ def decide_exports(archive: Archive, request: ExportRequest) -> ExportSet:
 
         return defined_symbols(archive)
 
+    if request.headers:
+        request = replace(request, target=with_lowest(archive, request.target))
     index = archive.symbols()
     return decide(request, defined, None if index is None else lambda: _Names(index))
 

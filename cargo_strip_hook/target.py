@@ -9,6 +9,7 @@ from cargo_strip_hook.errors import UsageError
 
 ObjectFormat = Literal["elf", "macho", "coff"]
 ArchiveDialect = Literal["gnu", "darwin", "coff"]
+Linker = Literal["gnu", "gold", "lld", "gnu-pe", "lld-link", "ld64.lld", "ld64"]
 
 _DARWIN_SYSTEMS = frozenset({"darwin", "macos", "ios", "tvos", "watchos", "visionos"})
 # Platforms of Apple's by their number in LC_BUILD_VERSION (mach-o/loader.h, PLATFORM_*), and
@@ -31,13 +32,18 @@ _INTEL_SIMULATORS = frozenset({"ios", "tvos"})
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A Rust target triple taken apart; `environment` is "" where the triple has none."""
+    """A Rust target triple taken apart; `environment` is "" where the triple has none.
+
+    `lowest` is the oldest system of Apple's that a library runs on, as its version, where its
+    objects say it.
+    """
 
     triple: str
     arch: str
     vendor: str
     system: str
     environment: str
+    lowest: tuple[int, int, int] | None = None
 
     @classmethod
     def parse(cls, triple: str) -> Target:
@@ -91,6 +97,21 @@ class Target:
     @property
     def is_msvc(self) -> bool:
         return self.system == "windows" and self.environment.startswith("msvc")
+
+    @property
+    def linker(self) -> Linker:
+        """The linker whose choice counts where linkers would make different programs.
+
+        GNU's for ELF (`gnu`) and MinGW (`gnu-pe`); LLVM's for Android (`lld`), Microsoft's objects
+        (`lld-link`) and Apple's: Apple's classic linker goes by the names' alphabet (`ld64`), and
+        of its new one no order is told.
+        """
+        if self.object_format == "macho":
+            return "ld64.lld"
+        if self.object_format == "coff":
+            gnu = self.system == "cygwin" or self.environment == "gnu"
+            return "gnu-pe" if gnu else "lld-link"
+        return "lld" if self.environment.startswith("android") else "gnu"
 
     @property
     def archive_dialect(self) -> ArchiveDialect:

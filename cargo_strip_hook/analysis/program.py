@@ -10,7 +10,7 @@ import numpy as np
 from cargo_strip_hook.analysis.graphs import edges, make_graph, reached
 from cargo_strip_hook.analysis.objects import Objects, symbol_names
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.engines.native import loadable, read_index
+from cargo_strip_hook.engines.native import entries_of, loadable
 from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.arrays import join
@@ -68,11 +68,9 @@ def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) ->
     format = format_for(target.object_format)
     for companion in format.companions(list(members.values())):
         del members[companion.index]
-    index = archive.symbols()
-    if index is None:
-        index = read_index(members, format)
+    index = entries_of(archive, target)
     names = [n.encode("utf-8", "surrogateescape") for n in exports]
-    program = resolve(members, index, names, format)
+    program = resolve(members, index, names, format, target.linker)
     needs = build_graph(program)
     symbols = [program.globals[n] for n in names]
     atoms = program.symbols["atom"][symbols].astype(np.int64)
@@ -80,8 +78,7 @@ def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) ->
     count = len(program.atoms)
     graph = make_graph(*edges(needs), count)
     roots = np.concatenate([atoms[atoms >= 0], always])
-    number = {unit.index: n for n, unit in enumerate(program.units)}
-    units = np.array([number[index[n]] for n in names], np.int64)
+    units = np.searchsorted(program.symbol_base, symbols, side="right") - 1
     live = reached(graph, roots)
     return Library(format, program, graph, tuple(exports), atoms, units, always, live)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
@@ -14,12 +15,34 @@ IndexKind = Literal["gnu", "gnu64", "bsd", "bsd64", "coff"]
 
 @dataclass(frozen=True, slots=True)
 class SymbolIndex:
-    """Where an index lies in the archive: its header, and its data with the size in bytes."""
+    """Where an index lies in the archive: its header, and its data with the size in bytes.
+
+    `plain` is the other one that a COFF archive has, in the order of the members.
+    """
 
     kind: IndexKind
     header_offset: int
     offset: int
     size: int
+    plain: SymbolIndex | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """The entries of an index in their order: `names[i]` is in the member `members[i]`.
+
+    A name has several where several members define it.
+    """
+
+    names: Sequence[bytes]
+    members: Sequence[int]
+
+    def first(self) -> dict[bytes, int]:
+        """Each name's first member."""
+        found = dict(zip(self.names, self.members, strict=True))
+        if len(found) < len(self.names):  # the first of several definitions wins
+            found.update(zip(reversed(self.names), reversed(self.members), strict=True))
+        return found
 
 
 _MEMBER_NAMES: dict[IndexKind, str] = {
@@ -33,8 +56,8 @@ _MEMBER_NAMES: dict[IndexKind, str] = {
 
 def parse_index(
     archive: memoryview, index: SymbolIndex, members: tuple[Member, ...], path: str
-) -> dict[bytes, int]:
-    """Symbol name to position in `members`, the first definition where there are several.
+) -> Entries:
+    """The entries of an index, with positions in `members`.
 
     Raises `ArchiveError` where the index is cut short or names a place where no member begins.
     """
@@ -50,10 +73,7 @@ def parse_index(
         positions = list(map(by_offset.__getitem__, places))
     except KeyError as e:
         reader.fail(f"no member begins at offset {e.args[0]:#x}, where the index has one")
-    found = dict(zip(names, positions, strict=True))
-    if len(found) < len(names):  # the first of several definitions wins
-        found.update(zip(reversed(names), reversed(positions), strict=True))
-    return found
+    return Entries(names, positions)
 
 
 class _Reader:

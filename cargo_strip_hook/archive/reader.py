@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from cargo_strip_hook.archive.index import IndexKind, SymbolIndex, parse_index
+from cargo_strip_hook.archive.index import Entries, IndexKind, SymbolIndex, parse_index
 from cargo_strip_hook.archive.model import (
     HEADER_END,
     HEADER_SIZE,
@@ -98,6 +98,7 @@ class _Contents:
     index: SymbolIndex | None
     outside: tuple[tuple[Path, bool], ...]
     symbols: dict[bytes, int] | None = None
+    entries: dict[SymbolIndex, Entries] = field(default_factory=dict)
 
 
 # One run opens the same archive several times: the last one that was read.
@@ -178,13 +179,28 @@ class Archive:
         `ArchiveError` for a damaged one.
         """
         contents = self._contents
-        if contents.index is None:
-            return None
         if contents.symbols is None:
-            contents.symbols = parse_index(
-                self._mapping.view, contents.index, contents.members, str(self.part)
-            )
+            entries = self.entries()
+            contents.symbols = None if entries is None else entries.first()
         return contents.symbols
+
+    def entries(self, *, plain: bool = False) -> Entries | None:
+        """The entries of the archive's index in their order, None where it has no index.
+
+        `plain`: of a COFF archive the first index, which GNU's tools read, not the sorted one.
+        Others read the same ones: do not change them. Raises `ArchiveError` for a damaged one.
+        """
+        contents = self._contents
+        index = contents.index
+        if index is not None and plain and index.plain is not None:
+            index = index.plain
+        if index is None:
+            return None
+        if index not in contents.entries:
+            contents.entries[index] = parse_index(
+                self._mapping.view, index, contents.members, str(self.part)
+            )
+        return contents.entries[index]
 
     def close(self) -> None:
         """Give the memory back, as far as no view of it is in use."""
@@ -369,7 +385,7 @@ class _Scan:
         elif raw == b"/SYM64/" and not self.special:
             self.index = SymbolIndex("gnu64", at, data, size)
         elif raw == b"/" and self.special == [b"/"] and not self.thin:
-            self.index = SymbolIndex("coff", at, data, size)
+            self.index = SymbolIndex("coff", at, data, size, self.index)
             self.dialect = "coff"
         elif raw == b"//" and self.names is None:
             self.names = self.read(data, data + size)

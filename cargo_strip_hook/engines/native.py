@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
+from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.deduce import must_be_format, only_bitcode
 from cargo_strip_hook.errors import InputError, LinkError, UsageError
 from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.batch import read_all
-from cargo_strip_hook.objects.model import Companion, Format, Image, Input
+from cargo_strip_hook.objects.model import Companion, Image, Input
 from cargo_strip_hook.objects.sniff import coff_machine, elf_machine, macho_machine, sniff
 from cargo_strip_hook.prelink import prelink
 from cargo_strip_hook.target import Target
@@ -59,9 +59,7 @@ class NativeEngine:
                 del members[companion.index]
             if not members:
                 raise InputError("the archive holds no object files", path=archive.path.name)
-            index = archive.symbols()
-            if index is None:
-                index = read_index(members, format)
+            index = entries_of(archive, request.target)
             made = prelink(members, index, format, request, loaded)
             image = made.image(format, request)
             self._last = made, image
@@ -161,12 +159,6 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
     return found
 
 
-def read_index(members: Mapping[int, Input], format: Format) -> dict[bytes, int]:
-    """The symbol index of an archive that has none."""
-    index: dict[bytes, int] = {}
-    for unit in read_all(format, list(members.values())):
-        atoms = unit.globals["atom"].tolist()
-        for name, atom in zip(unit.names, atoms, strict=True):
-            if atom not in (-1, -4):
-                index.setdefault(name, unit.index)
-    return index
+def entries_of(archive: Archive, target: Target) -> Entries | None:
+    """The entries of the index that the target's linker reads. Raises `ArchiveError`."""
+    return archive.entries(plain=target.linker == "gnu-pe")

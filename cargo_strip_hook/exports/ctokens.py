@@ -15,6 +15,7 @@ HELP_EXPORT = "name the public symbols yourself with --export PATTERN or --expor
 
 _SCAN = re.compile(
     r"""(?P<w>[^\S\n]+|[\0\ufeff]+)|(?P<l>\n)|(?P<c>//[^\n]*|/\*(?s:.*?)\*/)
+    |(?P<r>(?:u8|[uUL])?R"[^\s()\\"]{0,16}\()
     |(?P<s>(?:u8|[uUL])?"(?:[^"\\\n]|\\.)*")|(?P<q>(?:u8|[uUL])?'(?:[^'\\\n]|\\.)*')
     |(?P<i>[^\W\d][\w$]*|\$[\w$]*)|(?P<n>\.?\d(?:[eEpP][+-]|[\w.]|'\w)*)
     |(?P<p>\#\#|\.\.\.|<<=|>>=|->|::|[-+*/%&|^=!<>]=|\+\+|--|&&|\|\||<<|>>|["'][^\n]*|[^\s\w])""",
@@ -53,11 +54,12 @@ class Token(NamedTuple):
         return f"{self.source.name}:{self.line}"
 
 
-def tokenize(text: str, source: Source) -> list[list[Token]]:
+def tokenize(text: str, source: Source, *, raw: bool = True) -> list[list[Token]]:
     """The tokens of each logical line; comments are gone and spliced lines are one.
 
-    C11 5.1.1.2, phases 2 and 3 (no trigraphs); a line ends at a line feed. Raises `HeaderError` for
-    an unterminated comment.
+    C11 5.1.1.2, phases 2 and 3 (no trigraphs); a line ends at a line feed. `raw`: the compiler
+    knows raw strings (C++17 5.13.5, GCC's and clang's C too), which become usual ones. Raises
+    `HeaderError` for an unterminated comment or raw string.
     """
     removed: list[int] = []  # offsets in the spliced text where a line ended in a backslash
     if "\\" in text:
@@ -66,8 +68,10 @@ def tokenize(text: str, source: Source) -> list[list[Token]]:
     lines: list[list[Token]] = []
     current: list[Token] = []
     line, space, splice = 1, False, 0
-    for m in _SCAN.finditer(text):
+    at = 0
+    while m := _SCAN.match(text, at):
         kind = m.lastgroup
+        at = m.end()
         while removed[splice] <= m.start():
             splice += 1
             line += 1
@@ -82,8 +86,20 @@ def tokenize(text: str, source: Source) -> list[list[Token]]:
         elif kind == "c":
             line += m[0].count("\n")
             space = True
+        elif kind == "r" and raw:
+            prefix, _, delimiter = m[0][:-1].partition('R"')
+            end = text.find(f'){delimiter}"', at)
+            if end < 0:
+                raise HeaderError(f"{source.name}:{line}: the raw string has no end")
+            value = f'{prefix}"{_escaped(text[at:end])}"'
+            current.append(Token("s", value, source, line, space))
+            line += text.count("\n", at, end)
+            at = end + len(delimiter) + 2
+            space = False
         else:
-            value = m[0]
+            if kind == "r":  # a name, and a string after it
+                kind, at = "i", m.start() + m[0].index('"')
+            value = text[m.start() : at]
             if value == "/" and text.startswith("/*", m.start()):
                 raise HeaderError(f"{source.name}:{line}: the comment has no end")
             current.append(Token(kind, value, source, line, space))  # type: ignore[arg-type]
@@ -91,6 +107,11 @@ def tokenize(text: str, source: Source) -> list[list[Token]]:
     if current:
         lines.append(current)
     return lines
+
+
+def _escaped(text: str) -> str:
+    """The inside of a raw string as that of a usual one."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _without_splices(text: str, removed: list[int]) -> str:

@@ -110,6 +110,7 @@ class _Decision:
         self.missing: Origins = {}
         self.sources: list[str] = []
         self.warnings: list[str] = []
+        self.not_found: list[str] = []  # included files, for which macros may be missing
 
     def defined(self) -> Mapping[str, DefinedSymbol]:
         if self._all is None:
@@ -179,6 +180,7 @@ class _Decision:
             declared += seen.symbols
             foreign += seen.foreign
             self.warnings += seen.warnings
+            self.not_found += seen.not_found
         names: Origins = {}
         for symbol in declared:
             origin = Origin("header", symbol.where)
@@ -256,6 +258,11 @@ class _Decision:
                 lines=lines,
                 help=(
                     *self.other_spellings(missing),
+                    *(
+                        f"{file} was not found: what looks like a declaration may be a macro "
+                        "that it defines; -I DIR names its folder"
+                        for file in self.not_found[:1]
+                    ),
                     "a declaration for another configuration is left out with -D NAME[=VALUE]",
                     "--allow-missing makes this a warning",
                 ),

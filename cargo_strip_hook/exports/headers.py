@@ -28,6 +28,7 @@ class HeaderSymbols:
     warnings: tuple[str, ...]
     language: str  # "C" or "C++"
     foreign: tuple[CxxName, ...] = ()
+    not_found: tuple[str, ...] = ()  # included files that are not there, as ``FILE (where)``
 
 
 def read_header(
@@ -54,7 +55,7 @@ def _read(
         seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines)
         try:
             found = _renamed(c_symbols(seen.tokens), seen.renamed)
-            return HeaderSymbols(found, seen.warnings, "C")
+            return HeaderSymbols(found, seen.warnings, "C", not_found=seen.not_found)
         except NotC:
             pass
         except HeaderError as e:
@@ -67,7 +68,7 @@ def _read(
     except HeaderError as e:
         raise with_missing(e, seen.not_found) from None
     found = _renamed(symbols, seen.renamed)
-    return HeaderSymbols(found, seen.warnings, "C++", tuple(foreign))
+    return HeaderSymbols(found, seen.warnings, "C++", tuple(foreign), seen.not_found)
 
 
 def _renamed(symbols: Sequence[Declared], names: Mapping[str, str]) -> tuple[Declared, ...]:

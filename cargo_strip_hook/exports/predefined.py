@@ -3,7 +3,7 @@
 GCC for GNU/Linux, MinGW and bare metal, clang for Apple, Android, the BSDs and wasm: two tables
 beside this module say what they print with ``-dM -E`` (a test compares them). For MSVC it is what
 Microsoft documents for cl.exe ("Predefined macros") without options. Versions are those of
-the compilers that were asked; the oldest systems of Apple's are rustc's.
+the compilers that were asked; the oldest systems of Apple's are rustc's where the target has none.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ _CL_ARCHITECTURES = {
     "aarch64": "_M_ARM64=1 _WIN64=1 _ISO_VOLATILE=1",
     "arm": "_M_ARM=7 _M_ARM_FP=31 _M_ARM_NT=1 _M_ARMT=7 _M_THUMB=7 _ISO_VOLATILE=1",
 }
+
+_LOWEST = re.compile(r"__ENVIRONMENT_\w*OS(_X)?_VERSION_MIN_REQUIRED__")  # of Apple's
 
 _UNIX = "__unix__ __unix unix"
 # What makes a system's macros, for architectures that the table has for Linux only.
@@ -133,7 +135,8 @@ _OTHERS = words(
     _MIPSEB _MIPSEL __MIPSEB__ __MIPSEL__ __ARMEB__ __ARMEL__ __AARCH64EB__ __AARCH64EL__
     __THUMBEB__ __THUMBEL__ __MICROBLAZEEL__ __WORDSIZE __BEGIN_DECLS __END_DECLS __THROW
     __GXX_EXPERIMENTAL_CXX0X__ __GXX_RTTI __RTTI __LIBRARY__ __GCC_HAVE_DWARF2_CFI_ASM
-    __BLOCKS__ __IPHONE_OS_VERSION_MIN_REQUIRED __MAC_OS_X_VERSION_MIN_REQUIRED
+    __BLOCKS__ __apple_build_version__
+    __IPHONE_OS_VERSION_MIN_REQUIRED __MAC_OS_X_VERSION_MIN_REQUIRED
     __TV_OS_VERSION_MIN_REQUIRED __WATCH_OS_VERSION_MIN_REQUIRED
     __VISION_OS_VERSION_MIN_REQUIRED __MAC_OS_X_VERSION_MAX_ALLOWED
     __IPHONE_OS_VERSION_MAX_ALLOWED __has_include __has_include_next __has_attribute
@@ -244,7 +247,18 @@ def predefined(target: Target, *, cxx: bool) -> dict[str, str]:
         version = target.arch.lstrip("armthub")[1:2]
         if version.isdigit():
             out["__ARM_ARCH"] = version
+    if target.lowest is not None:
+        lowest = _version(target, target.lowest)
+        out |= {name: lowest for name in out if _LOWEST.fullmatch(name)}
     return out
+
+
+def _version(target: Target, version: tuple[int, int, int]) -> str:
+    """As clang writes the oldest system (lib/Basic/Targets/OSTargets.cpp, getDarwinDefines)."""
+    major, minor, patch = version
+    if target.system in {"darwin", "macos"} and version < (10, 10, 0):
+        return f"{major}{min(minor, 9)}{min(patch, 9)}"
+    return f"{major}{minor:02}{patch:02}"
 
 
 def _made(target: Target, *, cxx: bool) -> dict[str, str]:

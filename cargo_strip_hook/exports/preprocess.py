@@ -108,6 +108,7 @@ class _Preprocessor:
         cxx: bool,
     ) -> None:
         self.target, self.cxx = target, cxx
+        self.raw = cxx or not target.is_msvc  # strings
         self.home = header.parent
         self.include_dirs = tuple(include_dirs)
         self.asked = Queries(target, cxx=cxx)
@@ -122,6 +123,8 @@ class _Preprocessor:
         self.skipped = set[str]()
         self.renamed: dict[str, str] = {}
         self.tested: dict[str, str] = {}  # names that conditions ask for, and where first
+        self.undefined: list[str] = []  # those of the last condition that are not defined
+        self.asked_in_vain: dict[str, str] = {}  # those that hid something behind a lost file
         self.depth = self.entered = self.read_lines = self.read_tokens = 0
         for define in defines:
             self.macros.define_from_text(define)
@@ -151,7 +154,7 @@ class _Preprocessor:
         known = self.files.get(path)
         if known is None:
             text = self.text(path, source)
-            known = self.files[path] = _File(path, source, tokenize(text, source))
+            known = self.files[path] = _File(path, source, tokenize(text, source, raw=self.raw))
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise HeaderError(
@@ -251,6 +254,14 @@ class _Preprocessor:
         return top.live
 
     def condition(self, word: str, rest: list[Token], where: str) -> bool:
+        self.undefined.clear()
+        value = self.decided(word, rest, where)
+        if not value and word != "ifndef" and self.not_found:
+            for name in self.undefined:
+                self.asked_in_vain.setdefault(name, where)
+        return value
+
+    def decided(self, word: str, rest: list[Token], where: str) -> bool:
         if word == "if":
             if not rest:
                 raise HeaderError(f"{where}: `#if` needs an expression")
@@ -272,6 +283,8 @@ class _Preprocessor:
 
     def test(self, token: Token) -> None:
         """Remember a name that a condition takes for not defined."""
+        if token.source.quotable:
+            self.undefined.append(token.text)
         if token.source.quotable and _RESERVED.fullmatch(token.text):
             self.tested.setdefault(token.text, token.where)
 
@@ -283,6 +296,18 @@ class _Preprocessor:
             self.warnings.append(
                 f"{where}: `{name}` is not known to be defined by a compiler or a header, and is "
                 f"taken as not defined; -D {name} defines it"
+            )
+        lost = [
+            f"`{name}` ({where})"
+            for name, where in self.asked_in_vain.items()
+            if not (self.macros.is_defined(name) or name in self.macros.ever or is_known(name))
+            and name not in self.tested
+        ]
+        if lost:
+            shown = ", ".join(lost[:3]) + (", …" if len(lost) > 3 else "")
+            self.warnings.append(
+                f"taken as not defined: {shown}; {self.not_found[0]} may define it, but was not "
+                "found: -I DIR names its folder"
             )
 
     def queries(self, tokens: list[Token], where: str) -> list[Token]:

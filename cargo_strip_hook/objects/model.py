@@ -8,7 +8,7 @@ only the format's own room reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Any, Literal, Protocol
@@ -116,6 +116,7 @@ class AtomFlag(IntFlag):
     ELEMENT = 32  # with MERGEABLE: one element of a section that linkers merge
     ASIDE = 64  # never loaded with a program: for linkers and tools
     FOLLOWS = 128  # with ASIDE: lives where its file does, unless all that it refers to is dead
+    LISTED = 256  # a program may find it by its section's name: a root unless in an element set
 
 
 class Binding(IntEnum):
@@ -328,10 +329,12 @@ class Format(Protocol):
         """The members among `inputs` that are never joined with others. Raises `ObjectError`."""
         ...
 
-    def loaded_always(self, inputs: Sequence[Input], index: Mapping[bytes, int]) -> list[int]:
+    def loaded_always(
+        self, inputs: Sequence[Input], entries: Iterable[tuple[bytes, int]]
+    ) -> list[int]:
         """The numbers of the members that linkers load whatever refers to them.
 
-        `index` is the archive's: each name with the member that defines it.
+        `entries` are the archive's index: a name, and the member that defines it.
         """
         ...
 

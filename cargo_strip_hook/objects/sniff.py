@@ -158,8 +158,10 @@ def coff_machine(head: bytes) -> int | None:
 _VERSION_MIN = {0x24: 1, 0x25: 2, 0x2F: 3, 0x30: 4}
 
 
-def macho_platforms(data: memoryview) -> tuple[int, ...]:
-    """The numbers of the platforms that a Mach-O object was built for, in the file's order.
+def macho_platforms(data: memoryview) -> tuple[tuple[int, tuple[int, int, int]], ...]:
+    """The platforms that a Mach-O object was built for, in the file's order.
+
+    Each with its number and the version of the oldest system.
 
     None are told of damaged objects and of those that do not say it. Source: mach-o/loader.h,
     struct build_version_command, struct version_min_command.
@@ -167,19 +169,20 @@ def macho_platforms(data: memoryview) -> tuple[int, ...]:
     head = bytes(data[:32])
     if head[:4] not in (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe") or len(head) < 32:
         return ()
-    found: list[int] = []
+    found: list[tuple[int, tuple[int, int, int]]] = []
     at = 32 if head[:1] == b"\xcf" else 28
     intel = head[4:5] == b"\x07"
     for _ in range(int.from_bytes(head[16:20], "little")):
-        words = bytes(data[at : at + 12])
+        words = bytes(data[at : at + 16])
         command, size, platform = (int.from_bytes(words[i : i + 4], "little") for i in (0, 4, 8))
-        if size < 8 or len(words) < 12:
+        if size < 8 or len(words) < 16:
             break
         if command == 0x32:  # LC_BUILD_VERSION
-            found.append(platform)
+            found.append((platform, (words[14] | words[15] << 8, words[13], words[12])))
         elif command in _VERSION_MIN:
             # from when Intel's processors meant the simulator
             platform = _VERSION_MIN[command]
-            found.append({2: 7, 3: 8, 4: 9}.get(platform, platform) if intel else platform)
+            platform = {2: 7, 3: 8, 4: 9}.get(platform, platform) if intel else platform
+            found.append((platform, (words[10] | words[11] << 8, words[9], words[8])))
         at += size
     return tuple(found)

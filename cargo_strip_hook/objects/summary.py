@@ -69,7 +69,7 @@ def _unasked(archive: Archive) -> tuple[str, ...]:
     for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
         inputs = [item for _, item in items]
         names = {item.index: item.name for item in inputs}
-        found += [names[n] for n in format_for(kind).loaded_always(inputs, index)]
+        found += [names[n] for n in format_for(kind).loaded_always(inputs, index.items())]
     return tuple(found)
 
 

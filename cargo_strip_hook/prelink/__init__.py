@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.job import Granularity, PrelinkRequest
 from cargo_strip_hook.objects.model import Bool, Format, Image, Input, Layout, Program
 from cargo_strip_hook.prelink.layout import lay_out
@@ -29,7 +30,7 @@ class Prelinked:
 
 def prelink(
     members: Mapping[int, Input],
-    index: Mapping[bytes, int],
+    index: Entries | Mapping[bytes, int] | None,
     format: Format,
     request: PrelinkRequest,
     loaded: Callable[[Sequence[int]], None] | None = None,
@@ -39,7 +40,7 @@ def prelink(
     `loaded` is told the numbers of the members with anything that lives.
     """
     roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
-    program = resolve(members, index, roots, format)
+    program = resolve(members, index, roots, format, request.target.linker)
     graph = build_graph(program)
     symbols = np.array([program.globals[r] for r in roots], np.int64)
     program = replace(

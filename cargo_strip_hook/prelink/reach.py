@@ -61,7 +61,11 @@ def _graph(sources: Array, targets: Array, count: int) -> Graph:
 
 def always_live(program: Program) -> Int32:
     """The atoms that live in any program that the object is linked into."""
-    roots = (program.atoms["flags"] & AtomFlag.ROOT != 0) & ~program.discarded
+    flags = program.atoms["flags"]
+    listed = flags & AtomFlag.LISTED != 0
+    for element_set in program.sets:  # the library's own: it lives with what refers to its ends
+        listed[element_set.elements] = False
+    roots = ((flags & AtomFlag.ROOT != 0) | listed) & ~program.discarded
     return np.flatnonzero(roots).astype(np.int32)
 
 

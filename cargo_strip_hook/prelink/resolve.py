@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.errors import LinkError
 from cargo_strip_hook.objects.arrays import isin, join
 from cargo_strip_hook.objects.batch import read_all
@@ -31,6 +32,16 @@ from cargo_strip_hook.objects.model import (
     Unit,
 )
 from cargo_strip_hook.objects.pages import release
+from cargo_strip_hook.prelink.entries import (
+    StaleIndexError,
+    defines,
+    names_for,
+    own_entries,
+)
+from cargo_strip_hook.prelink.loading import Names, Search
+from cargo_strip_hook.prelink.loading import search as find
+from cargo_strip_hook.prelink.ordering import by_need
+from cargo_strip_hook.target import Linker
 
 # How definitions of one name compete: a higher one replaces a lower one.
 _WANTED, _UNDEFINED, _WEAK, _COMMON, _STRONG = -1, 0, 1, 2, 3
@@ -43,19 +54,22 @@ class _Loader:
         self.members = members
         self.format = format
         self.units: list[Unit] = []
-        self.loaded: set[int] = set()
+        self.loaded: dict[int, Unit] = {}
         # read, and perhaps loaded later, with how strongly each global symbol is defined
         self.ahead: dict[int, tuple[Unit, list[int]]] = {}
+        self.needs: dict[int, list[bytes]] = {}
         self.symbol_base = 0
         self.atom_base = 0
         # of each name, the row of the symbol that wins so far, times four, and its strength
         self.table: dict[bytes, int] = {}
         self.commons: dict[bytes, tuple[int, int]] = {}  # size, alignment
+        self.weaker: dict[bytes, int] = {}  # the member with the weak one that a common replaced
         # of each signature the group that wins so far, its unit and that one's first atom
         self.signatures: dict[bytes, tuple[Group, Unit, int]] = {}
         self.discarded: list[int] = []
         self.twins: list[tuple[int, int]] = []  # discarded atom, atom of the winner
         self.queue: list[bytes] = []
+        self.asked: set[bytes] = set()  # which were in the queue
         self.done = 0  # how many names of the queue were looked at
 
     def strength(self, name: bytes) -> int:
@@ -66,13 +80,24 @@ class _Loader:
         """The program-wide symbol that a known name resolves to."""
         return self.table[name] >> 2
 
-    def load(self, index: int) -> None:
-        if index in self.loaded:
-            return
-        if index not in self.ahead:
-            self.read_ahead([index])
-        self.loaded.add(index)
-        self.add(*self.ahead.pop(index))
+    def load(self, member: int, name: bytes) -> bool:
+        """See `State`. Raises `StaleIndexError` where the member does not define the name."""
+        if member not in self.members:
+            return False
+        self.load_whole(member)
+        # a definition of a COMDAT group that lost is none, but the index is right
+        if not self.strength(name) and not defines(self.loaded[member], name):
+            raise StaleIndexError(name)
+        return True
+
+    def load_whole(self, member: int) -> None:
+        """Load a member whatever it defines, unless it is loaded."""
+        if member not in self.loaded:
+            if member not in self.ahead:
+                self.read_ahead([member])
+            unit, strengths = self.ahead.pop(member)
+            self.loaded[member] = unit
+            self.add(unit, strengths)
 
     def read_ahead(self, indices: Iterable[int]) -> None:
         """Read members of which most will be loaded: together they take far less time."""
@@ -88,37 +113,56 @@ class _Loader:
         """The names that nobody defines so far."""
         return [n for n, entry in self.table.items() if entry & 3 == _UNDEFINED]
 
-    def load_needed(self, index: Mapping[bytes, int]) -> None:
-        """Load what defines the symbols that are referred to, and what those refer to."""
-        while self.done < len(self.queue):
-            waiting = self.queue[self.done :]
-            self.done = len(self.queue)
-            wanted = [(n, index[n]) for n in waiting if n in index and not self.strength(n)]
-            wanted = [(n, member) for n, member in wanted if member in self.members]
-            self.read_ahead(member for _, member in wanted)
-            for name, member in wanted:
-                if member not in self.loaded and not self.strength(name):
-                    self.load(member)
+    def read_needed(self, names: Iterable[bytes], index: Names) -> None:
+        """Read ahead what will most likely be loaded for names: as much as can be at once."""
+        known: set[bytes] = set()
+        while True:
+            known.update(names)
+            members = index.members(names)
+            read = sorted((members & self.members.keys()) - self.ahead.keys())
+            if not read:
+                return
+            self.read_ahead(read)
+            names = set().union(*(self.needed(self.ahead[n][0]) for n in read)) - known
 
-    def load_for_commons(self) -> bool:
-        """Load a member that defines what is so far only common; False where there is none.
+    def needed(self, unit: Unit) -> list[bytes]:
+        """The names that a unit refers to strongly, in its order."""
+        found = self.needs.get(unit.index)
+        if found is None:
+            symbols = unit.globals
+            wanted = symbols["atom"] == Place.UNDEFINED
+            wanted &= symbols["binding"] == Binding.GLOBAL
+            found = list(itertools.compress(unit.names, wanted.tolist()))
+            self.needs[unit.index] = found
+        return found
 
-        GNU ld and lld do so. The index tells the first member of a name only, so look into all.
-        """
-        commons = {name for name in self.commons if self.strength(name) == _COMMON}
-        if not commons:
+    def new(self) -> list[bytes]:
+        found = self.queue[self.done :]
+        self.done = len(self.queue)
+        return found
+
+    def wanted(self, name: bytes) -> bool:
+        return not self.strength(name)
+
+    def common(self, name: bytes) -> bool:
+        return self.strength(name) == _COMMON
+
+    def replaced(self, name: bytes) -> int | None:
+        return self.weaker.get(name)
+
+    def overrides(self, name: bytes, member: int) -> bool:
+        if not self.common(name) or member in self.loaded or member not in self.members:
             return False
-        for number, member in self.members.items():
-            if number in self.loaded:
-                continue
-            [unit] = self.format.read([member])
-            atoms = unit.globals["atom"].tolist()
-            if any(a >= 0 and n in commons for n, a in zip(unit.names, atoms, strict=True)):
-                self.load(number)
-                return True
-        return False
+        if member not in self.ahead:
+            self.read_ahead([member])
+        unit, strengths = self.ahead[member]
+        at = unit.names.index(name) if name in unit.names else -1
+        if at < 0 or strengths[at] != _STRONG:
+            return False
+        kinds = self.format.symbol_kinds()
+        return kinds.get(int(unit.globals["kind"][at])) != "function"
 
-    def load_for_aliases(self, index: Mapping[bytes, int]) -> bool:
+    def load_for_aliases(self, index: Names) -> bool:
         """Load what stands for a name that is wanted and that no member defines; False for none."""
         pairs = [
             (u.names[source - u.first_global], u.names[target - u.first_global])
@@ -133,11 +177,13 @@ class _Loader:
                 break
             wanted |= more
         for source, target in pairs:
-            if source not in wanted or self.strength(source) or source in index:
+            known = index.first(source) is not None
+            if source not in wanted or self.strength(source) or known:
                 continue
-            member = index.get(target, -1)
-            if not self.strength(target) and member in self.members and member not in self.loaded:
-                self.load(member)
+            member = index.member(target)
+            if member is None or self.strength(target) or member in self.loaded:
+                continue
+            if self.load(member, target):
                 return True
         return False
 
@@ -159,7 +205,7 @@ class _Loader:
         self.discarded.extend(self.atom_base + a for a in dropped)
 
         symbols = unit.globals
-        table, queue = self.table, self.queue
+        table, queue, asked = self.table, self.queue, self.asked
         first = (self.symbol_base + unit.first_global) << 2
         if dropped:
             gone = np.flatnonzero(isin(symbols["atom"], np.array(sorted(dropped))))
@@ -170,7 +216,8 @@ class _Loader:
         for row, name, new in zip(rows, unit.names, strengths, strict=True):
             if new <= _UNDEFINED:
                 old = table.setdefault(name, row)
-                if new == _WANTED and old & 3 == _UNDEFINED:
+                if new == _WANTED and old & 3 == _UNDEFINED and name not in asked:
+                    asked.add(name)
                     queue.append(name)
                 continue
             if new == _COMMON:
@@ -183,6 +230,10 @@ class _Loader:
             old = table.get(name, _UNDEFINED)
             if new > old & 3:
                 table[name] = row | new
+                if new == _COMMON:
+                    queue.append(name)
+                    if old & 3 == _WEAK:
+                        self.weaker[name] = self.unit_of(old >> 2).index
             elif new == old & 3 == _STRONG:
                 raise LinkError(
                     f"the symbol `{name.decode(errors='replace')}` is defined twice: in "
@@ -191,6 +242,21 @@ class _Loader:
                 )
         self.symbol_base += len(unit.symbols)
         self.atom_base += len(unit.atoms)
+
+    def put_in_order(self, sets: Sequence[ElementSet], roots: Sequence[bytes]) -> bool:
+        """Order the units by need, where that may be."""
+        needs = [self.needed(unit) for unit in self.units]
+        new = by_need(self.units, needs, self.table, sets, roots)
+        if new is None:
+            return False
+        self.units = [self.units[n] for n in new.order.tolist()]
+        rows = np.fromiter(self.table.values(), np.int64, len(self.table))
+        rows = (new.symbols(rows >> 2) << 2) | (rows & 3)
+        self.table = dict(zip(self.table, rows.tolist(), strict=True))
+        self.discarded = new.atoms(np.array(self.discarded, np.int64)).tolist()
+        pairs = new.atoms(np.array(self.twins, np.int64).reshape(-1, 2))
+        self.twins = [(loser, winner) for loser, winner in pairs.tolist()]
+        return True
 
     def overtaken(self, group: Group, unit: Unit, won: tuple[Group, Unit, int]) -> bool:
         """Whether a group takes the place of the one that won so far, which is then discarded.
@@ -241,66 +307,84 @@ def _strengths(units: Sequence[Unit]) -> list[list[int]]:
 
 def resolve(
     members: Mapping[int, Input],
-    index: Mapping[bytes, int],
+    index: Entries | Mapping[bytes, int] | None,
     roots: Sequence[bytes],
     format: Format,
+    linker: Linker = "gnu",
 ) -> Program:
-    """Load what `roots` need, lazily and in a fixed order, and bind the symbols.
+    """Load what `roots` need, in the order in which `linker` does, and bind the symbols.
 
-    `index` maps each name to the member that defines it first; names of members that are not in
-    `members` stay undefined. Raises `LinkError` for roots that no member defines and for two
-    strong definitions of one name, and what the format's reader raises.
+    `index` is the archive's; where it is missing or wrong the members' own symbols are used, as
+    LLVM's linkers do. Names whose first member is not in `members` stay undefined. Raises
+    `LinkError` for roots that no member defines and for two strong definitions of one name, and
+    what the format's reader raises.
     """
+    names = names_for(members, index, roots, format)
+    try:
+        return _resolve(members, names, roots, format, linker)
+    except StaleIndexError:
+        names = Names(own_entries(members, format))
+    try:
+        return _resolve(members, names, roots, format, linker)
+    except StaleIndexError as e:
+        raise _missing(e.args) from e
+
+
+def _resolve(
+    members: Mapping[int, Input],
+    index: Names,
+    roots: Sequence[bytes],
+    format: Format,
+    linker: Linker,
+) -> Program:
     loader = _Loader(members, format)
-    missing = [r for r in roots if index.get(r) not in members]
+    missing = [r for r in roots if index.member(r) not in members]
     if missing:
-        names = ", ".join(f"`{m.decode(errors='replace')}`" for m in missing)
-        raise LinkError(
-            f"the library does not define {names}",
-            help="check the names in the header or the patterns against the library's symbols",
-        )
-    unasked = format.loaded_always(list(members.values()), index)
-    loader.read_ahead([*unasked, *(index[root] for root in roots)])
+        raise _missing(missing)
+    unasked = format.loaded_always(list(members.values()), index.listed())
+    loader.read_ahead(unasked)
     for number in unasked:  # linkers load these when they come to the archive
-        loader.load(number)
+        loader.load_whole(number)
+    loader.read_needed(roots, index)
+    loader.queue += roots
+    loader.asked.update(roots)
+    search = find(linker, index, loader)
+    search()
+    while loader.load_for_aliases(index):
+        search()
     for root in roots:
-        loader.load(index[root])
-    loader.load_needed(index)
-    while loader.load_for_commons() or loader.load_for_aliases(index):
-        loader.load_needed(index)
-    undefined_roots = [r for r in roots if not loader.strength(r)]
-    if undefined_roots:
-        names = ", ".join(f"`{m.decode(errors='replace')}`" for m in undefined_roots)
-        raise LinkError(
-            f"the library's symbol index names {names}, but the member does not define it",
-            help="rebuild the index with `ranlib`, or the library",
-        )
-    pointers, undefined = _load_for_pointers(loader, index)
+        home = loader.loaded.get(index.member(root) or 0)
+        if not loader.strength(root) and not (home and defines(home, root)):
+            raise StaleIndexError(root)
+    pointers, undefined = _load_for_pointers(loader, index, search)
     sets = format.find_sets(loader.units, undefined)
+    if loader.put_in_order(sets, roots):
+        sets = format.find_sets(loader.units, undefined)
     sets = _add_synthetic(loader, sets, pointers, frozenset(roots))
     return _program(loader, sets)
 
 
+def _missing(names: Sequence[bytes]) -> LinkError:
+    shown = ", ".join(f"`{name.decode(errors='replace')}`" for name in names)
+    return LinkError(
+        f"the library does not define {shown}",
+        help="check the names in the header or the patterns against the library's symbols",
+    )
+
+
 def _load_for_pointers(
-    loader: _Loader, index: Mapping[bytes, int]
+    loader: _Loader, index: Names, search: Search
 ) -> tuple[dict[bytes, bytes], list[bytes]]:
     """The pointers to be made, what each points to, which is loaded, and what nobody defines."""
     while True:
         undefined = loader.undefined()
         wanted = loader.format.find_pointers(undefined)
         missing = [t for t in wanted.values() if not loader.strength(t)]
-        missing = [t for t in missing if index.get(t) in loader.members]
+        missing = [t for t in missing if index.member(t) in loader.members]
         if not missing:
             return {n: t for n, t in wanted.items() if loader.strength(t)}, undefined
-        for target in missing:
-            loader.load(index[target])
-            if not loader.strength(target):
-                raise LinkError(
-                    f"the library's symbol index names `{target.decode(errors='replace')}`, but "
-                    "the member does not define it",
-                    help="rebuild the index with `ranlib`, or the library",
-                )
-        loader.load_needed(index)
+        loader.queue += missing
+        search()
 
 
 def _add_synthetic(

@@ -18,7 +18,7 @@ from elftools.elf.elffile import ELFFile
 
 Section = tuple[int, int]  # member, section index
 
-ALLOC, LINK_ORDER, RETAIN = 0x2, 0x80, 0x200000
+ALLOC, EXECUTED, LINK_ORDER, RETAIN = 0x2, 0x4, 0x80, 0x200000
 UNDEFINED, ABSOLUTE, COMMON = "UNDEF", "ABS", "COMMON"
 
 
@@ -158,16 +158,9 @@ def live_sections(
     """
     objects = [read(name, data) for name, data in members(path)]
     link = _Link(objects)
-    definers: dict[str, int] = {}
-    for member, obj in enumerate(objects):
-        for symbol in obj.symbols[obj.first_global :]:
-            if symbol.place != UNDEFINED:
-                definers.setdefault(symbol.name, member)
-    for name in exports:
-        link.load(definers[name])
-    _load_wanted(link, definers)
-    while _load_for_a_common(link):
-        _load_wanted(link, definers)
+    link.wanted += exports
+    while _pass(link):
+        pass
 
     needs: dict[Section, set[Section]] = {}
 
@@ -180,8 +173,15 @@ def live_sections(
         symbol = link.definition[name][2]
         if not isinstance(symbol.place, str):
             roots.add((link.definition[name][1], symbol.place))
+    used = {s.name for member in link.loaded for s in objects[member].symbols}
+    own = {n.split("_", 3)[3] for n in used if n.startswith(("__start_", "__stop_"))}
     for member in link.loaded:
         roots |= _roots(member, objects[member])
+        if not follow_sets:  # as ld -r
+            own |= {*objects[member].names}
+        roots |= {
+            (member, s) for s in _listed(objects[member]) if objects[member].names[s] not in own
+        }
         for section, rows in objects[member].relocations.items():
             if section in objects[member].frames:
                 continue
@@ -217,24 +217,21 @@ def live_sections(
     }
 
 
-def _load_wanted(link: _Link, definers: dict[str, int]) -> None:
-    while link.wanted:
-        name = link.wanted.pop(0)
-        if name not in link.definition and name in definers:
-            link.load(definers[name])
-
-
-def _load_for_a_common(link: _Link) -> bool:
-    """GNU ld's elf_link_add_archive_symbols: a definition is loaded for what is only common."""
+def _pass(link: _Link) -> bool:
+    """GNU ld's elf_link_add_archive_symbols, one walk over all symbols; whether it loaded any."""
+    before = len(link.loaded)
     for member, obj in enumerate(link.objects):
-        if member in link.loaded:
-            continue
         for symbol in obj.symbols[obj.first_global :]:
+            if symbol.place == UNDEFINED or member in link.loaded:
+                continue
             known = link.definition.get(symbol.name)
-            if known and known[2].place == COMMON and not isinstance(symbol.place, str):
+            if known is None:
+                needed = symbol.name in link.wanted
+            else:  # a definition is loaded for what is only common
+                needed = known[0] == 2 and symbol.place != COMMON and symbol.binding == "GLOBAL"
+            if needed:
                 link.load(member)
-                return True
-    return False
+    return len(link.loaded) > before
 
 
 def _roots(member: int, obj: Object) -> set[Section]:
@@ -249,6 +246,15 @@ def _roots(member: int, obj: Object) -> set[Section]:
         if flags & ALLOC and (initialiser or flags & RETAIN):
             found.add((member, section))
     return found
+
+
+def _listed(obj: Object) -> list[int]:
+    """Data that a program may find by its section's name (GNU ld manual, "-z start-stop-gc")."""
+    return [
+        section
+        for section, (name, flags) in enumerate(zip(obj.names, obj.flags, strict=True))
+        if name.isidentifier() and flags & (ALLOC | EXECUTED | LINK_ORDER) == ALLOC
+    ]
 
 
 def _set_elements(link: _Link, name: str) -> list[Section]:

@@ -445,3 +445,21 @@ def test_long_lists_are_cut_and_mangled_names_are_told(
     said = capsys.readouterr().err
     assert "does not define:\n  none_00\n" in said
     assert "  none_09\n  … and 20 more (-v lists them)\n" in said
+
+
+def test_where_linkers_differ_is_told(tmp_path: Path) -> None:
+    sources = {
+        "first.c": "__attribute__((weak)) int pick(void) { return 5; } "
+        "int api_one(void) { return pick(); }",
+        "second.c": "int pick(void) { return 6; }",
+        "third.c": "int pick(void); int api_two(void) { return pick(); }",
+    }
+    # measured: a program of both gets 5 5 from GNU ld, gold and lld, 6 6 from mold
+    library = build(tmp_path, sources)
+    assert look(library, "api_*")["linkers"] == ("pick",)
+    with open_archive(library) as archive:
+        exports = decide_or_remember(archive, request("api_*"))
+    notes = {n.kind: n.message for n in inspect(library, LINUX, exports).notes}
+    assert "GNU ld and gold and lld from first.o; mold from second.o" in notes["linkers"]
+    agreed = build(tmp_path, {k: sources[k] for k in ("first.c", "third.c")})
+    assert "linkers" not in look(agreed, "api_*")

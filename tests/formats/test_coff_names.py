@@ -162,6 +162,37 @@ def test_a_weak_function_with_codeview(tmp_path: Path, exported: bool) -> None:
         assert said[0].count(what) == said[1].count(what) > 0
 
 
+@pytest.mark.parametrize("flags", [(), ("-fno-function-sections",)], ids=["sections", "plain"])
+@pytest.mark.parametrize("kind", ["__attribute__((weak)) ", ""], ids=["weak", "strong"])
+def test_lines_of_a_weak_function_that_another_replaces(
+    tmp_path: Path, flags: tuple[str, ...], kind: str
+) -> None:
+    """They are said of it itself, and go with it: the other one has its own."""
+    sources = {
+        "a.c": "int more(int); __attribute__((weak)) int weak(int a) {\n return a + 17; }\n\n\n"
+        + API
+        + "int api(int a) { return weak(a) + more(a); }",
+        "b.c": f"\n\n{kind} int weak(int a) {{\n\n return a + 18; }}\n"
+        "int more(int a) { return weak(a); }",
+    }
+    names = ("api", "weak")
+    original, out = _stripped(tmp_path, sources, names, "-g", "-gcodeview", *flags)
+    said = []
+    for library in (original, out):
+        dll = tmp_path / "x.dll"
+        # lld takes two weak functions of a name for MinGW alone
+        debug = ("/debug", "/lldmingw", f"/pdb:{tmp_path / 'x.pdb'}", "/opt:ref,noicf")
+        kit.link_dll(dll, X64, [library], names, *debug)
+        image = kit.Image(dll)
+        base = int(re.findall(r"ImageBase: (\w+)", tool([kit.llvm("readobj"), "-h", dll]))[0], 0)
+        asked = [f"{base + image.exports['weak'] + n:#x}" for n in range(12)]
+        where = tool([kit.llvm("symbolizer"), "--relativenames", f"--obj={dll}", *asked])
+        said.append((kit.call(dll, ("api", 1)), where))
+    assert said[0] == said[1]
+    assert said[0][0] == [2 * (18 if kind else 19)]
+    assert ("a.c:2:" if kind else "b.c:5:") in said[0][1]
+
+
 @pytest.mark.parametrize("dll", ["plain", "a.b", "some.long.name.of.a.library.dll", "x.dll"])
 def test_import_libraries_of_any_name(tmp_path: Path, dll: str) -> None:
     """The descriptor, the null descriptor and the null thunk stay beside the import."""

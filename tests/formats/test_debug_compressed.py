@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 import subprocess
@@ -257,12 +256,17 @@ def measured(library: Path) -> tuple[int, int, str]:
     """Exit code, the most memory in bytes, and what was said of stripping a library."""
     argv = [sys.executable, "-m", "cargo_strip_hook", "strip", library, "--export", "outer"]
     argv += ["--strip", "none", "-o", library.with_name("out.a")]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss << 10, said
+    # Linux counts what a process was before it became another program: a small one starts it
+    between = (
+        "import resource, subprocess, sys\n"
+        "code = subprocess.run(sys.argv[1:]).returncode\n"
+        "print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", between, *argv], capture_output=True, text=True, check=True
+    )
+    code, memory = map(int, done.stdout.split()[-2:])
+    return code, memory << 10, done.stderr
 
 
 MANY = (".debug_info", ".debug_line", ".debug_str", ".debug_abbrev")

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.archive import NewMember, Part, open_archive, write_archive
+from cargo_strip_hook.deduce import deduce_target, with_lowest
+from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.exports.headers import read_header
 from cargo_strip_hook.exports.predefined import _answers, predefined
+from cargo_strip_hook.pipeline import decide_exports
 from cargo_strip_hook.target import Target
 from tests.formats.compiler_macros import REFERENCES, clang, gcc
 from tests.tools import need
@@ -175,3 +179,58 @@ def test_operators_answer_as_the_compilers_do(compiler: str, language: str, tmp_
     }
     seen = read_header(path, target=Target.parse(triple))
     assert {s.name for s in seen.symbols} == theirs
+
+
+# clang's targets; the objects of older systems say it with another load command
+APPLE = [
+    "x86_64-apple-macos10.9.5",
+    "x86_64-apple-macos10.15.4",
+    "arm64-apple-macos13.1",
+    "arm64-apple-ios9.3",
+    "arm64-apple-ios17.2-simulator",
+    "arm64-apple-ios15.2-macabi",
+    "arm64-apple-tvos16.1",
+    "arm64_32-apple-watchos7.4",
+    "arm64-apple-xros1.2",
+]
+
+
+def for_apple(folder: Path, triple: str, *names: str) -> Path:
+    """A library with an object for each of the targets, of which the last defines `names`."""
+    objects = []
+    for at, one in enumerate((triple, triple.replace("13.1", "12.0"))[::-1]):
+        source, made = folder / f"{at}.c", folder / f"{at}.o"
+        source.write_text(" ".join(f"int {name}(void) {{ return 1; }}" for name in names if at))
+        argv = [str(need("clang-22", "clang")), "-target", one, "-c", str(source), "-o", str(made)]
+        subprocess.run(argv, check=True)
+        objects.append(NewMember(made.name, made.stat().st_size, [made.read_bytes()]))
+    path = folder / "liba.a"
+    with path.open("wb") as file:
+        write_archive(file, "darwin", objects)
+    return path
+
+
+@pytest.mark.parametrize("triple", APPLE)
+def test_the_oldest_system_is_that_of_the_objects(triple: str, tmp_path: Path) -> None:
+    argv = [str(need("clang-22", "clang")), "-target", triple, "-dM", "-E", "-x", "c", "/dev/null"]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
+    wanted = dict(line.split(" ", 2)[1:] for line in said if "_VERSION_MIN_REQUIRED__" in line)
+    with open_archive(Part(for_apple(tmp_path, triple, "one"))) as archive:
+        macros = predefined(with_lowest(archive, deduce_target(archive)), cxx=False)
+    assert {n: v for n, v in macros.items() if "_VERSION_MIN_REQUIRED__" in n} == wanted
+
+
+def test_headers_are_read_for_the_oldest_system(tmp_path: Path) -> None:
+    header = tmp_path / "demo.h"
+    header.write_text(
+        "#include <Availability.h>\n#if __ENVIRONMENT_OS_VERSION_MIN_REQUIRED__ >= 130000\n"
+        "int one(void);\n#endif\n#if __MAC_OS_X_VERSION_MIN_REQUIRED >= 130100\nint two(void);\n"
+        "#endif\n#if __MAC_OS_X_VERSION_MIN_REQUIRED >= 140000\nint three(void);\n#endif\n"
+        "#ifdef __apple_build_version__\n#endif\n"
+    )
+    library = for_apple(tmp_path, "arm64-apple-macos13.1", "one", "two", "three")
+    with open_archive(Part(library)) as archive:
+        request = ExportRequest(Target.parse("aarch64-apple-darwin"), headers=(header,))
+        seen = decide_exports(archive, request)
+    assert [e.name for e in seen.exports] == ["_one", "_two"]
+    assert not seen.warnings

@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from cargo_strip_hook.archive import Part, open_archive
+from cargo_strip_hook.cli.main import main as cli
 from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.objects.elf import reader
 from tests.formats import native_kit as kit
 
 PIC = ("-O1", "-fPIC", "-ffunction-sections", "-fdata-sections")
@@ -45,7 +49,7 @@ int get(void) { return 7; }
 int main(void) {
   counter += 2; bump();
   printf("%d %d %d %d %d ", counter, api(), from_b(), by_pointer(), in_limit() == limit);
-  printf("%d %d\\n", where() == &counter, which() == get);
+  printf("%d %d\n", where() == &counter, which() == get);
 }"""
 
 
@@ -130,7 +134,7 @@ def test_two_libraries_with_a_set_of_one_name(linker: str, collect: bool, tmp_pa
         stripped.append(kit.strip(original, (f"{name}_count", f"{name}_value"))[0])
     main = """#include <stdio.h>
 int one_count(void), two_count(void), one_value(void), two_value(void);
-int main(void) { printf("%d %d %d %d\\n", one_count(), one_value(), two_count(), two_value()); }"""
+int main(void) { printf("%d %d %d %d\n", one_count(), one_value(), two_count(), two_value()); }"""
     (program,) = kit.build(tmp_path, {"main.c": main})
     flags = ["-Wl,--gc-sections"] if collect else []
     kit.link(tmp_path / "p", [program, *stripped], linker, *flags)
@@ -155,7 +159,7 @@ __asm__(".section .gnu.linkonce.t.linkonce_value,\\"ax\\",@progbits\\n .weak lin
         original = kit.library(tmp_path / name, {"a.c": body}, *PIC)
         stripped.append(kit.strip(original, (name,))[0])
     main = """#include <stdio.h>
-int one(void), two(void); int main(void) { printf("%d %d\\n", one(), two()); }"""
+int one(void), two(void); int main(void) { printf("%d %d\n", one(), two()); }"""
     (program,) = kit.build(tmp_path, {"main.c": main})
     kit.link(tmp_path / "p", [program, *stripped], linker)
     assert kit.output(tmp_path / "p") == "101 202\n"
@@ -183,7 +187,7 @@ def test_identical_code_folding(linker: str, level: str, compiler: str, tmp_path
     main = """#include <stdio.h>
 int f1(int), f2(int), differ(void), calls(int);
 int (*volatile a)(int) = f1, (*volatile b)(int) = f2;
-int main(void) { printf("%d %d %d\\n", calls(14), a != b, differ()); }"""
+int main(void) { printf("%d %d %d\n", calls(14), a != b, differ()); }"""
     (program,) = kit.build(tmp_path, {"main.c": main}, "-fPIE", compiler=compiler)
     kit.link(tmp_path / "p", [program, stripped], linker, f"-Wl,--icf={level}")
     got = kit.output(tmp_path / "p").split()
@@ -367,3 +371,64 @@ def test_a_wish_for_an_executable_stack_stays_one(tmp_path: Path) -> None:
     assert not result.warnings
     listing = kit.tool(["readelf", "-SW", stripped])
     assert re.search(r"GNU-stack\s+PROGBITS\s+0+ \w+ 0+ 00\s+0", listing), listing
+
+
+LISTED = {
+    "a.c": """
+struct item { int value, (*call)(void); }; extern struct item __start_own[], __stop_own[];
+extern struct item __start_unused[];
+#define IN(set) static struct item in_##set __attribute__((section(#set), used))
+static int ten(void) { return 10; } IN(listed) = {1, ten}; IN(own) = {3, ten}; IN(unused) = {4, 0};
+__attribute__((section("code"))) int dead(void) { return __start_unused->value; }
+int b(void); int api(void) { return b() + __start_own->value + (__stop_own - __start_own); }
+""",
+    "b.c": """
+struct item { int value, (*call)(void); };
+__attribute__((used)) static int twenty(void) { return 20; }
+static struct item more __attribute__((section("listed"), used)) = {2, twenty};
+int b(void) { return 0; }
+__asm__(".section listed,\\"awG\\",@progbits,third,comdat\\n.balign 8\\n.quad 0, twenty\\n.text");
+""",
+}
+LISTED_MAIN = """
+#include <stdio.h>
+struct item { int value, (*call)(void); }; __attribute__((weak))
+extern struct item __start_listed[], __stop_listed[]; int api(void);
+int main(void) {
+  int sum = 0; for (struct item *i = __start_listed; i < __stop_listed; i++) sum += i->call();
+  printf("%d %d\\n", api(), sum);
+}"""
+
+
+@pytest.mark.parametrize("linker", kit.LINKERS)
+@pytest.mark.parametrize("engine", ["native", "system"])
+def test_sets_that_only_a_program_goes_through(engine: str, linker: str, tmp_path: Path) -> None:
+    """Linkers keep them, so that they stay, except those that are the library's own."""
+    original = kit.library(tmp_path, LISTED, *PIC)
+    main = tmp_path / "main.c"
+    main.write_text(LISTED_MAIN)
+    results = [original]
+    for granularity in Granularity if engine == "native" else ():
+        results.append(kit.strip(original, ["api"], granularity=granularity)[0])
+    if engine == "system":
+        results.append(tmp_path / "system.a")
+        argv = ["strip", str(original), "--export", "api", "--engine", "system"]
+        assert cli([*argv, "-o", str(results[-1])]) == 0
+    collect = ["-Wl,--gc-sections"] + ["-Wl,-z,nostart-stop-gc"] * (linker == "lld")
+    for flags in ([], collect):
+        said = {kit.output(kit.link(tmp_path / "p", [main, r], linker, *flags)) for r in results}
+        assert said == {"4 50\n"}
+    for result in results[1:]:
+        with open_archive(Part(result)) as archive:
+            names = kit.tool(["readelf", "-SW", result])
+            assert len(archive.members) == 1
+        assert " listed " in names and " unused" not in names and " code" not in names
+
+
+def test_a_set_of_programs_that_is_lost_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reader, "_listed", lambda _: np.zeros(0, np.int64))
+    original = kit.library(tmp_path, LISTED, *PIC)
+    assert cli(["strip", str(original), "--export", "api"]) == 1
+    assert "a section that programs find by its name is missing: listed" in capsys.readouterr().err

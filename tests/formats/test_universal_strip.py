@@ -296,7 +296,7 @@ def test_a_slice_that_is_no_archive(
     ("damage", "message"),
     [
         (lambda d: d[:20], "cut short"),
-        (lambda d: d[:4] + struct.pack(">I", 99) + d[8:], "no universal file"),
+        (lambda d: d[:4] + struct.pack(">I", 99) + d[8:], "a Java class, not an archive"),
         (lambda d: d[:4] + struct.pack(">I", 0) + d[8:], "no architecture"),
         (lambda d: d[:16] + struct.pack(">I", 1 << 31) + d[20:], "beyond the end"),
         (lambda d: d[:16] + struct.pack(">I", 57) + d[20:], "impossible alignment"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 
 from cargo_strip_hook.errors import ObjectError, VerifyError
 from cargo_strip_hook.job import Strip
-from cargo_strip_hook.verify import verify
+from cargo_strip_hook.target import Target
+from cargo_strip_hook.verify import Claim, verify
+from tests.formats import native_kit as kit
 from tests.formats.prelinked import (
     A_C,
     B_CC,
@@ -1238,3 +1241,15 @@ def test_second_reader_disagrees(case: Case, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(VerifyError) as caught:
         verify(case.original, path, case.claim)
     assert caught.value.findings == ("pyelftools cannot read it: cannot parse",)
+
+
+def test_many_symbols_at_one_place_take_no_time(tmp_path: Path) -> None:
+    """Time that grows with the square of their number would be minutes here."""
+    labels = "".join(f" .type f{i},@function\nf{i}:\n" for i in range(40_000))
+    text = f" .text\n{labels} .globl t\n .type t,@function\nt: ret\n .size t,1\n"
+    library = kit.library(tmp_path, {"a.s": text + ' .section .note.GNU-stack,""\n'})
+    out, made = kit.strip(library, ["t"])
+    claim = Claim(Target.parse(kit.TRIPLE), ("t",), Strip.DEBUGINFO, made.placement, b"marker")
+    begin = time.process_time()
+    verify(library, out, claim)
+    assert time.process_time() - begin < 20

@@ -56,6 +56,14 @@ def test_header_first_and_only_the_index_is_asked(header: Path) -> None:
     assert found.warnings == found.missing == ()
 
 
+def test_what_looks_missing_may_be_a_macro_of_a_lost_file(header: Path) -> None:
+    header.write_text("#include <gui/gui.h>\nint demo_a(void);\nGUI_DECLARE(gone);\n")
+    with pytest.raises(ExportsError, match="1 symbol declared but not defined") as caught:
+        made({"headers": (header,)})
+    assert caught.value.help[0].startswith("`gui/gui.h` (")
+    assert caught.value.help[0].endswith("-I DIR names its folder")
+
+
 def test_a_symbol_of_two_headers_has_two_origins(header: Path, tmp_path: Path) -> None:
     second = tmp_path / "more.h"
     second.write_text('#include "demo.h"\nint demo_a(void);\nint other(void);')

@@ -347,6 +347,19 @@ def test_what_was_not_found_is_named(tmp_path: Path, text: str, said: str) -> No
     assert any("-I" in h for h in caught.value.help)
 
 
+def test_conditions_on_a_file_that_was_not_found(tmp_path: Path) -> None:
+    hidden = "#if defined(FOO_X) && FOO_LEVEL > 2\nint f(void);\n#endif\n"
+    others = (
+        "#ifdef __cplusplus\n#endif\n#ifndef FOO_Y\nint g(void);\n#endif\n#ifdef LATE\n#endif\n"
+        "#define LATE\n#if __has_attribute(odd)\n#elif __has_include(<a/b.h>)\n#endif\n"
+    )
+    lost = read(tmp_path, f"#ifdef EARLY\n#endif\n#include <foo/config.h>\n{hidden}{others}")
+    warning = lost.warnings[0].replace(f"{tmp_path}/", "")
+    assert len(lost.warnings) == 1
+    assert "`FOO_X` (demo.h:4), `FOO_LEVEL` (demo.h:4); `foo/config.h` (demo.h:3)" in warning
+    assert not read(tmp_path, f"#include <stdio.h>\n{hidden}{others}").warnings
+
+
 def test_a_macro_of_windows_without_its_header(tmp_path: Path) -> None:
     path = tmp_path / "demo.h"
     path.write_text("int WINAPI f(int *a);\n")

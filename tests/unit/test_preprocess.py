@@ -148,6 +148,41 @@ def test_cxx_mode(tmp_path: Path) -> None:
     assert run(tmp_path, text, cxx=True) == "cxx words"
 
 
+RAW = """static const char *text = R"x(
+" )" \\ ( #if 0
+)x"; int one;
+#define TEXT u8R"(a, b;)"
+#define R
+R"x" int two;
+"""
+
+
+@pytest.mark.parametrize(
+    ("triple", "cxx"),
+    [
+        ("x86_64-unknown-linux-gnu", False),
+        ("x86_64-unknown-linux-gnu", True),
+        ("x86_64-pc-windows-msvc", True),
+    ],
+)
+def test_raw_strings(tmp_path: Path, triple: str, cxx: bool) -> None:
+    seen = run(tmp_path, RAW, triple, cxx=cxx)
+    said = r'"\n\" )\" \\ ( #if 0\n"'
+    assert seen == f'static const char * text = {said} ; int one ; "x" int two ;'
+
+
+def test_places_after_a_raw_string() -> None:
+    lines = tokenize('R"(\n\\\n\n)" a\nb', Source("f", True))
+    assert [(t.text, t.line) for line in lines for t in line][1:] == [("a", 4), ("b", 5)]
+
+
+def test_msvc_has_no_raw_strings_in_c(tmp_path: Path) -> None:
+    text = '#define R\nconst char *one = R"(";\nint two;'
+    assert run(tmp_path, text, "x86_64-pc-windows-msvc").endswith('= "(" ; int two ;')
+    with pytest.raises(HeaderError, match=r"demo\.h:2: the raw string has no end"):
+        run(tmp_path, text)
+
+
 def test_lines_of_spliced_text() -> None:
     lines = tokenize('a \\\n b\n/* \\\n */ c "x\\\ny" d\ne', Source("f", True))
     assert [[(t.text, t.line) for t in line] for line in lines] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,26 +10,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
+from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import linkmap, probe, steps, tools
 from cargo_strip_hook.engines.system.machines import Machine, machine_of
-from cargo_strip_hook.engines.system.view import SHF_ALLOC, View, view
+from cargo_strip_hook.engines.system.view import (
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_LINK_ORDER,
+    View,
+    view,
+)
 from cargo_strip_hook.errors import (
     InputError,
     LinkError,
+    ObjectError,
     StripHookError,
     ToolError,
     ToolFailure,
 )
 from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Statistics, Strip
+from cargo_strip_hook.objects import format_for
 from cargo_strip_hook.objects.elf import split
 from cargo_strip_hook.objects.sniff import elf_machine, sniff
 from cargo_strip_hook.prelink import Input
+from cargo_strip_hook.prelink.entries import names_for
 from cargo_strip_hook.target import Target
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+_C_NAME = re.compile(rb"(?!__llvm_prf_)[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +67,16 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         folder = Path(temporary)
         members = loadable(archive, request.target)
         _check_machine(archive, members.values(), machine, request.target)
-        index = archive.symbols()
-        if index is not None:
-            _check_exports(frozenset(n for n, m in index.items() if m in members), request)
-        source = _linkable(archive, members, index, folder)
+        roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
+        entries = _entries(archive, members, roots)
+        named = zip(entries.names, entries.members, strict=True)
+        _check_exports(frozenset(n for n, m in named if m in members), request)
+        source = _linkable(archive, members, entries, folder)
         with tempfile.TemporaryDirectory(dir=folder) as trial:
             box = choose(request.target, machine, Path(trial))
-        job = steps.LinkJob(source, request.exports, machine, box.collect)
+        job = steps.LinkJob(
+            source, request.exports, machine, box.collect, listed=_listed(members.values())
+        )
         linked = steps.link(box.linker, job, folder)
         _check_exports(frozenset(s.name for s in linked.view.defined()), request)
         wishes = steps.FinishJob(request.exports, request.strip, request.marker)
@@ -93,6 +109,17 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
     )
 
 
+def _entries(archive: Archive, members: dict[int, Input], roots: list[bytes]) -> Entries:
+    """The entries to go by. What only GCC itself can read is for the linker to tell."""
+    index = archive.entries()
+    try:
+        return names_for(members, index, roots, format_for("elf")).entries
+    except ObjectError:
+        if index is None:
+            raise
+        return index
+
+
 def _check_machine(
     archive: Archive, members: Iterable[Input], machine: Machine, target: Target
 ) -> None:
@@ -107,24 +134,32 @@ def _check_machine(
             )
 
 
-def _linkable(
-    archive: Archive, members: dict[int, Input], index: dict[bytes, int] | None, folder: Path
-) -> Path:
+def _listed(members: Iterable[Input]) -> tuple[bytes, ...]:
+    """The sections that a program finds by `__start_X`: plain data with C names."""
+    found: set[bytes] = set()
+    others = SHF_EXECINSTR | SHF_LINK_ORDER
+    for member in members:
+        seen = view(member.data, member.name, symbols=False)
+        plain = seen.sections["flags"] & (SHF_ALLOC | others) == SHF_ALLOC
+        found.update(seen.names[i] for i in plain.nonzero()[0].tolist())
+    return tuple(sorted(name for name in found if _C_NAME.fullmatch(name)))
+
+
+def _linkable(archive: Archive, members: dict[int, Input], entries: Entries, folder: Path) -> Path:
     """A file that the linker can load lazily: the archive, or what may be loaded of it.
 
-    The C library's own objects are left out: a private copy would be a second C library.
+    The C library's own objects are left out: a private copy would be a second C library. GNU ld
+    goes by the index, so that one that is wrong is made anew.
     """
     rest = (m for m in archive.members if m.index not in members)
-    if index is not None and all(sniff(bytes(archive.data(m)[:20])) != "elf" for m in rest):
+    if entries is archive.entries() and all(
+        sniff(bytes(archive.data(m)[:20])) != "elf" for m in rest
+    ):
         return archive.path.absolute()
     names: dict[int, list[bytes]] = {number: [] for number in members}
-    if index is not None:
-        for name, number in index.items():
-            if number in names:
-                names[number].append(name)
-    else:
-        for number, member in members.items():
-            names[number] = [s.name for s in view(member.data, member.name).defined()]
+    for name, number in zip(entries.names, entries.members, strict=True):
+        if number in names:
+            names[number].append(name)
     path = folder / "input.a"
     with path.open("wb") as file:
         write_archive(

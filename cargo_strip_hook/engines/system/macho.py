@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cargo_strip_hook.archive import object_name, open_archive
+from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import apple, nlist
 from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
@@ -91,7 +92,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
     ):
         folder = Path(temporary)
         inputs = loadable(archive, request.target)
-        plan = _plan(inputs, archive.symbols(), request)
+        plan = _plan(inputs, archive.entries(), request)
         linker = apple.choose("ld", request.target)
         libtool = apple.choose("libtool", request.target)
         names = _extract(inputs, plan, folder)
@@ -124,17 +125,11 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
     )
 
 
-def _plan(
-    inputs: Mapping[int, Input], index: Mapping[bytes, int] | None, request: PrelinkRequest
-) -> Plan:
+def _plan(inputs: Mapping[int, Input], index: Entries | None, request: PrelinkRequest) -> Plan:
     """The members that a linker would load, by our own reading."""
-    from cargo_strip_hook.engines.native import read_index
-
     format = format_for("macho")
     roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
-    if index is None:
-        index = read_index(inputs, format)
-    program = resolve(inputs, index, roots, format)
+    program = resolve(inputs, index, roots, format, request.target.linker)
     routines = personalities(program, np.ones(len(program.atoms), np.bool_))
     extra = {
         symbol_name(program, row).decode(errors="surrogateescape") for row in routines.tolist()

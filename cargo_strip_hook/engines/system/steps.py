@@ -53,6 +53,7 @@ class LinkJob:
     collect: bool
     keep: tuple[bytes, ...] = ()  # sections that are roots by their name
     sets: tuple[bytes, ...] = ()  # sections whose `__start_` and `__stop_` are to be defined
+    listed: tuple[bytes, ...] = ()  # sections that a program may find by their names
     place_commons: bool = False
     keep_commons: bool = False  # for those that no code refers to
 
@@ -97,10 +98,12 @@ def link(linker: Tool, job: LinkJob, folder: Path) -> Linked:
             job, keep = replace(job, collect=False), set()
             continue
         needed = done.view.needed()
-        matches = (
-            _SET_SYMBOL.fullmatch(s.name) for s in done.view.undefined() if s.number in needed
-        )
-        wanted = {m[1] for m in matches if m}
+        ends = [(s, _SET_SYMBOL.fullmatch(s.name)) for s in done.view.undefined()]
+        listed = {*job.listed} - keep - {m[1] for _, m in ends if m}
+        if job.collect and listed:
+            keep |= listed
+            continue
+        wanted = {m[1] for s, m in ends if m and s.number in needed}
         if job.collect and not wanted <= keep:
             keep |= wanted
             continue

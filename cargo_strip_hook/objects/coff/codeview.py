@@ -22,7 +22,7 @@ from cargo_strip_hook.objects.coff.kinds import SectionKind
 from cargo_strip_hook.objects.coff.machine import Machine, Mode
 from cargo_strip_hook.objects.coff.place import Placed
 from cargo_strip_hook.objects.coff.reader import KIND_FUNCTION, CoffUnit
-from cargo_strip_hook.objects.coff.relocate import Rewritten
+from cargo_strip_hook.objects.coff.relocate import STEP, Rewritten
 from cargo_strip_hook.objects.model import PLACEMENT, Array, Bool, Int64, Program
 
 _SYMBOLS, _TYPES, _PRECOMPILED = b".debug$S", b".debug$T", b".debug$P"
@@ -152,6 +152,7 @@ def _unit(
     place, elsewhere = targets(program, live, placed, number, rows)
     place.dead[elsewhere] = True
     _by_name(program, number, rows, place)
+    _replaced(program, live, placed, number, rows, place)
     contents = {s: bytes(f.contents(s)) for s in mine}
     read = cv.read(contents, _homes(mine, rows, np.where(place.dead, cv.DEAD, place.home)))
     buffers = {s: bytearray(c) for s, c in contents.items()}
@@ -199,6 +200,28 @@ def _by_name(program: Program, number: int, rows: Array, found: Targets) -> None
     definition = program.definition[symbol]
     named = found.place & ~lost & (program.symbols["kind"][definition] == KIND_FUNCTION)
     found.target[named], found.adds[named], found.place[named] = definition[named], 0, False
+
+
+def _replaced(
+    program: Program, live: Bool, placed: Placed, number: int, rows: Array, found: Targets
+) -> None:
+    """Refer to a weak function that another took the place of where it is itself, if it lives.
+
+    What is said of it, its lines above all, does not hold for the other.
+    """
+    native: CoffUnit = program.units[number].native
+    symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
+    own = program.symbols["atom"][symbol].astype(np.int64)
+    at = np.maximum(own, 0)
+    mine = (own >= 0) & ~program.discarded[at] & (program.definition[symbol] != symbol)
+    mine &= program.symbols["kind"][symbol] == KIND_FUNCTION
+    alive = mine & live[at] & (placed.section[at] >= 0)
+    at, symbol = at[alive], symbol[alive]
+    found.home[mine], found.dead[mine], found.place[mine] = -1, True, False
+    found.home[alive] = placed.section[at]
+    found.target[alive] = found.home[alive] << STEP
+    found.adds[alive] = placed.offset[at] + program.symbols["value"][symbol]
+    found.place[alive], found.dead[alive] = True, False
 
 
 def _parent(program: Program, live: Bool, placed: Placed, number: int, section: int) -> int:

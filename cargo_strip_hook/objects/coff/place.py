@@ -99,9 +99,11 @@ def place(program: Program, machine: Machine, layout: Layout) -> Placed:
 
 
 def _copy(program: Program, atoms: Array, where: Int64, target: memoryview) -> None:
+    if not len(atoms):
+        return
     rows = program.atoms[atoms]
     units = program.unit_of(atoms)
-    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]] if len(atoms) else []).tolist()
+    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist()
     for first, end in zip(borders, [*borders[1:], len(atoms)], strict=True):
         unit = program.units[int(units[first])]
         native: CoffUnit = unit.native

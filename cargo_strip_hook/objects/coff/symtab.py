@@ -297,7 +297,8 @@ class _Table:
         """Auxiliary records in the form of the table's."""
         rows = np.zeros(len(aux), self.dtype)
         size = aux.dtype.itemsize
-        rows.view(np.uint8).reshape(len(aux), -1)[:, :size] = aux.view(np.uint8).reshape(-1, size)
+        octets = rows.view(np.uint8).reshape(-1, rows.dtype.itemsize)
+        octets[:, :size] = aux.view(np.uint8).reshape(-1, size)
         return rows
 
     def add_sections(self, groups: list[_Rows]) -> None:

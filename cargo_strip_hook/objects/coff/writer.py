@@ -55,7 +55,9 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     layout = with_entries(program, live, layout)
     placed = place(program, machine, layout)
     real = [n for n in program.live_units(live) if program.units[n].index >= 0]
-    features = _features([_native(program.units[n]).features for n in real])
+    # of commons and values alone: what their files promise
+    said = [program.units[n] for n in real] or [u for u in program.units if u.index >= 0]
+    features = _features([_native(u).features for u in said])
     guarded = [_native(u).features & coff.FEAT_GUARD_CF != 0 for u in program.units]
     alive = np.zeros(len(program.units), np.bool_)
     alive[real] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -48,7 +48,7 @@ class ElfFormat:
     def loaded_always(
         self,
         inputs: Sequence[Input],  # noqa: ARG002
-        index: Mapping[bytes, int],  # noqa: ARG002
+        entries: Iterable[tuple[bytes, int]],  # noqa: ARG002
     ) -> list[int]:
         return []
 

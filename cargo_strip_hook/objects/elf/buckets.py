@@ -6,7 +6,7 @@ Sources: gABI "Special Sections"; the default linker scripts of GNU ld (text pre
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from enum import IntEnum
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from cargo_strip_hook.objects.arrays import alike, isin, join, unique
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.file import ElfUnit, section_name
+from cargo_strip_hook.objects.elf.groups import kept_groups
 from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.unwind import is_cie
 from cargo_strip_hook.objects.model import (
@@ -101,7 +102,8 @@ class SectionKind:
 
     `apart`: never joined with another. `bare`: code without an unwind index, where code has one;
     it is not joined with code that has, or a linker would take that one's entries for it.
-    `element_align`: bytes, of the elements of a section that linkers merge.
+    `element_align`: bytes, of the elements of a section that linkers merge. `group`: the number of
+    the kept group, -1 for none.
     """
 
     name: bytes
@@ -112,6 +114,7 @@ class SectionKind:
     apart: bool = False
     bare: bool = False
     element_align: int = 0
+    group: int = -1
 
 
 def kind_of_name(name: bytes) -> bytes:
@@ -179,14 +182,20 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     personalities = _personalities(program)
     special = _special_commons(program)
     elements = program.atoms["flags"][live] & AtomFlag.ELEMENT != 0
-    alone = isin(live, np.array([*of_set, *personalities], np.int32))
+    grouped = {a: n for n, g in enumerate(kept_groups(program, live)) for a in g.atoms}
+    alone = isin(live, np.array([*of_set, *personalities, *grouped], np.int32))
     facts = _facts(program, live, elements, alone)
     group, first = alike(facts)
     keys: dict[int, _Key] = {}  # by the position in `live` of the first that has it
 
     def key(at: int) -> _Alike:
         row = tuple(column[at].item() for column in facts)
-        keys[at], how_far = _key(program, int(live[at]), row, of_set, personalities, special)
+        atom = int(live[at])
+        keys[at], how_far = _key(program, atom, row, of_set, personalities, special)
+        if atom in grouped:
+            kind = SectionKind(*keys[at])  # type: ignore[arg-type]
+            keys[at] = astuple(replace(kind, group=grouped[atom]))
+            return _Alike.NONE
         return how_far
 
     extent = np.array([key(at) for at in first.tolist()], np.int8)[group]
@@ -399,7 +408,7 @@ def _bucket(program: Program, key: _Key) -> Bucket:
         assert isinstance(key[1], int)
         return Bucket(_set_kind(program, program.sets[key[1]]), whole=True)
     kind = SectionKind(*key)  # type: ignore[arg-type]
-    if kind.flags & elf.SHF_LINK_ORDER or kind.apart:
+    if kind.flags & elf.SHF_LINK_ORDER or kind.apart or kind.group >= 0:
         return Bucket(kind, single=True)
     return Bucket(kind, whole=is_initialiser(kind.name) or not kind.flags & elf.SHF_ALLOC)
 

@@ -15,6 +15,7 @@ from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.objects.arrays import isin, unique
 from cargo_strip_hook.objects.elf import aside as beside
 from cargo_strip_hook.objects.elf import layouts as elf
+from cargo_strip_hook.objects.elf.buckets import is_c_identifier
 from cargo_strip_hook.objects.elf.elements import Elements, find_elements
 from cargo_strip_hook.objects.elf.file import ElfFiles, ElfUnit, Symbols
 from cargo_strip_hook.objects.elf.unwind import split_eh_frames
@@ -280,6 +281,7 @@ def _atom_flags(f: ElfFiles, aside: Bool, section_atom: Int32) -> Array:
         for name in _ROOT_NAMES:
             root |= f.named(name) & ~aside
     out = np.where(root, AtomFlag.ROOT, 0).astype(np.uint32)
+    out[_listed(f)] |= np.uint32(AtomFlag.LISTED)
     if f.machine.strings:
         out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
     out[f.named(b".text.unlikely\0") | f.named(b".text.unlikely.")] |= np.uint32(AtomFlag.LATE)
@@ -289,6 +291,22 @@ def _atom_flags(f: ElfFiles, aside: Bool, section_atom: Int32) -> Array:
         out[aside] |= np.uint32(AtomFlag.ASIDE)
         out[beside.followers(f, aside, section_atom)] |= np.uint32(AtomFlag.FOLLOWS)
     return out
+
+
+def _listed(f: ElfFiles) -> Array:
+    """Numbers of the sections that a program's `__start_X` and `__stop_X` may be around.
+
+    Linkers keep them whole, unless asked otherwise (ld's manual, "-z start-stop-gc"). Not code,
+    which programs do not go through, and not what lives with something else.
+    """
+    others = elf.SHF_EXECINSTR | elf.SHF_LINK_ORDER
+    found = f.section_flags & (elf.SHF_ALLOC | others) == elf.SHF_ALLOC
+    found &= ~f.named(b"__llvm_prf_")  # counters live with their functions
+    first = f.name_words[:, 0] & np.uint64(0xFF)
+    rows = np.flatnonzero(found & (first != ord(".")) & (first != 0))
+    strings, names = (f.strings[file] for file in f.owner[rows].tolist()), f.sections["name"][rows]
+    called = (string_at(s, at) for s, at in zip(strings, names.tolist(), strict=True))
+    return rows[np.fromiter(map(is_c_identifier, called), np.bool_, len(rows))]
 
 
 def _root_profile(

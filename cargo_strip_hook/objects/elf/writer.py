@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.elf import attributes, notes, symtab
 from cargo_strip_hook.objects.elf import layouts as elf
 from cargo_strip_hook.objects.elf.buckets import SectionKind
+from cargo_strip_hook.objects.elf.groups import group_sections, kept_groups
 from cargo_strip_hook.objects.elf.index import add_tables, is_ordered
 from cargo_strip_hook.objects.elf.machine import Machine
 from cargo_strip_hook.objects.elf.output import Section, octets, write_file
@@ -57,7 +59,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         debug = described(program, machine, live, placed, first.records, request.compress_debug)
         count += len(debug.sections)
         used = unique(np.concatenate([used, debug.targets]))
-    header_index = np.arange(1, count + 1)
+    groups = kept_groups(program, np.flatnonzero(live).astype(np.int32))
+    header_index = np.arange(1, count + 1) + len(groups)  # groups stand before their members
     table = symtab.build(program, machine, live, placed, header_index, used, request.strip)
 
     real = [program.units[i] for i in program.live_units(live) if program.units[i].index >= 0]
@@ -69,27 +72,41 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         machine, first.records, settled, debug.relocations if debug else (), table, count
     )
     sections += _notes(first.records, merged, properties, request.marker)
-    symtab_index = len(sections) + len(relas) + 1
+    symtab_index = len(groups) + len(sections) + len(relas) + 1
+    inside = [set(placed.section[list(group.atoms)].tolist()) for group in groups]
+    grouped: set[int] = set().union(*inside)
+    tables = range(len(groups) + len(sections) + 1, symtab_index)
+    members = [
+        [int(header_index[n]) for n in sorted(mine)]
+        + [at for at, (number, _) in zip(tables, relas, strict=True) if number in mine]
+        for mine in inside
+    ]
+    for number in grouped:
+        one = sections[number]
+        sections[number] = replace(one, flags=one.flags | elf.SHF_GROUP)
     sections += [
         Section(
             (b".rel" if machine.rel else b".rela") + sections[number].name,
             elf.SHT_REL if machine.rel else elf.SHT_RELA,
-            elf.SHF_INFO_LINK,
+            elf.SHF_INFO_LINK | (elf.SHF_GROUP if number in grouped else 0),
             sum(r.nbytes for r in rows),
             first.records.size,
             rows[0].itemsize,
             symtab_index,
-            number + 1,
+            int(header_index[number]),
             lambda rows=rows: map(octets, rows),  # type: ignore[misc]
         )
         for number, rows in relas
     ]
     sections += _tables(first.records, table, symtab_index)
+    order = first.records.order
+    sections = group_sections(groups, members, table.of_symbol, symtab_index, order) + sections
     placement = _placement(program, live, placed)
     warnings = _warnings(program, placed, live, merged)
     if debug:
         placement = np.concatenate((placement, debug.placement))
         warnings += debug.warnings
+    placement["out_section"] += len(groups)
     osabi = max(u.native.osabi for u in program.units)
     size, chunks = write_file(sections, first, flags, osabi)
     return Image(
@@ -132,14 +149,18 @@ def _place(
         blob[int(start[-1]) :] = frame.contents
     target = octets(blob)
     padding = np.frombuffer(machine.padding, np.uint8)
+    filled = []
     for number, out in enumerate(layout.sections):
         kind = layout.buckets[out.bucket].descriptor
         if kind.type == elf.SHT_NOBITS:
             continue
-        base = int(start[number])
         if kind.flags & elf.SHF_EXECINSTR:
+            base = int(start[number])
             _fill(blob[base : base + out.size], padding)
-        _copy(program, out.atoms, base + offset[out.atoms], target)
+        filled.append(out.atoms)
+    if filled:  # all at once: an object may have very many sections
+        atoms = np.concatenate(filled)
+        _copy(program, atoms, start[section[atoms]] + offset[atoms], target)
     kept = np.zeros(len(program.symbols), np.bool_)
     kept[list(program.exported)] = True
     kept[symtab.profile_symbols(program, live)] = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -42,8 +42,10 @@ class MachoFormat:
     def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
         return []
 
-    def loaded_always(self, inputs: Sequence[Input], index: Mapping[bytes, int]) -> list[int]:
-        return objc.loaded_always(inputs, index)
+    def loaded_always(
+        self, inputs: Sequence[Input], entries: Iterable[tuple[bytes, int]]
+    ) -> list[int]:
+        return objc.loaded_always(inputs, entries)
 
     def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
         return {

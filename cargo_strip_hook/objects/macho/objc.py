@@ -7,7 +7,7 @@ ld64.lld, `Driver.cpp` and `ObjC.cpp` (`hasObjCSection`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 from cargo_strip_hook.errors import LinkError
@@ -37,10 +37,14 @@ _CLASS_PROPERTIES = 1 << 6  # all categories have room for them
 _SWIFT_ABI, _SWIFT_LANGUAGE = 0xFF << 8, 0xFFFF << 16
 
 
-def loaded_always(inputs: Sequence[Input], index: Mapping[bytes, int]) -> list[int]:
+def loaded_always(inputs: Sequence[Input], entries: Iterable[tuple[bytes, int]]) -> list[int]:
     """The numbers of the members that `-ObjC` makes linkers load. Raises `ObjectError`."""
     there = {item.index for item in inputs}
-    found = {n for name, n in index.items() if name.startswith(CLASSES) and n in there}
+    first: dict[bytes, int] = {}
+    for name, number in entries:
+        if name.startswith(CLASSES):
+            first.setdefault(name, number)
+    found = there & set(first.values())
     found |= {item.index for item in inputs if _has_records(item)}
     return sorted(found)
 

@@ -6,14 +6,18 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described, taken
 from cargo_strip_hook.verify.coff import codeview, compare, debug, demands, groups, guard, structure
+from cargo_strip_hook.verify.coff.order import contents
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
-from cargo_strip_hook.verify.coff.read import Array, Damaged, Object, read
+from cargo_strip_hook.verify.coff.read import ABSOLUTE, EXTERNAL, Array, Damaged, Object, read
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.loading import loading
 
 _MACHINES = {"x86_64": 0x8664, "i686": 0x14C, "i586": 0x14C, "aarch64": 0xAA64}
 
@@ -49,12 +53,16 @@ def check(
         return nothing
     rows, described = debug.part(after, claim.placement)
     claim = replace(claim, placement=rows)
-    members = _members(original, claim, findings, ahead)
+    members = _members(original, after, claim, findings, ahead)
     if findings:
         return nothing
     try:
         companions = demands.companion_names(original, claim)
         pair = Pair(members, after, claim, findings)
+        more = _defining(original, pair, _missing(pair))
+        if more:
+            members = dict(sorted((members | more).items()))
+            pair = Pair(members, after, claim, findings)
         check_rows(pair)
         if findings:
             return nothing
@@ -72,7 +80,8 @@ def _compare(
 ) -> Verified:
     findings = pair.findings
     rest = demands.Rest(original, pair.indices)
-    found = definitions(pair, demands.alternates(pair))
+    order = loading(original, pair.claim, lambda: contents(original))
+    found = definitions(pair, demands.alternates(pair), order)
     beside = {name for names in companions for name in names}
     exported = demands.check_exports(pair, found)
     undefined = demands.check_undefined(pair, found, original.symbols() or {}, beside, rest)
@@ -105,15 +114,66 @@ class Original:
 
 
 def _members(
-    original: Archive, claim: Claim, findings: Findings, ahead: Reading | None
+    original: Archive, after: Object, claim: Claim, findings: Findings, ahead: Reading | None
 ) -> dict[int, tuple[str, Object]]:
-    """The members that pieces came from."""
+    """The members that pieces, commons and values came from."""
     assert claim.placement is not None
-    used = unique(claim.placement["member"]).tolist()
-    if not used or not 0 <= used[0] <= used[-1] < len(original.members):
+    pieces = set(unique(claim.placement["member"]).tolist())
+    used = sorted(pieces | _without_place(original, after))
+    if not used:
+        findings.add("placement", "nothing of the original is in the result")
+        return {}
+    if not 0 <= used[0] <= used[-1] < len(original.members):
         findings.add("placement", "names a member that the original has not")
         return {}
     return (taken(ahead, used, Original) or read_original(original, used)).members
+
+
+def _without_place(original: Archive, after: Object) -> set[int]:
+    """The members that define what the result shows without a place: commons and values."""
+    index = original.symbols() or {}
+    shown = np.flatnonzero((after.symbols["class"] == EXTERNAL) & _placeless(after))
+    names = [after.name(i) for i in shown.tolist()]
+    return {index[name] for name in names if name in index}
+
+
+def _placeless(o: Object) -> Array:
+    """Which symbols are commons or values."""
+    section, value = o.symbols["section"], o.symbols["value"]
+    common = (section == 0) & (value > 0) & (o.symbols["class"] == EXTERNAL)
+    found: Array = ~o.auxiliary & ((section == ABSOLUTE) | common)
+    return found
+
+
+def _missing(pair: Pair) -> set[bytes]:
+    """The names that live sections refer to and neither the members nor the result have."""
+    known = set(pair.result.name.tolist())
+    wanted: set[int] = set()
+    for m, (o, ext) in enumerate(zip(pair.objects, pair.before, strict=True)):
+        known.update(ext.name[ext.defined | ext.common].tolist())
+        mine = pair.rows["section"][pair.position == m]
+        live = np.zeros(len(o.sections), np.bool_)
+        live[mine[(mine > 0) & (mine < len(live))]] = True
+        named = np.zeros(len(o.symbols), np.bool_)
+        named[o.relocations["symbol"][live[o.relocations["section"]]]] = True
+        wanted.update(ext.name[ext.undefined & named[ext.index]].tolist())
+    return {pair.names.text[n] for n in wanted - known}
+
+
+def _defining(original: Archive, pair: Pair, names: set[bytes]) -> dict[int, tuple[str, Object]]:
+    """The members, other than those of `pair`, in which some names are commons or values."""
+    index = original.symbols() or {}
+    members = {index[n] for n in names if n in index} - set(pair.indices)
+    # not the members that imports are
+    machines = set(_MACHINES.values())
+    heads = {n: bytes(original.data(original.members[n])[:2]) for n in members}
+    members = {n for n, head in heads.items() if int.from_bytes(head, "little") in machines}
+    found = read_original(original, sorted(members)).members if members else {}
+    return {
+        number: (title, o)
+        for number, (title, o) in found.items()
+        if names & {o.name(i) for i in np.flatnonzero(_placeless(o)).tolist()}
+    }
 
 
 def read_original(original: Archive, used: Sequence[int]) -> Original:

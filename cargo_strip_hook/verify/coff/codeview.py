@@ -67,12 +67,26 @@ def check(pair: Pair, found: Definitions) -> None:
 
 
 def _found(pair: Pair, found: Definitions, member: int, symbol: Array, added: Array) -> Array:
-    """Places of a member's symbols in the result; of a name what it stands for."""
-    symbols = pair.objects[member].symbols
-    section, value = symbols["section"][symbol], symbols["value"][symbol].astype(np.int64)
+    """Places of a member's symbols in the result; of a name what it stands for.
+
+    What is said of a weak function is said of the member's own, whoever else defines it.
+    """
+    o = pair.objects[member]
+    section, value = o.symbols["section"].astype(np.int64), o.symbols["value"].astype(np.int64)
+    for i, other in _weak_functions(pair, member):
+        section[i], value[i] = section[other], value[other]
+    section, value = section[symbol], value[symbol]
     meaning = meanings(pair, found, member)
     elsewhere = np.where(meaning.kind[symbol] == PLACE, meaning.base[symbol] + added, -1)
     return np.where(section > 0, pair.find(member, section, value + added), elsewhere)
+
+
+def _weak_functions(pair: Pair, member: int) -> list[tuple[int, int]]:
+    """(weak external, what the member itself defines for it)."""
+    o, ext = pair.objects[member], pair.before[member]
+    rows = zip(ext.index[ext.weak].tolist(), ext.fallback, strict=True)
+    known = [(i, other) for i, other in rows if other < len(o.symbols) and not o.auxiliary[other]]
+    return [(i, other) for i, other in known if o.symbols["section"][other] > 0]
 
 
 def _read(o: Object, places: _Places) -> dict[int, list[_Told]]:

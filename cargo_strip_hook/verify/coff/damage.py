@@ -15,13 +15,11 @@ from cargo_strip_hook.verify.claim import Damage
 from cargo_strip_hook.verify.coff.machine import KINDS, UNWOUND
 from cargo_strip_hook.verify.coff.places import shown
 from cargo_strip_hook.verify.coff.read import (
-    ANY,
     ASSOCIATIVE,
     BSS,
     COMDAT,
     EXTERNAL,
     LABEL,
-    LARGEST,
     NODUPLICATES,
     STATIC,
     WEAK,
@@ -99,15 +97,13 @@ def _place(o: Object, row: np.void) -> str:
 def _comdats(o: Object) -> Iterator[str]:
     for number in np.flatnonzero(o.sections["flags"] & COMDAT).tolist():
         name = shown(o.names[number])
-        selection, other, leader = o.selections.get(number, (0, 0, -1))
+        selection, other, _ = o.selections.get(number, (0, 0, -1))
         if not NODUPLICATES <= selection <= _LATER:
             yield f"the COMDAT {name} has the selection {selection}"
         elif selection == ASSOCIATIVE and not 0 < other < len(o.sections):
             yield f"the COMDAT {name} is associated to no section"
         elif selection == ASSOCIATIVE and other == number:
             yield f"the COMDAT {name} is associated to itself"
-        elif ANY <= selection <= LARGEST and selection != ASSOCIATIVE and leader < 0:
-            yield f"the COMDAT {name} has no leader"
 
 
 def _sections(o: Object) -> Iterator[str]:

@@ -45,8 +45,10 @@ def check_guard(pair: Pair, found: Definitions) -> None:
     """What `@feat.00` says, and the tables of symbols: each lists what the members' did."""
     every = [features(o) for o in pair.objects]
     guards = _GUARD | _CONTINUATIONS
-    wanted = int(np.bitwise_and.reduce(every)) if every else 0
-    wanted |= int(np.bitwise_or.reduce(every)) & guards if every else 0
+    # members of commons and values alone say nothing of what others have
+    said = [every[m] for m in np.unique(pair.position).tolist()] or every
+    wanted = int(np.bitwise_and.reduce(said)) if said else 0
+    wanted |= int(np.bitwise_or.reduce(said)) & guards if said else 0
     if features(pair.after) != wanted:
         text = f"@feat.00 is {features(pair.after):#x} instead of {wanted:#x}"
         pair.findings.add("handlers", text)

@@ -21,6 +21,7 @@ from cargo_strip_hook.verify.coff.read import (
     Array,
     Object,
 )
+from cargo_strip_hook.verify.loading import Loading
 
 # A place in the result is one number: section and offset, with room for negative distances.
 STEP = 40
@@ -83,6 +84,8 @@ class Pair:
 
     def find(self, member: int, sections: Array, offsets: Array) -> Array:
         """The places of (section, offset) of a member; -1 for what is not in the result."""
+        if not len(self.key):  # commons and values alone
+            return np.full(len(sections), -1, np.int64)
         wanted = ((self.first[member] + sections).astype(np.int64) << STEP) + offsets
         i = np.searchsorted(self.key, wanted, side="right") - 1
         near = np.maximum(i, 0)
@@ -181,11 +184,12 @@ class Definitions:
     defined: set[int]  # whether or not it is in the result
 
 
-def definitions(pair: Pair, alternates: dict[bytes, bytes]) -> Definitions:
+def definitions(pair: Pair, alternates: dict[bytes, bytes], loading: Loading) -> Definitions:
     """Resolve names over the used members, as a linker does.
 
     `alternates`: name -> the name of what stands for it where nobody defines it.
     """
+    defaults: dict[int, list[tuple[int, int]]] = {}
     out = Definitions(np.full(len(pair.names.text), -1, np.int64), {}, {}, {}, set())
     for m, (o, ext) in enumerate(zip(pair.objects, pair.before, strict=True)):
         i, name = ext.index, ext.name
@@ -206,7 +210,13 @@ def definitions(pair: Pair, alternates: dict[bytes, bytes]) -> Definitions:
         for n, v in zip(name[ext.common].tolist(), value[ext.common].tolist(), strict=True):
             out.common[n] = max(v, out.common.get(n, 0))
         for n, f in zip(name[ext.weak].tolist(), ext.fallback, strict=True):
-            out.fallback.setdefault(n, (m, f))
+            defaults.setdefault(n, []).append((m, f))
+    for n, several in defaults.items():
+        first = several[0]
+        if len(several) > 1:  # the one that is loaded first
+            rank = loading.rank
+            first = min(several, key=lambda one: rank.get(pair.indices[one[0]], len(rank)))
+        out.fallback[n] = first
     count = len(pair.names.text)
     stands = {pair.names.of(name): pair.names.of(other) for name, other in alternates.items()}
     # names that only directives name

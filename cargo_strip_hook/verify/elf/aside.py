@@ -10,7 +10,6 @@ import numpy as np
 from cargo_strip_hook.verify.arrays import Array, gather
 from cargo_strip_hook.verify.claim import Claim
 from cargo_strip_hook.verify.elf.groups import members
-from cargo_strip_hook.verify.elf.machine import machine
 from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -40,6 +39,7 @@ _LEFT_OUT = (
     b".note.GNU-stack\0",
     SECTION_NAME.encode() + b"\0",
 )
+_ATTRIBUTES = 0x70000003  # of Arm, AArch64, RISC-V and Hexagon: put together, or dropped
 
 
 def is_told(claim: Claim) -> bool:
@@ -51,7 +51,7 @@ def is_aside(objects: Objects) -> Array:
     """bool for each section: whether it is such a one."""
     s = objects.sections
     found = s["flags"] & SHF_ALLOC == 0
-    for kind in (*_TABLES, machine(objects.machine, objects.layouts.order).attributes or 0):
+    for kind in (*_TABLES, _ATTRIBUTES):
         found &= s["type"] != kind
     for name in _LEFT_OUT if found.any() else ():
         found &= ~objects.names_begin(name)

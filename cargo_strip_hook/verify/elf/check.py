@@ -21,6 +21,8 @@ from cargo_strip_hook.verify.claim import (
 )
 from cargo_strip_hook.verify.elf import (
     aside,
+    comdat,
+    order,
     pieces,
     relocations,
     structure,
@@ -43,6 +45,7 @@ from cargo_strip_hook.verify.elf.read import (
     read_objects,
 )
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.loading import loading
 
 _X86_FEATURE_1_AND, _AARCH64_FEATURE_1_AND = 0xC0000002, 0xC0000000
 
@@ -186,6 +189,8 @@ def _pair(
         before,
         after,
         tuple(original.members[i].name for i in used),
+        tuple(used),
+        loading(original, claim, lambda: order.contents(original, _read_members)),
         rows,
         section,
         row,
@@ -273,6 +278,8 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
         referenced |= frames.referenced
     let_go(pair.before.buffer)
     resolution = resolve(pair, referenced)
+    order.check_winners(pair, resolution, referenced)
+    comdat.check(pair, sides)
     changed = relocations.check(pair, resolution, sides)
     functions = unwind.check(pair, frames, resolution) if frames is not None else 0
     compared = pieces.check_bytes(pair, changed)

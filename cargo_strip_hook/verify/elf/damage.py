@@ -146,7 +146,7 @@ def _symbols(objects: Objects) -> Iterator[_Found]:
     bit = machine(objects.machine, objects.layouts.order).function_bit
     beyond = inside & ((symbols["value"] < 0) | ((symbols["value"] & ~bit) > s["size"][home]))
     tls = inside & ((symbols["kind"] == STT_TLS) != (s["flags"][home] & SHF_TLS != 0))
-    tls &= symbols["kind"] != STT_SECTION
+    tls &= ~np.isin(symbols["kind"], (STT_SECTION, 0))  # marks, such as `$d`, are of no type
     for bad, what in (
         (beyond, "the symbol {} lies beyond the end of the section"),
         (tls, "the symbol {} and the section disagree about thread-local storage"),

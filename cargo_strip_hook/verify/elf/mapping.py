@@ -26,6 +26,7 @@ from cargo_strip_hook.verify.elf.read import (
     STV_HIDDEN,
     Objects,
 )
+from cargo_strip_hook.verify.loading import Loading
 
 # what instrumented code tells the runtime that counts for all of a program
 _SHARED = frozenset(
@@ -65,6 +66,8 @@ class Pair:
     before: Objects
     after: Objects
     members: tuple[str, ...]  # the name of each object of `before`
+    numbers: tuple[int, ...]  # and its place in the archive
+    loading: Loading
     placement: Array
     section: Array
     row: Array
@@ -309,7 +312,7 @@ def _plain(
 
 
 def _choose(pair: Pair, found: list[int]) -> int:
-    """The definition that a linker takes: a strong one, then a common one, then the first."""
+    """The one that a linker takes: a strong one, then a common one, then the first it loads."""
     s = pair.before.symbols
     strong = [i for i in found if s["binding"][i] == STB_GLOBAL and s["section"][i] != IN_COMMON]
     common = [i for i in found if s["section"][i] == IN_COMMON]
@@ -319,6 +322,9 @@ def _choose(pair: Pair, found: list[int]) -> int:
         pair.findings.add("two strong definitions", f"`{name}` in {where}")
     if common and not strong:
         return max(common, key=lambda i: int(s["size"][i]))
+    if not strong and pair.complete:
+        rank = pair.loading.rank
+        return min(found, key=lambda i: rank.get(pair.numbers[s["object"][i]], len(rank)))
     return (strong or found)[0]
 
 

@@ -261,6 +261,23 @@ def _check_retained(pair: Pair) -> None:
     lost &= ~pair.beaten
     for section in np.flatnonzero(lost & (s["size"] > 0)).tolist():
         pair.findings.add("a retained piece is missing", pair.where_before(section, 0))
+    # what a program's `__start_X` would find in the original (GNU ld manual, "-z start-stop-gc"),
+    # unless the library itself has a set of that name
+    others = SHF_EXECINSTR | SHF_LINK_ORDER
+    lost = (s["flags"] & (SHF_ALLOC | others) == SHF_ALLOC) & (pair.row < 0) & (s["size"] > 0)
+    lost &= ~pair.beaten & ~pair.before.names_begin(b"__llvm_prf_")
+    lost &= ~pair.before.names_begin(b".") & ~pair.before.names_begin(b"\0")
+    if not lost.any():
+        return
+    symbols = pair.before.symbols
+    names = {
+        pair.before.string(at) for at in unique(symbols["name"][symbols["undefined"]]).tolist()
+    }
+    for section in np.flatnonzero(lost).tolist():
+        name = pair.before.section_name(section)
+        own = {f"__start_{name}".encode(), f"__stop_{name}".encode()} & names
+        if name.isidentifier() and name.isascii() and not own:
+            pair.findings.add("a section that programs find by its name is missing", name)
 
 
 def _check_gaps(pair: Pair) -> None:

@@ -155,11 +155,14 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     if not len(rest):
         return
     wanted = np.flatnonzero(is_among(was_group, now_group[rest]))
-    known: dict[int, list[int]] = {}
-    for group, at in zip(
-        was_group[wanted].tolist(), old["name"][placed[wanted]].tolist(), strict=True
-    ):
-        known.setdefault(group, []).append(at)
+    # many may share a place: of each group the names, and whether one of them may have none now
+    known: dict[int, tuple[set[bytes], bool]] = {}
+    anonymous = pair.claim.strip is Strip.SYMBOLS
+    olds_wanted = pair.before.names[placed[wanted]].tolist()
+    for group, text in zip(was_group[wanted].tolist(), olds_wanted, strict=True):
+        there, nameless = known.get(group, (set(), anonymous))
+        there.add(text)
+        known[group] = there, nameless or _kept_name(pair, text, b"")
     # neither a common symbol nor the end of a set has a place in the original
     pools = old["name"][(old["section"] == IN_COMMON) & (old["binding"] != STB_LOCAL)]
     commons = {pair.before.string(at) for at in pools.tolist()}
@@ -169,12 +172,8 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     bases = resolution.after.base[mine[rest]].tolist()
     for i, group, base in zip(rest.tolist(), now_group[rest].tolist(), bases, strict=True):
         name = names[i]
-        candidates = known.get(group, ())
-        if (
-            name in commons
-            or base in free
-            or any(_kept_name(pair, pair.before.string(at), name) for at in candidates)
-        ):
+        candidates, nameless = known.get(group, (set(), False))
+        if name in commons or base in free or (name in candidates if name else nameless):
             continue
         if pair.complete or candidates:
             pair.findings.add("a local symbol that the original has not", shown(name))

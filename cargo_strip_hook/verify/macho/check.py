@@ -12,7 +12,9 @@ from cargo_strip_hook.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, taken
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.loading import loading
 from cargo_strip_hook.verify.macho import compare, demands, objc
+from cargo_strip_hook.verify.macho.order import Choice, contents
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Damaged, Object, read
 from cargo_strip_hook.verify.macho.unwind import records
@@ -68,7 +70,8 @@ def check(
         if not findings:
             pieces = len(claim.placement)
             try:
-                compared = compare.check(before, after, where, references, findings)
+                choice = Choice(loading(original, claim, lambda: contents(original)), used)
+                compared = compare.check(before, after, where, references, choice, findings)
                 compare.check_unwind(before, after, where, unwound, findings)
             except Damaged as e:
                 raise _damaged(original, used, e) from e

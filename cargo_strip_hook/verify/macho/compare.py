@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
@@ -11,36 +9,47 @@ from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.macho.made import Made
 from cargo_strip_hook.verify.macho.marks import check_bound, check_marks
 from cargo_strip_hook.verify.macho.objc import IMAGE_INFO, check_info
+from cargo_strip_hook.verify.macho.order import Choice
 from cargo_strip_hook.verify.macho.places import Places
-from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, Object, Reference
+from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, WEAK_DEF, Object, Reference
 from cargo_strip_hook.verify.macho.unwind import Records, records
 
 _NOTHING: frozenset[int] = frozenset()
 
 
 class _Definitions:
-    """Name -> the addresses in the result of all its definitions that went there."""
+    """Name -> the address in the result of its definition that counts, of those that went there."""
 
-    def __init__(self, before: Object, where: Places) -> None:
+    def __init__(self, before: Object, where: Places, choice: Choice) -> None:
         numbers = before.externals()
         at = where.of_symbols(numbers)
         numbers, at = numbers[at >= 0], at[at >= 0]
         self._first: dict[bytes, int] = {}
-        self._all: dict[bytes, set[int]] = {}
-        for name, address in zip(before.names(numbers), at.tolist(), strict=True):
-            first = self._first.setdefault(name, address)
-            if first != address:
-                self._all.setdefault(name, {first}).add(address)
+        several: dict[bytes, None] = {}
+        names = before.names(numbers)
+        for name, address in zip(names, at.tolist(), strict=True):
+            if self._first.setdefault(name, address) != address:
+                several[name] = None
+        file = np.searchsorted(before.symbol_first, numbers, side="right") - 1
+        weak = before.entries["desc"][numbers] & WEAK_DEF != 0
+        self.files: dict[bytes, set[int]] = {}
+        repeated = several.keys() | (choice.loading.repeated & self._first.keys())
+        found: dict[bytes, list[tuple[int, int, bool]]] = {name: [] for name in repeated}
+        if found:
+            rows = zip(names, file.tolist(), at.tolist(), weak.tolist(), strict=True)
+            for name, of, address, is_weak in rows:
+                if name in found:
+                    found[name].append((of, address, is_weak))
+        for name, rows_of in found.items():
+            self.files[name] = {of for of, _, _ in rows_of}
+            strong = [row for row in rows_of if not row[2]] or rows_of
+            chosen = choice.first([of for of, _, _ in strong]) if len(strong) > 1 else 0
+            self._first[name] = strong[chosen][1]
         self.made = Made(before, self._first)
 
-    def only(self, name: bytes) -> int:
-        """The address of a name that has one, else -1."""
-        return -1 if name in self._all else self._first.get(name, -1)
-
-    def all_of(self, name: bytes) -> Iterable[int]:
-        if name in self._all:
-            return self._all[name]
-        return (self._first[name],) if name in self._first else _NOTHING
+    def of(self, name: bytes) -> int:
+        """The address of a name, -1 for one that is not there."""
+        return self._first.get(name, -1)
 
 
 class _Result:
@@ -73,13 +82,18 @@ class _Result:
 
 
 def check(
-    before: Object, after: Object, where: Places, references: Array, findings: Findings
+    before: Object,
+    after: Object,
+    where: Places,
+    references: Array,
+    choice: Choice,
+    findings: Findings,
 ) -> int:
     """Each placed piece has the bytes of the original and refers to the same; bytes compared.
 
     `references`: REFERENCE of the result.
     """
-    definitions = _Definitions(before, where)
+    definitions = _Definitions(before, where, choice)
     result = _Result(after, references, findings)
     homes = unique(where.section)
     homes = homes[~before.table["zerofill"][homes - 1]]
@@ -99,6 +113,10 @@ def check(
         target = np.where(by_symbol, means.address[np.maximum(mine["symbol"], 0)], -1)
         symbol = np.where(found >= 0, result.references["symbol"][found], -1)
         check_bound(resolvers, target, place, symbol, after, findings)
+    if definitions.files:
+        used = unique(mine["symbol"][mine["symbol"] >= 0])
+        used = used[before.entries["type"][used] & 0xE1 == 1]
+        choice.check(before.names(used), definitions.files, findings)
     closer = _Closer(before, after, where, definitions, findings)
     for n in np.flatnonzero(~means.same(mine, place, in_file, found)).tolist():
         one = None if found[n] < 0 else Reference(*result.references[found[n]].tolist())
@@ -139,7 +157,7 @@ class _Means:
         for n, name in zip(numbers.tolist(), before.names(numbers), strict=True):
             if not definitions.made.knows(name):
                 self.name[n] = result.names.get(name, -1)
-                self.address[n] = definitions.only(name)
+                self.address[n] = definitions.of(name)
 
     def same(self, mine: Array, place: Array, in_file: Array, found: Array) -> Array:
         """Whether each reference of the member plainly means the same in the result.
@@ -261,7 +279,8 @@ class _Closer:
             return b"", _NOTHING if at < 0 else frozenset({at})
         s = self.before.symbols[symbol]
         if s.external:
-            return s.name, frozenset(a + addend for a in self.definitions.all_of(s.name))
+            of = self.definitions.of(s.name)
+            return s.name, _NOTHING if of < 0 else frozenset({of + addend})
         if not s.placed:
             return b"", frozenset({s.value + addend})
         at = int(self.where.of_symbols(np.array([symbol]))[0])
