@@ -119,7 +119,8 @@ class _Loader:
         while True:
             known.update(names)
             members = index.members(names)
-            read = sorted((members & self.members.keys()) - self.ahead.keys())
+            known_members = self.ahead.keys() | self.loaded.keys()
+            read = sorted((members & self.members.keys()) - known_members)
             if not read:
                 return
             self.read_ahead(read)

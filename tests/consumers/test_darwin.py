@@ -51,7 +51,10 @@ def test_the_program_is_the_same(tmp_path: Path, name: str, target: str, whole: 
     before, after = _sizes(original), _sizes(result)
     assert before.keys() == after.keys()
     for section, size in before.items():
-        assert abs(after[section] - size) <= max(size // 100, 32), section
+        # how much is in a page of unwind information hangs on the order of functions: linkers put
+        # those that hardly ever run behind all others
+        allowed = 4096 + 32 if section == ("__TEXT", "__unwind_info") else max(size // 100, 32)
+        assert abs(after[section] - size) <= allowed, section
     library = darwin.stripped(tmp_path, name, target, Strip.SYMBOLS)
     without = darwin.program(tmp_path / "third", target, source, (name,), [library], flag)
     assert _sizes(without) == after

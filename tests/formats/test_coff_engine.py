@@ -432,8 +432,10 @@ def test_a_group_has_all_its_parts_in_order(
     for library, dll in ((original, "old.dll"), (out, "new.dll")):
         kit.link_dll(tmp_path / dll, X64, [library, *own], ["api", "other"], "/opt:ref")
         seen = kit.call(tmp_path / dll, ("api", 0))
-        assert sorted(str(seen[0])) == ["1", "2", "3", "4"], dll
-        assert str(seen[0]).endswith("4")
+        # a set of the library's own, both of whose ends it has, is its alone
+        private = name == "mine" and dll == "new.dll"
+        assert sorted(str(seen[0])) == ["1", "2", "3", *("4" if not private else "")], dll
+        assert private or str(seen[0]).endswith("4")
 
 
 @pytest.mark.parametrize("target", kit.TARGETS)
@@ -443,23 +445,20 @@ def test_parts_of_groups_keep_their_names(tmp_path: Path, target: str, name: str
     out, made = kit.strip(original, target, ("api", "other"))
     kit.check(original, out, target, made)
     found = [s for s in kit.sections(kit.first_object(out)) if "Set" in s["name"]]
-    assert sorted({s["name"] for s in found}) == [f"{name}$Set{n}" for n in (0, 5, 9)]
+    names = {re.sub(r"\.[0-9a-f]{8}\$", "$", s["name"]) for s in found}
+    assert sorted(names) == [f"{name}$Set{n}" for n in (0, 5, 9)]
     assert not any(s["selection"] for s in found)
 
 
-def test_groups_of_two_libraries_are_one_for_a_linker(tmp_path: Path) -> None:
-    seen = []
-    for which in ("old", "new"):
-        libraries = []
-        for name in ("left", "right"):
-            folder = tmp_path / which / name
-            original = _grouped(folder, X64, "mine", f"-Dapi={name}", f"-Dother={name}_o")
-            new, _ = kit.strip(original, X64, (name, f"{name}_o"))
-            libraries.append(original if which == "old" else new)
-        names = ["left", "left_o", "right", "right_o"]
-        kit.link_dll(tmp_path / f"{which}.dll", X64, libraries, names)
-        seen.append(kit.call(tmp_path / f"{which}.dll", ("left", 0), ("right", 0)))
-    assert seen[0] == seen[1]
+def test_sets_of_two_libraries_stay_apart(tmp_path: Path) -> None:
+    alone, results = [], []
+    for name in ("left", "right"):
+        original = _grouped(tmp_path / name, X64, "mine", f"-Dapi={name}", f"-Dother={name}_o")
+        results.append(kit.strip(original, X64, (name, f"{name}_o"))[0])
+        kit.link_dll(tmp_path / f"{name}.dll", X64, [original], [name, f"{name}_o"])
+        alone += kit.call(tmp_path / f"{name}.dll", (name, 0))
+    kit.link_dll(tmp_path / "both.dll", X64, results, ["left", "right"])
+    assert kit.call(tmp_path / "both.dll", ("left", 0), ("right", 0)) == alone
 
 
 def test_what_nothing_can_refer_to_stays(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ int get(void) { return 7; }
 int main(void) {
   counter += 2; bump();
   printf("%d %d %d %d %d ", counter, api(), from_b(), by_pointer(), in_limit() == limit);
-  printf("%d %d\n", where() == &counter, which() == get);
+  printf("%d %d\\n", where() == &counter, which() == get);
 }"""
 
 
@@ -134,7 +134,7 @@ def test_two_libraries_with_a_set_of_one_name(linker: str, collect: bool, tmp_pa
         stripped.append(kit.strip(original, (f"{name}_count", f"{name}_value"))[0])
     main = """#include <stdio.h>
 int one_count(void), two_count(void), one_value(void), two_value(void);
-int main(void) { printf("%d %d %d %d\n", one_count(), one_value(), two_count(), two_value()); }"""
+int main(void) { printf("%d %d %d %d\\n", one_count(), one_value(), two_count(), two_value()); }"""
     (program,) = kit.build(tmp_path, {"main.c": main})
     flags = ["-Wl,--gc-sections"] if collect else []
     kit.link(tmp_path / "p", [program, *stripped], linker, *flags)
@@ -159,7 +159,7 @@ __asm__(".section .gnu.linkonce.t.linkonce_value,\\"ax\\",@progbits\\n .weak lin
         original = kit.library(tmp_path / name, {"a.c": body}, *PIC)
         stripped.append(kit.strip(original, (name,))[0])
     main = """#include <stdio.h>
-int one(void), two(void); int main(void) { printf("%d %d\n", one(), two()); }"""
+int one(void), two(void); int main(void) { printf("%d %d\\n", one(), two()); }"""
     (program,) = kit.build(tmp_path, {"main.c": main})
     kit.link(tmp_path / "p", [program, *stripped], linker)
     assert kit.output(tmp_path / "p") == "101 202\n"
@@ -187,7 +187,7 @@ def test_identical_code_folding(linker: str, level: str, compiler: str, tmp_path
     main = """#include <stdio.h>
 int f1(int), f2(int), differ(void), calls(int);
 int (*volatile a)(int) = f1, (*volatile b)(int) = f2;
-int main(void) { printf("%d %d %d\n", calls(14), a != b, differ()); }"""
+int main(void) { printf("%d %d %d\\n", calls(14), a != b, differ()); }"""
     (program,) = kit.build(tmp_path, {"main.c": main}, "-fPIE", compiler=compiler)
     kit.link(tmp_path / "p", [program, stripped], linker, f"-Wl,--icf={level}")
     got = kit.output(tmp_path / "p").split()

@@ -6,10 +6,12 @@ as a whole. What must not be dropped is in sections of its own, which are no COM
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 
 import numpy as np
 
+from cargo_strip_hook.objects.arrays import unique
 from cargo_strip_hook.objects.coff import kinds
 from cargo_strip_hook.objects.coff import layouts as coff
 from cargo_strip_hook.objects.coff.kinds import SectionKind
@@ -29,7 +31,8 @@ _REPLACEABLE = (
 
 def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
     """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
-    uneven = _uneven(program, live)
+    private = _private_sets(program, live)
+    uneven = {private.get(kind, kind) for kind in _uneven(program, live)}
     replaceable = _replaceable(program)
     order: dict[SectionKind, int] = {}
     out = np.zeros(len(live), np.int32)
@@ -43,7 +46,8 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
         present = np.zeros(len(native.kinds), np.bool_)
         present[mine] = True
         for kind in np.flatnonzero(present).tolist():
-            bucket[kind] = order.setdefault(native.kinds[kind], len(order))
+            own = native.kinds[kind]
+            bucket[kind] = order.setdefault(private.get(own, own), len(order))
         out[first:end] = bucket[mine]
     found = list(order)
     for atom, (selection, name) in replaceable.items():
@@ -63,6 +67,42 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
         )
         for k in found
     )
+
+
+def _private_sets(program: Program, live: Int32) -> dict[SectionKind, SectionKind]:
+    """What the kinds of a set become whose two ends the library refers to: one of its own name.
+
+    So two libraries with sets of one name cannot see each other's elements. A set of which a
+    program has an end keeps its name.
+    """
+    atom_of: dict[bytes, dict[SectionKind, list[int]]] = {}
+    units = program.unit_of(live)
+    for number in unique(units).tolist():
+        native: CoffUnit = program.units[number].native
+        if not any(k.root and kinds.is_own_set(k.name) for k in native.kinds):
+            continue
+        mine = live[units == number]
+        kind = native.atom_kind[mine - int(program.atom_base[number])]
+        for atom, n in zip(mine.tolist(), kind.tolist(), strict=True):
+            one = native.kinds[n]
+            if one.root and kinds.is_own_set(one.name):
+                base = one.name.partition(b"$")[0]
+                atom_of.setdefault(base, {}).setdefault(one, []).append(atom)
+    if not atom_of:
+        return {}
+    rows = program.relocations
+    target = program.symbols["atom"][program.definition[rows["symbol"]]]
+    named = set(target[(target >= 0) & (target != rows["atom"])].tolist())
+    public = sorted(n for n, symbol in program.globals.items() if symbol in program.exported)
+    mark = b".%08x$" % zlib.crc32(b"\0".join(public))
+    found: dict[SectionKind, SectionKind] = {}
+    for parts in atom_of.values():
+        ends = sorted(parts, key=lambda k: k.name)
+        if len({k.name for k in ends}) > 1 and all(
+            not named.isdisjoint(parts[end]) for end in (ends[0], ends[-1])
+        ):
+            found |= {k: replace(k, name=k.name.replace(b"$", mark, 1)) for k in ends}
+    return found
 
 
 def _uneven(program: Program, live: Int32) -> set[SectionKind]:

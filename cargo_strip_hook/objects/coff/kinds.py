@@ -113,6 +113,11 @@ def is_part_of_group(name: bytes) -> bool:
     return b"$" in name[1:] and not name.startswith((*_INITIALISERS, *_RESERVED))
 
 
+def is_own_set(name: bytes) -> bool:
+    """Whether it is a part of a group that is none of the usual sections: a set of somebody's."""
+    return is_part_of_group(name) and name.partition(b"$")[0] not in _GROUPED
+
+
 def is_exactly_plain(name: bytes) -> bool:
     """Whether it is one of the sections that all that has no section of its own is in."""
     return name in _GROUPED

@@ -47,6 +47,9 @@ def kept_groups(program: Program, atoms: Int32) -> list[Kept]:
     homes = program.symbols["atom"][rows]
     live = np.zeros(len(program.atoms), np.bool_)
     live[atoms] = True
+    in_sets = np.zeros(len(program.atoms), np.bool_)
+    for one in program.sets:
+        in_sets[one.elements] = True
     found = []
     for number in unique(program.unit_of(homes)).tolist():
         unit, base = program.units[number], int(program.atom_base[number])
@@ -56,7 +59,8 @@ def kept_groups(program: Program, atoms: Int32) -> list[Kept]:
                 continue
             inside = [base + a for a in group.atoms if live[base + a]]
             row = _named(program, number, group)
-            if row is not None and inside:
+            # an element of a set is in the set's one section
+            if row is not None and inside and not in_sets[inside].any():
                 found.append(Kept(row, tuple(inside)))
     return [group for group in found if _closed(program, live, group)]
 

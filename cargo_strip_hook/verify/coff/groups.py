@@ -29,6 +29,7 @@ _UNWIND = (b".pdata", b".xdata", b".eh_frame", b".gcc_except_table")
 _TOLD = tuple(
     b".debug .zdebug .stab .drectve .sxdata .llvm .gfids$y .giats$y .gljmp$y .gehcont$y".split()
 )
+_OWN = re.compile(rb"\.[0-9a-f]{8}\$.*")
 _RATE = re.compile(rb"(unlikely|hot|unknown|startup|exit)([$.]|$)")
 
 
@@ -46,13 +47,17 @@ def check_groups(pair: Pair) -> None:
                 text = f"{shown(o.names[number])} of {pair.titles[m]} is lost"
                 pair.findings.add(what, text)
     last: dict[tuple[int, bytes], tuple[int, int]] = {}
+    homes: dict[bytes, bytes] = {}  # what each group is called in the result
     for m, place, row in zip(
         pair.position.tolist(), pair.place.tolist(), pair.rows.tolist(), strict=True
     ):
         name, home = pair.objects[m].names[row[1]], pair.after.names[row[4]]
         if not _may_be_in(name, home, row[1] in free[m]):
             pair.findings.add("section", f"{shown(name)} went to {shown(home)}")
-        elif home == name and b"$" in name and row[3]:
+        elif b"$" in name and row[3] and home.partition(b"$")[2] == name.partition(b"$")[2]:
+            base, own = name.partition(b"$")[0], home.partition(b"$")[0]
+            if homes.setdefault(base, own) != own:
+                pair.findings.add("section", f"the group {shown(base)} is in two places")
             before = last.get((m, name), (0, -1))
             if before > (row[1], place):
                 text = f"the parts of {shown(name)} are not in order at {pair.where(place)}"
@@ -67,6 +72,8 @@ def _may_be_in(name: bytes, home: bytes, free: bool) -> bool:
     base, _, order = name.partition(b"$")
     if order and base in _ORDERED:
         return free and home == base
+    if order and _OWN.fullmatch(home, len(base)) and home.startswith(base):
+        return home.endswith(b"$" + order)  # a set that is the library's alone
     plain = next((p for p in (*_ORDERED, *_UNWIND) if base == p or base.startswith(p + b".")), b"")
     return plain != b"" and home in (plain, b".text", b".rdata", b".data", b".bss")
 
