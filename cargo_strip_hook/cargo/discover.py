@@ -35,7 +35,7 @@ from cargo_strip_hook.cargo.paths import (
 from cargo_strip_hook.cargo.profile import default_strip
 from cargo_strip_hook.cargo.rustc import Rustc, cfg_of, configured_target, find_rustc, target_name
 from cargo_strip_hook.cargo.selection import Selection
-from cargo_strip_hook.cargo.settings import Settings, SettingsTable, load_settings
+from cargo_strip_hook.cargo.settings import Settings, settings_of
 from cargo_strip_hook.cargo.stale import newer_source
 from cargo_strip_hook.cargo.tomlfile import read_table
 from cargo_strip_hook.errors import DiscoveryError
@@ -167,17 +167,9 @@ def _refuse_shared_paths(artefacts: list[Artefact]) -> None:
 
 def _artefact(package: Package, context: _Context) -> Artefact:
     selection, target = context.selection, context.target
-    settings = load_settings(
-        SettingsTable(
-            package.metadata.get("strip-hook"), "package.metadata.strip-hook", package.manifest
-        ),
-        SettingsTable(
-            context.workspace.metadata.get("strip-hook"),
-            "workspace.metadata.strip-hook",
-            context.workspace.manifest,
-        ),
-        target,
-        lambda: context.cfg,
+    workspace = context.workspace
+    settings = settings_of(
+        package, workspace.metadata, workspace.manifest, target, lambda: context.cfg
     )
     capi = load_capi(package)
     names = library_names(target, capi.library_name, meson_paths=selection.meson_paths)

@@ -21,7 +21,7 @@ from cargo_strip_hook.errors import ToolError
 from cargo_strip_hook.run import run
 from cargo_strip_hook.target import Target
 
-_HEADER_SUFFIXES = frozenset({".h", ".hh", ".hpp", ".hxx", ".h++"})
+HEADER_SUFFIXES = frozenset({".h", ".hh", ".hpp", ".hxx", ".h++"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ def header_places(
         roots = _out_dirs(package, tree) if files.generated else [package.root]
         for root in roots:
             for source, to in shipped_headers(files, root):
-                if source.suffix.lower() in _HEADER_SUFFIXES:
+                if source.suffix.lower() in HEADER_SUFFIXES:
                     places.setdefault(Path(to), source)
     return [(source, to) for to, source in places.items()]
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from cargo_strip_hook.cargo.amounts import Growth, parse_growth, parse_size
 from cargo_strip_hook.cargo.cfg import CfgSet, holds, parse_platform
+from cargo_strip_hook.cargo.metadata import Package
 from cargo_strip_hook.cargo.suggest import did_you_mean
 from cargo_strip_hook.cargo.tomlfile import type_name
 from cargo_strip_hook.errors import UsageError
@@ -68,6 +69,23 @@ def load_settings(
     """
     values = {**_resolve(workspace, target, cfg), **_resolve(package, target, cfg)}
     return Settings(**values)
+
+
+def settings_of(
+    package: Package,
+    workspace: Mapping[str, Any],
+    root: Path,
+    target: Target,
+    cfg: Callable[[], CfgSet],
+) -> Settings:
+    """See `load_settings`. `workspace` is the metadata in `root`, the workspace's Cargo.toml."""
+    key = "metadata.strip-hook"
+    return load_settings(
+        SettingsTable(package.metadata.get("strip-hook"), f"package.{key}", package.manifest),
+        SettingsTable(workspace.get("strip-hook"), f"workspace.{key}", root),
+        target,
+        cfg,
+    )
 
 
 def _resolve(source: SettingsTable, target: Target, cfg: Callable[[], CfgSet]) -> dict[str, Any]:

@@ -201,14 +201,19 @@ class MacroTable:
         del stack[at:]
         return True
 
+    def _pop(self, stack: list[Token | str]) -> Token | None:
+        """The next token; macros whose expansions end before it may expand again."""
+        while stack:
+            token = stack.pop()
+            if not isinstance(token, str):
+                return token
+            self._disabled.discard(token)
+        return None
+
     def _move_operand(self, stack: list[Token | str], out: list[Token]) -> None:
         """Move what ``defined`` and its like are asked about; `stack` is in reverse."""
         depth = 0
-        while stack:
-            token = stack.pop()
-            if isinstance(token, str):
-                self._disabled.discard(token)
-                continue
+        while (token := self._pop(stack)) is not None:
             out.append(token)
             depth += (token.text == "(") - (token.text == ")")
             if depth <= 0:
@@ -229,11 +234,7 @@ class MacroTable:
         """The arguments of a call whose ``(`` is read, up to its ``)``."""
         args: list[list[Token]] = [[]]
         depth = 0
-        while stack:
-            token = stack.pop()
-            if isinstance(token, str):
-                self._disabled.discard(token)
-                continue
+        while (token := self._pop(stack)) is not None:
             if token.text == ")" and token.kind == "p":
                 if depth == 0:
                     return args

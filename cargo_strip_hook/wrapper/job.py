@@ -10,17 +10,16 @@ from cargo_strip_hook.cargo.capi import load_capi, shipped_headers
 from cargo_strip_hook.cargo.cbindgen import active_defines, load_defines
 from cargo_strip_hook.cargo.cfg import feature_cfg
 from cargo_strip_hook.cargo.config import load_config
+from cargo_strip_hook.cargo.paths import HEADER_SUFFIXES
 from cargo_strip_hook.cargo.profile import default_strip
 from cargo_strip_hook.cargo.rustc import Rustc, cfg_of
-from cargo_strip_hook.cargo.settings import Settings, SettingsTable, load_settings
+from cargo_strip_hook.cargo.settings import Settings, settings_of
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.job import Compression, Granularity, Strip
 from cargo_strip_hook.pipeline import Job
 from cargo_strip_hook.target import Target
 from cargo_strip_hook.wrapper.invocation import Invocation
 from cargo_strip_hook.wrapper.package import Origin, profile_of, workspace_metadata
-
-_HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx", ".h++"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +51,8 @@ def read_wanted(invocation: Invocation, origin: Origin, target: Target, program:
     """Read the settings. `program` is rustc. Raises `UsageError` and `DiscoveryError`."""
     package = origin.package
     rustc = Rustc(program, "", "")
-    settings = load_settings(
-        SettingsTable(
-            package.metadata.get("strip-hook"), "package.metadata.strip-hook", package.manifest
-        ),
-        SettingsTable(
-            workspace_metadata(origin).get("strip-hook"),
-            "workspace.metadata.strip-hook",
-            origin.root,
-        ),
-        target,
-        lambda: cfg_of(target, rustc),
+    settings = settings_of(
+        package, workspace_metadata(origin), origin.root, target, lambda: cfg_of(target, rustc)
     )
     headers = _source_headers(settings, origin)
     files = [*origin.manifests, *headers, *(settings.header or ()), *(settings.exports_file or ())]
@@ -92,7 +82,7 @@ def _source_headers(settings: Settings, origin: Origin) -> tuple[Path, ...]:
             for files in capi.include
             if not files.generated
             for source, _ in shipped_headers(files, origin.package.root)
-            if source.suffix.lower() in _HEADERS
+            if source.suffix.lower() in HEADER_SUFFIXES
         )
     )
 
