@@ -26,7 +26,7 @@ from cargo_strip_hook.errors import (
     UsageError,
     telling_of_memory,
 )
-from cargo_strip_hook.exports.decide import ExportRequest, decide, remembered
+from cargo_strip_hook.exports.decide import ExportRequest, Index, decide, remembered
 from cargo_strip_hook.files import irregular
 from cargo_strip_hook.job import (
     DefinedSymbol,
@@ -53,7 +53,7 @@ from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify.marker import make_marker, read_marker
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from cargo_strip_hook.job import PrelinkResult
     from cargo_strip_hook.replace import Staging
@@ -306,8 +306,15 @@ def decide_exports(archive: Archive, request: ExportRequest) -> ExportSet:
 
     if request.headers:
         request = replace(request, target=with_lowest(archive, request.target))
-    index = archive.symbols()
-    return decide(request, defined, None if index is None else lambda: _Names(index))
+
+    def listed() -> Collection[str] | None:
+        from cargo_strip_hook.objects.indexed import indexed_names
+
+        return indexed_names(archive)
+
+    names = archive.symbols()
+    index = None if names is None else Index(lambda: _Names(names), listed)
+    return decide(request, defined, index)
 
 
 class _Names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,16 +54,28 @@ class ExportRequest:
     cdylib_explicit: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An archive's symbol index, read when it is asked.
+
+    `names` is a cheap test for a name. `listed` are all global definitions, None where the index
+    cannot say that these are all.
+    """
+
+    names: Callable[[], Container[str]]
+    listed: Callable[[], Collection[str] | None]
+
+
 def decide(
     request: ExportRequest,
     defined: Callable[[], Mapping[str, DefinedSymbol]],
-    index: Callable[[], Container[str]] | None = None,
+    index: Index | None = None,
 ) -> ExportSet:
     """The public symbols of an archive.
 
     `defined` lists the archive's global definitions in member order and is only called where it
-    has to be; `index` is a cheap test for a name, the archive's own symbol index. Raises
-    `HeaderError`, `ExportsError`, `InputError` or `UsageError`.
+    has to be; `index` is the archive's own symbol index. Raises `HeaderError`, `ExportsError`,
+    `InputError` or `UsageError`.
     """
     return _Decision(request, defined, index).made()
 
@@ -98,12 +110,13 @@ class _Decision:
         self,
         request: ExportRequest,
         defined: Callable[[], Mapping[str, DefinedSymbol]],
-        index: Callable[[], Container[str]] | None,
+        index: Index | None,
     ) -> None:
         self.request, self.target = request, request.target
         self._defined, self._index = defined, index
         self._all: Mapping[str, DefinedSymbol] | None = None
         self._names: Names | None = None
+        self._listed: Names | None = None
         self.cxx: tuple[str, ...] = ()  # what there is to say of C++ names, and what to do
         self.origins: Origins = {}
         self.keep: Origins = {}
@@ -121,6 +134,22 @@ class _Decision:
         if self._names is None:
             self._names = Names(self.defined(), self.target)
         return self._names
+
+    def select(
+        self, patterns: Sequence[Pattern], *, each: bool = True
+    ) -> tuple[dict[str, list[Pattern]], list[Pattern]]:
+        """What patterns choose by the index: by the objects where that is nothing.
+
+        `each`: already where it is nothing for one of them.
+        """
+        if self._names is None and self._listed is None and self._index is not None:
+            listed = self._index.listed()
+            self._listed = None if listed is None else Names(listed, self.target)
+        if self._names is None and self._listed is not None:
+            chosen, idle = select_all(patterns, self._listed)
+            if chosen and not (each and idle):
+                return chosen, idle
+        return select_all(patterns, self.names())
 
     def made(self) -> ExportSet:
         request = self.request
@@ -187,7 +216,7 @@ class _Decision:
             places = names.setdefault(self.spelled(symbol), [])
             if origin not in places:
                 places.append(origin)
-        known: Container[str] = self._index() if self._index else self.defined()
+        known: Container[str] = self._index.names() if self._index else self.defined()
         missing = {n: o for n, o in names.items() if n not in known}
         if missing and self._index:
             # A stale index must not make an error.
@@ -300,7 +329,7 @@ class _Decision:
         cdylib = self.request.cdylib
         assert cdylib is not None
         names = exported_names(cdylib, self.target)
-        known: Container[str] = self._index() if self._index else self.defined()
+        known: Container[str] = self._index.names() if self._index else self.defined()
         missing = [n for n in names if n not in known]
         if missing and self._index:
             missing = [n for n in missing if n not in self.defined()]
@@ -346,7 +375,7 @@ class _Decision:
     def preset(self, name: str) -> Origins:
         """Only a preset of which nothing at all matches is an error."""
         patterns = preset(name)
-        chosen, _ = select_all(patterns, self.names())
+        chosen, _ = self.select(patterns, each=False)
         if not chosen:
             texts = ", ".join(p.text for p in patterns)
             raise ExportsError(
@@ -358,13 +387,12 @@ class _Decision:
         """Names by pattern. Raises `ExportsError` listing every pattern that matches nothing."""
         if not wanted:
             return {}
-        names = self.names()
-        chosen, idle = select_all(wanted, names)
+        chosen, idle = self.select(wanted)
         if idle:
             raise ExportsError(
                 f"{option} names symbols that the archive does not define:",
                 lines=[f"{p.text} ({p.where})" if p.kind == "file" else p.text for p in idle],
-                help=_suggestions(idle, names),
+                help=_suggestions(idle, self.names()),
                 absent=True,
             )
         return {n: [Origin(p.kind, p.where) for p in found] for n, found in chosen.items()}

@@ -123,7 +123,7 @@ def _globs(globs: dict[int, Pattern], names: Names, found: list[list[str]]) -> N
             filed.setdefault(min(grams, key=often.__getitem__), []).append(index)
         else:
             always.append(index)
-    for name in names.defined:
+    for name in names.defined if filed else _promising(list(globs.values()), names):
         spellings = list(names.spellings(name))
         for index in _candidates(name, filed, always):
             match = matchers.get(index)
@@ -132,6 +132,18 @@ def _globs(globs: dict[int, Pattern], names: Names, found: list[list[str]]) -> N
             asked: Iterable[str] = (name,) if globs[index].raw else spellings
             if any(match(s) for s in asked):
                 found[index].append(name)
+
+
+def _promising(globs: Sequence[Pattern], names: Names) -> Iterable[str]:
+    """The names that one of a few patterns can match, by one expression for all of them."""
+    if names.decorated is not None or any(g.raw for g in globs):
+        return names.defined  # there are several spellings to ask for
+    import fnmatch
+
+    match = re.compile("|".join(fnmatch.translate(g.text) for g in globs)).match
+    prefix = names.prefix
+    start = len(prefix)
+    return [n for n in names.defined if n.startswith(prefix) and match(n, start)]
 
 
 def _candidates(name: str, filed: dict[str, list[int]], always: list[int]) -> Iterable[int]:

@@ -145,17 +145,17 @@ _OTHERS = words(
 
 
 @lru_cache(maxsize=1)
-def _blocks() -> tuple[tuple[bool, frozenset[str], bool, list[str]], ...]:
-    """Of the table: whether for C++, the keys, whether all but these, and the lines."""
+def _blocks() -> tuple[tuple[bool, frozenset[str], bool, str], ...]:
+    """Of the table: whether for C++, the keys, whether all but these, and the text."""
     out = []
     text = Path(__file__).with_name("predefined.txt").read_text(encoding="utf-8")
     for block in text.split("\n@ ")[1:]:
-        head, *lines = block.rstrip("\n").split("\n")
+        head, _, body = block.rstrip("\n").partition("\n")
         keys = head.split()
         cxx = keys[0] == "+"
         keys = keys[cxx:]
         inverted = bool(keys) and keys[0] == "-"
-        out.append((cxx, frozenset(keys[inverted:]), inverted, lines))
+        out.append((cxx, frozenset(keys[inverted:]), inverted, body))
     return tuple(out)
 
 
@@ -167,7 +167,8 @@ def is_known(name: str) -> bool:
 @lru_cache(maxsize=1)
 def _known() -> frozenset[str]:
     names = set(QUERIES_CLANG)
-    for _, _, _, lines in _blocks():
+    for _, _, _, body in _blocks():
+        lines = body.splitlines()
         names |= {line.partition(" ")[0].partition("(")[0].lstrip("-") for line in lines}
     names |= {word.partition("=")[0] for word in f"{_CL} {_CL_CXX}".split()}
     return frozenset(names)
@@ -235,6 +236,11 @@ def predefined(target: Target, *, cxx: bool) -> dict[str, str]:
 
     A macro with parameters has them in its name, as in ``NAME(a)``.
     """
+    return dict(_predefined(target, cxx=cxx))
+
+
+@lru_cache(maxsize=4)
+def _predefined(target: Target, *, cxx: bool) -> dict[str, str]:
     if target.is_msvc:
         listed = f"{_CL} {_CL_ARCHITECTURES.get(architecture(target), '')}"
         return _listed(f"{listed} {_CL_CXX}" if cxx else listed)
@@ -280,10 +286,10 @@ def _made(target: Target, *, cxx: bool) -> dict[str, str]:
 
 def _of_key(key: str, *, cxx: bool) -> Iterator[tuple[str, str]]:
     found: dict[str, str] = {}
-    for for_cxx, keys, inverted, lines in _blocks():
+    for for_cxx, keys, inverted, body in _blocks():
         if (key in keys) == inverted or (for_cxx and not cxx):
             continue
-        for line in lines:
+        for line in body.splitlines():
             if line[0] == "-":
                 found.pop(line[1:], None)
                 continue

@@ -11,7 +11,7 @@ import pytest
 
 from cargo_strip_hook.errors import ExportsError
 from cargo_strip_hook.exports.crate import crate_of, is_public_name
-from cargo_strip_hook.exports.decide import ExportRequest, decide
+from cargo_strip_hook.exports.decide import ExportRequest, Index, decide
 from cargo_strip_hook.job import DefinedSymbol, ExportSet, Origin
 from cargo_strip_hook.target import Target
 
@@ -36,9 +36,14 @@ def made(
     request: dict[str, Any],
     defined: Callable[[], Mapping[str, DefinedSymbol]] = lambda: ARCHIVE,
     target: Target = LINUX,
-    index: Any = None,
+    index: Index | None = None,
 ) -> ExportSet:
     return decide(ExportRequest(target, **request), defined, index)
+
+
+def index(*names: str) -> Index:
+    """The index of an archive that has these names, and says that it has all."""
+    return Index(lambda: set(names), lambda: list(names))
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def header(tmp_path: Path) -> Path:
 
 
 def test_header_first_and_only_the_index_is_asked(header: Path) -> None:
-    found = made({"headers": (header,)}, never, index=lambda: {"demo_a", "demo_b", "other"})
+    found = made({"headers": (header,)}, never, index=index("demo_a", "demo_b", "other"))
     assert found.names() == ("demo_a", "demo_b")
     assert found.exports[0].origins == (Origin("header", f"{header}:3"),)
     assert found.source == "2 symbols from demo.h"
@@ -91,7 +96,41 @@ def test_missing_symbols_are_all_listed(header: Path) -> None:
 
 
 def test_a_stale_index_is_no_error(header: Path) -> None:
-    assert made({"headers": (header,)}, index=lambda: {"demo_a"}).names() == ("demo_a", "demo_b")
+    stale = index("demo_a")
+    assert made({"headers": (header,)}, index=stale).names() == ("demo_a", "demo_b")
+    assert (
+        made({"patterns": ("demo_*", "dep_c")}, index=stale).names()
+        == made({"patterns": ("demo_*", "dep_c")}).names()
+    )
+
+
+def test_patterns_and_presets_need_no_object_where_the_index_has_all() -> None:
+    whole = index(*ARCHIVE, "Java_demo_a")
+    assert made({"patterns": ("demo_?",)}, never, index=whole).names() == (
+        "demo_a", "demo_b", "demo_z",
+    )  # fmt: skip
+    found = made({"patterns": ("/d.*c/",), "keep": ("oth*",)}, never, index=whole)
+    assert [e.name for e in found.exports] == ["dep_c"]
+    assert [e.name for e in found.keep] == ["other"]
+    # JNI_OnLoad is not there: that is no reason to look further
+    assert made({"presets": ("jni",)}, never, index=whole).names() == ("Java_demo_a",)
+
+
+def test_objects_are_read_where_the_index_does_not_have_all() -> None:
+    partial = Index(lambda: {"demo_a"}, lambda: None)
+    assert made({"patterns": ("demo_*",)}, index=partial).names() == ("demo_a", "demo_b", "demo_z")
+
+
+def test_a_few_patterns_are_one_search_and_the_same_as_each_alone() -> None:
+    names = ["_a_x", "a_y", "_b", "_ab", "__a_z", "_c.d", "_[x]"]
+    library = symbols(**dict.fromkeys(names, "c.o"))
+    darwin = Target.parse("aarch64-apple-darwin")
+    for texts in (["a_*"], ["a*", "?b"], ["*", "c.d"], ["[!a]*", "*z"], ["_a_?", "a_?"]):
+        together = made({"patterns": tuple(texts)}, lambda: library, darwin).names()
+        alone = {
+            n for t in texts for n in made({"patterns": (t,)}, lambda: library, darwin).names()
+        }
+        assert set(together) == alone
 
 
 def test_found_header_gives_way_to_patterns_and_a_named_one_does_not(header: Path) -> None:

@@ -1,0 +1,93 @@
+"""What the index of an archive says of its definitions, compared with nm and the linkers' rules."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cargo_strip_hook.archive import open_archive
+from cargo_strip_hook.archive.universal import parts_of
+from cargo_strip_hook.objects.indexed import indexed_names
+from tests.fixtures import library
+from tests.tools import need
+
+
+def names(path: Path) -> set[str] | None:
+    with open_archive(parts_of(path)[0]) as archive:
+        found = indexed_names(archive)
+        return None if found is None else set(found)
+
+
+def nm(path: Path) -> set[str]:
+    done = subprocess.run(
+        [need("llvm-nm-22"), "--defined-only", "--extern-only", "--format=just-symbols", path],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return {line for line in done.stdout.splitlines() if line and not line.endswith(":")}
+
+
+@pytest.mark.parametrize("profile", ["release", "dev"])
+@pytest.mark.parametrize("name", ["imagequant-sys", "dolby_vision", "gst-plugin-fallbackswitch"])
+def test_the_index_has_every_definition(name: str, profile: str) -> None:
+    built = library(name, profile)
+    assert names(built.library) == nm(built.library)
+
+
+TEXTS = {
+    "a": "int api_a(void) { return 1; } __attribute__((weak)) int api_weak(void) { return 2; }",
+    "b": 'int api_common; __attribute__((visibility("hidden"))) int api_hidden(void) { return 3; }',
+    "c": "static int local(void) { return 4; } extern int api_a(void);"
+    " static int (*volatile used)(void) __attribute__((used)) = local;"
+    " static int (*volatile other)(void) __attribute__((used)) = api_a;",
+    "d": "int api_d(void) { return 5; }",
+}
+MODELS = {
+    "64": ["--target=x86_64-linux-gnu"],
+    "32": ["--target=i686-linux-gnu"],
+    "big": ["--target=s390x-linux-gnu"],
+    "32 big": ["--target=powerpc-linux-gnu"],
+}
+
+
+def objects(folder: Path, *options: str) -> dict[str, Path]:
+    made = {}
+    for name, text in TEXTS.items():
+        (folder / f"{name}.c").write_text(text)
+        made[name] = folder / f"{name}.o"
+        subprocess.run(
+            [need("clang-22"), *options, "-ffreestanding", "-fcommon", "-c", folder / f"{name}.c",
+             "-o", made[name]],
+            check=True,
+        )  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("ar", ["ar", "llvm-ar-22"])
+def test_each_kind_of_definition_and_members_without_one(
+    model: str, ar: str, tmp_path: Path
+) -> None:
+    made = objects(tmp_path, *MODELS[model])
+    archive = tmp_path / "lib.a"
+    foreign = ar == "ar" and model not in ("64", "32")  # GNU ar writes no index for those
+    tool = need("llvm-ar-22" if foreign else ar)
+    subprocess.run([tool, "rcs", archive, made["a"], made["b"], made["c"]], check=True)
+    expected = {"api_a", "api_weak", "api_common", "api_hidden"}
+    assert names(archive) == expected == nm(archive)
+    # what was added without a new index is not to be lost
+    subprocess.run([tool, "qS", archive, made["d"]], check=True)
+    assert names(archive) is None
+
+
+def test_other_formats_and_no_index(tmp_path: Path) -> None:
+    for target in ("arm64-apple-macos", "x86_64-pc-windows-gnu"):
+        folder = tmp_path / target
+        folder.mkdir()
+        made = objects(folder, f"--target={target}")
+        subprocess.run([need("llvm-ar-22"), "rcs", folder / "lib.a", made["a"]], check=True)
+        assert names(folder / "lib.a") is None
+    made = objects(tmp_path)
+    subprocess.run([need("llvm-ar-22"), "rcS", tmp_path / "lib.a", made["a"]], check=True)
+    assert names(tmp_path / "lib.a") is None
