@@ -54,7 +54,9 @@ class Foreign:
         if not self.emulator:
             return ()
         tool = need(f"qemu-{self.emulator}-static", f"qemu-{self.emulator}")
-        return (tool, "-L", f"/usr/{self.gnu}")
+        home = f"/usr/{self.gnu}"
+        # the machine's own cache of libraries may know others for i386, of another glibc
+        return (tool, "-L", home, "-E", f"LD_LIBRARY_PATH={home}/lib")
 
 
 # glibc's libgcc_eh refers weakly to these; musl's members are not loaded for weak references
