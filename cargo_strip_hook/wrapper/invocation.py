@@ -8,9 +8,11 @@ Rules: the rustc book, "Command-line Arguments"; rustc 1.95 `rustc_session/src/c
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cargo_strip_hook.job import Strip
 
 _VALUES = frozenset(
     {
@@ -30,7 +32,8 @@ class Invocation:
 
     `emit` maps each kind of output to the file that was asked for, None where none was named.
     `extra` is the last `-C extra-filename`. `json` says that diagnostics are read by a program,
-    `ansi` that their rendered text may have colours.
+    `ansi` that their rendered text may have colours. `strip` is what cargo has a linker strip, None
+    where it says nothing of it. `words` are the arguments as they were given.
     """
 
     crate_name: str
@@ -41,9 +44,10 @@ class Invocation:
     extra: str
     target: str | None
     features: frozenset[str]
+    strip: Strip | None
     json: bool
     ansi: bool
-    words: tuple[str, ...] = field(repr=False)
+    words: tuple[str, ...] = field(repr=False, compare=False)
 
     @property
     def file_stem(self) -> str:
@@ -96,9 +100,10 @@ def parse(args: Sequence[str]) -> Invocation | None:
         extra=codegen.get("extra-filename", ""),
         target=given["--target"][-1] if "--target" in given else None,
         features=frozenset(m[1] for text in given.get("--cfg", []) if (m := _CFG.fullmatch(text))),
+        strip=_strip(codegen),
         json=(given.get("--error-format") or [""])[-1] == "json",
         ansi="diagnostic-rendered-ansi" in json_words,
-        words=words,
+        words=tuple(args),
     )
 
 
@@ -127,6 +132,14 @@ def _options(words: Sequence[str]) -> list[tuple[str, str]]:
             name, value = word[:2], word[2:].removeprefix("=")  # -Copt-level=3, -o=PATH
         found.append(({"--codegen": "-C"}.get(name, name), value))
     return found
+
+
+def _strip(codegen: Mapping[str, str]) -> Strip | None:
+    """What cargo made of the profile, `--config` included (cargo `core/compiler/mod.rs`)."""
+    said = codegen.get("strip")
+    if said in {one.value for one in Strip}:
+        return Strip(said)
+    return None if codegen.get("debuginfo", "0") in ("0", "none") else Strip.NONE
 
 
 def _emit(values: Sequence[str]) -> dict[str, Path | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from cargo_strip_hook.wrapper.invocation import Invocation, parse
 from cargo_strip_hook.wrapper.rustc import end_as, run_rustc
 
 if TYPE_CHECKING:
+    from cargo_strip_hook.replace import Identity
     from cargo_strip_hook.target import Target
     from cargo_strip_hook.wrapper.job import Wanted
     from cargo_strip_hook.wrapper.package import Origin
@@ -37,12 +39,19 @@ def main(argv: Sequence[str]) -> int:
     if invocation is None:
         return end_as(_run(argv, lambda: None))
     parent = os.getppid()
+    environ = dict(os.environ)
     code = _run(argv, _load)
     if code != 0:
         return end_as(code)
-    if os.getppid() != parent:
-        return 1  # cargo is gone: nobody waits for this, and another cargo may be at work here
-    return _after(invocation, argv[0], os.environ)
+    # when cargo is gone nobody waits for this, and another cargo may be at work here
+    with lifetime.endings_raise():
+        try:
+            lifetime.end_with(parent)
+            if os.getppid() != parent:
+                return 1
+            return _after(invocation, argv[0], environ)
+        except KeyboardInterrupt as e:
+            return lifetime.told(e)[1]
 
 
 def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
@@ -55,6 +64,12 @@ def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
 
 def _load() -> None:
     """Load what will be needed: rustc is at work, and there is nothing else to do."""
+    import gc
+
+    gc.disable()  # as in `__main__`: a run is short
+    # numpy would start a thread for each processor, for algebra that we do not do; rustc, and what
+    # it calls, has been started with the environment as it was
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import cargo_strip_hook.engines.native
     import cargo_strip_hook.pipeline
     import cargo_strip_hook.wrapper.job  # noqa: F401
@@ -62,13 +77,16 @@ def _load() -> None:
 
 def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> int:
     """What follows a rustc that succeeded; one place for every error."""
+    from cargo_strip_hook.replace import Identity
     from cargo_strip_hook.wrapper.job import read_wanted
     from cargo_strip_hook.wrapper.package import find_package
 
     inputs: tuple[Path, ...] = ()
     level: Level = "error"
+    exit_code = 0
     try:
         library = find_library(invocation, rustc)
+        written = Identity.of(library)
         target = _target(invocation, library)
         origin = find_package(environ, invocation.crate_name)
         inputs = origin.manifests
@@ -77,40 +95,40 @@ def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> in
         if environ.get(SWITCH) != "0" and wanted.active:
             if wanted.settings.on_error == "warn":
                 level = "warning"
-            with lifetime.endings_raise():
-                _strip(invocation, origin, library, wanted, environ)
+            _strip(_Found(invocation, origin, library, written), wanted, environ)
     except StripHookError as e:
-        return _failed(invocation, e, level)
+        exit_code = _failed(invocation, e, level)
     except OSError as e:
-        return _failed(invocation, of_system(e), level)
+        exit_code = _failed(invocation, of_system(e), level)
     except MemoryError:
-        return _failed(invocation, StripHookError("there is not enough memory"), level)
-    except KeyboardInterrupt as e:
-        return lifetime.told(e)[1]
-    finally:
-        _note_inputs(invocation, inputs, environ)
-    return 0
+        exit_code = _failed(invocation, StripHookError("there is not enough memory"), level)
+    _note_inputs(invocation, inputs, environ)
+    return exit_code
 
 
-def _strip(
-    invocation: Invocation,
-    origin: Origin,
-    library: Path,
-    wanted: Wanted,
-    environ: Mapping[str, str],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The library of an invocation as rustc has `written` it, and the package it belongs to."""
+
+    invocation: Invocation
+    origin: Origin
+    library: Path
+    written: Identity
+
+
+def _strip(found: _Found, wanted: Wanted, environ: Mapping[str, str]) -> None:
+    from cargo_strip_hook.cargo.config import load_config
     from cargo_strip_hook.pipeline import strip_library
     from cargo_strip_hook.wrapper.job import job_of
     from cargo_strip_hook.wrapper.jobserver import token
 
-    # numpy would start a thread for each processor, for algebra that we do not do
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    job = job_of(invocation, origin, library, wanted)
+    invocation, library = found.invocation, found.library
+    job = job_of(invocation, found.origin, library, wanted)
     with token(environ) as second:
-        outcome = strip_library(job, processes=2 if second else 1)
+        outcome = strip_library(job, processes=2 if second else 1, expected=found.written)
     for warning in outcome.warnings:
         _tell(invocation, "warning", warning)
-    if wanted.settings.verbose or environ.get("CARGO_TERM_VERBOSE") == "true":
+    if wanted.settings.verbose or load_config().get("term", "verbose") in (True, "true"):
         _tell(invocation, "note", f"{library.name} shows nothing else: {outcome.exports.source}")
     settings = wanted.settings
     if settings.max_size is not None or settings.max_growth is not None:
@@ -182,7 +200,9 @@ def _note_inputs(
         return
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     told = with_inputs(text, inputs, {SWITCH: environ.get(SWITCH)})
-    path.write_text(told, encoding="utf-8", errors="surrogateescape")
+    new = path.with_name(f"{path.name}.strip-hook")  # nobody reads a half of it
+    new.write_text(told, encoding="utf-8", errors="surrogateescape")
+    new.replace(path)
 
 
 __all__ = ["find_library", "main"]

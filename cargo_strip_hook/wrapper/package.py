@@ -56,7 +56,7 @@ def find_package(environ: Mapping[str, str], crate_name: str) -> Origin:
             name=environ.get("CARGO_PKG_NAME") or str(package.get("name", crate_name)),
             version=environ.get("CARGO_PKG_VERSION", "0.0.0"),
             manifest=manifest,
-            crate_name=crate_name,
+            crate_name=_library_name(table, crate_name),
             crate_types=(),
             features={name: tuple(map(str, needs)) for name, needs in features.items()},
             metadata=metadata if isinstance(metadata, dict) else {},
@@ -64,6 +64,12 @@ def find_package(environ: Mapping[str, str], crate_name: str) -> Origin:
         root,
         root_table,
     )
+
+
+def _library_name(table: Table, crate_name: str) -> str:
+    """The library's name in Cargo.toml: cargo-c calls rustc with the one it gives it."""
+    named = sub_table(table, "lib").get("name") or sub_table(table, "package").get("name")
+    return (named if isinstance(named, str) else crate_name).replace("-", "_")
 
 
 def workspace_metadata(origin: Origin) -> Mapping[str, Any]:

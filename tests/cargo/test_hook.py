@@ -7,107 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.cargo import workspaces
+from tests.cargo.hooked import HERE, Space, is_original, make_space, shown
 from tests.tools import need
-
-HERE = Path(__file__).resolve().parents[2]
-HEADER = "int little_one(void);\n"
-CAPI = """\
-[lib]
-crate-type = ["staticlib", "cdylib"]
-[package.metadata.capi.header]
-generation = false
-[package.metadata.capi.install.include]
-asset = [{ from = "little.h" }]
-"""
-PROGRAM = """\
-#include <little/little.h>
-int main(void) { return little_one() == 1 ? 0 : 1; }
-"""
-MORE = '#[no_mangle]\npub extern "C" fn little_unlisted() -> i32 { 3 }\n'
-
-
-@dataclass(frozen=True)
-class Space:
-    """A workspace, and a PATH with the two programs as an installation has them."""
-
-    root: Path
-    tools: Path
-
-    def environment(self) -> dict[str, str]:
-        path = f"{self.tools}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "CARGO_TERM_COLOR": "never"}
-
-    def run(
-        self, *argv: str | Path, code: int = 0, **more: str
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [os.fspath(a) for a in argv],
-            cwd=self.root,
-            env={**self.environment(), **more},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def library(self, pattern: str) -> Path:
-        found = list(self.root.glob(pattern))
-        assert len(found) == 1, found
-        return found[0]
-
-
-def make_space(folder: Path) -> Space:
-    need("cargo")
-    tools = folder / "tools"
-    workspaces.write(
-        tools / "cargo-strip-hook",
-        f'#!/bin/sh\nPYTHONPATH="{HERE}" exec "{sys.executable}" -m cargo_strip_hook "$@"\n',
-    )
-    shutil.copy(HERE / "scripts" / "cargo-strip-hook-rustc", tools)
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
-    root = folder / "little"
-    workspaces.package(
-        root, "little", CAPI, files={"little.h": HEADER, "main.c": PROGRAM}, workspace=True
-    )
-    source = root / "src" / "lib.rs"
-    source.write_text(source.read_text() + MORE)
-    return Space(root, tools)
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Space:
-    return make_space(tmp_path)
-
-
-def shown(library: Path) -> set[str]:
-    """The global definitions, as LLVM's or GNU's nm lists them."""
-    nm = need("llvm-nm-22", "llvm-nm", "nm")
-    said = subprocess.run(
-        [nm, "-g", "--defined-only", "--format=posix", library],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return {line.split()[0] for line in said.splitlines() if len(line.split()) > 1}
-
-
-def is_original(library: Path) -> bool:
-    """Whether it is as rustc writes it: many members."""
-    members = subprocess.run(
-        [need("ar"), "t", library], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    return len(members) > 1
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["fresh", "built-before"])
