@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +65,8 @@ class Space:
 def make_space(folder: Path) -> Space:
     need("cargo")
     tools = folder / "tools"
-    workspaces.write(
-        tools / "cargo-strip-hook",
-        f'#!/bin/sh\nPYTHONPATH="{HERE}" exec "{sys.executable}" -m cargo_strip_hook "$@"\n',
-    )
+    write_tool(tools)
     shutil.copy(HERE / "scripts" / "cargo-strip-hook-rustc", tools)
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
     root = folder / "little"
     workspaces.package(
         root, "little", CAPI, files={"little.h": HEADER, "main.c": PROGRAM}, workspace=True
@@ -98,3 +94,35 @@ def is_original(library: Path) -> bool:
         [need("ar"), "t", library], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     return len(members) > 1
+
+
+def changed(space: Space, code: str) -> None:
+    """Have the hook's process run `code` first; `real` is how it strips a library."""
+    folder = space.tools / "changed"
+    workspaces.write(
+        folder / "sitecustomize.py",
+        "import json, os, sys, time\n"
+        "if 'rustc-wrapper' in sys.argv:\n"
+        "    from cargo_strip_hook import pipeline\n"
+        "    real = pipeline.strip_library\n" + textwrap.indent(textwrap.dedent(code), " " * 4),
+    )
+    write_tool(space.tools, f"{folder}{os.pathsep}{HERE}")
+
+
+RECORD = """
+def strip_library(job, **more):
+    with open(os.environ["SAYS"], "a") as file:
+        said = {"library": job.library.name, "processes": more["processes"]}
+        file.write(json.dumps(said) + "\\n")
+    return real(job, **more)
+pipeline.strip_library = strip_library
+"""
+
+
+def write_tool(tools: Path, path: str = str(HERE)) -> None:
+    """The program `cargo-strip-hook`, with the package at `path` (of PYTHONPATH)."""
+    tool = workspaces.write(
+        tools / "cargo-strip-hook",
+        f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" -m cargo_strip_hook "$@"\n',
+    )
+    tool.chmod(0o755)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cargo import workspaces
-from tests.cargo.hooked import HERE, Space, is_original, make_space, shown
+from tests.cargo.hooked import Space, changed, is_original, make_space, shown, write_tool
 from tests.tools import need
 
 
@@ -188,21 +188,16 @@ def test_after_an_interrupt_the_next_build_is_right(
     space: Space, whom: str, number: signal.Signals
 ) -> None:
     """A strip that takes long is in the way; then a build without it."""
-    slow = workspaces.write(
-        space.root / "slow" / "sitecustomize.py",
-        "import os, sys, time\n"
-        "if 'rustc-wrapper' in sys.argv:\n"
-        "    from cargo_strip_hook import pipeline\n"
-        "    real = pipeline.strip_library\n"
-        "    def strip_library(*a, **k):\n"
-        "        open(os.environ['SAYS'], 'w').close()\n"
-        "        time.sleep(2)\n"
-        "        return real(*a, **k)\n"
-        "    pipeline.strip_library = strip_library\n",
+    changed(
+        space,
+        """
+        def strip_library(*a, **k):
+            open(os.environ["SAYS"], "w").close()
+            time.sleep(2)
+            return real(*a, **k)
+        pipeline.strip_library = strip_library
+        """,
     )
-    tool = space.tools / "cargo-strip-hook"
-    text = tool.read_text()
-    tool.write_text(text.replace(f'PYTHONPATH="{HERE}"', f'PYTHONPATH="{slow.parent}:{HERE}"'))
     space.run("cargo-strip-hook", "setup")
     says = space.root / "says"
     process = subprocess.Popen(
@@ -222,7 +217,7 @@ def test_after_an_interrupt_the_next_build_is_right(
     else:
         os.kill(process.pid, number)
     assert process.wait(timeout=60) != 0
-    tool.write_text(text)
+    write_tool(space.tools)
     space.run("cargo", "build", "--release")
     library = space.root / "target" / "release" / "liblittle.a"
     assert shown(library) == {"little_one"}
