@@ -32,14 +32,19 @@ MORE = '#[no_mangle]\npub extern "C" fn little_unlisted() -> i32 { 3 }\n'
 
 @dataclass(frozen=True)
 class Space:
-    """A workspace, and a PATH with the two programs as an installation has them."""
+    """A workspace, and a PATH with the two programs as an installation has them.
+
+    `target` is the target folder, None for the usual one.
+    """
 
     root: Path
     tools: Path
+    target: Path | None = None
 
     def environment(self) -> dict[str, str]:
         path = f"{self.tools}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "CARGO_TERM_COLOR": "never"}
+        more = {"CARGO_TARGET_DIR": os.fspath(self.target)} if self.target else {}
+        return {**os.environ, "PATH": path, "CARGO_TERM_COLOR": "never", **more}
 
     def run(
         self, *argv: str | Path, code: int = 0, **more: str
@@ -51,7 +56,7 @@ class Space:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=1200,
         )
         assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -64,9 +69,7 @@ class Space:
 
 def make_space(folder: Path) -> Space:
     need("cargo")
-    tools = folder / "tools"
-    write_tool(tools)
-    shutil.copy(HERE / "scripts" / "cargo-strip-hook-rustc", tools)
+    tools = write_tools(folder / "tools")
     root = folder / "little"
     workspaces.package(
         root, "little", CAPI, files={"little.h": HEADER, "main.c": PROGRAM}, workspace=True
@@ -117,6 +120,13 @@ def strip_library(job, **more):
     return real(job, **more)
 pipeline.strip_library = strip_library
 """
+
+
+def write_tools(tools: Path) -> Path:
+    """What an installation puts on PATH, in the folder `tools`."""
+    write_tool(tools)
+    shutil.copy(HERE / "scripts" / "cargo-strip-hook-rustc", tools)
+    return tools
 
 
 def write_tool(tools: Path, path: str = str(HERE)) -> None:
