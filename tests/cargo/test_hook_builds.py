@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,17 @@ from pathlib import Path
 import pytest
 
 from tests.cargo import workspaces
-from tests.cargo.hooked import RECORD, Space, changed, is_original, make_space, shown, write_tool
+from tests.cargo.hooked import (
+    RECORD,
+    Space,
+    changed,
+    is_original,
+    make_space,
+    shown,
+    write_tool,
+    write_tools,
+)
+from tests.demo import ROOT
 from tests.tools import need
 
 UNSTABLE = {"RUSTC_BOOTSTRAP": "1"}
@@ -344,3 +355,34 @@ def test_a_debug_twin_that_the_package_asks_for(space: Space) -> None:
     )
     manifest.write_text(text)
     assert "names one file for all packages" in space.run(*BUILD, code=101).stderr
+
+
+def test_the_example_and_the_other_commands(tmp_path: Path) -> None:
+    """With std: installed, linked by what pkg-config says, run; and `ctest`, `test`, `clippy`."""
+    need("cargo-cbuild")
+    root = tmp_path / "demo"
+    shutil.copytree(ROOT / "examples" / "demo", root)
+    space = Space(root, write_tools(tmp_path / "tools"))
+    setup(space)
+    install = ("cargo-cinstall", "cinstall", "--release", "--prefix", "/usr", "--libdir", "lib")
+    install = (*install, "--destdir", "stage")
+    space.run(*install)
+    library = root / "stage/usr/lib/libdemo.a"
+    assert shown(library) == set(re.findall(r"\bdemo_\w+(?=\()", (root / "demo.h").read_text()))
+    assert library.stat().st_size < 1_000_000
+    found = {"PKG_CONFIG_PATH": "stage/usr/lib/pkgconfig", "PKG_CONFIG_SYSROOT_DIR": "stage"}
+    argv = (need("pkg-config"), "--static", "--cflags", "--libs", "demo")
+    flags = [f for f in space.run(*argv, **found).stdout.split() if f != "-ldemo"]
+    main = ROOT / "examples" / "main.c"
+    space.run(need("cc"), main, library, *flags, "-o", "main")
+    assert "9 words, counted by two threads" in space.run(root / "main").stdout
+    before = library.stat().st_size
+    assert "Compiling" not in space.run(*install).stderr
+    assert library.stat().st_size == before
+    # commands that make no library to ship, and one that runs programs with it
+    space.run("cargo-ctest", "ctest", "--release")
+    for words in (("test", "--release"), ("check",), ("doc", "--no-deps")):
+        assert "warning" not in space.run("cargo", *words).stderr
+    if shutil.which("cargo-clippy"):
+        space.run("cargo", "clippy")
+    assert shown(space.library("target/*/release/libdemo.a")) == shown(library)
