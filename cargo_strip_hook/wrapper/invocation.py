@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cargo_strip_hook.job import Strip
-
 _VALUES = frozenset(
     {
         *("--crate-name", "--crate-type", "--emit", "--out-dir", "--target", "--cfg", "--print"),
@@ -32,7 +30,7 @@ class Invocation:
 
     `emit` maps each kind of output to the file that was asked for, None where none was named.
     `extra` is the last `-C extra-filename`. `json` says that diagnostics are read by a program,
-    `ansi` that their rendered text may have colours. `strip` is what cargo has a linker strip, None
+    `ansi` that their rendered text may have colours. `strip` is the value of `-C strip`, None
     where it says nothing of it. `words` are the arguments as they were given.
     """
 
@@ -44,7 +42,7 @@ class Invocation:
     extra: str
     target: str | None
     features: frozenset[str]
-    strip: Strip | None
+    strip: str | None
     json: bool
     ansi: bool
     words: tuple[str, ...] = field(repr=False, compare=False)
@@ -134,12 +132,12 @@ def _options(words: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _strip(codegen: Mapping[str, str]) -> Strip | None:
+def _strip(codegen: Mapping[str, str]) -> str | None:
     """What cargo made of the profile, `--config` included (cargo `core/compiler/mod.rs`)."""
     said = codegen.get("strip")
-    if said in {one.value for one in Strip}:
-        return Strip(said)
-    return None if codegen.get("debuginfo", "0") in ("0", "none") else Strip.NONE
+    if said in ("none", "debuginfo", "symbols"):
+        return said
+    return None if codegen.get("debuginfo", "0") in ("0", "none") else "none"
 
 
 def _emit(values: Sequence[str]) -> dict[str, Path | None]:
@@ -150,4 +148,21 @@ def _emit(values: Sequence[str]) -> dict[str, Path | None]:
     return emit
 
 
-__all__ = ["Invocation", "parse"]
+def profile_of(out_dir: Path) -> str | None:
+    """The profile by the folder that cargo has rustc write to; None where it is another's.
+
+    ``<target>/[<triple>/]<profile>/deps``, and in cargo's new layout of the build folder
+    ``<build>/[<triple>/]<profile>/build/<package>/<hash>/out`` (cargo `core/compiler/layout.rs`).
+    dev and test share ``debug``, release and bench ``release``: the first of them is meant.
+    """
+    parts = out_dir.parts
+    if len(parts) >= 2 and parts[-1] == "deps":
+        folder = parts[-2]
+    elif len(parts) >= 5 and parts[-1] == "out" and parts[-4] == "build":
+        folder = parts[-5]
+    else:
+        return None
+    return "dev" if folder == "debug" else folder
+
+
+__all__ = ["Invocation", "parse", "profile_of"]

@@ -20,8 +20,8 @@ from cargo_strip_hook.exports.included import included_files
 from cargo_strip_hook.job import Compression, Granularity, Strip
 from cargo_strip_hook.pipeline import Job
 from cargo_strip_hook.target import Target
-from cargo_strip_hook.wrapper.invocation import Invocation
-from cargo_strip_hook.wrapper.package import Origin, profile_of, workspace_metadata
+from cargo_strip_hook.wrapper.invocation import Invocation, profile_of
+from cargo_strip_hook.wrapper.package import Origin, workspace_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def job_of(invocation: Invocation, origin: Origin, library: Path, wanted: Wanted
         library,
         target,
         request,
-        settings.strip or invocation.strip or _strip_of_profile(wanted, origin),
+        settings.strip or _strip_of(invocation, wanted, origin),
         settings.granularity or Granularity.CLASS,
         settings.engine or "native",
         twin=settings.debug_twin,
@@ -128,7 +128,9 @@ def job_of(invocation: Invocation, origin: Origin, library: Path, wanted: Wanted
     )
 
 
-def _strip_of_profile(wanted: Wanted, origin: Origin) -> Strip:
+def _strip_of(invocation: Invocation, wanted: Wanted, origin: Origin) -> Strip:
+    if invocation.strip is not None:
+        return Strip(invocation.strip)
     if wanted.profile is None:
         return Strip.DEBUGINFO
     return default_strip(wanted.profile, origin.root_table, load_config())

@@ -13,7 +13,7 @@ from cargo_strip_hook import lifetime
 from cargo_strip_hook.errors import DiscoveryError, StripHookError, of_system
 from cargo_strip_hook.present.plain import plain
 from cargo_strip_hook.wrapper.diagnostics import Level, lines_of, tell
-from cargo_strip_hook.wrapper.invocation import Invocation, parse
+from cargo_strip_hook.wrapper.invocation import Invocation, parse, profile_of
 from cargo_strip_hook.wrapper.rustc import end_as, run_rustc
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> int:
         return end_as(_run(argv, lambda: None))
     parent = os.getppid()
     environ = dict(os.environ)
-    code = _run(argv, _load)
+    likely = environ.get(SWITCH) != "0" and profile_of(invocation.out_dir) != "dev"
+    code = _run(argv, _load if likely else _load_little)
     if code != 0:
         return end_as(code)
     # when cargo is gone nobody waits for this, and another cargo may be at work here
@@ -62,6 +63,11 @@ def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
         return 127
 
 
+def _load_little() -> None:
+    """Load what is needed to find out whether there is something to do."""
+    import cargo_strip_hook.wrapper.job  # noqa: F401
+
+
 def _load() -> None:
     """Load what will be needed: rustc is at work, and there is nothing else to do."""
     import gc
@@ -70,9 +76,8 @@ def _load() -> None:
     # numpy would start a thread for each processor, for algebra that we do not do; rustc, and what
     # it calls, has been started with the environment as it was
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    import cargo_strip_hook.engines.native
-    import cargo_strip_hook.pipeline
-    import cargo_strip_hook.wrapper.job  # noqa: F401
+
+    _load_little()
 
 
 def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> int:

@@ -102,21 +102,4 @@ def _excluded(workspace: Table, root: Path, package: Path) -> bool:
     )
 
 
-def profile_of(out_dir: Path) -> str | None:
-    """The profile by the folder that cargo has rustc write to; None where it is another's.
-
-    ``<target>/[<triple>/]<profile>/deps``, and in cargo's new layout of the build folder
-    ``<build>/[<triple>/]<profile>/build/<package>/<hash>/out`` (cargo `core/compiler/layout.rs`).
-    dev and test share ``debug``, release and bench ``release``: the first of them is meant.
-    """
-    parts = out_dir.parts
-    if len(parts) >= 2 and parts[-1] == "deps":
-        folder = parts[-2]
-    elif len(parts) >= 5 and parts[-1] == "out" and parts[-4] == "build":
-        folder = parts[-5]
-    else:
-        return None
-    return "dev" if folder == "debug" else folder
-
-
-__all__ = ["Origin", "find_package", "profile_of", "workspace_metadata"]
+__all__ = ["Origin", "find_package", "workspace_metadata"]

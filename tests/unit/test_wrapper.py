@@ -17,9 +17,9 @@ from cargo_strip_hook.cargo.setup import turn_off, turn_on, wrappers
 from cargo_strip_hook.errors import DiscoveryError, UsageError
 from cargo_strip_hook.wrapper.depinfo import with_inputs
 from cargo_strip_hook.wrapper.diagnostics import tell
-from cargo_strip_hook.wrapper.invocation import Invocation, parse
+from cargo_strip_hook.wrapper.invocation import Invocation, parse, profile_of
 from cargo_strip_hook.wrapper.jobserver import token
-from cargo_strip_hook.wrapper.package import find_package, profile_of
+from cargo_strip_hook.wrapper.package import find_package
 
 # what cargo 1.95 called for a crate that is staticlib and cdylib, under cargo-c
 CARGO_C = shlex.split(
