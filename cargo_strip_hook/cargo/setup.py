@@ -79,8 +79,15 @@ def _in_force(
     return None
 
 
-def state(found: Wrappers) -> str:
-    """What is active, or why it is not, in words."""
+def state(found: Wrappers, environ: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether cargo calls the hook, and by what it does, or why not."""
+    program = found.workspace[0] if found.workspace else WRAPPER
+    if found.active and shutil.which(program, path=environ.get("PATH")) is None:
+        return False, f"{found.ours} names `{program}`, which is not on PATH: cargo will fail"
+    return found.active, _state(found)
+
+
+def _state(found: Wrappers) -> str:
     if found.sccache is not None and found.ours is not None:
         return f"{found.sccache[1]} names `{found.sccache[0]}`, which goes around {found.ours}"
     if found.ours is not None:

@@ -30,6 +30,7 @@ from tests.tools import need
 UNSTABLE = {"RUSTC_BOOTSTRAP": "1"}
 BUILD = ("cargo", "build", "--release")
 ONE = {"little_one"}
+HOOK = "cargo-strip-hook-rustc"
 
 
 def setup(space: Space) -> None:
@@ -281,6 +282,24 @@ def test_other_wrappers_are_refused_and_told_of(space: Space, said: str) -> None
     refused = space.run("cargo-strip-hook", "setup", code=2, **more).stderr
     assert "sccache" in refused
     assert "cargo strip-hook cinstall" in refused
+
+
+def test_beside_a_wrapper_that_calls_what_it_is_given(space: Space) -> None:
+    """cargo calls `RUSTC_WRAPPER hook rustc ARGS…`."""
+    other = workspaces.write(space.tools / "other", '#!/bin/sh\nexec "$@"\n')
+    other.chmod(0o755)
+    setup(space)
+    space.run(*BUILD, RUSTC_WRAPPER=os.fspath(other))
+    assert shown(space.root / "target/release/liblittle.a") == ONE
+
+
+def test_a_hook_that_is_not_on_path_is_told_of(space: Space) -> None:
+    setup(space)
+    (space.tools / "cargo-strip-hook-rustc").unlink()
+    folders = [f for f in os.environ["PATH"].split(os.pathsep) if not (Path(f) / HOOK).exists()]
+    path = os.pathsep.join([os.fspath(space.tools), *folders])
+    told = space.run("cargo-strip-hook", "setup", "--check", code=1, PATH=path).stderr
+    assert "is not on PATH" in told
 
 
 def test_an_empty_variable_turns_it_off(space: Space) -> None:
