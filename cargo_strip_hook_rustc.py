@@ -30,8 +30,11 @@ def run() -> None:
     """Call rustc, or the hook, and end with its exit code."""
     args = sys.argv[1:]
     if args and not ours(args[1:]):
+        import signal
         import subprocess
 
+        # a terminal interrupts rustc as well, and it is rustc that says what becomes of that
+        signal.signal(signal.SIGINT, lambda *_: None)
         sys.exit(subprocess.run(args, close_fds=False, check=False).returncode)
     from cargo_strip_hook.wrapper.main import main
 

@@ -165,19 +165,27 @@ def later(path: Path) -> None:
     os.utime(path)
 
 
-def test_a_touched_source_is_stripped_once_and_nothing_is_said(space: Space) -> None:
+@pytest.mark.parametrize("which", ["cargo", "cargo-c"])
+def test_a_touched_source_is_stripped_once_and_nothing_is_said(space: Space, which: str) -> None:
+    if which == "cargo":
+        build, quiet = BUILD, True
+    else:
+        need("cargo-cinstall")
+        build = ("cargo-cinstall", "cinstall", "--release", "--prefix=/usr", "--destdir=stage")
+        quiet = False  # it says what it installs
     changed(space, RECORD)
     settings(space, 'export = ["little_*"]')
     setup(space)
     says = space.root.parent / "says"
     for number in (1, 2):
         os.utime(space.root / "src/lib.rs")
-        done = space.run(*BUILD, "--quiet", "-j2", SAYS=os.fspath(says))
-        assert (done.stdout, done.stderr) == ("", "")
-        assert [json.loads(line)["library"] for line in says.read_text().splitlines()] == [
-            "liblittle.a"
-        ] * number
-        done = space.run(*BUILD, SAYS=os.fspath(says))
+        done = space.run(*build, "-j2", SAYS=os.fspath(says), CARGO_TERM_QUIET="true")
+        assert "warning" not in done.stderr
+        if quiet:
+            assert (done.stdout, done.stderr) == ("", "")
+        stripped = [json.loads(line)["library"] for line in says.read_text().splitlines()]
+        assert stripped == ["liblittle.a"] * number
+        done = space.run(*build, SAYS=os.fspath(says))
         assert "Compiling" not in done.stderr
     assert len(says.read_text().splitlines()) == 2
 

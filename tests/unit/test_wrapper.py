@@ -152,7 +152,9 @@ def test_the_module_imports_nothing_for_what_is_not_ours(tmp_path: Path) -> None
         "try:\n    hook.run()\n"
         "finally:\n    print(any(m.startswith('cargo_strip_hook.') for m in sys.modules))\n"
     )
-    program = workspaces.write(tmp_path / "rustc", f"#!/bin/sh\necho said >/dev/fd/{write}\nexit 7\n")
+    program = workspaces.write(
+        tmp_path / "rustc", f"#!/bin/sh\necho said >/dev/fd/{write}\nexit 7\n"
+    )
     program.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-c", code, program, "--crate-type=lib", "a.rs"],
