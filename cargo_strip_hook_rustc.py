@@ -10,25 +10,31 @@ import sys
 
 def ours(args: list[str]) -> bool:
     """Whether rustc, called with `args`, may make a static library: the hook looks closer."""
-    emit, before = "link", ""
-    found = False
+    emit: list[str] = []
+    before, found = "", False
     for word in args:
         if before == "--emit" or word.startswith("--emit="):
-            emit = word
+            emit.append(word.removeprefix("--emit="))
         elif word in ("-", "--test"):
             return False
-        elif "staticlib" in word or word.startswith("@"):
+        elif word.startswith("@"):  # a file of arguments: it is looked into there
+            found = True
+            emit.append("link")
+        elif "staticlib" in word:
             found = True
         before = word
-    return found and "link" in emit
+    return found and "link" in ",".join(emit or ["link"])
 
 
 def run() -> None:
     """Call rustc, or the hook, and end with its exit code."""
     args = sys.argv[1:]
     if args and not ours(args[1:]):
+        import signal
         import subprocess
 
+        # a terminal interrupts rustc as well, and it is rustc that says what becomes of that
+        signal.signal(signal.SIGINT, lambda *_: None)
         sys.exit(subprocess.run(args, close_fds=False, check=False).returncode)
     from cargo_strip_hook.wrapper.main import main
 

@@ -21,9 +21,10 @@ class Job:
     the other slices say theirs. `output` is where the result goes; None replaces the library
     itself. `root` is the folder that a symbolic link may not lead out of. `link_args` are what a
     program needs besides std's own libraries, for `link_check`. `twin` is where the same library
-    with all names and debug information goes. `compress_debug` is how debug sections are written.
-    `bundle` is the xcframework that the library is in; all of one are replaced, or none. In a
-    signed bundle nothing is changed, unless `allow_signed`.
+    with all names and debug information goes; where it is not `required`, a library that was
+    stripped before, of which no twin can be made, goes without. `compress_debug` is how debug
+    sections are written. `bundle` is the xcframework that the library is in; all of one are
+    replaced, or none. In a signed bundle nothing is changed, unless `allow_signed`.
     `name` is what the object is called after, "" for the library.
     """
 
@@ -38,6 +39,7 @@ class Job:
     link_check: bool = False
     link_args: tuple[str, ...] = ()
     twin: Path | None = None
+    twin_required: bool = True
     compress_debug: Compression = Compression.NONE
     name: str = ""
     bundle: Path | None = None

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from cargo_strip_hook.job import PrelinkResult
-    from cargo_strip_hook.replace import Staging
+    from cargo_strip_hook.replace import Identity, Staging
     from cargo_strip_hook.verify import Reading, Verified
 
 
@@ -78,20 +78,31 @@ class _Clock:
         return Seconds(**self.spent, total=time.perf_counter() - self.start)
 
 
-def strip_library(job: Job, *, processes: int = 1, observe: Observe | None = None) -> Outcome:
+def strip_library(
+    job: Job,
+    *,
+    processes: int = 1,
+    observe: Observe | None = None,
+    expected: Identity | None = None,
+) -> Outcome:
     """Make one library small and self-contained.
 
     Either the result is complete and verified, or everything is as it was. With two `processes`
     the engine works in one of its own, where the system can fork; there may be no other threads
-    then. `observe` is told of each phase when it begins, after that fork. Raises a
-    `StripHookError` of the phase that failed.
+    then. `observe` is told of each phase when it begins, after that fork. Where the library is not
+    the file that was `expected`, it stays. Raises a `StripHookError` of the phase that failed.
     """
-    from cargo_strip_hook.replace import commit_all, library_lock
+    from cargo_strip_hook.replace import commit_all, library_lock, must_be
+
+    def conclude(staged: Sequence[Staging]) -> None:
+        must_be(job.library, expected)
+        commit_all(staged)
 
     must_exist(job.library)
     must_differ(written([job]), read([job]))
     with library_lock(job.output or job.library) as lock:
-        return _work_on(job, lock, processes, observe, commit_all).outcome
+        must_be(job.library, expected)
+        return _work_on(job, lock, processes, observe, conclude).outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,9 @@ def _work_on(
     ):
         with clock.phase("exports"):
             plan = plan_library(job)
+        if not job.twin_required and any(read_marker(s.part) is not None for s in plan.slices):
+            job = replace(job, twin=None)
+            plan = replace(plan, job=job)
         if plan.fresh and job.twin is not None:
             raise InputError(
                 "this library was stripped before, so that no debug twin can be made of it",

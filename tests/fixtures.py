@@ -171,6 +171,11 @@ def _published_source(name: str, env: Mapping[str, str]) -> Path:
     return source
 
 
+def source(name: str) -> Path:
+    """The unpacked source of a published crate. Copy it before you change it."""
+    return _published_source(name, _environment("rustup"))
+
+
 def _capi_build(
     source: Path, target_dir: Path, profile: str, env: dict[str, str]
 ) -> tuple[str, ...]:

@@ -67,7 +67,13 @@ def load_settings(
     none. Raises `UsageError` that names the key and the file for unknown keys (with a suggestion),
     wrong types and two ``cfg(...)`` tables that disagree.
     """
-    values = {**_resolve(workspace, target, cfg), **_resolve(package, target, cfg)}
+    shared = _resolve(workspace, target, cfg)
+    if "debug_twin" in shared:
+        raise UsageError(
+            f"`{workspace.key}.debug-twin` in {workspace.manifest} names one file for all packages",
+            help=f"name one for each package, under `{package.key}`",
+        )
+    values = {**shared, **_resolve(package, target, cfg)}
     return Settings(**values)
 
 

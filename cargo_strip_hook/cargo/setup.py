@@ -36,9 +36,21 @@ class Wrappers:
     every: tuple[str, str] | None
 
     @property
+    def ours(self) -> str | None:
+        """The file or variable that names the hook; None where none does, or another program."""
+        return self.workspace[1] if self.workspace and is_ours(self.workspace[0]) else None
+
+    @property
+    def sccache(self) -> tuple[str, str] | None:
+        """sccache as the wrapper of all crates: it refuses the hook, or goes around it."""
+        if self.every and Path(self.every[0]).name.removesuffix(".exe") == "sccache":
+            return self.every
+        return None
+
+    @property
     def active(self) -> bool:
         """Whether the hook is what cargo calls."""
-        return self.workspace is not None and is_ours(self.workspace[0])
+        return self.ours is not None and self.sccache is None
 
 
 def is_ours(program: str) -> bool:
@@ -65,6 +77,24 @@ def _in_force(
         if isinstance(value, str):
             return (value, os.fspath(path)) if value else None
     return None
+
+
+def state(found: Wrappers, environ: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether cargo calls the hook, and by what it does, or why not."""
+    program = found.workspace[0] if found.workspace else WRAPPER
+    if found.active and shutil.which(program, path=environ.get("PATH")) is None:
+        return False, f"{found.ours} names `{program}`, which is not on PATH: cargo will fail"
+    return found.active, _state(found)
+
+
+def _state(found: Wrappers) -> str:
+    if found.sccache is not None and found.ours is not None:
+        return f"{found.sccache[1]} names `{found.sccache[0]}`, which goes around {found.ours}"
+    if found.ours is not None:
+        return f"by {found.ours}"
+    if found.workspace is not None:
+        return f"{found.workspace[1]} names `{found.workspace[0]}`"
+    return "no file and no variable names it"
 
 
 def hooked_packages(workspace: Workspace) -> tuple[Package, ...]:
@@ -131,8 +161,8 @@ def _refuse_others(found: Wrappers) -> None:
             f"cargo calls `{program}` for this workspace ({where}), and it calls one such program",
             help="use `cargo strip-hook cinstall …`, or `cargo strip-hook` after each build",
         )
-    if found.every is not None and Path(found.every[0]).name.removesuffix(".exe") == "sccache":
-        program, where = found.every
+    if found.sccache is not None:
+        program, where = found.sccache
         raise UsageError(
             f"`{program}` is cargo's compiler wrapper ({where}), which does not run the hook or "
             "goes around it",
@@ -205,6 +235,7 @@ __all__ = [
     "Wrappers",
     "build_again",
     "hooked_packages",
+    "state",
     "turn_off",
     "turn_on",
     "wrappers",

@@ -116,11 +116,11 @@ def setup(args: argparse.Namespace, console: Console) -> int:
     names = ", ".join(p.name for p in packages)
     if args.check:
         found = hook.wrappers(workspace.root, os.environ)
-        if found.active and found.workspace is not None:
-            console.shell.status("Active", f"by {found.workspace[1]}, for {names or 'no package'}")
+        active, why = hook.state(found, os.environ)
+        if active:
+            console.shell.status("Active", f"{why}, for {names or 'no package'}")
             return 0
-        other = f"{found.workspace[1]} names `{found.workspace[0]}`" if found.workspace else ""
-        console.shell.status("Not active", other or "no file and no variable names it")
+        console.shell.status("Not active", why)
         return 1
     path = hook.turn_off(workspace) if args.undo else hook.turn_on(workspace, os.environ)
     if path is None:

@@ -136,6 +136,7 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
         link_check=args.link_check,
         link_args=_many(args.link_arg),
         twin=args.debug_twin or settings.debug_twin,
+        twin_required=args.debug_twin is not None,
         compress_debug=compression,
         allow_signed=args.allow_signed,
     )

@@ -73,19 +73,23 @@ def crate_symbols(
     return wanted, [s for s in own if not s.hidden and is_public_name(s.name, prefix)]
 
 
-def every_crate_symbols(defined: Iterable[DefinedSymbol], prefix: str) -> list[DefinedSymbol]:
+def every_crate_symbols(
+    defined: Iterable[DefinedSymbol], crate_name: str | None, prefix: str
+) -> list[DefinedSymbol]:
     """What a cdylib of the library would export: unmangled definitions of all crates but std's.
 
     rustc exports what `#[no_mangle]` and `#[export_name]` name in any crate that is linked, and
     nothing of C objects (`rustc_codegen_ssa/src/back/symbol_export.rs`, `linker.rs`). With fat LTO
-    all Rust code is one member, where names alone tell.
+    all Rust code is one member, where names alone tell. The crate itself (`crate_name`) may have
+    the name of one of std's.
     """
+    wanted = crate_name.replace("-", "_") if crate_name else None
     return [
         symbol
         for symbol in defined
         if not symbol.hidden
         and (crate := crate_of(symbol.member)) is not None
-        and crate not in _TOOLCHAIN
+        and (crate == wanted or crate not in _TOOLCHAIN)
         and is_public_name(symbol.name, prefix)
     ]
 

@@ -402,7 +402,7 @@ class _Decision:
 
         symbols = self.defined().values()
         if self.request.every_crate:
-            own = every_crate_symbols(symbols, self.target.symbol_prefix)
+            own = every_crate_symbols(symbols, self.request.crate_name, self.target.symbol_prefix)
             self.add((s.name, Origin("crate", s.member)) for s in own)
             self.sources.append(f"{_count(len(own))} that a cdylib would export")
             return

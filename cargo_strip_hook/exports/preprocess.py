@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -84,6 +85,21 @@ def preprocess(
     return Preprocessed(
         tuple(state.output), tuple(state.warnings), tuple(state.not_found), state.renamed
     )
+
+
+def files_of(
+    header: Path,
+    target: Target,
+    include_dirs: Sequence[Path],
+    defines: Sequence[str],
+    *,
+    cxx: bool,
+) -> tuple[Path, ...]:
+    """The files that `preprocess` reads, as far as it comes."""
+    state = _Preprocessor(header, target, include_dirs, defines, cxx)
+    with suppress(HeaderError, RecursionError):
+        state.run(header)
+    return tuple(state.files)
 
 
 def with_missing(error: HeaderError, not_found: Sequence[str]) -> HeaderError:

@@ -23,11 +23,13 @@ from cargo_strip_hook.replace import io
 from cargo_strip_hook.replace.lock import cache_folder, library_lock
 
 __all__ = [
+    "Identity",
     "Staging",
     "blaming_changes",
     "cache_folder",
     "commit_all",
     "library_lock",
+    "must_be",
     "real_library",
     "remove_litter",
     "reserved",
@@ -143,6 +145,12 @@ def _is(library: Path, identity: Identity) -> bool:
         return Identity.of(library) == identity
     except FileNotFoundError:
         return False
+
+
+def must_be(library: Path, expected: Identity | None) -> None:
+    """Raise `ReplaceError` where the library is not the file that is `expected`."""
+    if expected is not None and not _is(library, expected):
+        raise _changed(library)
 
 
 def _changed(library: Path) -> ReplaceError:

@@ -11,12 +11,17 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+# cargo splits at white space, and joins again what a backslash stands before as one space
+_UNSAYABLE = re.compile(r"[^\S ]|\\(?: |$)")
+
 
 def with_inputs(text: str, files: Sequence[Path], variables: Mapping[str, str | None]) -> str:
     """The text of a ``.d`` file with `files` in its first rule, and the environment's `variables`.
 
-    A variable that is not set has the value None. What is in the text already is not added again.
+    A variable that is not set has the value None. What is in the text already is not added again;
+    a file with a name that cannot be written there (a tab in it) is left out.
     """
+    files = [f for f in files if not _UNSAYABLE.search(os.fspath(f))]
     lines = text.split("\n")
     rule = next((n for n, line in enumerate(lines) if ": " in line or line.endswith(":")), None)
     if rule is not None:

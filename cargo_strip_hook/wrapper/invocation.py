@@ -8,7 +8,7 @@ Rules: the rustc book, "Command-line Arguments"; rustc 1.95 `rustc_session/src/c
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,8 @@ class Invocation:
 
     `emit` maps each kind of output to the file that was asked for, None where none was named.
     `extra` is the last `-C extra-filename`. `json` says that diagnostics are read by a program,
-    `ansi` that their rendered text may have colours.
+    `ansi` that their rendered text may have colours. `strip` is the value of `-C strip`, None
+    where it says nothing of it. `words` are the arguments as they were given.
     """
 
     crate_name: str
@@ -41,9 +42,10 @@ class Invocation:
     extra: str
     target: str | None
     features: frozenset[str]
+    strip: str | None
     json: bool
     ansi: bool
-    words: tuple[str, ...] = field(repr=False)
+    words: tuple[str, ...] = field(repr=False, compare=False)
 
     @property
     def file_stem(self) -> str:
@@ -96,9 +98,10 @@ def parse(args: Sequence[str]) -> Invocation | None:
         extra=codegen.get("extra-filename", ""),
         target=given["--target"][-1] if "--target" in given else None,
         features=frozenset(m[1] for text in given.get("--cfg", []) if (m := _CFG.fullmatch(text))),
+        strip=_strip(codegen),
         json=(given.get("--error-format") or [""])[-1] == "json",
         ansi="diagnostic-rendered-ansi" in json_words,
-        words=words,
+        words=tuple(args),
     )
 
 
@@ -129,6 +132,14 @@ def _options(words: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
+def _strip(codegen: Mapping[str, str]) -> str | None:
+    """What cargo made of the profile, `--config` included (cargo `core/compiler/mod.rs`)."""
+    said = codegen.get("strip")
+    if said in ("none", "debuginfo", "symbols"):
+        return said
+    return None if codegen.get("debuginfo", "0") in ("0", "none") else "none"
+
+
 def _emit(values: Sequence[str]) -> dict[str, Path | None]:
     emit: dict[str, Path | None] = {}
     for part in ",".join(values).split(","):
@@ -137,4 +148,21 @@ def _emit(values: Sequence[str]) -> dict[str, Path | None]:
     return emit
 
 
-__all__ = ["Invocation", "parse"]
+def profile_of(out_dir: Path) -> str | None:
+    """The profile by the folder that cargo has rustc write to; None where it is another's.
+
+    ``<target>/[<triple>/]<profile>/deps``, and in cargo's new layout of the build folder
+    ``<build>/[<triple>/]<profile>/build/<package>/<hash>/out`` (cargo `core/compiler/layout.rs`).
+    dev and test share ``debug``, release and bench ``release``: the first of them is meant.
+    """
+    parts = out_dir.parts
+    if len(parts) >= 2 and parts[-1] == "deps":
+        folder = parts[-2]
+    elif len(parts) >= 5 and parts[-1] == "out" and parts[-4] == "build":
+        folder = parts[-5]
+    else:
+        return None
+    return "dev" if folder == "debug" else folder
+
+
+__all__ = ["Invocation", "parse", "profile_of"]

@@ -10,31 +10,34 @@ from cargo_strip_hook.cargo.capi import load_capi, shipped_headers
 from cargo_strip_hook.cargo.cbindgen import active_defines, load_defines
 from cargo_strip_hook.cargo.cfg import feature_cfg
 from cargo_strip_hook.cargo.config import load_config
+from cargo_strip_hook.cargo.metadata import Package
 from cargo_strip_hook.cargo.paths import HEADER_SUFFIXES
 from cargo_strip_hook.cargo.profile import default_strip
 from cargo_strip_hook.cargo.rustc import Rustc, cfg_of
 from cargo_strip_hook.cargo.settings import Settings, settings_of
 from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.exports.included import included_files
 from cargo_strip_hook.job import Compression, Granularity, Strip
 from cargo_strip_hook.pipeline import Job
 from cargo_strip_hook.target import Target
-from cargo_strip_hook.wrapper.invocation import Invocation
-from cargo_strip_hook.wrapper.package import Origin, profile_of, workspace_metadata
+from cargo_strip_hook.wrapper.invocation import Invocation, profile_of
+from cargo_strip_hook.wrapper.package import Origin, workspace_metadata
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What the package asks for. `profile` is None where the output folder does not say it.
 
-    `headers` are public where the settings name nothing else. `inputs` are the files that decided,
+    `headers` are public where the settings name nothing else; headers are read with the macros
+    `defines`. `inputs` are the files that decided,
     whether or not there is anything to do.
     """
 
     settings: Settings
     target: Target
-    rustc: Rustc
     profile: str | None
     headers: tuple[Path, ...]
+    defines: tuple[str, ...]
     inputs: tuple[Path, ...]
 
     @property
@@ -55,14 +58,18 @@ def read_wanted(invocation: Invocation, origin: Origin, target: Target, program:
         package, workspace_metadata(origin), origin.root, target, lambda: cfg_of(target, rustc)
     )
     headers = _source_headers(settings, origin)
-    files = [*origin.manifests, *headers, *(settings.header or ()), *(settings.exports_file or ())]
-    if headers:
+    read = settings.header or headers
+    defines = _defines(invocation, package, target, rustc) if read else ()
+    files = [*origin.manifests, *(settings.exports_file or ())]
+    for header in read:
+        files += included_files(header, target=target, defines=defines)
+    if read:
         files.append(package.root / "cbindgen.toml")
     if settings.baseline is not None:
         files.append(settings.baseline)
     # a file that is not there would have cargo build again each time
     inputs = tuple(dict.fromkeys(f.absolute() for f in files if f.is_file()))
-    return Wanted(settings, target, rustc, profile_of(invocation.out_dir), headers, inputs)
+    return Wanted(settings, target, profile_of(invocation.out_dir), headers, defines, inputs)
 
 
 def _by_hand(settings: Settings) -> bool:
@@ -97,7 +104,7 @@ def job_of(invocation: Invocation, origin: Origin, library: Path, wanted: Wanted
     request = ExportRequest(
         target,
         headers=headers,
-        defines=_defines(invocation, origin, wanted) if headers else (),
+        defines=wanted.defines,
         cdylib=cdylib if has_cdylib else None,
         patterns=settings.export or (),
         presets=settings.preset or (),
@@ -112,7 +119,7 @@ def job_of(invocation: Invocation, origin: Origin, library: Path, wanted: Wanted
         library,
         target,
         request,
-        settings.strip or _strip_of_profile(wanted, origin),
+        settings.strip or _strip_of(invocation, wanted, origin),
         settings.granularity or Granularity.CLASS,
         settings.engine or "native",
         twin=settings.debug_twin,
@@ -121,18 +128,22 @@ def job_of(invocation: Invocation, origin: Origin, library: Path, wanted: Wanted
     )
 
 
-def _strip_of_profile(wanted: Wanted, origin: Origin) -> Strip:
+def _strip_of(invocation: Invocation, wanted: Wanted, origin: Origin) -> Strip:
+    if invocation.strip is not None:
+        return Strip(invocation.strip)
     if wanted.profile is None:
         return Strip.DEBUGINFO
     return default_strip(wanted.profile, origin.root_table, load_config())
 
 
-def _defines(invocation: Invocation, origin: Origin, wanted: Wanted) -> tuple[str, ...]:
+def _defines(
+    invocation: Invocation, package: Package, target: Target, rustc: Rustc
+) -> tuple[str, ...]:
     """The macros that cbindgen.toml says stand for the features which are on."""
-    known: Mapping[str, str] = load_defines(origin.package.root)
+    known: Mapping[str, str] = load_defines(package.root)
     if not known:
         return ()
-    options = cfg_of(wanted.target, wanted.rustc) | feature_cfg(invocation.features)
+    options = cfg_of(target, rustc) | feature_cfg(invocation.features)
     return active_defines(known, options)[0]
 
 

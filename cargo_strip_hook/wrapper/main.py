@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ from cargo_strip_hook import lifetime
 from cargo_strip_hook.errors import DiscoveryError, StripHookError, of_system
 from cargo_strip_hook.present.plain import plain
 from cargo_strip_hook.wrapper.diagnostics import Level, lines_of, tell
-from cargo_strip_hook.wrapper.invocation import Invocation, parse
+from cargo_strip_hook.wrapper.invocation import Invocation, parse, profile_of
 from cargo_strip_hook.wrapper.rustc import end_as, run_rustc
 
 if TYPE_CHECKING:
+    from cargo_strip_hook.replace import Identity
     from cargo_strip_hook.target import Target
     from cargo_strip_hook.wrapper.job import Wanted
     from cargo_strip_hook.wrapper.package import Origin
@@ -37,12 +39,20 @@ def main(argv: Sequence[str]) -> int:
     if invocation is None:
         return end_as(_run(argv, lambda: None))
     parent = os.getppid()
-    code = _run(argv, _load)
+    environ = dict(os.environ)
+    likely = environ.get(SWITCH) != "0" and profile_of(invocation.out_dir) != "dev"
+    code = _run(argv, _load if likely else _load_little)
     if code != 0:
         return end_as(code)
-    if os.getppid() != parent:
-        return 1  # cargo is gone: nobody waits for this, and another cargo may be at work here
-    return _after(invocation, argv[0], os.environ)
+    # when cargo is gone nobody waits for this, and another cargo may be at work here
+    with lifetime.endings_raise():
+        try:
+            lifetime.end_with(parent)
+            if os.getppid() != parent:
+                return 1
+            return _after(invocation, argv[0], environ)
+        except KeyboardInterrupt as e:
+            return lifetime.told(e)[1]
 
 
 def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
@@ -53,22 +63,35 @@ def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
         return 127
 
 
+def _load_little() -> None:
+    """Load what is needed to find out whether there is something to do."""
+    import cargo_strip_hook.wrapper.job  # noqa: F401
+
+
 def _load() -> None:
     """Load what will be needed: rustc is at work, and there is nothing else to do."""
-    import cargo_strip_hook.engines.native
-    import cargo_strip_hook.pipeline
-    import cargo_strip_hook.wrapper.job  # noqa: F401
+    import gc
+
+    gc.disable()  # as in `__main__`: a run is short
+    # numpy would start a thread for each processor, for algebra that we do not do; rustc, and what
+    # it calls, has been started with the environment as it was
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+    _load_little()
 
 
 def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> int:
     """What follows a rustc that succeeded; one place for every error."""
+    from cargo_strip_hook.replace import Identity
     from cargo_strip_hook.wrapper.job import read_wanted
     from cargo_strip_hook.wrapper.package import find_package
 
     inputs: tuple[Path, ...] = ()
     level: Level = "error"
+    exit_code = 0
     try:
         library = find_library(invocation, rustc)
+        written = Identity.of(library)
         target = _target(invocation, library)
         origin = find_package(environ, invocation.crate_name)
         inputs = origin.manifests
@@ -77,40 +100,40 @@ def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> in
         if environ.get(SWITCH) != "0" and wanted.active:
             if wanted.settings.on_error == "warn":
                 level = "warning"
-            with lifetime.endings_raise():
-                _strip(invocation, origin, library, wanted, environ)
+            _strip(_Found(invocation, origin, library, written), wanted, environ)
     except StripHookError as e:
-        return _failed(invocation, e, level)
+        exit_code = _failed(invocation, e, level)
     except OSError as e:
-        return _failed(invocation, of_system(e), level)
+        exit_code = _failed(invocation, of_system(e), level)
     except MemoryError:
-        return _failed(invocation, StripHookError("there is not enough memory"), level)
-    except KeyboardInterrupt as e:
-        return lifetime.told(e)[1]
-    finally:
-        _note_inputs(invocation, inputs, environ)
-    return 0
+        exit_code = _failed(invocation, StripHookError("there is not enough memory"), level)
+    _note_inputs(invocation, inputs, environ)
+    return exit_code
 
 
-def _strip(
-    invocation: Invocation,
-    origin: Origin,
-    library: Path,
-    wanted: Wanted,
-    environ: Mapping[str, str],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The library of an invocation as rustc has `written` it, and the package it belongs to."""
+
+    invocation: Invocation
+    origin: Origin
+    library: Path
+    written: Identity
+
+
+def _strip(found: _Found, wanted: Wanted, environ: Mapping[str, str]) -> None:
+    from cargo_strip_hook.cargo.config import load_config
     from cargo_strip_hook.pipeline import strip_library
     from cargo_strip_hook.wrapper.job import job_of
     from cargo_strip_hook.wrapper.jobserver import token
 
-    # numpy would start a thread for each processor, for algebra that we do not do
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    job = job_of(invocation, origin, library, wanted)
+    invocation, library = found.invocation, found.library
+    job = job_of(invocation, found.origin, library, wanted)
     with token(environ) as second:
-        outcome = strip_library(job, processes=2 if second else 1)
+        outcome = strip_library(job, processes=2 if second else 1, expected=found.written)
     for warning in outcome.warnings:
         _tell(invocation, "warning", warning)
-    if wanted.settings.verbose or environ.get("CARGO_TERM_VERBOSE") == "true":
+    if wanted.settings.verbose or load_config().get("term", "verbose") in (True, "true"):
         _tell(invocation, "note", f"{library.name} shows nothing else: {outcome.exports.source}")
     settings = wanted.settings
     if settings.max_size is not None or settings.max_growth is not None:
@@ -182,7 +205,9 @@ def _note_inputs(
         return
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     told = with_inputs(text, inputs, {SWITCH: environ.get(SWITCH)})
-    path.write_text(told, encoding="utf-8", errors="surrogateescape")
+    new = path.with_name(f"{path.name}.strip-hook")  # nobody reads a half of it
+    new.write_text(told, encoding="utf-8", errors="surrogateescape")
+    new.replace(path)
 
 
 __all__ = ["find_library", "main"]

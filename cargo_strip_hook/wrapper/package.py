@@ -56,7 +56,7 @@ def find_package(environ: Mapping[str, str], crate_name: str) -> Origin:
             name=environ.get("CARGO_PKG_NAME") or str(package.get("name", crate_name)),
             version=environ.get("CARGO_PKG_VERSION", "0.0.0"),
             manifest=manifest,
-            crate_name=crate_name,
+            crate_name=_library_name(table, crate_name),
             crate_types=(),
             features={name: tuple(map(str, needs)) for name, needs in features.items()},
             metadata=metadata if isinstance(metadata, dict) else {},
@@ -64,6 +64,12 @@ def find_package(environ: Mapping[str, str], crate_name: str) -> Origin:
         root,
         root_table,
     )
+
+
+def _library_name(table: Table, crate_name: str) -> str:
+    """The library's name in Cargo.toml: cargo-c calls rustc with the one it gives it."""
+    named = sub_table(table, "lib").get("name") or sub_table(table, "package").get("name")
+    return (named if isinstance(named, str) else crate_name).replace("-", "_")
 
 
 def workspace_metadata(origin: Origin) -> Mapping[str, Any]:
@@ -96,21 +102,4 @@ def _excluded(workspace: Table, root: Path, package: Path) -> bool:
     )
 
 
-def profile_of(out_dir: Path) -> str | None:
-    """The profile by the folder that cargo has rustc write to; None where it is another's.
-
-    ``<target>/[<triple>/]<profile>/deps``, and in cargo's new layout of the build folder
-    ``<build>/[<triple>/]<profile>/build/<package>/<hash>/out`` (cargo `core/compiler/layout.rs`).
-    dev and test share ``debug``, release and bench ``release``: the first of them is meant.
-    """
-    parts = out_dir.parts
-    if len(parts) >= 2 and parts[-1] == "deps":
-        folder = parts[-2]
-    elif len(parts) >= 5 and parts[-1] == "out" and parts[-4] == "build":
-        folder = parts[-5]
-    else:
-        return None
-    return "dev" if folder == "debug" else folder
-
-
-__all__ = ["Origin", "find_package", "profile_of", "workspace_metadata"]
+__all__ = ["Origin", "find_package", "workspace_metadata"]

@@ -7,107 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.cargo import workspaces
+from tests.cargo.hooked import Space, changed, is_original, make_space, shown, write_tool
 from tests.tools import need
-
-HERE = Path(__file__).resolve().parents[2]
-HEADER = "int little_one(void);\n"
-CAPI = """\
-[lib]
-crate-type = ["staticlib", "cdylib"]
-[package.metadata.capi.header]
-generation = false
-[package.metadata.capi.install.include]
-asset = [{ from = "little.h" }]
-"""
-PROGRAM = """\
-#include <little/little.h>
-int main(void) { return little_one() == 1 ? 0 : 1; }
-"""
-MORE = '#[no_mangle]\npub extern "C" fn little_unlisted() -> i32 { 3 }\n'
-
-
-@dataclass(frozen=True)
-class Space:
-    """A workspace, and a PATH with the two programs as an installation has them."""
-
-    root: Path
-    tools: Path
-
-    def environment(self) -> dict[str, str]:
-        path = f"{self.tools}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, "CARGO_TERM_COLOR": "never"}
-
-    def run(
-        self, *argv: str | Path, code: int = 0, **more: str
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [os.fspath(a) for a in argv],
-            cwd=self.root,
-            env={**self.environment(), **more},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == code, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def library(self, pattern: str) -> Path:
-        found = list(self.root.glob(pattern))
-        assert len(found) == 1, found
-        return found[0]
-
-
-def make_space(folder: Path) -> Space:
-    need("cargo")
-    tools = folder / "tools"
-    workspaces.write(
-        tools / "cargo-strip-hook",
-        f'#!/bin/sh\nPYTHONPATH="{HERE}" exec "{sys.executable}" -m cargo_strip_hook "$@"\n',
-    )
-    shutil.copy(HERE / "scripts" / "cargo-strip-hook-rustc", tools)
-    for tool in tools.iterdir():
-        tool.chmod(0o755)
-    root = folder / "little"
-    workspaces.package(
-        root, "little", CAPI, files={"little.h": HEADER, "main.c": PROGRAM}, workspace=True
-    )
-    source = root / "src" / "lib.rs"
-    source.write_text(source.read_text() + MORE)
-    return Space(root, tools)
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Space:
-    return make_space(tmp_path)
-
-
-def shown(library: Path) -> set[str]:
-    """The global definitions, as LLVM's or GNU's nm lists them."""
-    nm = need("llvm-nm-22", "llvm-nm", "nm")
-    said = subprocess.run(
-        [nm, "-g", "--defined-only", "--format=posix", library],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return {line.split()[0] for line in said.splitlines() if len(line.split()) > 1}
-
-
-def is_original(library: Path) -> bool:
-    """Whether it is as rustc writes it: many members."""
-    members = subprocess.run(
-        [need("ar"), "t", library], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    return len(members) > 1
 
 
 @pytest.mark.parametrize("before", [False, True], ids=["fresh", "built-before"])
@@ -281,21 +188,16 @@ def test_after_an_interrupt_the_next_build_is_right(
     space: Space, whom: str, number: signal.Signals
 ) -> None:
     """A strip that takes long is in the way; then a build without it."""
-    slow = workspaces.write(
-        space.root / "slow" / "sitecustomize.py",
-        "import os, sys, time\n"
-        "if 'rustc-wrapper' in sys.argv:\n"
-        "    from cargo_strip_hook import pipeline\n"
-        "    real = pipeline.strip_library\n"
-        "    def strip_library(*a, **k):\n"
-        "        open(os.environ['SAYS'], 'w').close()\n"
-        "        time.sleep(2)\n"
-        "        return real(*a, **k)\n"
-        "    pipeline.strip_library = strip_library\n",
+    changed(
+        space,
+        """
+        def strip_library(*a, **k):
+            open(os.environ["SAYS"], "w").close()
+            time.sleep(2)
+            return real(*a, **k)
+        pipeline.strip_library = strip_library
+        """,
     )
-    tool = space.tools / "cargo-strip-hook"
-    text = tool.read_text()
-    tool.write_text(text.replace(f'PYTHONPATH="{HERE}"', f'PYTHONPATH="{slow.parent}:{HERE}"'))
     space.run("cargo-strip-hook", "setup")
     says = space.root / "says"
     process = subprocess.Popen(
@@ -315,7 +217,7 @@ def test_after_an_interrupt_the_next_build_is_right(
     else:
         os.kill(process.pid, number)
     assert process.wait(timeout=60) != 0
-    tool.write_text(text)
+    write_tool(space.tools)
     space.run("cargo", "build", "--release")
     library = space.root / "target" / "release" / "liblittle.a"
     assert shown(library) == {"little_one"}

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from cargo_strip_hook.cargo.setup import turn_off, turn_on, wrappers
 from cargo_strip_hook.errors import DiscoveryError, UsageError
 from cargo_strip_hook.wrapper.depinfo import with_inputs
 from cargo_strip_hook.wrapper.diagnostics import tell
-from cargo_strip_hook.wrapper.invocation import Invocation, parse
+from cargo_strip_hook.wrapper.invocation import Invocation, parse, profile_of
 from cargo_strip_hook.wrapper.jobserver import token
-from cargo_strip_hook.wrapper.package import find_package, profile_of
+from cargo_strip_hook.wrapper.package import find_package
+from tests.cargo import workspaces
 
 # what cargo 1.95 called for a crate that is staticlib and cdylib, under cargo-c
 CARGO_C = shlex.split(
@@ -97,7 +99,16 @@ def test_arguments_are_read_from_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "args",
-    [CARGO_C, PROBE, ["-vV"], ["@args"], ["--crate-type=staticlib", "--emit", "metadata", "a.rs"]],
+    [
+        CARGO_C,
+        PROBE,
+        ["-vV"],
+        ["@args"],
+        ["--emit=metadata", "@args"],
+        ["--crate-type=staticlib", "--emit", "metadata", "a.rs"],
+        ["--crate-type=staticlib", "--emit", "link", "--emit=dep-info", "a.rs"],
+        ["--crate-type=staticlib", "a.rs"],
+    ],
 )
 def test_shell_and_python_hand_on_the_same_calls(args: list[str], tmp_path: Path) -> None:
     """What the shell script does not hand to rustc is what the module of other systems keeps."""
@@ -114,6 +125,67 @@ def test_shell_and_python_hand_on_the_same_calls(args: list[str], tmp_path: Path
     assert done.stdout == ("cargo-strip-hook\n" if kept else "rustc\n")
     if parse([a for a in args if not a.startswith("@")]) is not None:
         assert kept
+
+
+def test_a_link_to_the_script_alone_finds_the_program_on_path(tmp_path: Path) -> None:
+    for name in ("cargo-strip-hook", "rustc"):
+        workspaces.write(tmp_path / name, f"#!/bin/sh\necho {name}\n").chmod(0o755)
+    link = tmp_path / "links" / SCRIPT.name
+    link.parent.mkdir()
+    link.symlink_to(SCRIPT)
+    done = subprocess.run(
+        [link, tmp_path / "rustc", *CARGO_C],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert done.stdout == "cargo-strip-hook\n"
+
+
+def test_the_module_imports_nothing_for_what_is_not_ours(tmp_path: Path) -> None:
+    """Streams, descriptors and the exit code are those of the program that it calls."""
+    read, write = os.pipe()
+    os.set_inheritable(write, True)
+    code = (
+        "import sys, cargo_strip_hook_rustc as hook\n"
+        "try:\n    hook.run()\n"
+        "finally:\n    print(any(m.startswith('cargo_strip_hook.') for m in sys.modules))\n"
+    )
+    program = workspaces.write(
+        tmp_path / "rustc", f"#!/bin/sh\necho said >/dev/fd/{write}\nexit 7\n"
+    )
+    program.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", code, program, "--crate-type=lib", "a.rs"],
+        capture_output=True,
+        text=True,
+        check=False,
+        close_fds=False,
+        cwd=SCRIPT.parents[1],
+    )
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        assert (pipe.read(), done.returncode, done.stdout) == ("said\n", 7, "False\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "strip"),
+    [
+        ([], None),
+        (["-C", "strip=symbols"], "symbols"),
+        (["-Cdebuginfo=2"], "none"),
+        (["-Cdebuginfo=0"], None),
+        (["-Cdebuginfo=1", "-Cstrip=debuginfo"], "debuginfo"),
+    ],
+)
+def test_what_cargo_says_of_the_profile(words: list[str], strip: str | None) -> None:
+    assert parsed("--crate-type=staticlib", *words, "a.rs").strip == strip
+
+
+def test_a_name_that_cannot_be_written_is_left_out() -> None:
+    files = [Path("/a\tb"), Path("/a  b"), Path("/c\n")]
+    assert with_inputs("x.d: a.rs\n", files, {}) == "x.d: a.rs /a\\ \\ b\n"
 
 
 def test_inputs_are_added_to_the_first_rule() -> None:
