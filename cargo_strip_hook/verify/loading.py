@@ -9,7 +9,7 @@ Sources: GNU binutils, `bfd/elflink.c` (`elf_link_add_archive_symbols`); LLVM, `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -41,7 +41,8 @@ class Loading:
     """The loading of an archive; nothing is read or done before somebody asks.
 
     `entries` are (name, member) in the order of the index, None where there is none; `members`
-    reads all that may be loaded. `single`: each name has one entry.
+    reads all that may be loaded. `single`: each name has one entry. `always` are the members that
+    are loaded whatever refers to them, before all others.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Loading:
         roots: Sequence[bytes],
         *,
         single: bool = False,
+        always: Callable[[], Sequence[int]] = tuple,
     ) -> None:
+        self._always = always
         self._linker, self._entries, self._read, self._roots = linker, entries, members, roots
         self._single = single
 
@@ -71,6 +74,9 @@ class Loading:
     def rank(self) -> Mapping[int, int]:
         """The place in the order of loading of each member that is loaded."""
         walk = _Walk(self._sound(), self._members, self._roots)
+        for member in self._always():
+            if member in self._members:
+                walk.add(member)
         if self._linker in ("gnu", "gnu-pe"):
             walk.again_and_again(commons=self._linker == "gnu")
         elif self._linker == "lld-link":
@@ -87,6 +93,16 @@ class Loading:
         strong = [(m, how) for m, how in found if how >= Strength.STRONG]
         common = [(m, how) for m, how in found if how is Strength.COMMON]
         return next(iter(strong or common or found), (-1, Strength.WANTED))
+
+    def takes(self, name: bytes, members: Collection[int]) -> bool:
+        """Whether the definition of a name that a linker takes is among those of `members`.
+
+        It would have to load them all: a strong definition counts wherever it stands. Commons are
+        all one.
+        """
+        winner, how = self.winner(name)
+        loaded = all(member in self.rank for member in members)
+        return loaded and (how is Strength.COMMON or winner in members)
 
     def _has(self, member: int, name: bytes) -> bool:
         return name in self._members[member].defines
@@ -214,7 +230,10 @@ class _Walk:
 
 
 def loading(
-    original: Archive, claim: Claim, members: Callable[[], Mapping[int, Member]]
+    original: Archive,
+    claim: Claim,
+    members: Callable[[], Mapping[int, Member]],
+    always: Callable[[], Sequence[int]] = tuple,
 ) -> Loading:
     """The loading of the original by the linker of the claim's target."""
     linker = claim.target.linker
@@ -222,7 +241,7 @@ def loading(
     roots = [name.encode("utf-8", "surrogateescape") for name in claim.exports]
     listed = None if entries is None else (entries.names, entries.members)
     single = entries is not None and len(original.symbols() or ()) == len(entries.names)
-    return Loading(linker, listed, members, roots, single=single)
+    return Loading(linker, listed, members, roots, single=single, always=always)
 
 
 __all__ = ["Loading", "Member", "Strength", "loading"]

@@ -315,12 +315,16 @@ def _result(mutant: Mutant, errors: str) -> list[str]:
     if Path(library).read_bytes() != made:
         faults.append("the second run changed it")
     if mutant.number % 4 == 0:
-        faults += _readers(Path(library))
+        original = Path("lib.a")
+        if mutant.in_place:
+            original = Path("before.a")
+            original.write_bytes(mutant.data)
+        faults += _readers(Path(library), original)
     return faults
 
 
-def _readers(library: Path) -> list[str]:
-    """What independent readers say of a result, and did not say of the mutant."""
+def _readers(library: Path, original: Path) -> list[str]:
+    """What independent readers say of a result, and do not say of the original."""
     tool = shutil.which("llvm-readobj-22") or shutil.which("llvm-readobj")
     if tool is None:
         return []
@@ -341,8 +345,8 @@ def _readers(library: Path) -> list[str]:
         return {re.sub(r"0x[0-9a-fA-F]+|\d+|'[^']*'", "#", li.split(": ", 1)[-1]) for li in found}
 
     new = complaints(library)
-    if new and library.name == "out.a":
-        new -= complaints(Path("lib.a"))
+    if new:
+        new -= complaints(original)
     return [f"readobj: {sorted(new)[:2]}"] if new else []
 
 

@@ -815,9 +815,9 @@ def test_weak_definitions(tmp_path: Path) -> None:
     """The strong definition wins, wherever it stands."""
     sources = {
         "w.c": "__attribute__((weak)) int v(void) { return 1; } int f(void) { return v(); }",
-        "s.c": "int v(void) { return 2; }",
+        "s.c": "int v(void) { return 2; } int g(void) { return 3; }",
     }
-    case = build(tmp_path, sources, ["f"])
+    case = build(tmp_path, sources, ["f", "g"])
     verify(case.original, case.write(), case.claim)
     edit = Editor(case.object)
     place, fields = _at(edit, ".text.f", "v", 4)

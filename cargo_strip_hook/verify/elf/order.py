@@ -72,9 +72,6 @@ def check_winners(pair: Pair, resolution: Resolution, referenced: Array) -> None
         grouped = pair.before.sections["flags"][np.maximum(section, 0)] & SHF_GROUP != 0
         if (grouped & (section > 0)).all():
             continue
-        winner, how = pair.loading.winner(name)
-        if how is Strength.COMMON:  # all of these are one
-            continue
-        if winner not in {pair.numbers[i] for i in s["object"][found]}:
+        if not pair.loading.takes(name, {pair.numbers[i] for i in s["object"][found]}):
             text = name.decode("utf-8", "replace")
             pair.findings.add("a linker takes another definition", f"of `{text}`")

@@ -356,6 +356,8 @@ def _extra(pair: Pair, sides: Sides, match: Array) -> None:
     known = np.zeros(len(sides.after), np.bool_)
     known[match[match >= 0]] = True
     extra = np.flatnonzero(~known)
+    if not pair.complete and not len(pair.place):  # nothing was found again: nothing to compare
+        return
     if not pair.complete:
         order = np.argsort(pair.place)
         starts, ends = pair.place[order], (pair.place + pair.placement["size"])[order]

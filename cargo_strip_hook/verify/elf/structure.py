@@ -38,6 +38,7 @@ from cargo_strip_hook.verify.elf.read import (
     SHT_SYMTAB,
     STB_LOCAL,
     STT_FUNC,
+    STT_NOTYPE,
     STT_SECTION,
     STT_TLS,
     Objects,
@@ -203,8 +204,10 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
         "a symbol lies outside its section",
     )
     thread = s["flags"][home] & SHF_TLS != 0
+    any_kind = symbols["kind"] == STT_SECTION
+    any_kind |= local & (symbols["kind"] == STT_NOTYPE)  # such as `$d` of RISC-V
     each(
-        inside & ((symbols["kind"] == STT_TLS) != thread) & (symbols["kind"] != 3),
+        inside & ((symbols["kind"] == STT_TLS) != thread) & ~any_kind,
         "a symbol's type and its section disagree about thread-local storage",
     )
 

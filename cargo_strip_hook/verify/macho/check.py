@@ -70,7 +70,13 @@ def check(
         if not findings:
             pieces = len(claim.placement)
             try:
-                choice = Choice(loading(original, claim, lambda: contents(original)), used)
+                order = loading(
+                    original,
+                    claim,
+                    lambda: contents(original),
+                    lambda: objc.loaded_always(original),
+                )
+                choice = Choice(order, used)
                 compared = compare.check(before, after, where, references, choice, findings)
                 compare.check_unwind(before, after, where, unwound, findings)
             except Damaged as e:

@@ -22,9 +22,15 @@ _LIVE_SUPPORT = 0x08000000
 
 def check_loaded(original: Archive, used: Container[int], findings: Findings) -> None:
     """Each member that `-ObjC` makes linkers load is among those the result is made of."""
-    for member in original.members:
-        if member.index not in used and _has_records(original.data(member)):
-            findings.add("-ObjC", f"a linker loads {member.name}, which is not in the result")
+    for number in loaded_always(original):
+        if number not in used:
+            name = original.members[number].name
+            findings.add("-ObjC", f"a linker loads {name}, which is not in the result")
+
+
+def loaded_always(original: Archive) -> list[int]:
+    """The numbers of the members that linkers load under `-ObjC`."""
+    return [m.index for m in original.members if _has_records(original.data(m))]
 
 
 def _has_records(data: memoryview) -> bool:

@@ -67,7 +67,6 @@ class Choice:
         """
         repeated = self.loading.repeated
         for name in sorted(n for n in set(names) if n in repeated and n in there):
-            winner, how = self.loading.winner(name)
-            if how is not Strength.COMMON and winner not in {self.used[f] for f in there[name]}:
+            if not self.loading.takes(name, {self.used[f] for f in there[name]}):
                 text = name.decode("utf-8", "replace")
                 findings.add("a linker takes another definition", f"of `{text}`")
