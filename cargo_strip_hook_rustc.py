@@ -36,7 +36,7 @@ def run() -> None:
         # a terminal interrupts rustc as well, and it is rustc that says what becomes of that
         signal.signal(signal.SIGINT, lambda *_: None)
         sys.exit(subprocess.run(args, close_fds=False, check=False).returncode)
-    from cargo_strip_hook.wrapper.main import main
+    from cargo_strip_hook.cargo.wrapper.main import main
 
     sys.exit(main(args))
 

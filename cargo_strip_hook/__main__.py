@@ -21,7 +21,7 @@ def run() -> None:
         if sys.argv[1:2] == ["rustc-wrapper"]:  # cargo waits for it, and for nothing before it
             exit_code = _hook()
         elif _SHORT.isdisjoint(sys.argv):
-            from cargo_strip_hook.lifetime import supervised
+            from cargo_strip_hook.core.lifetime import supervised
 
             exit_code = supervised(_work, _died)
         else:
@@ -34,7 +34,7 @@ def run() -> None:
 
 def _hook() -> int:
     """What cargo calls instead of rustc."""
-    from cargo_strip_hook.wrapper.main import main
+    from cargo_strip_hook.cargo.wrapper.main import main
 
     return main(sys.argv[2:])
 
@@ -58,7 +58,7 @@ def _main(parent: int | None) -> int:
     # numpy would start a thread for each processor, and we do no linear algebra
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        from cargo_strip_hook.engines import apart
+        from cargo_strip_hook.engines import worker as apart
 
         if "strip" in sys.argv:
             apart.start()  # before anything else: it has the longest way to go
@@ -66,7 +66,7 @@ def _main(parent: int | None) -> int:
 
         return main(sys.argv[1:], parent=parent)
     except KeyboardInterrupt as e:  # before or after the command itself
-        from cargo_strip_hook.lifetime import told
+        from cargo_strip_hook.core.lifetime import told
 
         return told(e)[1]
     except SystemExit as e:  # of an option that only shows something
@@ -79,7 +79,7 @@ def _main(parent: int | None) -> int:
 def _died(number: int) -> int:
     """A signal ended the process that worked."""
     from cargo_strip_hook.cli.main import report
-    from cargo_strip_hook.lifetime import died
+    from cargo_strip_hook.core.lifetime import died
 
     return report(sys.argv[1:], died(number))
 

@@ -12,17 +12,17 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict, TypeVar
 
-from cargo_strip_hook.errors import StripHookError, UsageError
+from cargo_strip_hook.core.errors import StripHookError, UsageError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from cargo_strip_hook.analysis.check import Inspection
     from cargo_strip_hook.analysis.sizes import Sizes
     from cargo_strip_hook.analysis.why import Reason
+    from cargo_strip_hook.core.target import Target
     from cargo_strip_hook.exports.decide import ExportRequest
-    from cargo_strip_hook.inspection import Inspection
-    from cargo_strip_hook.pipeline import Observe, Outcome
-    from cargo_strip_hook.target import Target
+    from cargo_strip_hook.pipeline.strip import Observe, Outcome
 
 File: TypeAlias = "str | PathLike[str]"
 Files: TypeAlias = "File | Sequence[File]"
@@ -74,8 +74,8 @@ def strip(
     Raises a `StripHookError` of the phase that failed; the library is then as it was. An
     xcframework is a folder of libraries: `xcframework.variants` lists them.
     """
-    from cargo_strip_hook.job import Compression, Granularity, Strip
-    from cargo_strip_hook.pipeline import Job, strip_library
+    from cargo_strip_hook.core.requests import Compression, Granularity, Strip
+    from cargo_strip_hook.pipeline.strip import Job, strip_library
 
     request = _request(Path(library), **public)
     return strip_library(
@@ -108,9 +108,9 @@ def check(
     """
     from dataclasses import replace
 
+    from cargo_strip_hook.analysis.check import decide_or_remember, inspect
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.inspection import decide_or_remember, inspect
-    from cargo_strip_hook.slices import about, slices_of
+    from cargo_strip_hook.pipeline.slices import about, slices_of
 
     request = _request(Path(library), **public)
     found = []
@@ -162,12 +162,12 @@ def target_of(library: Path, triple: str | None) -> Target:
     is not there or damaged.
     """
     if triple:
-        from cargo_strip_hook.targetspec import named_target
+        from cargo_strip_hook.core.targetspec import named_target
 
         return named_target(triple)
     from cargo_strip_hook.archive import open_archive, parts_of
-    from cargo_strip_hook.deduce import deduce_target
-    from cargo_strip_hook.pipeline import must_exist
+    from cargo_strip_hook.formats.detect import deduce_target
+    from cargo_strip_hook.pipeline.strip import must_exist
 
     must_exist(library)
     with open_archive(parts_of(library)[0]) as archive:

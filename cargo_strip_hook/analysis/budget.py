@@ -17,10 +17,10 @@ from cargo_strip_hook.analysis.sizes import (
     measure_library,
 )
 from cargo_strip_hook.cargo.amounts import Growth
-from cargo_strip_hook.errors import BudgetError, UsageError
-from cargo_strip_hook.files import read_text
+from cargo_strip_hook.core.errors import BudgetError, UsageError
+from cargo_strip_hook.core.files import read_text
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.present.text import size
-from cargo_strip_hook.target import Target
 
 _SHOWN = 5  # crates that are told
 

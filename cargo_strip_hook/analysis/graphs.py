@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cargo_strip_hook.objects.model import Array, Bool, Int64
-from cargo_strip_hook.prelink.reach import Graph, mark
+from cargo_strip_hook.link.model import Array, Bool, Int64
+from cargo_strip_hook.link.reach import Graph, mark
 
 
 def make_graph(sources: Array, targets: Array, count: int) -> Graph:

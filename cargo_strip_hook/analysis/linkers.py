@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.core.errors import LinkError
+from cargo_strip_hook.core.target import Linker, Target
 from cargo_strip_hook.engines.native import entries_of, loadable
-from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.arrays import unique
-from cargo_strip_hook.objects.batch import read_all
-from cargo_strip_hook.objects.model import Binding, Format, Input, Place, Program, Unit
-from cargo_strip_hook.prelink.entries import names_for
-from cargo_strip_hook.prelink.resolve import resolve
-from cargo_strip_hook.target import Linker, Target
+from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.batch import read_all
+from cargo_strip_hook.link.entries import names_for
+from cargo_strip_hook.link.model import Binding, Format, Input, Place, Program, Unit
+from cargo_strip_hook.link.resolve import resolve
 
 # How people call the linkers of each format; the first is the one whose choice counts.
 _LINKERS: dict[Linker, dict[str, Linker]] = {

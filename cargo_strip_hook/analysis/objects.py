@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.arrays import join
-from cargo_strip_hook.objects.batch import read_all
-from cargo_strip_hook.objects.model import (
+from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.formats.sniff import sniff
+from cargo_strip_hook.link.arrays import join
+from cargo_strip_hook.link.batch import read_all
+from cargo_strip_hook.link.model import (
     ATOM,
     EDGE,
     PART,
@@ -23,8 +24,7 @@ from cargo_strip_hook.objects.model import (
     Int64,
     Unit,
 )
-from cargo_strip_hook.objects.pages import release
-from cargo_strip_hook.objects.sniff import sniff
+from cargo_strip_hook.link.pages import release
 
 
 @dataclass(frozen=True, slots=True)

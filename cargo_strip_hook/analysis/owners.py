@@ -13,8 +13,8 @@ import numpy as np
 
 from cargo_strip_hook.analysis.objects import Objects
 from cargo_strip_hook.demangle import crate_of
-from cargo_strip_hook.objects.arrays import unique
-from cargo_strip_hook.objects.model import Array, Int32, Int64, Reach
+from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.model import Array, Int32, Int64, Reach
 
 NOT_MANGLED = "(not mangled)"
 C_OBJECTS = "(C objects)"

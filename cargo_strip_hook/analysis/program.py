@@ -10,11 +10,12 @@ import numpy as np
 from cargo_strip_hook.analysis.graphs import edges, make_graph, reached
 from cargo_strip_hook.analysis.objects import Objects, symbol_names
 from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.core.errors import LinkError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import entries_of, loadable
-from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.arrays import join
-from cargo_strip_hook.objects.model import (
+from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.link.arrays import join
+from cargo_strip_hook.link.model import (
     PART,
     Binding,
     Bool,
@@ -24,9 +25,8 @@ from cargo_strip_hook.objects.model import (
     Place,
     Program,
 )
-from cargo_strip_hook.prelink.reach import Graph, always_live, build_graph
-from cargo_strip_hook.prelink.resolve import resolve
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.link.reach import Graph, always_live, build_graph
+from cargo_strip_hook.link.resolve import resolve
 
 
 @dataclass(frozen=True, slots=True)

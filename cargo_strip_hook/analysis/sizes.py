@@ -14,11 +14,11 @@ import numpy as np
 from cargo_strip_hook.analysis.objects import Objects, read_objects
 from cargo_strip_hook.analysis.owners import OTHER, find_owners
 from cargo_strip_hook.archive import Archive, open_archive
-from cargo_strip_hook.deduce import must_have_objects
-from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.objects.model import LOADED, Array, Contents
-from cargo_strip_hook.slices import about, slices_of
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.formats.detect import must_have_objects
+from cargo_strip_hook.link.model import LOADED, Array, Contents
+from cargo_strip_hook.pipeline.slices import about, slices_of
 
 _KINDS = {
     Contents.CODE: "code",

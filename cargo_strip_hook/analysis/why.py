@@ -20,11 +20,11 @@ from cargo_strip_hook.analysis.graphs import (
 from cargo_strip_hook.analysis.objects import Objects, read_objects
 from cargo_strip_hook.analysis.program import Library, as_objects, loading, resolve_library
 from cargo_strip_hook.archive import Archive, open_archive
+from cargo_strip_hook.core.errors import InputError
 from cargo_strip_hook.demangle import crate_of, demangle
-from cargo_strip_hook.errors import InputError
-from cargo_strip_hook.objects.arrays import isin, unique
-from cargo_strip_hook.objects.model import Binding, Contents, Int64, Reach
-from cargo_strip_hook.slices import about, slices_of
+from cargo_strip_hook.link.arrays import isin, unique
+from cargo_strip_hook.link.model import Binding, Contents, Int64, Reach
+from cargo_strip_hook.pipeline.slices import about, slices_of
 
 if TYPE_CHECKING:
     from cargo_strip_hook.exports.decide import ExportRequest
@@ -105,7 +105,7 @@ def explain_library(
     crate: bool = False,
 ) -> tuple[Reason, ...]:
     """Explain each slice of a library, whose public symbols `request` tells. See `explain`."""
-    from cargo_strip_hook.inspection import decide_or_remember
+    from cargo_strip_hook.analysis.check import decide_or_remember
 
     found = []
     for part, target in slices_of(library, request.target):

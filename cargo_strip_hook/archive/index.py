@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 from cargo_strip_hook.archive.model import Member
-from cargo_strip_hook.errors import ArchiveError
+from cargo_strip_hook.core.errors import ArchiveError
 
 IndexKind = Literal["gnu", "gnu64", "bsd", "bsd64", "coff"]
 

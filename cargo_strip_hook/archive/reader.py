@@ -25,8 +25,8 @@ from cargo_strip_hook.archive.model import (
     must_be_about_file,
 )
 from cargo_strip_hook.archive.sniff import READ, is_macho, what_instead
-from cargo_strip_hook.errors import ArchiveError
-from cargo_strip_hook.files import open_file
+from cargo_strip_hook.core.errors import ArchiveError
+from cargo_strip_hook.core.files import open_file
 
 # maps of Microsoft's tools that describe members and hold none
 _COFF_MAPS = frozenset({b"/<XFGHASHMAP>/", b"/<HYBRIDMAP>/"})

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cargo_strip_hook.archive.model import Part, must_be_about_file
-from cargo_strip_hook.errors import ArchiveError
-from cargo_strip_hook.files import open_file
+from cargo_strip_hook.core.errors import ArchiveError
+from cargo_strip_hook.core.files import open_file
 
 FAT_MAGIC, FAT_MAGIC_64 = b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"
 _NAMES = {

@@ -23,7 +23,7 @@ from cargo_strip_hook.archive.model import (
     Dialect,
     NewMember,
 )
-from cargo_strip_hook.errors import ArchiveError
+from cargo_strip_hook.core.errors import ArchiveError
 
 _LIMIT_32 = 1 << 32  # a member that begins here or later needs a 64-bit index
 _LIMIT_SIZE = 9_999_999_999  # ten digits

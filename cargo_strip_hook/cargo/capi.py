@@ -15,7 +15,7 @@ from typing import Any
 
 from cargo_strip_hook.cargo.metadata import Package
 from cargo_strip_hook.cargo.tomlfile import sub_table, type_name
-from cargo_strip_hook.errors import DiscoveryError, UsageError
+from cargo_strip_hook.core.errors import DiscoveryError, UsageError
 
 
 @dataclass(frozen=True, slots=True)

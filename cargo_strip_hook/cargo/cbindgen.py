@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cargo_strip_hook.cargo.cfg import CfgSet, holds, parse_cfg
 from cargo_strip_hook.cargo.tomlfile import read_table, sub_table
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
 
 
 def load_defines(root: Path) -> dict[str, str]:

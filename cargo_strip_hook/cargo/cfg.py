@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.target import Target
 
 CfgSet = frozenset[tuple[str, str | None]]
 

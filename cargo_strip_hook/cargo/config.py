@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cargo_strip_hook.cargo.tomlfile import Table, parse_assignment, read_table, sub_table
-from cargo_strip_hook.errors import DiscoveryError, UsageError
+from cargo_strip_hook.core.errors import DiscoveryError, UsageError
 
 
 @dataclass(frozen=True, slots=True)

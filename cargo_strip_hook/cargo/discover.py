@@ -38,10 +38,10 @@ from cargo_strip_hook.cargo.selection import Selection
 from cargo_strip_hook.cargo.settings import Settings, settings_of
 from cargo_strip_hook.cargo.stale import newer_source
 from cargo_strip_hook.cargo.tomlfile import read_table
-from cargo_strip_hook.errors import DiscoveryError
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.target import Target
-from cargo_strip_hook.targetspec import named_target
+from cargo_strip_hook.core.errors import DiscoveryError
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.core.targetspec import named_target
 
 __all__ = ["Artefact", "Selection", "find_libraries"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cargo_strip_hook.errors import DiscoveryError
+from cargo_strip_hook.core.errors import DiscoveryError
 
 
 def is_import_library(path: Path) -> bool:
@@ -16,7 +16,7 @@ def is_import_library(path: Path) -> bool:
     if path.name.endswith((".dll.lib", ".dll.a")):
         return True
     from cargo_strip_hook.archive import open_archive, parts_of
-    from cargo_strip_hook.deduce import is_import_member
+    from cargo_strip_hook.formats.detect import is_import_member
 
     parts = parts_of(path)
     if parts[0].architecture:  # a universal file: Darwin has no such libraries

@@ -12,8 +12,8 @@ from typing import Any
 
 from cargo_strip_hook.cargo.selection import Selection
 from cargo_strip_hook.cargo.suggest import did_you_mean
-from cargo_strip_hook.errors import DiscoveryError, UsageError
-from cargo_strip_hook.run import run
+from cargo_strip_hook.core.errors import DiscoveryError, UsageError
+from cargo_strip_hook.core.run import run
 
 _LIBRARY_KINDS = frozenset({"lib", "rlib", "dylib", "cdylib", "staticlib", "proc-macro"})
 

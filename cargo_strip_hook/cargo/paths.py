@@ -17,9 +17,9 @@ from cargo_strip_hook.cargo.cfg import target_arch, target_os
 from cargo_strip_hook.cargo.metadata import Package, Workspace
 from cargo_strip_hook.cargo.profile import profile_folder
 from cargo_strip_hook.cargo.selection import Selection
-from cargo_strip_hook.errors import ToolError
-from cargo_strip_hook.run import run
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import ToolError
+from cargo_strip_hook.core.run import run
+from cargo_strip_hook.core.target import Target
 
 HEADER_SUFFIXES = frozenset({".h", ".hh", ".hpp", ".hxx", ".h++"})
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from cargo_strip_hook.cargo.config import CargoConfig
 from cargo_strip_hook.cargo.tomlfile import Table, sub_table
-from cargo_strip_hook.errors import DiscoveryError
-from cargo_strip_hook.job import Strip
+from cargo_strip_hook.core.errors import DiscoveryError
+from cargo_strip_hook.core.requests import Strip
 
 _PARENTS = {"test": "dev", "doc": "dev", "bench": "release"}
 _ROOT_DEBUG: Mapping[str, object] = {"dev": 2, "release": 0}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from cargo_strip_hook.cargo.cfg import CfgSet, builtin_cfg, parse_rustc_cfg
 from cargo_strip_hook.cargo.config import CargoConfig
-from cargo_strip_hook.errors import DiscoveryError, ToolError
-from cargo_strip_hook.run import run
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import DiscoveryError, ToolError
+from cargo_strip_hook.core.run import run
+from cargo_strip_hook.core.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)

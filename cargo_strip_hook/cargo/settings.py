@@ -12,9 +12,9 @@ from cargo_strip_hook.cargo.cfg import CfgSet, holds, parse_platform
 from cargo_strip_hook.cargo.metadata import Package
 from cargo_strip_hook.cargo.suggest import did_you_mean
 from cargo_strip_hook.cargo.tomlfile import type_name
-from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.job import Compression, Granularity, Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.requests import Compression, Granularity, Strip
+from cargo_strip_hook.core.target import Target
 
 ENGINES = ("native", "system")
 PRESETS = ("gst", "jni", "uniffi")

@@ -16,8 +16,8 @@ from typing import Any
 from cargo_strip_hook.cargo.config import cargo_home, config_files
 from cargo_strip_hook.cargo.metadata import Package, Workspace
 from cargo_strip_hook.cargo.tomlfile import read_table, sub_table
-from cargo_strip_hook.errors import DiscoveryError, UsageError
-from cargo_strip_hook.run import run
+from cargo_strip_hook.core.errors import DiscoveryError, UsageError
+from cargo_strip_hook.core.run import run
 
 WRAPPER = "cargo-strip-hook-rustc"
 KEY = "rustc-workspace-wrapper"

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cargo_strip_hook.errors import DiscoveryError, UsageError
-from cargo_strip_hook.files import read_text
+from cargo_strip_hook.core.errors import DiscoveryError, UsageError
+from cargo_strip_hook.core.files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,8 +7,8 @@ import re
 from packaging.version import InvalidVersion, Version
 
 from cargo_strip_hook.cargo.rustc import Rustc
-from cargo_strip_hook.errors import ToolError
-from cargo_strip_hook.run import run
+from cargo_strip_hook.core.errors import ToolError
+from cargo_strip_hook.core.run import run
 
 # from the first of these to before the second
 CARGO_C = ("0.9", "0.11")

@@ -9,13 +9,13 @@ from contextlib import ExitStack, suppress
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from cargo_strip_hook import lifetime
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.cli.progress import Progress, open_progress
-from cargo_strip_hook.engines.apart import dismiss
-from cargo_strip_hook.errors import StripHookError, UsageError, of_memory, of_system
-from cargo_strip_hook.outputs import File, must_differ, read, written
-from cargo_strip_hook.pipeline import (
+from cargo_strip_hook.core import lifetime
+from cargo_strip_hook.core.errors import StripHookError, UsageError, of_memory, of_system
+from cargo_strip_hook.engines.worker import dismiss
+from cargo_strip_hook.pipeline.outputs import File, must_differ, read, written
+from cargo_strip_hook.pipeline.strip import (
     Job,
     Observe,
     Outcome,

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from cargo_strip_hook.cli import options
 from cargo_strip_hook.cli.console import Console, write
-from cargo_strip_hook.errors import ExportsError, StripHookError, ToolError, ToolFailure, UsageError
+from cargo_strip_hook.core.errors import (
+    ExportsError,
+    StripHookError,
+    ToolError,
+    ToolFailure,
+    UsageError,
+)
 from cargo_strip_hook.present.plain import plain
 
 if TYPE_CHECKING:
@@ -18,16 +24,16 @@ if TYPE_CHECKING:
     from cargo_strip_hook.archive import Part
     from cargo_strip_hook.cargo.discover import Artefact
     from cargo_strip_hook.cargo.selection import Selection
+    from cargo_strip_hook.core.requests import ExportSet
+    from cargo_strip_hook.core.target import Target
     from cargo_strip_hook.exports.decide import ExportRequest
-    from cargo_strip_hook.job import ExportSet
-    from cargo_strip_hook.target import Target
 
 
 def strip(args: argparse.Namespace, console: Console) -> int:
     """`strip LIB…`."""
     from cargo_strip_hook.api import target_of
     from cargo_strip_hook.cli.batch import run_jobs, unchanged
-    from cargo_strip_hook.outputs import File
+    from cargo_strip_hook.pipeline.outputs import File
 
     if args.output is not None and len(args.library) > 1:
         raise UsageError("--output takes the result of one library, and there are several")
@@ -77,7 +83,7 @@ def wrap(
     import shlex
 
     from cargo_strip_hook.cargo.wrap import wrap as wrapped_command
-    from cargo_strip_hook.run import run
+    from cargo_strip_hook.core.run import run
 
     wrapped = wrapped_command(command, cargo_args)
     shown = shlex.join([f"cargo-{command}", *wrapped.argv[1:]])
@@ -143,10 +149,10 @@ def setup(args: argparse.Namespace, console: Console) -> int:
 
 def check(args: argparse.Namespace, console: Console) -> int:
     """`check`: exit code 1 where there is a finding."""
+    from cargo_strip_hook.analysis.check import decide_or_remember, inspect
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.inspection import decide_or_remember, inspect
+    from cargo_strip_hook.pipeline.slices import about
     from cargo_strip_hook.present import messages
-    from cargo_strip_hook.slices import about
 
     exit_code = 0
     for part, target, request in _subjects(args, console):
@@ -187,10 +193,10 @@ def _list_symbols(symbols: Sequence[str], console: Console) -> None:
 
 def exports(args: argparse.Namespace, console: Console) -> int:
     """`exports`: the list on stdout."""
+    from cargo_strip_hook.analysis.check import decide_or_remember
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.inspection import decide_or_remember
+    from cargo_strip_hook.pipeline.slices import about
     from cargo_strip_hook.present import messages
-    from cargo_strip_hook.slices import about
 
     exit_code = 0
     for part, _, request in _subjects(args, console):
@@ -257,7 +263,7 @@ def report(args: argparse.Namespace, console: Console) -> int:
 
 def _must_be_free(args: argparse.Namespace) -> None:
     """Raise `UsageError` where the page would be written over what is read."""
-    from cargo_strip_hook.outputs import File, must_differ
+    from cargo_strip_hook.pipeline.outputs import File, must_differ
 
     read = [(p, "a library") for p in (args.library, args.other, args.cdylib) if p is not None]
     read += [(p, "a header") for p in args.header or ()]
@@ -274,10 +280,10 @@ def _write_page(
     """The page of `report --html`, with the public symbols as far as they can be decided."""
     from itertools import zip_longest
 
+    from cargo_strip_hook.analysis.check import decide_or_remember
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.inspection import decide_or_remember
+    from cargo_strip_hook.pipeline.slices import about, slices_of
     from cargo_strip_hook.present.html import Subject, page
-    from cargo_strip_hook.slices import about, slices_of
 
     library = args.other or args.library
     decided: list[ExportSet | None] = []
@@ -370,7 +376,7 @@ def _subjects(
     from dataclasses import replace
 
     from cargo_strip_hook.api import target_of
-    from cargo_strip_hook.slices import slices_of
+    from cargo_strip_hook.pipeline.slices import slices_of
 
     found: list[tuple[Path, Target, ExportRequest]] = []
     if args.library:
@@ -389,7 +395,7 @@ def _subjects(
 
 def _strip_selection(args: argparse.Namespace, selection: Selection, console: Console) -> int:
     from cargo_strip_hook.cli.batch import run_jobs
-    from cargo_strip_hook.outputs import File
+    from cargo_strip_hook.pipeline.outputs import File
 
     artefacts = _find(selection, console)
     jobs = [options.job_for_artefact(args, artefact) for artefact in artefacts]

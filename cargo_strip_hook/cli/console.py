@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cargo_strip_hook.errors import StripHookError, ToolError, VerifyError
+from cargo_strip_hook.core.errors import StripHookError, ToolError, VerifyError
 from cargo_strip_hook.present.plain import fit, json_line
 from cargo_strip_hook.present.terminal import Shell
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.job import ExportSet
-    from cargo_strip_hook.pipeline import Outcome, Plan
+    from cargo_strip_hook.core.requests import ExportSet
+    from cargo_strip_hook.pipeline.strip import Outcome, Plan
 
 SHOWN = 10  # lines of a list without -v
 

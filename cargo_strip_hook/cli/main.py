@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from cargo_strip_hook import lifetime
 from cargo_strip_hook.cli import parser as parsers
 from cargo_strip_hook.cli.console import Console, Unwritable
-from cargo_strip_hook.engines import apart
-from cargo_strip_hook.errors import StripHookError, UsageError, of_memory, of_system
+from cargo_strip_hook.core import lifetime
+from cargo_strip_hook.core.errors import StripHookError, UsageError, of_memory, of_system
+from cargo_strip_hook.engines import worker as apart
 from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.requests import Compression, Granularity, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.job import Compression, Granularity, Strip
-from cargo_strip_hook.pipeline import Job
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.pipeline.strip import Job
 
 if TYPE_CHECKING:
     from cargo_strip_hook.cargo.discover import Artefact
@@ -40,7 +40,7 @@ def subjects(args: argparse.Namespace) -> list[Subject]:
         if not is_xcframework(path):
             found.append(Subject(path))
             continue
-        from cargo_strip_hook.xcframework import variants
+        from cargo_strip_hook.archive.xcframework import variants
 
         found += [Subject(v.library, v.headers, path) for v in variants(path)]
     return found
@@ -50,7 +50,7 @@ def is_xcframework(path: Path) -> bool:
     """Whether a path names an xcframework; only folders are looked at closely."""
     if not path.is_dir():
         return False
-    from cargo_strip_hook.xcframework import is_xcframework as really
+    from cargo_strip_hook.archive.xcframework import is_xcframework as really
 
     return really(path)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cargo_strip_hook import __version__
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
 
 COMMANDS = {
     "cbuild": "run cargo-c's `cbuild` with the arguments that follow, then strip what it built",

@@ -13,14 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
 from cargo_strip_hook.present.plain import plain
 
 if TYPE_CHECKING:
     from threading import Thread
 
     from cargo_strip_hook.cli.console import Console
-    from cargo_strip_hook.pipeline import Phase
+    from cargo_strip_hook.pipeline.strip import Phase
 
 Style = Literal["display", "lines", "none"]
 DELAY = 1.0  # seconds of work before anything is said

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.job import Engine
+    from cargo_strip_hook.core.requests import Engine
 
 ENGINES = ("native", "system")
 

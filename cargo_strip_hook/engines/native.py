@@ -8,14 +8,14 @@ from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
 from cargo_strip_hook.archive.index import Entries
-from cargo_strip_hook.deduce import must_be_format, only_bitcode
-from cargo_strip_hook.errors import InputError, LinkError, UsageError
-from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.model import Companion, Image, Input
-from cargo_strip_hook.objects.sniff import coff_machine, elf_machine, macho_machine, sniff
-from cargo_strip_hook.prelink import prelink
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import InputError, LinkError, UsageError
+from cargo_strip_hook.core.requests import Compression, PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.formats.detect import must_be_format, only_bitcode
+from cargo_strip_hook.formats.sniff import coff_machine, elf_machine, macho_machine, sniff
+from cargo_strip_hook.link.model import Companion, Image, Input
+from cargo_strip_hook.link.prelink import prelink
 
 
 class NativeEngine:

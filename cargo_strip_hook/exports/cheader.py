@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token
 from cargo_strip_hook.exports.declarations import (
     Declaration,

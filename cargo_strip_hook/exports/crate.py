@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from cargo_strip_hook.errors import ExportsError
-from cargo_strip_hook.job import DefinedSymbol
+from cargo_strip_hook.core.errors import ExportsError
+from cargo_strip_hook.core.requests import DefinedSymbol
 
 _HASH = re.compile(r"-[0-9a-f]{16}$")
 # Legacy mangling and C++ (_Z), v0 mangling (RFC 2603: _R, a version, an upper-case path tag),

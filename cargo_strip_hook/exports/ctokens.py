@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
 
 # i identifier, n number, s string, q character, p punctuator
 Kind = Literal["i", "n", "s", "q", "p"]

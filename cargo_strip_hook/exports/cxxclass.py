@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
 from cargo_strip_hook.exports.ctokens import Token
 from cargo_strip_hook.exports.cxxnames import CxxName
 from cargo_strip_hook.exports.declarations import closing, closing_angle, read_declaration

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token
 from cargo_strip_hook.exports.cxxclass import class_members
 from cargo_strip_hook.exports.cxxnames import CxxName

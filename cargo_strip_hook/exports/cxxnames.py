@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.target import Target
 
 _OPERATORS = {
     "==": "eq",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cargo_strip_hook.errors import ExportsError
+from cargo_strip_hook.core.errors import ExportsError
+from cargo_strip_hook.core.requests import DefinedSymbol, Export, ExportSet, Origin
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.declarations import Declared
 from cargo_strip_hook.exports.matching import Names
 from cargo_strip_hook.exports.patterns import Pattern, preset, read_list, select_all
-from cargo_strip_hook.job import DefinedSymbol, Export, ExportSet, Origin
-from cargo_strip_hook.target import Target
 
 if TYPE_CHECKING:
     from cargo_strip_hook.exports.cxxnames import CxxName

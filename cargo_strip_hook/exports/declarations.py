@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Token, quoted
 from cargo_strip_hook.exports.words import words
 

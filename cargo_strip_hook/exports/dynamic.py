@@ -7,10 +7,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from cargo_strip_hook.errors import ExportsError, InputError
+from cargo_strip_hook.core.errors import ExportsError, InputError
+from cargo_strip_hook.core.files import open_file
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.words import words
-from cargo_strip_hook.files import open_file
-from cargo_strip_hook.target import Target
 
 Data = bytes | mmap.mmap
 

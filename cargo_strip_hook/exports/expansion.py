@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from cargo_strip_hook.errors import HeaderError, UsageError
+from cargo_strip_hook.core.errors import HeaderError, UsageError
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Source, Token, spell, tokenize
 from cargo_strip_hook.exports.predefined import QUERIES_CLANG
 

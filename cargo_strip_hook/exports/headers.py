@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.cheader import NotC, c_symbols
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT
 from cargo_strip_hook.exports.declarations import Declared
 from cargo_strip_hook.exports.preprocess import preprocess, with_missing
-from cargo_strip_hook.target import Target
 
 if TYPE_CHECKING:
     from cargo_strip_hook.exports.cxxnames import CxxName

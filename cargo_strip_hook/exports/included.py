@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cargo_strip_hook.core.files import read_bytes
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.macros import SYSTEM_HEADERS
 from cargo_strip_hook.exports.preprocess import files_of
-from cargo_strip_hook.files import read_bytes
-from cargo_strip_hook.target import Target
 
 _INCLUDE = re.compile(rb'^\s*#\s*include\w*\s*(?:<([^>]*)>|"([^"]*)"|(.))', re.M)
 

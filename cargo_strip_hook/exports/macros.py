@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.words import words
-from cargo_strip_hook.target import Target
 
 # Never read even where they are found: their types are injected.
 SYSTEM_HEADERS = words(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.target import Target
 
 if TYPE_CHECKING:
     from cargo_strip_hook.exports.patterns import Pattern

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cargo_strip_hook.errors import ExportsError, UsageError
+from cargo_strip_hook.core.errors import ExportsError, UsageError
+from cargo_strip_hook.core.files import read_bytes
+from cargo_strip_hook.core.requests import OriginKind
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.matching import Names, selected
 from cargo_strip_hook.exports.text import decoded
-from cargo_strip_hook.files import read_bytes
-from cargo_strip_hook.job import OriginKind
-from cargo_strip_hook.target import Target
 
 # What the frameworks make public: gstreamer-rs `plugin_define!`, the Java Native Interface
 # specification ("Resolving Native Method Names"), uniffi's scaffolding and its metadata.

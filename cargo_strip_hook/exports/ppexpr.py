@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
 from cargo_strip_hook.exports.ctokens import Token, quoted
 
 _MASK = (1 << 64) - 1

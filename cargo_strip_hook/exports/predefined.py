@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.macros import architecture, data_model
 from cargo_strip_hook.exports.words import words
-from cargo_strip_hook.target import Target
 
 # Macro-like operators of ``#if``; ``#ifdef`` finds them defined where the compiler has them.
 QUERIES_GCC = words(

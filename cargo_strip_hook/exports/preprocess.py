@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
+from cargo_strip_hook.core.files import open_file
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Source, Token, quoted, tokenize
 from cargo_strip_hook.exports.expansion import MacroTable, closing_parenthesis
 from cargo_strip_hook.exports.macros import SYSTEM_HEADERS
 from cargo_strip_hook.exports.ppexpr import evaluate
 from cargo_strip_hook.exports.predefined import Queries, is_known, predefined
 from cargo_strip_hook.exports.text import decoded, is_utf16
-from cargo_strip_hook.files import open_file
-from cargo_strip_hook.target import Target
 
 _MAX_DEPTH = 100
 # What all included files are together: no header comes near.

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cargo_strip_hook.errors import ToolError, UsageError
-from cargo_strip_hook.run import run
+from cargo_strip_hook.core.errors import ToolError, UsageError
+from cargo_strip_hook.core.run import run
 
 # Seconds for one expression and all names of an archive; those that end need milliseconds.
 TIME_LIMIT = 5

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.macros import pointer_width
 from cargo_strip_hook.exports.predefined import predefined
 from cargo_strip_hook.exports.words import words
-from cargo_strip_hook.target import Target
 
 _WINDOWS_HEADERS = words(
     """windows.h windef.h minwindef.h winnt.h winbase.h wtypes.h winuser.h winsock2.h ws2tcpip.h

@@ -15,7 +15,7 @@ from cargo_strip_hook.present.treemap import Box, Leaf, drawing
 
 if TYPE_CHECKING:
     from cargo_strip_hook.analysis.sizes import Difference, Sizes
-    from cargo_strip_hook.job import ExportSet
+    from cargo_strip_hook.core.requests import ExportSet
 
 _ALL = 10**9  # rows of a table: a page can have all of them
 # Nothing is loaded, and what stands in the page is all that may run.

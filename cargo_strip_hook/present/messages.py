@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cargo_strip_hook.errors import StripHookError, ToolError, VerifyError
-from cargo_strip_hook.job import Export, ExportSet
+from cargo_strip_hook.core.errors import StripHookError, ToolError, VerifyError
+from cargo_strip_hook.core.requests import Export, ExportSet
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.inspection import Inspection
-    from cargo_strip_hook.pipeline import Job, Outcome, Plan
+    from cargo_strip_hook.analysis.check import Inspection
+    from cargo_strip_hook.pipeline.strip import Job, Outcome, Plan
 
 Message = dict[str, Any]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal, TextIO
 
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
 from cargo_strip_hook.present.plain import fit, plain
 
 ColorChoice = Literal["auto", "always", "never"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.errors import ToolFailure
-    from cargo_strip_hook.pipeline import Outcome, Plan
+    from cargo_strip_hook.core.errors import ToolFailure
+    from cargo_strip_hook.pipeline.strip import Outcome, Plan
 
 TAIL = 40  # lines of a program's output that an error shows
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cargo_strip_hook.errors import ReplaceError
-from cargo_strip_hook.lifetime import undisturbed
+from cargo_strip_hook.core.errors import ReplaceError
+from cargo_strip_hook.core.lifetime import undisturbed
 from cargo_strip_hook.replace import io
 from cargo_strip_hook.replace.lock import cache_folder, library_lock
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from cargo_strip_hook.errors import ReplaceError
+from cargo_strip_hook.core.errors import ReplaceError
 
 APPLICATION = "cargo-strip-hook"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cargo_strip_hook.archive import Part
-from cargo_strip_hook.errors import ObjectError, StripHookError, VerifyError
+from cargo_strip_hook.core.errors import ObjectError, StripHookError, VerifyError
 from cargo_strip_hook.verify.claim import Claim, Damage, Findings, Reading, Verified
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from cargo_strip_hook.job import Compression, Strip
+from cargo_strip_hook.core.requests import Compression, Strip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from cargo_strip_hook.target import Target
+    from cargo_strip_hook.core.target import Target
 
 _Native = TypeVar("_Native")
 

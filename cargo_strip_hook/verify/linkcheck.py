@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cargo_strip_hook.errors import ToolError, VerifyError
-from cargo_strip_hook.run import run
+from cargo_strip_hook.core.errors import ToolError, VerifyError
+from cargo_strip_hook.core.run import run
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.target import Target
+    from cargo_strip_hook.core.target import Target
 
 
 def default_libs(target: Target) -> tuple[str, ...]:

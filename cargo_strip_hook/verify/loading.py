@@ -15,7 +15,7 @@ from enum import IntEnum
 from functools import cached_property
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.target import Linker
+from cargo_strip_hook.core.target import Linker
 from cargo_strip_hook.verify.claim import Claim
 
 

@@ -356,8 +356,8 @@ def _settings(folder: Path) -> dict[str, Any]:
 
     from cargo_strip_hook.cargo.cfg import parse_rustc_cfg
     from cargo_strip_hook.cargo.settings import SettingsTable, load_settings
-    from cargo_strip_hook.errors import StripHookError
-    from cargo_strip_hook.target import Target
+    from cargo_strip_hook.core.errors import StripHookError
+    from cargo_strip_hook.core.target import Target
 
     file = folder / "settings.toml"
     try:
@@ -385,10 +385,10 @@ def run_all(
     """The results of mutants, as many as there is time for, by several processes."""
     import cargo_strip_hook.cli.commands
     import cargo_strip_hook.engines.native
-    import cargo_strip_hook.pipeline  # noqa: F401
+    import cargo_strip_hook.pipeline.strip  # noqa: F401
 
     for name in ("elf", "macho", "coff"):
-        from cargo_strip_hook.objects import format_for
+        from cargo_strip_hook.formats import format_for
         from cargo_strip_hook.verify import prepare
 
         format_for(name)

@@ -21,8 +21,8 @@ from cargo_strip_hook.cargo.versions import (
     check_version,
     rustc_warnings,
 )
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.core.target import Target
 from tests.cargo.workspaces import call, package, write
 from tests.tools import need
 

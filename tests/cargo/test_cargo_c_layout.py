@@ -11,8 +11,8 @@ import pytest
 from cargo_strip_hook.cargo.discover import Artefact, find_libraries
 from cargo_strip_hook.cargo.selection import Selection
 from cargo_strip_hook.cargo.wrap import wrap
-from cargo_strip_hook.errors import DiscoveryError, UsageError
-from cargo_strip_hook.job import Strip
+from cargo_strip_hook.core.errors import DiscoveryError, UsageError
+from cargo_strip_hook.core.requests import Strip
 from tests.cargo.workspaces import ABORT, call, package, write
 from tests.tools import need
 

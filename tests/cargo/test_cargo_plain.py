@@ -10,8 +10,8 @@ import pytest
 from cargo_strip_hook.cargo.discover import Artefact, find_libraries
 from cargo_strip_hook.cargo.selection import Selection
 from cargo_strip_hook.cargo.wrap import wrap_selection
-from cargo_strip_hook.errors import DiscoveryError, ToolError, UsageError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.errors import DiscoveryError, ToolError, UsageError
+from cargo_strip_hook.core.requests import Granularity, Strip
 from tests.cargo.workspaces import call, package, write
 from tests.tools import need
 

@@ -321,7 +321,7 @@ def test_what_an_orphan_finds_is_not_its_own(space: Space) -> None:
     changed(
         space,
         """
-        from cargo_strip_hook import lifetime
+        from cargo_strip_hook.core import lifetime
         lifetime.end_with = lambda parent: False  # as where the system cannot do that
         def strip_library(*a, **k):
             with open(os.environ["SAYS"], "w") as file:

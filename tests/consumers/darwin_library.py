@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.requests import Granularity, Strip
 from tests import fixtures
 from tests.consumers import darwin_image
 from tests.consumers.expected import DARWIN_APPLE, DARWIN_MIXED, DOLBY_VISION, IMAGEQUANT

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from macholib.MachO import MachO
 
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.requests import Granularity, Strip
 from tests.consumers import darwin_image
 from tests.consumers import darwin_library as darwin
 from tests.consumers.darwin_library import CASES, PLATFORMS, PROGRAMS

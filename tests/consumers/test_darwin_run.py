@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.requests import Granularity, Strip
 from tests.consumers import darwin_image, darwin_machine
 from tests.consumers import darwin_library as darwin
 from tests.consumers.darwin_library import CASES, FIVE, PLATFORMS, PROGRAMS

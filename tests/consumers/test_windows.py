@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
-from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests import fixtures
 from tests.consumers import windows_image as image

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook import errors
 from cargo_strip_hook.cargo import settings
 from cargo_strip_hook.cli.parser import PARSERS
+from cargo_strip_hook.core import errors
 from tests import demo
 from tests.tools import missing
 
@@ -147,7 +147,7 @@ def test_the_example_of_the_configuration_is_accepted(tmp_path: Path) -> None:
     tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     (block,) = re.findall(r"```toml\n(.*?)```", text("configuration.md"), re.S)
     table = tomllib.loads(block)["package"]["metadata"]["strip-hook"]
-    from cargo_strip_hook.target import Target
+    from cargo_strip_hook.core.target import Target
 
     manifest = tmp_path / "Cargo.toml"
     found = settings.load_settings(

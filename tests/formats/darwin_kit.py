@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.job import Granularity, PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, Verified, verify
 from tests.formats.native_kit import tool
 from tests.tools import missing, need

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cargo_strip_hook.core.requests import PrelinkRequest, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines import native
-from cargo_strip_hook.job import PrelinkRequest, Strip
 from cargo_strip_hook.replace import io, library_lock, remove_litter, staging
-from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 
 OPERATIONS = ("create", "sync", "sync_folder", "rename", "remove", "copy_attributes")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from cargo_strip_hook.job import Granularity
+from cargo_strip_hook.core.requests import Granularity
 
 VISIBILITIES = ("", "", "", "hidden", "protected", "internal")
 CALLS = ("call", "plt", "got", "pointer", "data")

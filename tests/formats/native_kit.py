@@ -10,9 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from cargo_strip_hook.core.requests import (
+    Compression,
+    Granularity,
+    PrelinkRequest,
+    PrelinkResult,
+    Strip,
+)
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.job import Compression, Granularity, PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.target import Target
 from tests.tools import missing, need
 
 LINKERS = ("bfd", "lld", "gold", "mold")

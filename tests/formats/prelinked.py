@@ -17,8 +17,8 @@ from typing import ClassVar
 import numpy as np
 from elftools.elf.elffile import ELFFile
 
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.verify import Claim
 from cargo_strip_hook.verify.placement import PLACEMENT
 from tests.tools import need

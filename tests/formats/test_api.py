@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import cargo_strip_hook
-from cargo_strip_hook.errors import DiscoveryError, LinkError, StripHookError, UsageError
+from cargo_strip_hook.core.errors import DiscoveryError, LinkError, StripHookError, UsageError
 from tests.formats.native_kit import archive, build, tool
 
 SOURCES = {

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.core.requests import PrelinkRequest, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.system import SystemEngine
-from cargo_strip_hook.job import PrelinkRequest, Strip
-from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.analysis.check import decide_or_remember, inspect, read_facts
 from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.cli.main import main
-from cargo_strip_hook.deduce import deduce_target
-from cargo_strip_hook.errors import DiscoveryError, ExportsError, InputError
+from cargo_strip_hook.core.errors import DiscoveryError, ExportsError, InputError
+from cargo_strip_hook.core.requests import ExportSet, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.inspection import decide_or_remember, inspect, read_facts
-from cargo_strip_hook.job import ExportSet, Strip
-from cargo_strip_hook.pipeline import Job, plan_library, strip_library
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.formats.detect import deduce_target
+from cargo_strip_hook.pipeline.strip import Job, plan_library, strip_library
 from tests.tools import need
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import LinkError, ObjectError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.errors import LinkError, ObjectError
+from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.verify.marker import read_marker
 from tests.formats import windows_objects as kit
 from tests.formats.native_kit import tool

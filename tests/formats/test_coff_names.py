@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.requests import Granularity, Strip
 from tests.formats import windows_objects as kit
 from tests.formats.native_kit import tool
 from tests.formats.test_coff_engine import SECTIONS, X64

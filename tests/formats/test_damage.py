@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import open_archive
+from cargo_strip_hook.core.errors import ObjectError, VerifyError
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.errors import ObjectError, VerifyError
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.job import Granularity, PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.pipeline import Job, strip_library
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.pipeline.strip import Job, strip_library
 from cargo_strip_hook.verify import Claim, verify
 from cargo_strip_hook.verify.claim import Damage
 from tests.tools import need

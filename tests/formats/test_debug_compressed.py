@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import NewMember, open_archive, write_archive
-from cargo_strip_hook.errors import ObjectError, UsageError, VerifyError
-from cargo_strip_hook.job import Compression, PrelinkResult, Strip
-from cargo_strip_hook.objects.elf import compress
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import ObjectError, UsageError, VerifyError
+from cargo_strip_hook.core.requests import Compression, PrelinkResult, Strip
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.formats.elf import compress
 from cargo_strip_hook.verify import Claim, verify
 from cargo_strip_hook.verify.elf.compressed import header_of, inflate
 from tests.formats import native_kit as kit

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import StripHookError, VerifyError
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import StripHookError, VerifyError
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.formats import native_kit as kit
 from tests.formats.prelinked import Editor

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cargo_strip_hook.job import Granularity, PrelinkResult, Strip
+from cargo_strip_hook.core.requests import Granularity, PrelinkResult, Strip
 from tests.formats import native_kit as kit
 from tests.formats.generated import Plan, make, plans
 from tests.formats.marker import live_sections

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 import cargo_strip_hook
-from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.verify.elf import damage
 from cargo_strip_hook.verify.elf.read import read_objects
 from tests.formats import native_kit as kit

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import VerifyError
-from cargo_strip_hook.job import Granularity, Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import VerifyError
+from cargo_strip_hook.core.requests import Granularity, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.formats import native_kit as kit
 from tests.tools import need

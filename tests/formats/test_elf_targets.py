@@ -15,10 +15,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
+from cargo_strip_hook.core.errors import LinkError, ObjectError
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.errors import LinkError, ObjectError
-from cargo_strip_hook.job import Granularity, PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.target import Target
 from tests.tools import need
 
 TARGETS = (

@@ -58,8 +58,8 @@ elif sys.argv[1] == "shorten in the engine":
 elif sys.argv[1] == "damage in the engine":
     before(native.NativeEngine, "prelink", lambda _, a, *__: os.truncate(a.archive.path, 99))
 elif sys.argv[1] == "wait elsewhere":
-    import cargo_strip_hook.lifetime
-    cargo_strip_hook.lifetime.dies_with_parent = lambda _: None  # as no other system has it
+    import cargo_strip_hook.core.lifetime
+    cargo_strip_hook.core.lifetime.dies_with_parent = lambda _: None  # as no other system has it
     before(cargo_strip_hook.verify, "verify", wait)
 elif sys.argv[1] == "no processes":
     def fork():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import ReplaceError
+from cargo_strip_hook.core.errors import ReplaceError
 from tests.formats.faults import OPERATIONS, Step, strip, watched
 from tests.formats.prelinked import A_C, B_CC, Tools, compile_sources, run
 from tests.tools import need
@@ -160,7 +160,7 @@ def test_killed_before_each_step(original: Path, expected: bytes) -> None:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from cargo_strip_hook.errors import ReplaceError
+from cargo_strip_hook.core.errors import ReplaceError
 from tests.formats.faults import strip
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
@@ -216,7 +216,7 @@ def test_disk_full(small_disk: Path, original: Path) -> None:
 UNPRIVILEGED = """
 import os, sys
 from pathlib import Path
-from cargo_strip_hook.errors import ReplaceError
+from cargo_strip_hook.core.errors import ReplaceError
 from tests.formats.faults import strip
 # everything is imported before the rights go: the interpreter may be in a private folder
 strip(Path(sys.argv[1]), sys.argv[3], tuple(sys.argv[4:]), Path(os.environ["TMPDIR"], "first.a"))

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import object_name
 from cargo_strip_hook.exports.headers import read_header
-from cargo_strip_hook.target import Target
 from tests.tools import need
 
 HOST = "x86_64-unknown-linux-gnu"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.core.requests import DefinedSymbol
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest, decide
-from cargo_strip_hook.job import DefinedSymbol
-from cargo_strip_hook.target import Target
 from tests.fixtures import library
 from tests.tools import need
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import ExportsError, InputError
+from cargo_strip_hook.core.errors import ExportsError, InputError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.dynamic import exported_names
-from cargo_strip_hook.target import Target
 from tests.tools import need
 
 SOURCE = """

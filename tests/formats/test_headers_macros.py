@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import NewMember, Part, open_archive, write_archive
-from cargo_strip_hook.deduce import deduce_target, with_lowest
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.exports.headers import read_header
 from cargo_strip_hook.exports.predefined import _answers, predefined
-from cargo_strip_hook.pipeline import decide_exports
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.formats.detect import deduce_target, with_lowest
+from cargo_strip_hook.pipeline.strip import decide_exports
 from tests.formats.compiler_macros import REFERENCES, clang, gcc
 from tests.tools import need
 

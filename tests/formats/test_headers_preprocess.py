@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.preprocess import preprocess
-from cargo_strip_hook.target import Target
 from tests.tools import need
 
 HOST = Target.parse("x86_64-unknown-linux-gnu")

@@ -9,7 +9,7 @@ import pytest
 
 from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.archive.universal import parts_of
-from cargo_strip_hook.objects.indexed import indexed_names
+from cargo_strip_hook.formats.indexed import indexed_names
 from tests.fixtures import library
 from tests.tools import need
 

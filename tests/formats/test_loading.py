@@ -12,11 +12,11 @@ import pytest
 
 from cargo_strip_hook.analysis.linkers import differences
 from cargo_strip_hook.archive import Part, open_archive
+from cargo_strip_hook.core.errors import LinkError, StripHookError, VerifyError
+from cargo_strip_hook.core.requests import Engine, Granularity, PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
 from cargo_strip_hook.engines.system import SystemEngine
-from cargo_strip_hook.errors import LinkError, StripHookError, VerifyError
-from cargo_strip_hook.job import Engine, Granularity, PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.formats import loading_kit as kit
 from tests.formats.native_kit import archive, link, output, tool

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import StripHookError
+from cargo_strip_hook.core.errors import StripHookError
 from tests.consumers import darwin_image
 from tests.formats import loading_kit as kit
 from tests.formats.native_kit import tool

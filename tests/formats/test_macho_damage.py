@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.cli.main import main
-from cargo_strip_hook.errors import StripHookError
-from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
-from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.prelink import Input, prelink
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import StripHookError
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.link.prelink import Input, prelink
 from tests.formats import darwin_kit as kit
 from tests.formats.test_macho_engine import C_ONE, CXX, EXPORTS
 from tests.formats.test_macho_fields import ARM, X86

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import ObjectError, StripHookError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.errors import ObjectError, StripHookError
+from cargo_strip_hook.core.requests import Granularity, Strip
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit
 from tests.formats.native_kit import tool

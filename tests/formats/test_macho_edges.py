@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import open_archive
-from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.objects.sniff import macho_platforms
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import LinkError
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.formats.sniff import macho_platforms
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit
 from tests.formats.native_kit import tool

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import LinkError, ObjectError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.errors import LinkError, ObjectError
+from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.verify.marker import read_marker
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit

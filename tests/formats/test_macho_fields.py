@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.job import Granularity
+from cargo_strip_hook.core.requests import Granularity
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit
 

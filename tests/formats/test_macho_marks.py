@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.job import Granularity, Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.requests import Granularity, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.verify import Claim
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import open_archive
+from cargo_strip_hook.core.errors import LinkError, VerifyError
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import macho
-from cargo_strip_hook.errors import LinkError, VerifyError
-from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
-from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive.universal import encode, lay_out, read_universal
-from cargo_strip_hook.errors import ArchiveError
+from cargo_strip_hook.core.errors import ArchiveError
 from tests.formats import darwin_kit as kit
 from tests.formats.native_kit import tool
 from tests.tools import need

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.core.errors import VerifyError
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.errors import VerifyError
-from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
-from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.formats import darwin_kit as kit
 from tests.formats.test_macho_engine import CXX

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from cargo_strip_hook.errors import VerifyError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.errors import VerifyError
+from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.verify import verify
 from tests.formats import native_kit as kit
 from tests.formats.native_cases import CASES

@@ -13,8 +13,8 @@ from elftools.elf.sections import SymbolTableSection
 
 from cargo_strip_hook.archive import Part, open_archive
 from cargo_strip_hook.cli.main import main as cli
-from cargo_strip_hook.job import Granularity, Strip
-from cargo_strip_hook.objects.elf import reader
+from cargo_strip_hook.core.requests import Granularity, Strip
+from cargo_strip_hook.formats.elf import reader
 from tests.formats import native_kit as kit
 
 PIC = ("-O1", "-fPIC", "-ffunction-sections", "-fdata-sections")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import ObjectError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.errors import ObjectError
+from cargo_strip_hook.core.requests import Granularity, Strip
 from tests.formats import native_kit as kit
 from tests.formats.prelinked import Editor
 from tests.tools import need

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from cargo_strip_hook.errors import InputError, LinkError, StripHookError
-from cargo_strip_hook.job import Granularity, Strip
+from cargo_strip_hook.core.errors import InputError, LinkError, StripHookError
+from cargo_strip_hook.core.requests import Granularity, Strip
 from tests.formats import native_kit as kit
 
 ONE = {"one.c": "int two(void); int api(void) { return two(); }"}

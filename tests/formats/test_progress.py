@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import cargo_strip_hook
-from cargo_strip_hook.pipeline import Phase
+from cargo_strip_hook.pipeline.strip import Phase
 from tests.formats import native_kit as kit
 
 SOURCES = {"a.c": "int g(void); int f(void) { return g(); }", "b.c": "int g(void) { return 2; }"}

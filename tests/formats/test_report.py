@@ -14,8 +14,8 @@ from elftools.elf.elffile import ELFFile
 import cargo_strip_hook
 from cargo_strip_hook.analysis.sizes import Sizes, compare, measure_library
 from cargo_strip_hook.archive import open_archive
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.demangle import crate_of
-from cargo_strip_hook.target import Target
 from tests.fixtures import library
 from tests.formats.native_kit import archive, build, tool
 from tests.tools import need

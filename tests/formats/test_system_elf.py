@@ -12,12 +12,12 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from cargo_strip_hook.archive import open_archive
+from cargo_strip_hook.core.errors import InputError, LinkError, ObjectError, ToolError
+from cargo_strip_hook.core.requests import PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.system import SystemEngine, elf, steps, tools
 from cargo_strip_hook.engines.system.machines import MACHINES
 from cargo_strip_hook.engines.system.probe import EXPORT, linker_faults, probe_object
-from cargo_strip_hook.errors import InputError, LinkError, ObjectError, ToolError
-from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.tools import missing, need
 

@@ -16,8 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from cargo_strip_hook.archive import NewMember, open_archive, write_archive
-from cargo_strip_hook.engines.system import SystemEngine, apple, macho, nlist
-from cargo_strip_hook.errors import (
+from cargo_strip_hook.core.errors import (
     ArchiveError,
     InputError,
     LinkError,
@@ -27,9 +26,10 @@ from cargo_strip_hook.errors import (
     UsageError,
     VerifyError,
 )
-from cargo_strip_hook.job import PrelinkRequest, Strip
-from cargo_strip_hook.objects.macho.versions import Version
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.requests import PrelinkRequest, Strip
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.engines.system import SystemEngine, apple, macho, nlist
+from cargo_strip_hook.formats.macho.versions import Version
 from cargo_strip_hook.verify import Claim, Verified, verify
 from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.macho import read as second

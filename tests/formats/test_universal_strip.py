@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from cargo_strip_hook import pipeline
 from cargo_strip_hook.archive import Part
 from cargo_strip_hook.cli.main import main
-from cargo_strip_hook.errors import ReplaceError, VerifyError
+from cargo_strip_hook.core.errors import ReplaceError, VerifyError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.pipeline import strip as pipeline
 from cargo_strip_hook.verify import verify_universal
 from cargo_strip_hook.verify.marker import read_marker
 from tests.formats import darwin_kit as kit

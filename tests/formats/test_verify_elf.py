@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cargo_strip_hook.errors import ObjectError, VerifyError
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import ObjectError, VerifyError
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.verify import Claim, verify
 from tests.formats import native_kit as kit
 from tests.formats.prelinked import (

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.core.errors import VerifyError
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.errors import VerifyError
-from cargo_strip_hook.job import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.verify import read_ahead, verify
 from cargo_strip_hook.verify.marker import read_marker
 from tests.formats.prelinked import A_C, B_CC, C_S, EXPORTS, MARKER, Case, Editor, Tools, build

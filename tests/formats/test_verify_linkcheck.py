@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import ToolError, VerifyError
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import ToolError, VerifyError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.verify.linkcheck import link_check
 from tests.formats.prelinked import Tools, compile_sources, run
 from tests.tools import need

@@ -18,9 +18,9 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from cargo_strip_hook.errors import VerifyError
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import VerifyError
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.verify import verify
 from cargo_strip_hook.verify.claim import Claim, Verified
 from cargo_strip_hook.verify.elf import machine

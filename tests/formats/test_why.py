@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 import cargo_strip_hook
+from cargo_strip_hook.analysis.check import decide_or_remember
 from cargo_strip_hook.analysis.graphs import edges, immediate_dominators
 from cargo_strip_hook.analysis.program import Library, as_objects, resolve_library
 from cargo_strip_hook.analysis.why import Step, explain
 from cargo_strip_hook.archive import Archive, open_archive
-from cargo_strip_hook.errors import StripHookError
+from cargo_strip_hook.core.errors import StripHookError
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.inspection import decide_or_remember
-from cargo_strip_hook.job import Strip
-from cargo_strip_hook.target import Target
 from tests.fixtures import library
 from tests.formats import native_kit as kit
 from tests.formats.native_kit import build, tool

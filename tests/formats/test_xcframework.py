@@ -14,7 +14,7 @@ import pytest
 
 from cargo_strip_hook import strip
 from cargo_strip_hook.cli.main import main
-from cargo_strip_hook.errors import ReplaceError
+from cargo_strip_hook.core.errors import ReplaceError
 from cargo_strip_hook.replace import io
 from tests.formats import darwin_kit as kit
 from tests.formats import universal_kit as fat

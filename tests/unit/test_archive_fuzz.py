@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cargo_strip_hook.archive import Dialect, NewMember, open_archive, write_archive
-from cargo_strip_hook.errors import ArchiveError
+from cargo_strip_hook.core.errors import ArchiveError
 
 
 def written(dialect: Dialect) -> bytes:

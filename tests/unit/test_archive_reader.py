@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import Archive, Dialect, open_archive, parts_of
-from cargo_strip_hook.errors import ArchiveError
+from cargo_strip_hook.core.errors import ArchiveError
 
 
 def header(name: str, size: int | str) -> bytes:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cargo_strip_hook.archive import Dialect, NewMember, open_archive, write_archive
-from cargo_strip_hook.errors import ArchiveError
+from cargo_strip_hook.core.errors import ArchiveError
 
 DIALECTS: tuple[Dialect, ...] = ("gnu", "bsd", "darwin", "coff")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cargo_strip_hook.objects import arrays
+from cargo_strip_hook.link import arrays
 
 ROWS = st.lists(
     st.tuples(

@@ -14,8 +14,8 @@ from cargo_strip_hook.cargo.cfg import (
     parse_platform,
     parse_rustc_cfg,
 )
-from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.target import Target
 
 SET = frozenset({("unix", None), ("target_os", "linux"), ("target_feature", "sse2")})
 ATOMS = {

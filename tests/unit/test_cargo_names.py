@@ -26,8 +26,8 @@ from cargo_strip_hook.cargo.selection import Selection
 from cargo_strip_hook.cargo.stale import newer_source, parse_dep_info
 from cargo_strip_hook.cargo.versions import check_version, parse_cargo_c_version
 from cargo_strip_hook.cargo.wrap import wrap_argv, wrap_selection
-from cargo_strip_hook.errors import DiscoveryError, UsageError
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import DiscoveryError, UsageError
+from cargo_strip_hook.core.target import Target
 
 HOST = Target.parse("x86_64-unknown-linux-gnu")
 

@@ -10,9 +10,9 @@ import pytest
 from cargo_strip_hook.cargo.amounts import Growth, parse_growth
 from cargo_strip_hook.cargo.cfg import builtin_cfg
 from cargo_strip_hook.cargo.settings import Settings, SettingsTable, load_settings
-from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.job import Compression, Granularity, Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.requests import Compression, Granularity, Strip
+from cargo_strip_hook.core.target import Target
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
 MAC = Target.parse("aarch64-apple-darwin")

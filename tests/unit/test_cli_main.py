@@ -17,12 +17,12 @@ from cargo_strip_hook.cargo.settings import Settings
 from cargo_strip_hook.cli import commands, main, options, parser
 from cargo_strip_hook.cli.batch import run_jobs
 from cargo_strip_hook.cli.console import Console
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.requests import Granularity, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.job import Granularity, Strip
-from cargo_strip_hook.pipeline import Job
+from cargo_strip_hook.pipeline.strip import Job
 from cargo_strip_hook.present.terminal import Shell
-from cargo_strip_hook.target import Target
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
 

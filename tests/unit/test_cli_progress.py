@@ -12,8 +12,8 @@ import pytest
 from cargo_strip_hook.cli import progress as module
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.cli.progress import Progress, Style, choose_style
-from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.pipeline import Phase
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.pipeline.strip import Phase
 from cargo_strip_hook.present.terminal import Shell
 
 PHASES = [Phase(Path("out/libfoo.a"), name, 23_100_000) for name in ("prelink", "verify")]

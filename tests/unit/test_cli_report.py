@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cargo_strip_hook.analysis.check import Finding, Inspection
 from cargo_strip_hook.analysis.sizes import (
     FILE_KINDS,
     LOADED_KINDS,
@@ -21,7 +22,7 @@ from cargo_strip_hook.analysis.sizes import (
 from cargo_strip_hook.analysis.why import Reason, Step
 from cargo_strip_hook.archive import Part
 from cargo_strip_hook.cli.console import Console
-from cargo_strip_hook.errors import (
+from cargo_strip_hook.core.errors import (
     ArchiveError,
     StripHookError,
     ToolError,
@@ -29,10 +30,10 @@ from cargo_strip_hook.errors import (
     UsageError,
     VerifyError,
 )
+from cargo_strip_hook.core.requests import Export, ExportSet, Origin, Statistics
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
-from cargo_strip_hook.inspection import Finding, Inspection
-from cargo_strip_hook.job import Export, ExportSet, Origin, Statistics
-from cargo_strip_hook.pipeline import Job, Outcome, Plan, Seconds, SlicePlan
+from cargo_strip_hook.pipeline.strip import Job, Outcome, Plan, Seconds, SlicePlan
 from cargo_strip_hook.present import messages, text, why
 from cargo_strip_hook.present import sizes as size_messages
 from cargo_strip_hook.present.terminal import (
@@ -41,7 +42,6 @@ from cargo_strip_hook.present.terminal import (
     choose_color,
     choose_verbosity,
 )
-from cargo_strip_hook.target import Target
 from tests.unit.schema import problems
 
 TARGET = Target.parse("x86_64-unknown-linux-gnu")

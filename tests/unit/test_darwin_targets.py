@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import NewMember, Part, open_archive, write_archive
-from cargo_strip_hook.deduce import architecture_of, deduce_target, slice_target
-from cargo_strip_hook.errors import ArchiveError, LinkError, UsageError
+from cargo_strip_hook.core.errors import ArchiveError, LinkError, UsageError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import object_name
 from cargo_strip_hook.exports.headers import read_header
-from cargo_strip_hook.objects.macho import reader, versions
-from cargo_strip_hook.objects.model import Input
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.formats.detect import architecture_of, deduce_target, slice_target
+from cargo_strip_hook.formats.macho import reader, versions
+from cargo_strip_hook.link.model import Input
 from cargo_strip_hook.verify.macho import read as second
 from tests.unit.macho_objects import ARM64, TEXT, X86_64, Section, build
 

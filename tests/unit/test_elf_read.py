@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cargo_strip_hook.errors import ObjectError
-from cargo_strip_hook.objects.elf import ElfFormat
-from cargo_strip_hook.objects.model import AtomFlag, Binding, Input, Place, Reach, Unit
+from cargo_strip_hook.core.errors import ObjectError
+from cargo_strip_hook.formats.elf import ElfFormat
+from cargo_strip_hook.link.model import AtomFlag, Binding, Input, Place, Reach, Unit
 
 PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, INIT_ARRAY, GROUP = 1, 2, 3, 4, 8, 14, 17
 WRITE, ALLOC, EXEC, MERGE, STRINGS, LINK_ORDER, IN_GROUP = 1, 2, 4, 0x10, 0x20, 0x80, 0x200

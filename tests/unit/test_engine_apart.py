@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.engines import apart as module
-from cargo_strip_hook.errors import LinkError, StripHookError
-from cargo_strip_hook.job import Engine, PrelinkRequest, PrelinkResult, Statistics, Strip
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import LinkError, StripHookError
+from cargo_strip_hook.core.requests import Engine, PrelinkRequest, PrelinkResult, Statistics, Strip
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.engines import worker as module
 
 fcntl = pytest.importorskip("fcntl")  # as the system that cannot fork has none
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork")

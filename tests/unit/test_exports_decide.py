@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cargo_strip_hook.errors import ExportsError
+from cargo_strip_hook.core.errors import ExportsError
+from cargo_strip_hook.core.requests import DefinedSymbol, ExportSet, Origin
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.crate import crate_of, is_public_name
 from cargo_strip_hook.exports.decide import ExportRequest, Index, decide
-from cargo_strip_hook.job import DefinedSymbol, ExportSet, Origin
-from cargo_strip_hook.target import Target
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
 OWN = "demo.demo.ce4c782d196b77e7-cgu.0.rcgu.o"

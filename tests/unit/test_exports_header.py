@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cargo_strip_hook.errors import HeaderError
+from cargo_strip_hook.core.errors import HeaderError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.headers import HeaderSymbols, read_header
-from cargo_strip_hook.target import Target
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
 

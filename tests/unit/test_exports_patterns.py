@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import ExportsError, UsageError
+from cargo_strip_hook.core.errors import ExportsError, UsageError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.matching import Names
 from cargo_strip_hook.exports.patterns import Pattern, preset, read_list, select_all
-from cargo_strip_hook.target import Target
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
 DARWIN = Target.parse("aarch64-apple-darwin")

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cargo_strip_hook.errors import LinkError, ObjectError
-from cargo_strip_hook.objects.macho import layouts as mo
-from cargo_strip_hook.objects.macho import reader, versions
-from cargo_strip_hook.objects.model import AtomFlag, Binding, Input, Place, Reach, Unit
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import LinkError, ObjectError
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho import reader, versions
+from cargo_strip_hook.link.model import AtomFlag, Binding, Input, Place, Reach, Unit
 from tests.unit.macho_objects import TEXT, X86_64, Section, build, plain
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cargo_strip_hook import strip
 from cargo_strip_hook.cli.main import main
-from cargo_strip_hook.errors import UsageError
+from cargo_strip_hook.core.errors import UsageError
 from tests.formats.native_kit import tool
 from tests.tools import need
 

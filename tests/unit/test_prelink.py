@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cargo_strip_hook.archive.index import Entries
-from cargo_strip_hook.errors import LinkError
-from cargo_strip_hook.job import Granularity
-from cargo_strip_hook.objects.model import (
+from cargo_strip_hook.core.errors import LinkError
+from cargo_strip_hook.core.requests import Granularity
+from cargo_strip_hook.link import reach as reach_module
+from cargo_strip_hook.link.layout import lay_out
+from cargo_strip_hook.link.model import (
     ATOM,
     EDGE,
     RELOCATION,
@@ -32,10 +34,8 @@ from cargo_strip_hook.objects.model import (
     Reach,
     Unit,
 )
-from cargo_strip_hook.prelink import reach as reach_module
-from cargo_strip_hook.prelink.layout import lay_out
-from cargo_strip_hook.prelink.reach import always_live, build_graph, classes, mark
-from cargo_strip_hook.prelink.resolve import Input, resolve
+from cargo_strip_hook.link.reach import always_live, build_graph, classes, mark
+from cargo_strip_hook.link.resolve import Input, resolve
 
 settings.register_profile("stable", deadline=None, derandomize=True, database=None)
 settings.load_profile("stable")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cargo_strip_hook.errors import HeaderError, UsageError
+from cargo_strip_hook.core.errors import HeaderError, UsageError
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.ctokens import Source, spell, tokenize
 from cargo_strip_hook.exports.preprocess import preprocess
-from cargo_strip_hook.target import Target
 
 
 def run(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import ReplaceError
+from cargo_strip_hook.core.errors import ReplaceError
 from cargo_strip_hook.replace import (
     io,
     library_lock,

@@ -10,7 +10,7 @@ from cargo_strip_hook.engines.system.linkmap import placement
 from cargo_strip_hook.engines.system.machines import MACHINES
 from cargo_strip_hook.engines.system.probe import probe_object
 from cargo_strip_hook.engines.system.view import view
-from cargo_strip_hook.prelink import Input
+from cargo_strip_hook.link.prelink import Input
 
 DATA = probe_object(MACHINES["x86_64"])
 MEMBERS = {4: Input(4, "one.o", memoryview(DATA)), 7: Input(7, "two.o", memoryview(DATA))}

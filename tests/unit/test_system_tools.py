@@ -13,15 +13,15 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 from packaging.version import Version
 
+from cargo_strip_hook.core.errors import LinkError, ObjectError, ToolError, UsageError
+from cargo_strip_hook.core.requests import PrelinkRequest, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines import engine
 from cargo_strip_hook.engines.system import SystemEngine, elf, tools
 from cargo_strip_hook.engines.system.machines import MACHINES, machine_of, prefixes
 from cargo_strip_hook.engines.system.probe import EXPORT, SET, linker_faults, probe_object
 from cargo_strip_hook.engines.system.tools import Kind
 from cargo_strip_hook.engines.system.view import view
-from cargo_strip_hook.errors import LinkError, ObjectError, ToolError, UsageError
-from cargo_strip_hook.job import PrelinkRequest, Strip
-from cargo_strip_hook.target import Target
 
 X86 = Target.parse("x86_64-unknown-linux-gnu")
 ARM = Target.parse("aarch64-unknown-linux-gnu")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.target import Target
-from cargo_strip_hook.targetspec import named_target
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.core.targetspec import named_target
 
 
 def spec(folder: Path, **keys: object) -> str:

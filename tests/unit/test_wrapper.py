@@ -15,12 +15,12 @@ import pytest
 import cargo_strip_hook_rustc
 from cargo_strip_hook.cargo.metadata import Workspace
 from cargo_strip_hook.cargo.setup import turn_off, turn_on, wrappers
-from cargo_strip_hook.errors import DiscoveryError, UsageError
-from cargo_strip_hook.wrapper.depinfo import with_inputs
-from cargo_strip_hook.wrapper.diagnostics import tell
-from cargo_strip_hook.wrapper.invocation import Invocation, parse, profile_of
-from cargo_strip_hook.wrapper.jobserver import token
-from cargo_strip_hook.wrapper.package import find_package
+from cargo_strip_hook.cargo.wrapper.depinfo import with_inputs
+from cargo_strip_hook.cargo.wrapper.diagnostics import tell
+from cargo_strip_hook.cargo.wrapper.invocation import Invocation, parse, profile_of
+from cargo_strip_hook.cargo.wrapper.jobserver import token
+from cargo_strip_hook.cargo.wrapper.package import find_package
+from cargo_strip_hook.core.errors import DiscoveryError, UsageError
 from tests.cargo import workspaces
 
 # what cargo 1.95 called for a crate that is staticlib and cdylib, under cargo-c

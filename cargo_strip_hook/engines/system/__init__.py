@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cargo_strip_hook.errors import LinkError, UsageError
-from cargo_strip_hook.job import Compression, PrelinkRequest, PrelinkResult
+from cargo_strip_hook.core.errors import LinkError, UsageError
+from cargo_strip_hook.core.requests import Compression, PrelinkRequest, PrelinkResult
 
 
 class SystemEngine:

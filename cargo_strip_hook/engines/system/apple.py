@@ -16,10 +16,10 @@ from typing import Literal
 
 from packaging.version import Version
 
+from cargo_strip_hook.core.errors import ToolError, ToolFailure
+from cargo_strip_hook.core.run import Finished, run
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Candidate, Tool
-from cargo_strip_hook.errors import ToolError, ToolFailure
-from cargo_strip_hook.run import Finished, run
-from cargo_strip_hook.target import Target
 
 Kind = Literal["ld", "libtool"]
 

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING
 
 from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
 from cargo_strip_hook.archive.index import Entries
+from cargo_strip_hook.core.errors import (
+    InputError,
+    LinkError,
+    ObjectError,
+    StripHookError,
+    ToolError,
+    ToolFailure,
+)
+from cargo_strip_hook.core.requests import PrelinkRequest, PrelinkResult, Statistics, Strip
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import linkmap, probe, steps, tools
 from cargo_strip_hook.engines.system.machines import Machine, machine_of
@@ -21,21 +31,11 @@ from cargo_strip_hook.engines.system.view import (
     View,
     view,
 )
-from cargo_strip_hook.errors import (
-    InputError,
-    LinkError,
-    ObjectError,
-    StripHookError,
-    ToolError,
-    ToolFailure,
-)
-from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Statistics, Strip
-from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.elf import split
-from cargo_strip_hook.objects.sniff import elf_machine, sniff
-from cargo_strip_hook.prelink import Input
-from cargo_strip_hook.prelink.entries import names_for
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.formats.elf import split
+from cargo_strip_hook.formats.sniff import elf_machine, sniff
+from cargo_strip_hook.link.entries import names_for
+from cargo_strip_hook.link.prelink import Input
 
 if TYPE_CHECKING:
     import numpy as np

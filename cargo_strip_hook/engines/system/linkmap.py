@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cargo_strip_hook.engines.system.view import SHF_ALLOC, View, view
-from cargo_strip_hook.prelink import Input
+from cargo_strip_hook.link.prelink import Input
 from cargo_strip_hook.verify.placement import PLACEMENT
 
 if TYPE_CHECKING:

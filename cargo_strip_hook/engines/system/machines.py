@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cargo_strip_hook.errors import UsageError
-from cargo_strip_hook.target import Target
+from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.core.target import Target
 
 
 @dataclass(frozen=True, slots=True)

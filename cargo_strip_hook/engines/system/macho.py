@@ -20,10 +20,7 @@ import numpy as np
 
 from cargo_strip_hook.archive import object_name, open_archive
 from cargo_strip_hook.archive.index import Entries
-from cargo_strip_hook.engines.native import loadable
-from cargo_strip_hook.engines.system import apple, nlist
-from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
-from cargo_strip_hook.errors import (
+from cargo_strip_hook.core.errors import (
     InputError,
     LinkError,
     ObjectError,
@@ -32,18 +29,21 @@ from cargo_strip_hook.errors import (
     ToolFailure,
     UsageError,
 )
-from cargo_strip_hook.job import PrelinkRequest, PrelinkResult, Statistics, Strip
-from cargo_strip_hook.objects import format_for
-from cargo_strip_hook.objects.macho import versions
-from cargo_strip_hook.objects.macho.buckets import personalities
-from cargo_strip_hook.objects.macho.commands import File, read_commands
-from cargo_strip_hook.objects.macho.symtab import symbol_name
-from cargo_strip_hook.objects.model import Input, Place
-from cargo_strip_hook.prelink.resolve import resolve
+from cargo_strip_hook.core.requests import PrelinkRequest, PrelinkResult, Statistics, Strip
+from cargo_strip_hook.engines.native import loadable
+from cargo_strip_hook.engines.system import apple, nlist
+from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
+from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.formats.macho import versions
+from cargo_strip_hook.formats.macho.buckets import personalities
+from cargo_strip_hook.formats.macho.commands import File, read_commands
+from cargo_strip_hook.formats.macho.symtab import symbol_name
+from cargo_strip_hook.link.model import Input, Place
+from cargo_strip_hook.link.resolve import resolve
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.objects.macho.versions import Version
-    from cargo_strip_hook.run import Finished
+    from cargo_strip_hook.core.run import Finished
+    from cargo_strip_hook.formats.macho.versions import Version
 
 MARKER = ("__DWARF", "__strip_hook")
 # what `ld -platform_version` calls the platforms: ld(1)
@@ -215,7 +215,7 @@ def _link(
 
 
 def _run(tool: Tool, words: Sequence[str], folder: Path) -> Finished:
-    from cargo_strip_hook.run import run
+    from cargo_strip_hook.core.run import run
 
     env = {**dict(tool.env), "LC_ALL": "C"}
     return run([*tool.command, *words], cwd=folder, env=env, help=NATIVE_HELP)

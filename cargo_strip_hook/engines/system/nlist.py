@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from cargo_strip_hook.archive.model import HEADER_SIZE, MAGIC
-from cargo_strip_hook.errors import ArchiveError
-from cargo_strip_hook.objects.macho import layouts as mo
-from cargo_strip_hook.objects.macho.commands import File, read_commands
-from cargo_strip_hook.objects.strings import string_at
+from cargo_strip_hook.core.errors import ArchiveError
+from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho.commands import File, read_commands
+from cargo_strip_hook.link.strings import string_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cargo_strip_hook.core.errors import LinkError, ObjectError, StripHookError, ToolError
+from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.engines.system.machines import Machine
 from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
 from cargo_strip_hook.engines.system.view import (
@@ -19,8 +21,6 @@ from cargo_strip_hook.engines.system.view import (
     View,
     view,
 )
-from cargo_strip_hook.errors import LinkError, ObjectError, StripHookError, ToolError
-from cargo_strip_hook.job import Strip
 
 MAP = "linked.map"
 MARKER_SECTION = b".cargo-strip-hook"

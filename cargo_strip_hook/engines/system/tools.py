@@ -18,10 +18,10 @@ from typing import Literal
 
 from packaging.version import Version
 
+from cargo_strip_hook.core.errors import StripHookError, ToolError, ToolFailure
+from cargo_strip_hook.core.run import Finished, run
+from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.system.machines import prefixes
-from cargo_strip_hook.errors import StripHookError, ToolError, ToolFailure
-from cargo_strip_hook.run import Finished, run
-from cargo_strip_hook.target import Target
 
 Kind = Literal["ld", "objcopy"]
 Family = Literal["gnu", "llvm", "apple"]

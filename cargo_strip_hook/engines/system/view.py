@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.core.errors import ObjectError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

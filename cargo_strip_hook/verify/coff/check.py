@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described, taken
 from cargo_strip_hook.verify.coff import codeview, compare, debug, demands, groups, guard, structure

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cargo_strip_hook.job import Compression
+from cargo_strip_hook.core.requests import Compression
 from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.elf.compressed import header_of
 from cargo_strip_hook.verify.elf.machine import TYPES, Use, Value

@@ -14,7 +14,7 @@ from elftools.common.utils import struct_parse
 from elftools.elf.notes import iter_notes
 from elftools.elf.structs import ELFStructs
 
-from cargo_strip_hook.job import Strip
+from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.verify.arrays import Array, unique
 from cargo_strip_hook.verify.claim import Claim, Findings, is_described
 from cargo_strip_hook.verify.elf.machine import TYPES, machine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cargo_strip_hook.job import Strip
+from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.verify.arrays import Array, is_among
 from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution, shared_names
 from cargo_strip_hook.verify.elf.read import (

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.errors import ObjectError
+from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, taken
 from cargo_strip_hook.verify.index import Listing

@@ -1,0 +1,213 @@
+"""From a call of rustc to its exit code: the order of the steps, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cargo_strip_hook.cargo.wrapper.diagnostics import Level, lines_of, tell
+from cargo_strip_hook.cargo.wrapper.invocation import Invocation, parse, profile_of
+from cargo_strip_hook.cargo.wrapper.rustc import end_as, run_rustc
+from cargo_strip_hook.core import lifetime
+from cargo_strip_hook.core.errors import DiscoveryError, StripHookError, of_system
+from cargo_strip_hook.present.plain import plain
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.cargo.wrapper.job import Wanted
+    from cargo_strip_hook.cargo.wrapper.package import Origin
+    from cargo_strip_hook.core.target import Target
+    from cargo_strip_hook.replace import Identity
+
+SWITCH = "STRIP_HOOK"  # `0` turns the hook off for one build
+
+
+def main(argv: Sequence[str]) -> int:
+    """``RUSTC ARGS…``: run it; where it makes a static library, strip that. The exit code."""
+    if not argv:
+        sys.stderr.write(
+            "error: cargo-strip-hook-rustc is called by cargo, with rustc and its arguments\n"
+        )
+        return 2
+    try:
+        invocation = parse(argv[1:])
+    except (OSError, UnicodeDecodeError):
+        invocation = None  # an @file that cannot be read: rustc will say so
+    if invocation is None:
+        return end_as(_run(argv, lambda: None))
+    parent = os.getppid()
+    environ = dict(os.environ)
+    likely = environ.get(SWITCH) != "0" and profile_of(invocation.out_dir) != "dev"
+    code = _run(argv, _load if likely else _load_little)
+    if code != 0:
+        return end_as(code)
+    # when cargo is gone nobody waits for this, and another cargo may be at work here
+    with lifetime.endings_raise():
+        try:
+            lifetime.end_with(parent)
+            if os.getppid() != parent:
+                return 1
+            return _after(invocation, argv[0], environ)
+        except KeyboardInterrupt as e:
+            return lifetime.told(e)[1]
+
+
+def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
+    try:
+        return run_rustc(argv, meanwhile)
+    except OSError as e:
+        sys.stderr.write(f"error: `{argv[0]}` cannot be started: {e.strerror or e}\n")
+        return 127
+
+
+def _load_little() -> None:
+    """Load what is needed to find out whether there is something to do."""
+    import cargo_strip_hook.cargo.wrapper.job  # noqa: F401
+
+
+def _load() -> None:
+    """Load what will be needed: rustc is at work, and there is nothing else to do."""
+    import gc
+
+    gc.disable()  # as in `__main__`: a run is short
+    # numpy would start a thread for each processor, for algebra that we do not do; rustc, and what
+    # it calls, has been started with the environment as it was
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+    _load_little()
+
+
+def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> int:
+    """What follows a rustc that succeeded; one place for every error."""
+    from cargo_strip_hook.cargo.wrapper.job import read_wanted
+    from cargo_strip_hook.cargo.wrapper.package import find_package
+    from cargo_strip_hook.replace import Identity
+
+    inputs: tuple[Path, ...] = ()
+    level: Level = "error"
+    exit_code = 0
+    try:
+        library = find_library(invocation, rustc)
+        written = Identity.of(library)
+        target = _target(invocation, library)
+        origin = find_package(environ, invocation.crate_name)
+        inputs = origin.manifests
+        wanted = read_wanted(invocation, origin, target, rustc)
+        inputs = wanted.inputs
+        if environ.get(SWITCH) != "0" and wanted.active:
+            if wanted.settings.on_error == "warn":
+                level = "warning"
+            _strip(_Found(invocation, origin, library, written), wanted, environ)
+    except StripHookError as e:
+        exit_code = _failed(invocation, e, level)
+    except OSError as e:
+        exit_code = _failed(invocation, of_system(e), level)
+    except MemoryError:
+        exit_code = _failed(invocation, StripHookError("there is not enough memory"), level)
+    _note_inputs(invocation, inputs, environ)
+    return exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The library of an invocation as rustc has `written` it, and the package it belongs to."""
+
+    invocation: Invocation
+    origin: Origin
+    library: Path
+    written: Identity
+
+
+def _strip(found: _Found, wanted: Wanted, environ: Mapping[str, str]) -> None:
+    from cargo_strip_hook.cargo.config import load_config
+    from cargo_strip_hook.cargo.wrapper.job import job_of
+    from cargo_strip_hook.cargo.wrapper.jobserver import token
+    from cargo_strip_hook.pipeline.strip import strip_library
+
+    invocation, library = found.invocation, found.library
+    job = job_of(invocation, found.origin, library, wanted)
+    with token(environ) as second:
+        outcome = strip_library(job, processes=2 if second else 1, expected=found.written)
+    for warning in outcome.warnings:
+        _tell(invocation, "warning", warning)
+    if wanted.settings.verbose or load_config().get("term", "verbose") in (True, "true"):
+        _tell(invocation, "note", f"{library.name} shows nothing else: {outcome.exports.source}")
+    settings = wanted.settings
+    if settings.max_size is not None or settings.max_growth is not None:
+        from cargo_strip_hook.analysis.budget import Budget, check_budget
+
+        budget = Budget(settings.max_size, settings.max_growth, settings.baseline)
+        check_budget(library, job.target, budget)
+
+
+def find_library(invocation: Invocation, rustc: str) -> Path:
+    """The static library that rustc wrote. Raises `DiscoveryError` where it is in no place known.
+
+    Its usual names are tried first; rustc is asked where it is none of them.
+    """
+    candidates = [
+        path
+        for prefix, suffix in (("lib", ".a"), ("", ".lib"))
+        for path in invocation.library_places(f"{prefix}{invocation.file_stem}{suffix}")
+    ]
+    for path in candidates:
+        if path.is_file():
+            return path
+    from cargo_strip_hook.core.run import run
+
+    done = run([rustc, *invocation.words, "--print", "file-names"], accept=())
+    for name in done.stdout.split("\n"):
+        for path in invocation.library_places(name) if name.endswith((".a", ".lib")) else ():
+            if path.is_file():
+                return path
+    raise DiscoveryError(
+        f"rustc made a static library of `{invocation.crate_name}`, and it is not found",
+        lines=[f"looked at {path}" for path in dict.fromkeys(candidates)],
+        help=f"strip it with `cargo strip-hook strip LIB`, and turn this off with {SWITCH}=0",
+    )
+
+
+def _target(invocation: Invocation, library: Path) -> Target:
+    """The target that cargo named; the objects say it for the host and for JSON files."""
+    from cargo_strip_hook.api import target_of
+
+    named = invocation.target
+    return target_of(library, None if named is None or named.endswith(".json") else named)
+
+
+def _failed(invocation: Invocation, error: StripHookError, level: Level) -> int:
+    tell(
+        sys.stderr,
+        level,
+        lines_of(error),
+        error.help,
+        as_json=invocation.json,
+        colour=invocation.ansi,
+    )
+    return 0 if level == "warning" else 1
+
+
+def _tell(invocation: Invocation, level: Level, what: str) -> None:
+    tell(sys.stderr, level, plain(what), as_json=invocation.json, colour=invocation.ansi)
+
+
+def _note_inputs(
+    invocation: Invocation, inputs: Sequence[Path], environ: Mapping[str, str]
+) -> None:
+    """Have cargo build again when one of the `inputs`, or the switch, changes."""
+    from cargo_strip_hook.cargo.wrapper.depinfo import with_inputs
+
+    path = invocation.dep_info
+    if path is None or not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    told = with_inputs(text, inputs, {SWITCH: environ.get(SWITCH)})
+    new = path.with_name(f"{path.name}.strip-hook")  # nobody reads a half of it
+    new.write_text(told, encoding="utf-8", errors="surrogateescape")
+    new.replace(path)
+
+
+__all__ = ["find_library", "main"]

@@ -1,0 +1,1 @@
+"""What lies below everything: requests and results, errors, targets, processes, programs."""

@@ -1,0 +1,233 @@
+"""How the processes of a run end: on a signal, and with their parent.
+
+A run is a process that waits, one that works, and those that work for it. Each ends with the one
+that started it: Linux sends it a signal (prctl(2), PR_SET_PDEATHSIG), elsewhere a thread waits for
+the end of a connection that only the parent has open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from cargo_strip_hook.core.errors import InputError, StripHookError
+
+_PR_SET_PDEATHSIG = 1
+# what asks a program to end; Windows knows the first two
+_ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked this process to end; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def told(error: KeyboardInterrupt) -> tuple[str, int]:
+    """What is said of a run that was ended so, and its exit code, as shells say it."""
+    number = error.number if isinstance(error, Terminated) else signal.SIGINT
+    return _WORDS[signal.Signals(number).name], 128 + number
+
+
+# how many hold signals back, the one that came meanwhile, and all that came with their times
+_holding: list[None] = []
+_came: list[int] = []
+_asked: list[tuple[int, float]] = []
+_PATIENCE = 3.0  # seconds for tidying up
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    """The handler: the first signal counts, others would only disturb the tidying up after it."""
+    now = time.monotonic()
+    if _asked and now < _asked[-1][1] + _PATIENCE:
+        return
+    _asked.append((number, now))
+    if _holding:
+        _came.append(number)
+    else:
+        raise Terminated(number)
+
+
+def asked_to_end() -> Terminated | None:
+    """What a signal raised: libraries in C make other errors of it, where it comes into them."""
+    return Terminated(_asked[0][0]) if _asked else None
+
+
+@contextlib.contextmanager
+def endings_raise() -> Iterator[None]:
+    """Signals that ask to end raise `Terminated` in the body, once.
+
+    One that is ignored stays so (`nohup`, a shell's background). In other threads than the main
+    one nothing is changed.
+    """
+    before = {}
+    try:
+        for number in _ENDING:
+            handler = signal.getsignal(number)
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, _raise)
+                before[number] = handler
+    except ValueError:  # not the main thread
+        pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _asked.clear()
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """A signal that asks to end is held back until the body is done. Keep it short."""
+    _holding.append(None)
+    try:
+        yield
+    finally:
+        _holding.pop()
+    if _came and not _holding:
+        raise Terminated(_came.pop())
+
+
+def serve(parent: int, ended: Callable[[], object] | None = None) -> None:
+    """In a process that works for `parent`: end when that one does, or sends SIGTERM.
+
+    The other signals are for the parent, which a terminal sends them, too. `ended` returns when
+    the parent is gone; a thread calls it where the system has no better way.
+    """
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else _raise)
+    _holding.clear()
+    _asked.clear()
+    if not end_with(parent) and ended is not None:
+        _watch(ended)
+
+
+def follow(parent: int) -> None:
+    """In what `supervised` calls: end when the process that waits does."""
+    if not end_with(parent) and _life:
+        _watch(lambda: os.read(_life[0], 1))
+
+
+# the end of a connection whose other one only the process that waits has
+_life: list[int] = []
+
+
+def _watch(ended: Callable[[], object]) -> None:
+    import threading
+
+    def watch() -> None:
+        ended()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with(parent: int) -> bool:
+    """Have the system end this process when its parent ends; whether it can.
+
+    Ends the process at once where the parent is gone already.
+    """
+    if sys.platform != "linux":
+        return False
+    ignored = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    done = death_signal(signal.SIGKILL if ignored else signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
+    return done
+
+
+def death_signal(number: int) -> bool:
+    """Ask Linux for a signal when the parent ends; whether it was understood."""
+    ask = dies_with_parent(number)
+    return ask is not None and ask()
+
+
+def dies_with_parent(number: int) -> Callable[[], bool] | None:
+    """What a process calls after its fork to get a signal when its parent ends.
+
+    None where the system has no such thing.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError):
+        return None
+    return lambda: prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0) == 0
+
+
+def died(number: int, library: str = "") -> StripHookError:
+    """The error of a process that a signal ended (0: it is not known which)."""
+    if number == getattr(signal, "SIGBUS", -1):
+        return InputError(
+            f"{'the' if library else 'a'} file was changed while it was read",
+            path=library or None,
+            help="another build is running; strip again when it is done",
+        )
+    return StripHookError(
+        "the engine's process ended before its work was done",
+        help="there may not be enough memory; nothing was replaced",
+    )
+
+
+def supervised(work: Callable[[int | None], int], died: Callable[[int], int]) -> int:
+    """Do `work` in a process of its own and give its exit code.
+
+    A library that becomes shorter while it is mapped ends the process that reads it (SIGBUS), and
+    lack of memory may (SIGKILL, or a library in C that gives up): `died` gets the signal's number,
+    or 0, and gives the exit code. Signals that ask to end are handed on. `work` is told the number
+    of the process that waits, None where the system cannot fork.
+    """
+    if not hasattr(os, "fork"):
+        return work(None)
+    parent = os.getpid()
+    ends, life = os.pipe(), os.pipe()
+    os.set_blocking(ends[0], False)
+    signals = [s for s in _ENDING if signal.getsignal(s) not in (signal.SIG_IGN, None)]
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until somebody takes them
+    try:
+        child = os.fork()
+    except OSError:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        return work(None)
+    if child == 0:
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            os.close(life[1])
+            _life.append(life[0])
+            exit_code = work(parent)
+            os.write(ends[1], b".")  # it is this code that ends it
+            os._exit(exit_code)
+        finally:
+            os._exit(1)
+    for number in signals:
+        signal.signal(number, lambda number, _: _hand_on(child, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    status = os.waitpid(child, 0)[1]
+    for number in signals:  # there is nobody left
+        signal.signal(number, signal.SIG_IGN)
+    if os.WIFEXITED(status):
+        with contextlib.suppress(BlockingIOError):
+            if os.read(ends[0], 1):
+                return os.WEXITSTATUS(status)
+        return died(0)
+    number = os.WTERMSIG(status)
+    return 128 + number if number in _ENDING else died(number)
+
+
+def _hand_on(child: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, number)

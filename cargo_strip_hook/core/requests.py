@@ -1,0 +1,165 @@
+"""The values that pass between the phases: plain frozen data, no behaviour.
+
+discover -> exports -> read -> resolve -> reach -> lay out -> write -> verify -> replace
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from cargo_strip_hook.archive import Part
+    from cargo_strip_hook.core.target import Target
+
+
+class Strip(Enum):
+    """What is removed besides dead code and internal global symbols."""
+
+    NONE = "none"  # debug information of live members stays
+    DEBUGINFO = "debuginfo"  # names of live functions stay, debug information goes
+    SYMBOLS = "symbols"  # local names go too
+
+
+class Compression(Enum):
+    """How debug sections are written."""
+
+    NONE = "none"
+    ZLIB = "zlib"
+    ZSTD = "zstd"
+
+
+class Granularity(Enum):
+    """How finely a consumer's linker can still drop parts of the result."""
+
+    CLASS = "class"  # sections reached from the same exports are one section
+    SECTION = "section"  # as in the input
+    WHOLE = "whole"  # one section of each kind
+
+
+OriginKind = Literal["header", "cdylib", "crate", "pattern", "preset", "file", "keep"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """Why a symbol is public: the kind of source and where in it (``demo.h:12``, a pattern …)."""
+
+    kind: OriginKind
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One public symbol, by its name in the object file (leading underscore included)."""
+
+    name: str
+    origins: tuple[Origin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSet:
+    """The public symbols, sorted by name; `keep` holds those that stay global besides the API.
+
+    `missing` holds declared symbols that the archive does not define (only with --allow-missing).
+    `source` says in a few words how the set was decided, for the status output.
+    """
+
+    exports: tuple[Export, ...]
+    keep: tuple[Export, ...] = ()
+    missing: tuple[Export, ...] = ()
+    source: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def names(self) -> tuple[str, ...]:
+        """All names that stay global, sorted."""
+        return tuple(sorted({e.name for e in (*self.exports, *self.keep)}))
+
+
+@dataclass(frozen=True, slots=True)
+class DefinedSymbol:
+    """A global definition in an archive: which member has it, and what it is."""
+
+    name: str
+    member: str
+    weak: bool
+    hidden: bool
+    kind: Literal["function", "data", "tls", "common", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class PrelinkRequest:
+    """What an engine is asked for. It writes a complete archive to `output`, nothing else.
+
+    `archive` is a library, or one slice of a universal one. `twin` gets a second one: the same
+    program with all names and debug information. `compress_debug` is how debug sections are
+    written, where there are any. `folder` is there for files on the way, where that is not None.
+    `name` is what the object is called after, "" for the archive.
+    """
+
+    archive: Path | Part
+    output: Path
+    target: Target
+    exports: tuple[str, ...]
+    strip: Strip
+    granularity: Granularity = Granularity.CLASS
+    marker: bytes = b""  # contents of the non-allocated section that says the work is done
+    twin: Path | None = None
+    compress_debug: Compression = Compression.NONE
+    folder: Path | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counts of one run, for the report. Sizes in bytes."""
+
+    members_total: int = 0
+    members_used: int = 0
+    sections_total: int = 0
+    sections_live: int = 0
+    symbols_hidden: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PrelinkResult:
+    """What an engine made.
+
+    `placement`: structured array of `PLACEMENT` (see `cargo_strip_hook.verify`), one row for each
+    live allocated piece of input and where it went; None where the engine cannot tell. It is a
+    claim that the verifier checks byte for byte, not something it trusts.
+    `described`: whether it tells of debug sections, too.
+    `exports`: the names that were asked for and are defined.
+    `undefined`: names the consumer has to supply.
+    `companions`: positions in the original of the members that follow the object, as they were.
+    """
+
+    exports: tuple[str, ...]
+    undefined: tuple[str, ...]
+    statistics: Statistics
+    warnings: tuple[str, ...] = ()
+    placement: npt.NDArray[np.void] | None = None
+    twin_placement: npt.NDArray[np.void] | None = None
+    companions: tuple[int, ...] = ()
+    described: bool = True
+
+
+class Engine(Protocol):
+    """Turns an archive into one with a single object that shows only the exports."""
+
+    name: str
+
+    def prelink(
+        self, request: PrelinkRequest, loaded: Callable[[Sequence[int]], None] | None = None
+    ) -> PrelinkResult:
+        """Write `request.output`. Raises a `StripHookError`; never touches `request.archive`.
+
+        `loaded` is told the members that the result is made of as soon as they are known, by an
+        engine that knows.
+        """
+        ...

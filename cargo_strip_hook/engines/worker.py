@@ -1,0 +1,261 @@
+"""An engine in a process of its own: on a second processor it gets ready while it is found out what
+there is to do, and the verifier gets ready while it works."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from cargo_strip_hook.core import lifetime
+from cargo_strip_hook.engines import engine
+
+if TYPE_CHECKING:
+    import socket
+
+    from cargo_strip_hook.core.requests import Engine, PrelinkRequest, PrelinkResult
+
+
+@dataclass(slots=True)
+class _Process:
+    """A forked process that waits for what `_serve` reads, and its end of the connection.
+
+    `busy`: it was asked for something and has not answered. `status` is how it ended, once known.
+    """
+
+    number: int
+    connection: socket.socket
+    busy: bool = False
+    status: int | None = None
+
+    def stop(self) -> None:
+        """It has nothing left to do; it is gone when `end` returns.
+
+        Giving its memory back takes a while. What it may have begun to write is not wanted; one
+        that is busy may have to end programs that it started.
+        """
+        if self.status is None:
+            os.kill(self.number, signal.SIGTERM if self.busy else signal.SIGKILL)
+
+    def end(self) -> None:
+        """Wait until it is gone."""
+        self.stop()
+        self.connection.close()
+        if self.wait(_PATIENCE) is None:
+            os.kill(self.number, signal.SIGKILL)
+            self.wait(None)
+
+    def wait(self, seconds: float | None) -> int | None:
+        """How it ended, as waitpid(2) says it; None where it has not within so many seconds."""
+        end = None if seconds is None or not self.busy else time.monotonic() + seconds
+        while self.status is None:
+            number, status = os.waitpid(self.number, 0 if end is None else os.WNOHANG)
+            if number:
+                self.status = status
+            elif end is not None and time.monotonic() > end:
+                break
+            else:
+                time.sleep(0.005)
+        return self.status
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """Said before the answer: the members that the result will be made of."""
+
+    members: tuple[int, ...]
+
+
+_MOMENT = 0.05  # seconds
+_PATIENCE = 2.0  # seconds for a process to tidy up
+# the process that was started ahead and that nobody has asked for yet: one at most
+_waiting: list[_Process] = []
+
+
+def possible() -> bool:
+    """Whether a second process can be had for nothing: by a fork, and on a processor of its own."""
+    if not hasattr(os, "fork"):
+        return False
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) > 1
+    return (os.cpu_count() or 1) > 1
+
+
+def start() -> None:
+    """Start the process before it is known what for: the next `apart` takes it.
+
+    There may be no other threads. Does nothing where no process can be had for nothing.
+    """
+    if possible() and not _waiting:
+        with suppress(OSError):  # `apart` will say it
+            _waiting.append(_fork())
+
+
+def dismiss() -> None:
+    """End the process that waits, if there is one."""
+    while _waiting:
+        _waiting.pop().end()
+
+
+@contextmanager
+def apart(
+    name: str,
+    object_format: str,
+    lock: int | None,
+    meanwhile: Callable[[], None],
+) -> Iterator[tuple[Engine, Callable[..., None]]]:
+    """The engine called `name` in a process of its own, which is gone when the context ends, and
+    what ends the process before, for whoever has nothing more to ask (`wait=True`: until it is
+    gone).
+
+    It gets what `object_format` needs ready at once. `lock` is a file descriptor that it holds for
+    as long as it lives: even if this process is killed, nobody else has the lock while something
+    may still be written. `meanwhile` is called here while a request is worked on. There may be
+    no other threads. What the engine raises is raised here. Raises `OSError` where there can be no
+    process.
+    """
+    process = _waiting.pop() if _waiting else _fork()
+
+    def stop(*, wait: bool = False) -> None:
+        process.stop()
+        if wait:
+            process.end()
+
+    try:
+        writer, reader = (process.connection.makefile(mode) for mode in ("wb", "rb"))
+        try:
+            works = _Apart(name, process, writer, reader, meanwhile)
+            works.begin(object_format, lock)
+            yield works, stop
+        finally:
+            for stream in (reader, writer):
+                with suppress(OSError):  # what is left to send to a process that is gone
+                    stream.close()
+    finally:
+        process.end()
+
+
+class _Apart:
+    """`Engine` over the connection to the process."""
+
+    def __init__(
+        self,
+        name: str,
+        process: _Process,
+        writer: IO[bytes],
+        reader: IO[bytes],
+        meanwhile: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self._process = process
+        self._writer, self._reader = writer, reader
+        self._meanwhile = meanwhile
+
+    def begin(self, object_format: str, lock: int | None) -> None:
+        """Hand the lock on and say which engine is wanted."""
+        import socket
+
+        with suppress(BrokenPipeError):  # told when the first request is answered
+            socket.send_fds(self._process.connection, [b"."], [] if lock is None else [lock])
+            pickle.dump((self.name, object_format), self._writer)
+            self._writer.flush()
+
+    def prelink(
+        self, request: PrelinkRequest, loaded: Callable[[Sequence[int]], None] | None = None
+    ) -> PrelinkResult:
+        self._process.busy = True
+        try:
+            pickle.dump(request, self._writer)
+            self._writer.flush()
+            self._meanwhile()
+            answer: PrelinkResult | BaseException | _Loaded = pickle.load(self._reader)
+            while isinstance(answer, _Loaded):
+                if loaded is not None:
+                    loaded(answer.members)
+                answer = pickle.load(self._reader)
+        except (EOFError, ConnectionError, pickle.UnpicklingError):
+            # a signal that was sent to both is what there is to tell: let it come
+            time.sleep(_MOMENT)
+            status = self._process.wait(_PATIENCE)
+            number = os.WTERMSIG(status) if status and os.WIFSIGNALED(status) else 0
+            raise lifetime.died(number, str(request.archive)) from None
+        self._process.busy = False
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def _fork() -> _Process:
+    import socket
+
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # or the other process has it, too
+    ours, its = socket.socketpair()
+    parent = os.getpid()
+    try:
+        number = os.fork()
+    except OSError:
+        ours.close()
+        its.close()
+        raise
+    if number == 0:
+        try:
+            # the terminal interrupts both: the first process tells the user, and ends this one
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ours.close()
+            _serve(its, parent)
+        finally:
+            os._exit(0)
+    its.close()
+    return _Process(number, ours)
+
+
+def _serve(connection: socket.socket, parent: int) -> None:
+    """What the other process does until nobody asks any more, or the first one is gone."""
+    import socket
+
+    with suppress(Exception):  # what is wrong will be told when the work is asked for
+        import cargo_strip_hook.engines.native  # noqa: F401
+    # not before: until it is asked for something it only waits for the connection anyway
+    lifetime.serve(parent, lambda: _hung_up(connection))
+    socket.recv_fds(connection, 1, 1)  # the lock's: it stays open until the process ends
+    with connection.makefile("rb") as reader, connection.makefile("wb") as writer:
+        name, object_format = pickle.load(reader)
+        with suppress(Exception):
+            from cargo_strip_hook.formats import format_for
+
+            format_for(object_format)
+
+        works: Engine | None = None
+
+        def say(what: object) -> None:
+            pickle.dump(what, writer)
+            writer.flush()
+
+        while True:
+            request = pickle.load(reader)
+            answer: PrelinkResult | Exception
+            try:
+                works = works or engine(name)
+                answer = works.prelink(request, lambda m: say(_Loaded(tuple(m))))
+            except Exception as e:
+                answer = e
+            say(answer)
+
+
+def _hung_up(connection: socket.socket) -> None:
+    """Return when nobody has the other end of a connection any more."""
+    import select
+
+    poll = select.poll()
+    poll.register(connection, 0)  # the end is told unasked
+    poll.poll()
+
+
+__all__ = ["apart", "dismiss", "possible", "start"]

@@ -1,0 +1,30 @@
+"""Object files of every format, read to and written from one common model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cargo_strip_hook.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.link.model import Format
+
+
+def format_for(name: str) -> Format:
+    """The room of a format: "elf", "macho" or "coff". Raises `UsageError` for another name."""
+    if name == "elf":
+        from cargo_strip_hook.formats.elf import ElfFormat
+
+        return ElfFormat()
+    if name == "macho":
+        from cargo_strip_hook.formats.macho import MachoFormat
+
+        return MachoFormat()
+    if name == "coff":
+        from cargo_strip_hook.formats.coff import CoffFormat
+
+        return CoffFormat()
+    raise UsageError(
+        f"libraries of the object format {name} are not supported",
+        help="supported are ELF (Linux, Android, BSD), Mach-O (Darwin) and COFF (Windows)",
+    )

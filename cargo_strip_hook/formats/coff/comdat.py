@@ -1,0 +1,162 @@
+"""COMDAT sections: leaders, selections, and what is associated with what.
+
+Source: Microsoft, "PE Format", "COMDAT Sections" and "Auxiliary Format 5: Section Definitions";
+which symbol is the leader: LLVM's lld, `ObjFile::initializeSymbols`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.formats.coff import layouts as coff
+from cargo_strip_hook.formats.coff.file import CoffFile
+from cargo_strip_hook.link.model import EDGE, Array, Group, Int32, Int64
+
+_GROUPED = (coff.COMDAT_ANY, coff.COMDAT_SAME_SIZE, coff.COMDAT_EXACT_MATCH, coff.COMDAT_LARGEST)
+
+
+@dataclass(frozen=True, slots=True)
+class Comdats:
+    """Arrays by section, counted from 0.
+
+    `selection` is 0 for sections that are no COMDAT; `parent` is the section that an associative
+    one belongs to, -1 for none; `leader` is the index of the COMDAT symbol in the file's table,
+    -1 for none.
+    """
+
+    selection: Int32
+    parent: Int32
+    leader: Int64
+
+    def bind(
+        self, f: CoffFile, section_atom: Int32, entries: Int32
+    ) -> tuple[tuple[Group, ...], Array]:
+        """Groups of which the first in the program wins, and edges from parents to children."""
+        children = np.flatnonzero(self.parent >= 0)
+        parents = self.parent[children]
+        both = (section_atom[parents] >= 0) & (section_atom[children] >= 0)
+        edges = np.zeros(int(both.sum()), EDGE)
+        edges["source"] = section_atom[parents[both]]
+        edges["target"] = section_atom[children[both]]
+        external = f.symbols["class"][np.maximum(self.leader, 0)] == coff.CLASS_EXTERNAL
+        chosen = np.isin(self.selection, _GROUPED) & (self.leader >= 0)
+        if len(f.symbols):
+            chosen &= external
+        sections = np.flatnonzero(chosen & (section_atom >= 0))
+        if not len(sections):
+            return (), edges
+        of: dict[int, list[int]] = {}
+        for parent, child in zip(parents.tolist(), children.tolist(), strict=True):
+            of.setdefault(parent, []).append(child)
+        names = f.symbol_names(self.leader[sections])
+        groups = []
+        for section, name in zip(sections.tolist(), names, strict=True):
+            atoms: list[int] = []
+            waiting = [section]
+            while waiting:
+                one = waiting.pop(0)
+                waiting += of.get(one, [])
+                if section_atom[one] >= 0:
+                    atoms.append(int(section_atom[one]))
+                elif entries[one] >= 0:
+                    size = int(f.sizes[one]) // f.header.machine.entry
+                    atoms += range(int(entries[one]), int(entries[one]) + size)
+            groups.append(self._group(f, section, name, tuple(atoms)))
+        return tuple(groups), edges
+
+    def _group(self, f: CoffFile, section: int, name: bytes, atoms: tuple[int, ...]) -> Group:
+        selection, size = int(self.selection[section]), int(f.sizes[section])
+        alike: object = None
+        if selection == coff.COMDAT_SAME_SIZE:
+            alike = size
+        elif selection == coff.COMDAT_EXACT_MATCH:
+            alike = hashlib.sha256(f.contents(section)).digest()
+        rank = size if selection == coff.COMDAT_LARGEST else 0
+        return Group(name, atoms, True, bound=False, rank=rank, alike=alike)
+
+
+def read_comdats(f: CoffFile) -> Comdats:
+    """Find the section definitions. Raises `ObjectError`."""
+    count = len(f.sections)
+    selection = np.zeros(count, np.int32)
+    parent = np.full(count, -1, np.int32)
+    leader = np.full(count, -1, np.int64)
+    comdat = f.flags & coff.SCN_LNK_COMDAT != 0
+    if not comdat.any():
+        return Comdats(selection, parent, leader)
+    rows = f.symbols[f.primary]
+    section = rows["section"].astype(np.int64) - 1
+    mine = np.flatnonzero((section >= 0) & comdat[np.maximum(section, 0)])
+    order = mine[np.argsort(section[mine], kind="stable")]
+    of = section[order]
+    first = np.flatnonzero(np.r_[True, of[1:] != of[:-1]]) if len(of) else np.zeros(0, np.int64)
+    heads = order[first]
+    defines = (rows["class"][heads] == coff.CLASS_STATIC) & (rows["aux"][heads] > 0)
+    if len(first) != int(comdat.sum()) or not defines.all():
+        raise f.fail("a COMDAT section has no section definition", f.table_at)
+    size = f.symbol_dtype.itemsize
+    records = np.ascontiguousarray(f.symbols[f.primary[heads] + 1]).view(np.uint8)
+    aux = np.ascontiguousarray(records.reshape(-1, size)[:, :18]).view(coff.SECTION_AUX).reshape(-1)
+    chosen = aux["selection"].astype(np.int32)
+    if ((chosen < coff.COMDAT_NODUPLICATES) | (chosen > coff.COMDAT_LARGEST)).any():
+        raise f.fail("a COMDAT section has a selection that is unknown", f.table_at)
+    sections = of[first]
+    selection[sections] = chosen
+    number = aux["number"].astype(np.int64)
+    if f.header.big:
+        number |= aux["number_high"].astype(np.int64) << 16
+    # the second symbol of the section is the one that is selected by
+    second = first + 1
+    led = second < len(of)
+    led[led] = of[second[led]] == sections[led]
+    number -= 1
+    leaderless = ~led & (chosen == coff.COMDAT_ANY)
+    if leaderless.any():
+        _follow_names(f, sections, leaderless, chosen, number)
+        selection[sections] = chosen
+    associative = chosen == coff.COMDAT_ASSOCIATIVE
+    number = number[associative]
+    children = sections[associative]
+    if ((number < 0) | (number >= count) | (number == children)).any():
+        raise f.fail("a COMDAT section is associated with no other section", f.table_at)
+    parent[children] = number
+    _refuse_circles(f, parent)
+    led &= ~associative
+    if (~led & ~associative & ~leaderless).any():
+        raise f.fail("a COMDAT section has no symbol to select it by", f.table_at)
+    leader[sections[led]] = f.primary[order[second[led]]]
+    return Comdats(selection, parent, leader)
+
+
+def _follow_names(
+    f: CoffFile, sections: Int64, leaderless: Array, chosen: Int32, number: Int64
+) -> None:
+    """`.pdata$f` and `.xdata$f` belong to `.text$f`, as compilers for MinGW have it.
+
+    Changes selections and numbers. Source: LLVM's lld, `maybeAssociateSEHForMingw`.
+    """
+    code = {
+        name.partition(b"$")[2]: n
+        for n, name in enumerate(f.names)
+        if name.startswith(b".text$") and f.flags[n] & coff.SCN_LNK_COMDAT
+    }
+    for row in np.flatnonzero(leaderless).tolist():
+        base, _, name = f.names[int(sections[row])].partition(b"$")
+        if base in (b".pdata", b".xdata") and name in code:
+            chosen[row], number[row] = coff.COMDAT_ASSOCIATIVE, code[name]
+
+
+def _refuse_circles(f: CoffFile, parent: Int32) -> None:
+    """Raise `ObjectError` for sections that are associated with each other in a circle."""
+    at = np.flatnonzero(parent >= 0)
+    reach = 1
+    step = np.concatenate([parent, np.full(1, -1, np.int32)]).astype(np.int64)
+    while reach <= len(parent) and len(at):
+        step = np.where(step >= 0, step[step], -1)
+        at = np.flatnonzero(step[:-1] >= 0)
+        reach *= 2
+    if len(at):
+        raise f.fail("COMDAT sections are associated with each other in a circle", f.table_at)

@@ -1,0 +1,263 @@
+"""CodeView symbols and lines of one file: records, what they belong to, and what they refer to.
+
+Sources: Microsoft, "microsoft-pdb" (`cvinfo.h`: `SYM_ENUM_e`, `DEBUG_S_SUBSECTION_TYPE`,
+`BinaryAnnotationOpcode`); LLVM's `TypeIndexDiscovery.cpp` and lld's `COFF/PDB.cpp`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cargo_strip_hook.formats.coff.cvtypes import (
+    SIGNATURE,
+    UnknownError,
+    counted,
+    records,
+    u32,
+)
+
+_Target = Callable[[int, int], int]  # of the first relocation between two offsets
+
+SYMBOLS, LINES, STRINGS, CHECKSUMS, FRAMES, INLINEES = range(0xF1, 0xF7)
+_IGNORE = 0x8000_0000
+OBJNAME = 0x1101
+# openers and closers of scopes
+_PROCEDURES = (0x1110, 0x110F, 0x1147, 0x1146, 0x1155, 0x1156)
+# and thunks, blocks, inlined functions
+_OPENS = frozenset((*_PROCEDURES, 0x1102, 0x1103, 0x1104, 0x1132, 0x114D, 0x115D))
+_CLOSES = frozenset((0x0006, 0x114E, 0x114F))
+_DATA = frozenset((0x110C, 0x110D, 0x1112, 0x1113, 0x111C, 0x111D))
+_INLINED = {0x114D: 16, 0x115D: 20}  # S_INLINESITE: where its annotations are
+# kind -> offsets of indices of types, counted from the record's start
+_TYPES: dict[int, tuple[int, ...]] = {
+    **dict.fromkeys(_PROCEDURES, (28,)),
+    **dict.fromkeys((0x110C, 0x110D, 0x1112, 0x1113, 0x111C, 0x111D), (4,)),
+    # S_UDT, S_COBOLUDT, S_BUILDINFO, S_FILESTATIC, S_LOCAL, S_REGISTER, S_CONSTANT, S_HOTPATCHFUNC
+    **dict.fromkeys((0x1108, 0x1109, 0x114C, 0x1153, 0x113E, 0x1106, 0x1107, 0x1169), (4,)),
+    **dict.fromkeys((0x110B, 0x1111), (8,)),  # S_BPREL32, S_REGREL32
+    **dict.fromkeys((0x1139, 0x115E, 0x114D, 0x115D), (12,)),  # calls, allocations, inlined
+    # S_OBJNAME, S_COMPILE2, S_COMPILE3, S_FRAMEPROC, S_ENVBLOCK, S_UNAMESPACE, S_ANNOTATION
+    **dict.fromkeys((0x1101, 0x1116, 0x113C, 0x1012, 0x113D, 0x1124, 0x1019), ()),
+    **dict.fromkeys((0x0006, 0x114E, 0x114F, 0x1102, 0x1103, 0x1105, 0x1132), ()),
+    **dict.fromkeys(range(0x113F, 0x1146), ()),  # S_DEFRANGE and its kinds
+    **dict.fromkeys((0x113A, 0x1159, 0x115C), ()),  # cookie, jump table, profile
+}
+_LISTS = frozenset((0x115A, 0x115B, 0x1168))  # S_CALLEES, S_CALLERS, S_INLINEES
+_STRINGS = {0x1153: 8, 0x113F: 4, 0x1140: 4}  # kind -> offset of a place in the string table
+# operations with two operands; all others have one
+_CHANGE_FILE, _TWO_OPERANDS = 5, 12
+
+
+@dataclass(slots=True)
+class Group:
+    """What stays together: a record with all of its scope, or a subsection of another kind.
+
+    `parts`: (start, end) in the section, in order, without what is dead. `target` is the output
+    section that its first relocation refers to, -1 for none.
+    """
+
+    section: int
+    kind: int  # of the subsection
+    parts: list[tuple[int, int]]
+    target: int
+    leaf: int = 0  # the first record's kind
+
+
+@dataclass(slots=True)
+class Found:
+    """All groups of a file that are alive, and places in its sections: (section, offset)."""
+
+    groups: list[Group] = field(default_factory=list)
+    types: list[tuple[int, int]] = field(default_factory=list)
+    files: list[tuple[int, int]] = field(default_factory=list)  # offsets of checksums
+    strings: list[tuple[int, int]] = field(default_factory=list)
+    inlined: dict[tuple[int, int], int] = field(default_factory=dict)  # record -> annotations
+    inlinees: list[tuple[int, int, int]] = field(default_factory=list)  # section, start, end
+    table: bytes = b""
+    checksums: dict[int, bytes] = field(default_factory=dict)  # offset -> what follows the name
+    names: dict[int, bytes] = field(default_factory=dict)  # offset -> the file's name
+
+
+DEAD = -2
+
+
+def read(
+    sections: Mapping[int, bytes], targets: Mapping[int, tuple[Sequence[int], Sequence[int]]]
+) -> Found:
+    """Take the `.debug$S` of a file apart. Raises `UnknownError`.
+
+    `targets`: for each section the offsets of its relocations, sorted, and for each of them the
+    output section that it refers to, -1 for what is outside and `DEAD` for what is gone.
+    """
+    found = Found()
+    tables: dict[int, list[bytes]] = {STRINGS: [], CHECKSUMS: []}
+    for section, contents in sections.items():
+        if not contents:
+            continue
+        if contents[:4] != SIGNATURE:
+            raise UnknownError("another signature of the symbols")
+        offsets, homes = targets[section]
+        for kind, start, end in _subsections(contents):
+
+            def target(first: int, last: int, o: Sequence[int] = offsets) -> int:
+                at = bisect_left(o, first)
+                return homes[at] if at < len(o) and o[at] < last else -1  # noqa: B023
+
+            if kind == SYMBOLS:
+                _symbols(found, section, contents, start, end, target)
+            elif kind in tables:
+                tables[kind].append(contents[start:end])
+            elif kind == INLINEES:
+                found.inlinees.append((section, start, end))
+            elif kind in (LINES, FRAMES):
+                home = target(start, end)
+                if home != DEAD:
+                    found.groups.append(Group(section, kind, [(start, end)], home))
+                    _places(found, section, contents, kind, start, end)
+            elif not kind & _IGNORE:
+                raise UnknownError(f"subsection {kind:#x} of the symbols")
+    if any(len(t) > 1 for t in tables.values()):
+        raise UnknownError("two tables of files")
+    found.table = b"".join(tables[STRINGS])
+    for table in tables[CHECKSUMS]:
+        _checksums(found, table)
+    return found
+
+
+def _subsections(contents: bytes) -> Iterator[tuple[int, int, int]]:
+    at = 4
+    while at + 8 <= len(contents):
+        kind, size = u32(contents, at), u32(contents, at + 4)
+        if at + 8 + size > len(contents):
+            raise UnknownError(f"a subsection of {size} bytes at {at:#x}")
+        yield kind, at + 8, at + 8 + size
+        at += 8 + (size + 3 & ~3)
+
+
+def _symbols(
+    found: Found, section: int, contents: bytes, start: int, end: int, target: _Target
+) -> None:
+    depth = 0
+    dead = 0  # the depth of the scope that is left out, 0 for none
+    group = Group(section, SYMBOLS, [], -1)
+    for kind, at, stop in records(contents, start, end):
+        opens = kind in _OPENS
+        home = target(at, stop) if depth == 0 or opens or kind in _DATA else -1
+        depth += opens
+        gone = dead or (home == DEAD and (opens or depth == 0 or kind in _DATA))
+        if gone and opens and not dead:
+            dead = depth
+        if not gone:
+            if depth - opens == 0:
+                group = Group(section, SYMBOLS, [], home, kind)
+                found.groups.append(group)
+            if group.parts and group.parts[-1][1] == at:
+                group.parts[-1] = group.parts[-1][0], stop
+            else:
+                group.parts.append((at, stop))
+            _refers(found, section, contents, kind, at, stop)
+        if kind in _CLOSES:
+            if depth == dead:
+                dead = 0
+            depth -= 1
+            if depth < 0:
+                raise UnknownError("the end of a scope that has none")
+    if depth:
+        raise UnknownError("a scope without an end")
+
+
+def _refers(found: Found, section: int, contents: bytes, kind: int, at: int, stop: int) -> None:
+    """Note the places of a record that refer to types and files."""
+    known = _TYPES.get(kind)
+    if known is not None:
+        found.types += [(section, at + place) for place in known]
+    elif kind in _LISTS:
+        places = counted(at + 8, u32(contents, at + 4), stop)
+        found.types += [(section, place) for place in places]
+    else:
+        raise UnknownError(f"symbol {kind:#06x}")
+    if known and at + known[-1] + 4 > stop:
+        raise UnknownError(f"symbol {kind:#06x} of {stop - at} bytes")
+    if kind in _STRINGS:
+        found.strings.append((section, at + _STRINGS[kind]))
+    if kind in _INLINED:
+        found.inlined[section, at] = at + _INLINED[kind]
+
+
+def _places(found: Found, section: int, contents: bytes, kind: int, start: int, end: int) -> None:
+    """Note the places of lines and frames that refer to files and names."""
+    if kind == FRAMES:
+        found.strings += [(section, at + 20) for at in range(start + 4, end - 31, 32)]
+        return
+    at = start + 12
+    while at < end:
+        found.files.append((section, at))
+        size = u32(contents, at + 8)
+        if size < 12 or at + size > end:
+            raise UnknownError(f"a block of lines of {size} bytes")
+        at += size
+
+
+def _checksums(found: Found, table: bytes) -> None:
+    at = 0
+    while at + 6 <= len(table):
+        size = 6 + table[at + 4]
+        name = u32(table, at)
+        stop = found.table.find(b"\0", name)
+        if name >= len(found.table) or stop < 0 or at + size > len(table):
+            raise UnknownError("a file without a name")
+        found.names[at] = found.table[name:stop]
+        found.checksums[at] = table[at + 4 : at + size]
+        at += size + 3 & ~3
+
+
+# Annotations of inlined functions
+
+
+def with_files(contents: bytes, files: Mapping[int, int]) -> bytes | None:
+    """With the new offsets of files' checksums; None where no file is named.
+
+    Raises `UnknownError`.
+    """
+    out = bytearray()
+    at, changed = 0, False
+    while at < len(contents) and contents[at]:
+        operation, after = _number(contents, at)
+        out += contents[at:after]
+        for _ in range(2 if operation == _TWO_OPERANDS else 1):
+            value, end = _number(contents, after)
+            if operation == _CHANGE_FILE:
+                if value not in files:
+                    raise UnknownError("an inlined function of an unknown file")
+                out += _compressed(files[value])
+                changed = True
+            else:
+                out += contents[after:end]
+            after = end
+        at = after
+    return bytes(out) if changed else None
+
+
+def _number(contents: bytes, at: int) -> tuple[int, int]:
+    """(value, end) of a compressed number (`CVUncompressData`)."""
+    first = contents[at] if at < len(contents) else 0xFF
+    for mask, mark, size in ((0x80, 0, 1), (0xC0, 0x80, 2), (0xE0, 0xC0, 4)):
+        if first & mask == mark and at + size <= len(contents):
+            value = int.from_bytes(contents[at : at + size], "big")
+            return value & ~(mask << 8 * (size - 1)), at + size
+    raise UnknownError("a damaged annotation of an inlined function")
+
+
+def _compressed(value: int) -> bytes:
+    if value < 0x80:
+        return bytes([value])
+    if value < 0x4000:
+        return (value | 0x8000).to_bytes(2, "big")
+    if value < 0x2000_0000:
+        return (value | 0xC000_0000).to_bytes(4, "big")
+    raise UnknownError("too many files")
+
+
+__all__ = ["CHECKSUMS", "DEAD", "INLINEES", "STRINGS", "SYMBOLS", "Found", "Group", "with_files"]

@@ -1,0 +1,446 @@
+"""Reads one COFF object into the common model.
+
+An atom is a section; `.pdata` is taken apart into its entries, each of which lives with its
+function. Symbols of the file keep their order, locals before globals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cargo_strip_hook.core.errors import ObjectError
+from cargo_strip_hook.formats.coff import directives as drectve
+from cargo_strip_hook.formats.coff import frames, kinds
+from cargo_strip_hook.formats.coff import layouts as coff
+from cargo_strip_hook.formats.coff.comdat import Comdats, read_comdats
+from cargo_strip_hook.formats.coff.directives import Directives
+from cargo_strip_hook.formats.coff.file import CoffFile
+from cargo_strip_hook.formats.coff.kinds import SectionKind, Shape
+from cargo_strip_hook.formats.coff.machine import Machine
+from cargo_strip_hook.link.arrays import isin
+from cargo_strip_hook.link.model import (
+    ATOM,
+    EDGE,
+    RELOCATION,
+    SYMBOL,
+    Array,
+    AtomFlag,
+    Binding,
+    Bool,
+    Input,
+    Int32,
+    Int64,
+    Place,
+    Reach,
+    Unit,
+)
+
+# SYMBOL.kind
+KIND_DATA, KIND_FUNCTION, KIND_TLS = 0, 1, 2
+HIDDEN = 2  # SYMBOL.visibility of what a DLL does not export of itself
+_NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class CoffUnit:
+    """What only the COFF room knows of an object file.
+
+    Sections are counted from 0 here. `numbers`: symbol of the unit for each record of the file's
+    table, -1 for auxiliary ones. `fallback`: for each symbol of the unit the one that stands for
+    it where nobody defines it, -1 for none; `search` is how it is searched for. `tables`: the
+    symbols of the unit that a section of symbol numbers lists.
+    """
+
+    machine: Machine
+    sections: Array  # SECTION
+    names: list[bytes]
+    kinds: tuple[SectionKind, ...]
+    atom_kind: Int32  # of each atom, index of `kinds`
+    section_atom: Int32  # -1 for sections that are no atoms
+    comdats: Comdats
+    debug: tuple[int, ...]
+    numbers: Int64
+    fallback: Int32
+    search: Int32
+    directives: Directives
+    features: int  # @feat.00
+    asked: Int64  # undefined symbols that no relocation names: they load something (`_fltused`)
+    tables: dict[bytes, tuple[int, Int64]]  # name -> (flags, symbols)
+
+
+@dataclass(frozen=True, slots=True)
+class _Atoms:
+    """The atoms of a file, and what became of each section."""
+
+    rows: Array  # ATOM
+    kinds: tuple[SectionKind, ...]
+    atom_kind: Int32
+    section_atom: Int32
+    entries: Int32  # first atom of a section's unwind entries, -1 for other sections
+
+
+def read(item: Input) -> Unit:
+    """Read a COFF object. Raises `ObjectError` naming the member and the offset."""
+    f = CoffFile(item.name, item.data)
+    f.check_symbols()
+    comdats = read_comdats(f)
+    atoms = _atoms(f, comdats)
+    text = b" ".join(bytes(f.contents(n)) for n, s in enumerate(f.names) if s == b".drectve")
+    asked = drectve.parse(text) if text else Directives()
+
+    primary = f.primary
+    rows = f.symbols[primary]
+    shown = (rows["class"] == coff.CLASS_EXTERNAL) | (rows["class"] == coff.CLASS_WEAK_EXTERNAL)
+    order = np.concatenate([np.flatnonzero(~shown), np.flatnonzero(shown)])
+    first_global = int((~shown).sum())
+    primary = primary[order]
+    numbers = np.full(len(f.symbols), -1, np.int64)
+    numbers[primary] = np.arange(len(primary))
+    names = f.symbol_names(primary[first_global:])
+    _refuse_slim(f, names)
+    symbols = _symbols(f, atoms, primary, dict(asked.aligned), names, first_global)
+    prefix = b"_" if f.header.machine.number == coff.I386 else b""
+    if asked.hidden:
+        hidden = [n.removeprefix(prefix) in asked.hidden or n in asked.hidden for n in names]
+        symbols["visibility"][first_global:][hidden] = HIDDEN
+    fallback, search = _weak(f, primary, numbers, symbols)
+
+    relocations = f.relocations(np.flatnonzero((atoms.section_atom >= 0) | (atoms.entries >= 0)))
+    relocations["symbol"] = numbers[relocations["symbol"]]
+    _reach(f, atoms, relocations)
+    _without_name(f, atoms, symbols, first_global, relocations)
+    tables: dict[bytes, tuple[int, Int64]] = {}
+    for n, name in enumerate(f.names):
+        if name in kinds.SYMBOL_TABLES:  # there may be one for each COMDAT
+            flags, listed = tables.get(name, (int(f.flags[n]), _NONE))
+            tables[name] = flags, np.concatenate([listed, _table(f, n, numbers)])
+    groups, edges = comdats.bind(f, atoms.section_atom, atoms.entries)
+    aliases = np.flatnonzero((fallback >= 0) & (symbols["atom"] == Place.UNDEFINED))
+    alias_rows = np.zeros(len(aliases), EDGE)
+    alias_rows["source"], alias_rows["target"] = aliases, fallback[aliases]
+    asked_for = _asked(symbols, relocations, aliases, fallback)
+    unit = Unit(
+        item.index,
+        item.name,
+        item.data,
+        atoms.rows,
+        symbols,
+        first_global,
+        names,
+        relocations,
+        edges,
+        groups,
+        CoffUnit(
+            f.header.machine,
+            f.sections,
+            f.names,
+            atoms.kinds,
+            atoms.atom_kind,
+            atoms.section_atom,
+            comdats,
+            tuple(n for n, name in enumerate(f.names) if kinds.is_debug(name)),
+            numbers,
+            fallback,
+            search,
+            asked,
+            _features(rows),
+            asked_for,
+            tables,
+        ),
+        alias_rows,
+    )
+    return _with_directives(unit, asked) if asked.included or asked.alternate else unit
+
+
+def _refuse_slim(f: CoffFile, names: list[bytes]) -> None:
+    """Raise `ObjectError` for what GCC's `-flto` makes: nothing that a linker alone can use."""
+    if any(n.startswith(b".gnu.lto_") for n in f.names) and (
+        b"__gnu_lto_slim" in names or b"___gnu_lto_slim" in names
+    ):
+        raise ObjectError(
+            "this member holds GCC's intermediate code only, no machine code",
+            member=f.name,
+            offset=0,
+            help="compile it with `-ffat-lto-objects` or without `-flto`",
+        )
+
+
+def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
+    count = len(f.sections)
+    known: dict[tuple[bytes, int, int], int] = {}
+    found: list[SectionKind] = []
+    kind_of = np.full(count, -1, np.int32)
+    shapes = _shapes(f, comdats)
+    keys = zip(f.names, (f.flags & ~coff.SCN_OF_FILE).tolist(), shapes, strict=True)
+    for n, key in enumerate(keys):
+        number = known.get(key)
+        if number is None:
+            name, flags, _ = key
+            number = -1
+            outside = name in kinds.SYMBOL_TABLES or kinds.is_debug(name)
+            if not outside and not kinds.is_dropped(name, flags):
+                number = len(found)
+                found.append(kinds.kind_of(*key[:2], Shape(key[2])))
+            known[key] = number
+        kind_of[n] = number
+
+    entry = f.header.machine.entry
+    is_table = np.zeros(count, np.bool_)
+    if entry:
+        tables = np.array([k.name == kinds.PDATA for k in found] or [False], np.bool_)
+        is_table = (kind_of >= 0) & tables[kind_of]
+    chosen = np.flatnonzero((kind_of >= 0) & ~is_table)
+    section_atom = np.full(count, -1, np.int32)
+    section_atom[chosen] = np.arange(len(chosen))
+    pieces = np.flatnonzero(is_table)
+    counts = f.sizes[pieces] // entry if entry else _NONE
+    if entry and (f.sizes[pieces] % entry).any():
+        raise f.fail("the unwind entries of a section have no whole number", 0)
+    if (f.sizes[pieces] * ~f.stored[pieces]).any():
+        raise f.fail("a section of unwind entries has no contents", 0)
+    entries = np.full(count, -1, np.int32)
+    entries[pieces] = len(chosen) + np.cumsum(counts) - counts
+    total = len(chosen) + int(counts.sum())
+    rows = np.zeros(total, ATOM)
+    rows["section"][: len(chosen)] = chosen
+    rows["size"][: len(chosen)] = f.sizes[chosen]
+    rows["align"][: len(chosen)] = f.aligns[chosen]
+    of = np.repeat(pieces, counts)
+    rows["section"][len(chosen) :] = of
+    rows["offset"][len(chosen) :] = (np.arange(len(chosen), total) - entries[of]) * max(entry, 1)
+    rows["size"][len(chosen) :] = entry
+    rows["align"][len(chosen) :] = 4
+    rows["flags"][len(chosen) :] = AtomFlag.SEPARATE | AtomFlag.ORDERED
+    atom_kind = kind_of[rows["section"]]
+    root = np.array([k.root for k in found] or [False], np.bool_)
+    rows["flags"][root[atom_kind]] |= np.uint32(AtomFlag.ROOT)
+    return _Atoms(rows, tuple(found), atom_kind.astype(np.int32), section_atom, entries)
+
+
+def _shapes(f: CoffFile, comdats: Comdats) -> list[int]:
+    """The shape (`Shape`) of each section."""
+    every = np.where(comdats.selection == 0, Shape.WHOLE, Shape.COMDAT)
+    every[comdats.selection == coff.COMDAT_ASSOCIATIVE] = Shape.ASSOCIATIVE
+    shapes: list[int] = every.tolist()
+    candidates = [n for n, name in enumerate(f.names) if b"$" in name and kinds.may_be_alone(name)]
+    if not candidates:
+        return shapes
+    rows = f.symbols[f.primary]
+    section = rows["section"].astype(np.int64) - 1
+    mine = np.flatnonzero(isin(section, np.array(candidates)))
+    # a section's own symbol has its definition behind it
+    mine = mine[(rows["class"][mine] != coff.CLASS_STATIC) | (rows["aux"][mine] == 0)]
+    names: dict[int, set[bytes]] = {n: set() for n in candidates}
+    several = set(section[mine[rows["value"][mine] != 0]].tolist())
+    for n, name in zip(section[mine].tolist(), f.symbol_names(f.primary[mine]), strict=True):
+        names[n].add(name)
+    for n in candidates:
+        alone = n not in several and kinds.is_alone(f.names[n], names[n])
+        if alone and shapes[n] != Shape.ASSOCIATIVE:
+            shapes[n] = Shape.ALONE
+    return shapes
+
+
+def _without_name(
+    f: CoffFile, atoms: _Atoms, symbols: Array, first_global: int, relocations: Array
+) -> None:
+    """Plain sections that are no COMDAT live where nothing can refer to them; changes `atoms`.
+
+    Linkers keep all that is no COMDAT: a version that only tools look for. What can be referred to
+    needs that, since a library's members are loaded one by one, and the new object is as a whole.
+    """
+    whole = np.flatnonzero((f.flags & coff.SCN_LNK_COMDAT == 0) & (f.sizes > 0))
+    chosen = np.array([n for n in whole.tolist() if kinds.is_exactly_plain(f.names[n])], np.int64)
+    chosen = chosen[atoms.section_atom[chosen] >= 0]
+    target = symbols["atom"][relocations["symbol"]]
+    named = [symbols["atom"][first_global:], target[target != relocations["atom"]]]
+    mine = atoms.section_atom[chosen]
+    lonely = mine[~isin(mine, np.concatenate(named))]
+    atoms.rows["flags"][lonely] |= np.uint32(AtomFlag.ROOT)
+
+
+def _symbols(
+    f: CoffFile,
+    atoms: _Atoms,
+    primary: Int64,
+    aligned: dict[bytes, int],
+    names: list[bytes],
+    first_global: int,
+) -> Array:
+    rows = f.symbols[primary]
+    symbols = np.zeros(len(rows), SYMBOL)
+    section = rows["section"].astype(np.int64)
+    shown = np.arange(len(rows)) >= first_global
+    weak = rows["class"] == coff.CLASS_WEAK_EXTERNAL
+    value = rows["value"].astype(np.int64)
+    atom = np.full(len(rows), Place.ELSEWHERE, np.int32)
+    inside = section > 0
+    atom[inside] = atoms.section_atom[section[inside] - 1]
+    atom[inside & (atom == -1)] = Place.ELSEWHERE
+    atom[shown & (section == coff.SYM_UNDEFINED)] = Place.UNDEFINED
+    common = shown & ~weak & (section == coff.SYM_UNDEFINED) & (value > 0)
+    atom[common] = Place.COMMON
+    atom[section == coff.SYM_ABSOLUTE] = Place.ABSOLUTE
+    placed = np.flatnonzero(atom >= 0)
+    # a label may stand at the very end
+    if (value[placed] > atoms.rows["size"][atom[placed]]).any():
+        raise f.fail("a symbol lies outside of its section", f.table_at)
+    symbols["atom"] = atom
+    symbols["value"] = value
+    symbols["binding"] = np.where(shown, Binding.GLOBAL, Binding.LOCAL)
+    symbols["binding"][weak] = Binding.WEAK
+    symbols["name"] = f.name_places(primary)
+    tls = np.array([n.startswith(kinds.TLS + b"$") for n in f.names], np.bool_)
+    kind = np.where(rows["type"] & 0xF0 == coff.TYPE_FUNCTION, KIND_FUNCTION, KIND_DATA)
+    code = f.flags & (coff.SCN_CNT_CODE | coff.SCN_MEM_EXECUTE) != 0
+    where = np.where(inside, section - 1, 0)
+    if len(f.sections):
+        kind[inside & shown & code[where]] = KIND_FUNCTION
+        kind[inside & tls[where]] = KIND_TLS
+    symbols["kind"] = kind
+    for n in np.flatnonzero(common).tolist():
+        size = int(value[n])
+        if size >= 1 << 31:
+            raise f.fail("a common symbol has an impossible size", f.table_at)
+        # as link.exe and lld: the size's own power of two, up to 32
+        align = min(32, 1 << max(size - 1, 0).bit_length())
+        symbols["size"][n] = size
+        symbols["value"][n] = max(align, aligned.get(names[n - first_global], 1))
+    return symbols
+
+
+def _weak(f: CoffFile, primary: Int64, numbers: Int64, symbols: Array) -> tuple[Int32, Int32]:
+    """(fallback, search) of each symbol; a weak external with a definition beside it has that one.
+
+    Source: PE format, "Auxiliary Format 3: Weak Externals".
+    """
+    fallback = np.full(len(primary), -1, np.int32)
+    search = np.zeros(len(primary), np.int32)
+    weak = np.flatnonzero(f.symbols["class"][primary] == coff.CLASS_WEAK_EXTERNAL)
+    if not len(weak):
+        return fallback, search
+    weak = weak[symbols["atom"][weak] == Place.UNDEFINED]
+    if (f.symbols["aux"][primary[weak]] < 1).any():
+        raise f.fail("a weak external does not say what stands for it", f.table_at)
+    # a copy: records of a `/bigobj` table are longer than what they hold
+    records = np.ascontiguousarray(f.symbols[primary[weak] + 1]).view(np.uint8)
+    size = f.symbol_dtype.itemsize
+    aux = np.ascontiguousarray(records.reshape(-1, size)[:, :18]).view(coff.WEAK_AUX).reshape(-1)
+    tags = aux["tag"].astype(np.int64)
+    known = np.minimum(tags, len(numbers) - 1)
+    if ((tags >= len(numbers)) | (numbers[known] < 0)).any():
+        raise f.fail("a weak external is said to stand for no symbol", f.table_at)
+    target = numbers[known]
+    if (target == weak).any():
+        raise f.fail("a weak external is said to stand for itself", f.table_at)
+    fallback[weak], search[weak] = target, aux["search"]
+    placed = symbols["atom"][target] >= 0
+    mine, defined = weak[placed], target[placed]
+    for field in ("atom", "value", "kind"):
+        symbols[field][mine] = symbols[field][defined]
+    # the others are searched for in libraries only where they say so
+    wanted = weak[~placed & (search[weak] == coff.WEAK_SEARCH_LIBRARY)]
+    symbols["binding"][wanted] = Binding.GLOBAL
+    return fallback, search
+
+
+def _reach(f: CoffFile, atoms: _Atoms, rows: Array) -> None:
+    """Give relocations their atom and what they mean for liveness; changes `rows`."""
+    section = rows["atom"].copy()
+    first = atoms.entries[section]
+    table = first >= 0
+    rows["atom"] = atoms.section_atom[section]
+    entry = f.header.machine.entry
+    if table.any():
+        number = rows["offset"][table] // entry
+        rows["atom"][table] = first[table] + number
+        rows["offset"][table] -= number * entry
+        # begin (and end, where there is one) is the function; what follows describes it
+        describes = 4 if entry == 8 else 8
+        rows["reach"][table] = np.where(
+            rows["offset"][table] < describes, Reach.REVERSE, Reach.FORWARD
+        )
+    for n, name in enumerate(f.names):
+        if name == kinds.EH_FRAME and atoms.section_atom[n] >= 0:
+            mine = np.flatnonzero(section == n)
+            starts = frames.function_fields(f.contents(n), f.fail)
+            is_function: Bool = np.isin(rows["offset"][mine], starts)
+            rows["reach"][mine[is_function]] = Reach.REVERSE
+
+
+def _table(f: CoffFile, section: int, numbers: Int64) -> Int64:
+    """The symbols that a section of symbol numbers lists."""
+    contents = f.contents(section)
+    listed = np.frombuffer(contents, "<u4", len(contents) // 4).astype(np.int64)
+    known = np.minimum(listed, max(len(numbers) - 1, 0))
+    if len(contents) % 4 or (len(listed) and not len(numbers)):
+        raise f.fail(f"the table {f.names[section].decode(errors='surrogateescape')} is damaged", 0)
+    if ((listed >= len(numbers)) | (numbers[known] < 0)).any():
+        raise f.fail(
+            f"the table {f.names[section].decode(errors='surrogateescape')} lists no symbol", 0
+        )
+    return numbers[known]
+
+
+def _features(rows: Array) -> int:
+    """The value of `@feat.00`, 0 where there is none."""
+    static = (rows["class"] == coff.CLASS_STATIC) & (rows["section"] == coff.SYM_ABSOLUTE)
+    for name, value in zip(
+        np.ascontiguousarray(rows["name"][static]).view("S8").tolist(),
+        rows["value"][static].tolist(),
+        strict=True,
+    ):
+        if name == b"@feat.00":
+            return int(value)
+    return 0
+
+
+def _asked(symbols: Array, relocations: Array, aliases: Int64, fallback: Int32) -> Int64:
+    undefined = symbols["atom"] == Place.UNDEFINED
+    undefined &= symbols["binding"] == Binding.GLOBAL
+    undefined[relocations["symbol"]] = False
+    undefined[aliases] = False
+    undefined[fallback[fallback >= 0]] = False
+    return np.flatnonzero(undefined)
+
+
+def _with_directives(unit: Unit, asked: Directives) -> Unit:
+    """The unit with a root that needs what `/INCLUDE` names, and with `/ALTERNATENAME`s."""
+    pairs = [name for pair in asked.alternate for name in pair]
+    names = [*asked.included, *pairs]
+    base = len(unit.symbols)
+    symbols = np.zeros(len(names), SYMBOL)
+    symbols["atom"] = Place.UNDEFINED
+    symbols["binding"][:] = Binding.WEAK
+    symbols["binding"][: len(asked.included)] = Binding.GLOBAL
+    root = np.zeros(1, ATOM)
+    root["section"], root["align"] = -1, 1
+    root["flags"] = AtomFlag.ROOT | AtomFlag.SEPARATE
+    rows = np.zeros(len(asked.included), RELOCATION)
+    rows["atom"] = len(unit.atoms)
+    rows["symbol"] = base + np.arange(len(rows))
+    alias = np.zeros(len(asked.alternate), EDGE)
+    alias["source"] = base + len(rows) + 2 * np.arange(len(alias))
+    alias["target"] = alias["source"] + 1
+    native: CoffUnit = unit.native
+    none = np.full(len(names), -1, np.int32)
+    native = replace(
+        native,
+        atom_kind=np.concatenate([native.atom_kind, np.full(1, -1, np.int32)]),
+        fallback=np.concatenate([native.fallback, none]),
+        search=np.concatenate([native.search, none]),
+    )
+    return replace(
+        unit,
+        atoms=np.concatenate([unit.atoms, root]),
+        symbols=np.concatenate([unit.symbols, symbols]),
+        names=[*unit.names, *names],
+        relocations=np.concatenate([unit.relocations, rows]),
+        aliases=np.concatenate([unit.aliases, alias]),
+        native=native,
+    )
+
+
+__all__ = ["CoffUnit", "read"]

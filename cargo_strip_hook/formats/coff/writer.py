@@ -1,0 +1,392 @@
+"""Writes one COFF object: headers, contents, relocations, symbols, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from cargo_strip_hook.core.errors import LinkError
+from cargo_strip_hook.core.requests import PrelinkRequest, Strip
+from cargo_strip_hook.formats.coff import codeview, directives, kinds, symtab
+from cargo_strip_hook.formats.coff import debug as dbg
+from cargo_strip_hook.formats.coff import layouts as coff
+from cargo_strip_hook.formats.coff.keepers import keep_groups
+from cargo_strip_hook.formats.coff.machine import Machine
+from cargo_strip_hook.formats.coff.place import Placed, place, with_entries
+from cargo_strip_hook.formats.coff.reader import CoffUnit
+from cargo_strip_hook.formats.coff.relocate import STEP, Rewritten, Taken, rewrite
+from cargo_strip_hook.formats.coff.sharing import pieces, share
+from cargo_strip_hook.link import told
+from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.model import (
+    PLACEMENT,
+    Array,
+    AtomFlag,
+    Bool,
+    Image,
+    Int64,
+    Layout,
+    Place,
+    Program,
+    Unit,
+)
+
+MARKER_SECTION = b".cargo-strip-hook"
+_NOT_LOADED = coff.SCN_LNK_INFO | coff.SCN_LNK_REMOVE | coff.SCN_ALIGN_1BYTES
+
+Chunk = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """A section without a relocation that follows those of the layout."""
+
+    name: bytes
+    flags: int
+    contents: bytes
+
+
+def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+    """Make the object. Raises `LinkError` for a reference that cannot be kept."""
+    machine: Machine = program.units[0].native.machine
+    layout = with_entries(program, live, layout)
+    placed = place(program, machine, layout)
+    real = [n for n in program.live_units(live) if program.units[n].index >= 0]
+    # of commons and values alone: what their files promise
+    said = [program.units[n] for n in real] or [u for u in program.units if u.index >= 0]
+    features = _features([_native(u).features for u in said])
+    guarded = [_native(u).features & coff.FEAT_GUARD_CF != 0 for u in program.units]
+    alive = np.zeros(len(program.units), np.bool_)
+    alive[real] = True
+    rewritten, taken = rewrite(program, machine, live, placed, np.array(guarded) & alive)
+    listed = _listed(program, live, placed, real, features, rewritten, taken)
+
+    sizes = np.array([s.size for s in layout.sections], np.int64)
+    aligns = np.array([s.align for s in layout.sections], np.int64)
+    shared = share(program, live, machine, sizes, aligns, placed, rewritten)
+    placed, sizes, rewritten = shared.placed, shared.sizes, shared.rewritten
+    placement = pieces(_placement(program, live, placed), shared.records)
+    if request.target.archive_dialect != "coff":
+        placed, sizes, rewritten = keep_groups(program, machine, placed, sizes, rewritten)
+    left_out: tuple[tuple[str, str], ...] = ()
+    described = np.zeros(0, PLACEMENT)
+    if request.strip is Strip.NONE:
+        debug = dbg.collect(program, machine, live, placed)
+        before = len(placed.kinds) + len(debug.kinds)
+        debug = dbg.combined(debug, codeview.collect(program, machine, live, placed, before))
+        placed = dbg.joined(placed, debug)
+        rewritten = dbg.all_relocations(rewritten, debug.relocations)
+        sizes = np.concatenate([sizes, debug.sizes])
+        aligns = np.concatenate([aligns, debug.align])
+        left_out, described = debug.left_out, debug.placement
+    sections = _sections(program, placed, sizes, rewritten)
+    used = unique(np.concatenate([rewritten.target[~rewritten.place], _asked(program)]))
+    exact = rewritten.target[rewritten.exact]
+    places = unique(np.concatenate([exact, *(p for _, p, _ in listed.values())]))
+    guards = [p for name, (_, p, _) in listed.items() if name == kinds.GUARDED_FUNCTIONS]
+    functions = unique(np.concatenate([taken.places, *guards]))
+    marks = symtab.Marks(places, functions, features)
+    table = symtab.build(program, live, placed, sections, used, marks, request.strip)
+    extra = [
+        _Extra(name, flags, _numbers(table, where, symbols))
+        for name, (flags, where, symbols) in listed.items()
+    ]
+    asked = directives.merge(
+        [_native(u).directives for u in program.units if u.index >= 0],
+        frozenset(table.defined),
+        frozenset(table.undefined),
+        b"_" if machine.number == coff.I386 else b"",
+    )
+    if asked:
+        extra.append(_Extra(b".drectve", _NOT_LOADED, asked))
+    if request.marker:
+        extra.append(_Extra(MARKER_SECTION, _NOT_LOADED, request.marker))
+    size, chunks = _file(machine, aligns, placed, sections, rewritten, table, extra)
+    return Image(
+        size,
+        chunks,
+        table.defined,
+        table.undefined,
+        np.concatenate((placement, described)),
+        told.statistics(program, live, _pieces(program), len(table.defined)),
+        _without_safe_seh(program, real, features, listed)
+        + _warnings(program, placed, live, left_out),
+    )
+
+
+def _asked(program: Program) -> Int64:
+    """What files name without a relocation, or by `/INCLUDE`, and nobody here defines."""
+    rows = program.relocations
+    chosen = rows[(program.atoms["flags"][rows["atom"]] & AtomFlag.ROOT != 0) & (rows["type"] == 0)]
+    named = [chosen["symbol"].astype(np.int64)]
+    for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
+        named.append(base + _native(unit).asked)
+    found = program.definition[np.concatenate(named)].astype(np.int64)
+    missing: Int64 = found[program.symbols["atom"][found] == Place.UNDEFINED]
+    return missing
+
+
+def _native(unit: Unit) -> CoffUnit:
+    native: CoffUnit = unit.native
+    return native
+
+
+def _features(every: list[int]) -> int:
+    """`@feat.00` of an object that is made of files with these.
+
+    What is promised holds where all files promise it. But linkers read the tables of control flow
+    guard file by file: where one has them, the object has.
+    """
+    both = reduce(int.__and__, every, -1) if every else 0
+    return both | reduce(int.__or__, every, 0) & (coff.FEAT_GUARD_CF | coff.FEAT_GUARD_EHCONT)
+
+
+def _listed(
+    program: Program,
+    live: Bool,
+    placed: Placed,
+    units: list[int],
+    features: int,
+    rewritten: Rewritten,
+    taken: Taken,
+) -> dict[bytes, tuple[int, Int64, Int64]]:
+    """For each table of symbol numbers: flags, places and program symbols of what lives.
+
+    Of files without tables of control flow guard, linkers take every function for a target whose
+    address is taken: these are listed, too.
+    """
+    needed = {
+        b".sxdata": 0,  # it says which handlers there are, whatever else the object has
+        kinds.GUARDED_FUNCTIONS: coff.FEAT_GUARD_CF,
+        b".giats$y": coff.FEAT_GUARD_CF,
+        b".gljmp$y": coff.FEAT_GUARD_CF,
+        b".gehcont$y": coff.FEAT_GUARD_EHCONT,
+    }
+    used = np.zeros(len(program.symbols), np.bool_)
+    used[rewritten.target[~rewritten.place]] = True
+    used[_asked(program)] = True
+    found: dict[bytes, tuple[int, Int64, Int64]] = {}
+    for name in kinds.SYMBOL_TABLES:
+        if needed[name] and not features & needed[name]:
+            continue
+        flags, rows = coff.RDATA, []
+        for number in units:
+            native = _native(program.units[number])
+            if name in native.tables:
+                flags, symbols = native.tables[name]
+                rows.append(program.definition[program.symbol_base[number] + symbols])
+        if name == kinds.GUARDED_FUNCTIONS:
+            rows.append(_callable(program, taken.symbols))
+        if not rows:
+            continue
+        symbols = np.concatenate(rows).astype(np.int64)
+        atom = program.symbols["atom"][symbols]
+        at = np.where(atom >= 0, atom, 0)
+        here = (atom >= 0) & live[at] & (placed.section[at] >= 0)
+        local = here & ~placed.kept[symbols]
+        where = (placed.section[at].astype(np.int64) << STEP) + placed.offset[at]
+        where += program.symbols["value"][symbols]
+        named = symbols[(here & placed.kept[symbols]) | ((atom == Place.UNDEFINED) & used[symbols])]
+        found[name] = flags & ~coff.SCN_ALIGN_MASK | 0x300000, unique(where[local]), unique(named)
+    return {n: row for n, row in found.items() if len(row[1]) or len(row[2])}
+
+
+def _callable(program: Program, symbols: Int64) -> Int64:
+    """Those of `symbols` that may be functions: pointers of imports and linkers' own are none."""
+    missing = np.flatnonzero(program.symbols["atom"][symbols] == Place.UNDEFINED)
+    names = [symtab.symbol_name(program, int(s)) for s in symbols[missing]]
+    none = [n.startswith((b"__imp_", b"___imp_")) or n.strip(b"_") == b"ImageBase" for n in names]
+    return np.delete(symbols, missing[none])
+
+
+def _numbers(table: symtab.SymbolTable, places: Int64, symbols: Int64) -> bytes:
+    """The contents of a table of symbol numbers."""
+    of_place = table.of_place[np.searchsorted(table.places, places)]
+    rows = np.sort(np.concatenate([of_place, table.of_symbol[symbols]]))
+    return rows.astype("<u4").tobytes()
+
+
+def _sections(
+    program: Program, placed: Placed, sizes: Int64, rewritten: Rewritten
+) -> symtab.OutputSections:
+    count = len(placed.kinds)
+    rooted = np.zeros(count, np.bool_)
+    roots = np.flatnonzero(program.atoms["flags"] & AtomFlag.ROOT != 0)
+    rooted[placed.section[roots[placed.section[roots] >= 0]]] = True
+    selection = np.where(rooted, 0, coff.COMDAT_NODUPLICATES)
+    parent = np.full(count, -1, np.int64)
+    for number, kind in enumerate(placed.kinds):
+        if kind.selection:
+            selection[number] = kind.selection
+        if kind.name == kinds.EH_FRAME or kind.root or kinds.is_initialiser(kind.name):
+            selection[number] = 0
+        if kind.parent >= 0:
+            alone = selection[kind.parent] == 0
+            selection[number] = 0 if alone else coff.COMDAT_ASSOCIATIVE
+            parent[number] = -1 if alone else kind.parent
+    return symtab.OutputSections(
+        [k.name for k in placed.kinds],
+        sizes,
+        np.bincount(rewritten.section, minlength=count).astype(np.int64),
+        selection,
+        parent,
+    )
+
+
+def _file(
+    machine: Machine,
+    align: Int64,
+    placed: Placed,
+    sections: symtab.OutputSections,
+    rewritten: Rewritten,
+    table: symtab.SymbolTable,
+    extra: list[_Extra],
+) -> tuple[int, Iterator[Chunk]]:
+    """The size and the stream of the whole file."""
+    count = len(placed.kinds)
+    total = count + len(extra)
+    big = count > coff.MOST_SECTIONS
+    if big != (total > coff.MOST_SECTIONS):
+        raise LinkError(f"{total} sections are just at the limit of what an object can have")
+    strings = table.strings
+    at = (coff.BIG_HEADER if big else coff.HEADER).size + total * coff.SECTION.itemsize
+    headers = np.zeros(total, coff.SECTION)
+    flags = np.array([k.flags for k in placed.kinds], np.int64)
+    if len(align) and int(align.max()) > coff.MOST_ALIGN:
+        raise LinkError(f"an alignment of {int(align.max())} bytes is more than COFF can say")
+    flags |= (np.log2(np.maximum(align, 1)).astype(np.int64) + 1) << coff.SCN_ALIGN_SHIFT
+    flags[sections.selection != 0] |= coff.SCN_LNK_COMDAT
+    stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0
+    rows, counts = _relocations(rewritten, table, sections.relocations)
+    overflow = counts > sections.relocations
+    flags[overflow] |= coff.SCN_LNK_NRELOC_OVFL
+
+    headers["flags"][:count] = flags
+    headers["size"][:count] = sections.size
+    headers["offset"][:count] = np.where(stored & (sections.size > 0), at + placed.start[:-1], 0)
+    at += len(placed.blob)
+    body: list[Chunk] = [_octets(placed.blob)]
+    first = at + coff.RELOCATION.itemsize * (np.cumsum(counts) - counts)
+    headers["relocations"][:count] = np.where(counts > 0, first, 0)
+    headers["relocation_count"][:count] = np.minimum(counts, coff.MOST_RELOCATIONS)
+    body.append(_octets(rows))
+    at += rows.nbytes
+    for number, one in enumerate(extra, start=count):
+        headers["size"][number] = len(one.contents)
+        headers["offset"][number] = at
+        headers["flags"][number] = one.flags
+        body.append(one.contents)
+        at += len(one.contents)
+    names = [k.name for k in placed.kinds] + [e.name for e in extra]
+    headers["name"], more = _section_names(names, len(strings))
+    strings += more
+    if at >= 1 << 32:
+        raise LinkError("the object would be larger than 4 GiB, which COFF cannot say")
+    body += [_octets(r) for r in table.records]
+    body += [len(strings).to_bytes(4, "little"), strings[4:]]
+    if big:
+        head = coff.BIG_HEADER.pack(
+            0, 0xFFFF, 2, machine.number, 0, coff.BIG_CLASS, 0, 0, 0, 0, total, at, table.count
+        )
+    else:
+        head = coff.HEADER.pack(machine.number, total, 0, at, table.count, 0, 0)
+    size = at + sum(r.nbytes for r in table.records) + len(strings)
+    return size, iter([head, headers.tobytes(), *body])
+
+
+def _octets(array: Array) -> memoryview:
+    return memoryview(array.view(np.uint8).data) if len(array) else memoryview(b"")
+
+
+def _section_names(names: list[bytes], strings: int) -> tuple[Array, bytes]:
+    """(name fields of the headers, what has to follow the string table of `strings` bytes)."""
+    more = b""
+    known: dict[bytes, bytes] = {}
+    fields = []
+    for name in names:
+        if len(name) > 8 and name not in known:
+            where = strings + len(more)
+            if where > 9_999_999:
+                raise LinkError("the symbol names are too long for the names of sections")
+            known[name] = b"/%d" % where
+            more += name + b"\0"
+        fields.append(known.get(name, name))
+    return np.array(fields or [b""], "S8")[: len(names)], more
+
+
+def _relocations(
+    rewritten: Rewritten, table: symtab.SymbolTable, counts: Int64
+) -> tuple[Array, Int64]:
+    """(records of all sections, their number for each section).
+
+    Where there are more than a header can say, one more goes first and holds the number.
+    """
+    rows = np.zeros(len(rewritten.section), coff.RELOCATION)
+    rows["address"] = rewritten.offset
+    rows["type"] = rewritten.type
+    target, at_place = rewritten.target, rewritten.place
+    exact = rewritten.exact
+    whole = at_place & ~exact
+    index = np.zeros(len(rows), np.int64)
+    index[~at_place] = table.of_symbol[target[~at_place]]
+    index[whole] = table.of_section[target[whole] >> STEP]
+    if exact.any():
+        index[exact] = table.of_place[np.searchsorted(table.places, target[exact])]
+    if (index < 0).any():
+        raise AssertionError("a relocation has no symbol")
+    rows["symbol"] = index
+    overflow = np.flatnonzero(counts >= coff.MOST_RELOCATIONS)
+    counts = counts.copy()
+    if len(overflow):
+        starts = np.cumsum(counts) - counts
+        more = np.zeros(len(overflow), coff.RELOCATION)
+        more["address"] = counts[overflow] + 1
+        rows = np.insert(rows, starts[overflow], more)
+        counts[overflow] += 1
+    return rows, counts
+
+
+def _pieces(program: Program) -> Bool:
+    """bool for each atom: whether it is a section, not an entry of one."""
+    found: Bool = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) & (
+        program.atoms["section"] >= 0
+    )
+    return found
+
+
+def _placement(program: Program, live: Bool, placed: Placed) -> Array:
+    atoms = np.flatnonzero(live & (program.atoms["section"] >= 0) & (placed.section >= 0))
+    return told.placement(program, atoms, placed.section, placed.offset, first_section=1)
+
+
+def _without_safe_seh(
+    program: Program, units: list[int], features: int, listed: dict[bytes, tuple[int, Int64, Int64]]
+) -> tuple[str, ...]:
+    """A warning where handlers are listed, and the object as a whole is not fit for SafeSEH."""
+    if b".sxdata" not in listed or features & coff.FEAT_SAFE_SEH:
+        return ()
+    every = [program.units[n] for n in units]
+    names = [u.name for u in every if not _native(u).features & coff.FEAT_SAFE_SEH]
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return (
+        "the library cannot be linked with /SAFESEH, as programs that do without "
+        f"{shown} can: no `@feat.00` there says that it is fit for it",
+    )
+
+
+def _warnings(
+    program: Program, placed: Placed, live: Bool, left_out: tuple[tuple[str, str], ...]
+) -> tuple[str, ...]:
+    warnings = []
+    if left_out:
+        shown = ", ".join(f"{name} ({why})" for name, why in left_out[:3])
+        more = ", …" if len(left_out) > 3 else ""
+        warnings.append(f"CodeView debug information is left out of {shown}{more}")
+    warnings += told.private_cxx(program, live, placed.kept, told.CXX_WINDOWS)
+    return tuple(warnings)
+
+
+__all__ = ["MARKER_SECTION", "write"]

@@ -1,0 +1,126 @@
+"""The ELF room: how relocatable objects of ELF map to the common model, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from cargo_strip_hook.core.requests import PrelinkRequest
+from cargo_strip_hook.formats.elf import buckets, layouts, parts, reader, writer
+from cargo_strip_hook.formats.elf.file import ElfUnit
+from cargo_strip_hook.link.model import (
+    EDGE,
+    RELOCATION,
+    Array,
+    Bool,
+    Bucket,
+    Companion,
+    ElementSet,
+    Image,
+    Input,
+    Int32,
+    Layout,
+    Program,
+    Unit,
+)
+
+
+class ElfFormat:
+    """`Format` for ELF; remembers the first file read, after whose kind the output is made."""
+
+    twins = True
+    compresses = True
+
+    def __init__(self) -> None:
+        self._first: ElfUnit | None = None
+
+    def read(self, inputs: Sequence[Input]) -> list[Unit]:
+        units = reader.read(inputs)
+        if self._first is None and units:
+            self._first = units[0].native
+        return units
+
+    def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
+        return []
+
+    def loaded_always(
+        self,
+        inputs: Sequence[Input],  # noqa: ARG002
+        entries: Iterable[tuple[bytes, int]],  # noqa: ARG002
+    ) -> list[int]:
+        return []
+
+    def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
+        return {
+            layouts.STT_OBJECT: "data",
+            layouts.STT_FUNC: "function",
+            layouts.STT_COMMON: "common",
+            layouts.STT_TLS: "tls",
+            layouts.STT_GNU_IFUNC: "function",
+        }
+
+    def leftovers(self, unit: Unit) -> tuple[int, int]:
+        native: ElfUnit = unit.native
+        arrays = (layouts.SHT_INIT_ARRAY, layouts.SHT_FINI_ARRAY, layouts.SHT_PREINIT_ARRAY)
+        chosen = np.isin(native.sections["type"], arrays)
+        entries = int(native.sections["size"][chosen].sum()) * 8 // native.records.bits
+        return int(native.sections["size"][list(native.debug)].sum()), entries
+
+    def parts(self, unit: Unit) -> Array:
+        return parts.parts(unit)
+
+    def local_names(self, unit: Unit) -> list[bytes]:
+        return parts.local_names(unit)
+
+    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+        return buckets.find_sets(units, undefined)
+
+    def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:  # noqa: ARG002
+        return {}
+
+    def synthetic(
+        self,
+        atoms: Array,
+        symbols: Array,
+        names: Sequence[bytes],
+        pointers: Array,  # noqa: ARG002
+    ) -> Unit:
+        assert self._first is not None
+        symbols["kind"][1:] = layouts.STT_OBJECT
+        native = ElfUnit(
+            self._first.records,
+            self._first.machine,
+            0,
+            self._first.flags,
+            np.zeros(0, self._first.records.section),
+            np.zeros(0, "S16"),
+            memoryview(b""),
+            memoryview(b"\0" * 64),
+            np.zeros(0, np.int32),
+            np.zeros(len(symbols), np.int32),
+            (),
+        )
+        return Unit(
+            -1,
+            "",
+            memoryview(b""),
+            atoms,
+            symbols,
+            1,
+            names,
+            np.zeros(0, RELOCATION),
+            np.zeros(0, EDGE),
+            (),
+            native,
+        )
+
+    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+        return buckets.assign(program, live)
+
+    def section_limit(self, program: Program) -> int:
+        return program.units[0].native.machine.branch_limit or 1 << 62
+
+    def write(self, program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+        return writer.write(program, live, layout, request)

@@ -1,0 +1,82 @@
+"""The debug sections of the output: loaded only where debug information stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cargo_strip_hook.core.requests import Compression
+from cargo_strip_hook.formats.elf import compress, split
+from cargo_strip_hook.formats.elf import debug as dbg
+from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.machine import Machine
+from cargo_strip_hook.formats.elf.output import Section
+from cargo_strip_hook.formats.elf.relocate import Placed
+from cargo_strip_hook.link.model import Array, Bool, Program
+
+Pieces = tuple[tuple[Array, Array], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DebugOutput:
+    """The sections, and of each its relocations in pieces: rows to be written, and their targets.
+
+    `targets` are those of all, as in `Settled`; `placement` tells where the input's sections went.
+    """
+
+    sections: tuple[Section, ...]
+    relocations: tuple[Pieces, ...]
+    targets: Array
+    placement: Array
+    warnings: tuple[str, ...]
+
+
+def described(
+    program: Program,
+    machine: Machine,
+    live: Bool,
+    placed: Placed,
+    records: elf.Records,
+    how: Compression,
+) -> DebugOutput:
+    """The debug information of the live units."""
+    found = dbg.collect(program, machine, live, placed)
+    beside = split.file_names(
+        dbg.inputs(program, found.sections, (b".debug_abbrev",)),
+        dbg.inputs(program, found.sections, (b".debug_str", b".debug_info")),
+    )
+    return DebugOutput(
+        tuple(_section(program, s, records, how) for s in found.sections),
+        tuple(s.relocations for s in found.sections),
+        found.targets,
+        found.placement,
+        split.warning(beside),
+    )
+
+
+def _section(
+    program: Program, section: dbg.DebugSection, records: elf.Records, how: Compression
+) -> Section:
+    """One debug section, compressed where that was asked for and makes it smaller."""
+    packed = None
+    if how is not Compression.NONE:
+        whole = dbg.stream(program, section)
+        packed = compress.compress(how, records, section.size, section.align, whole)
+    if packed is not None:
+        return Section(
+            section.name,
+            section.type,
+            section.flags | elf.SHF_COMPRESSED,
+            len(packed),
+            records.size,
+            section.entsize,
+            chunks=lambda: [packed],
+        )
+    return Section(
+        section.name,
+        section.type,
+        section.flags,
+        section.size,
+        section.align,
+        section.entsize,
+        chunks=lambda: dbg.stream(program, section),
+    )

@@ -1,0 +1,436 @@
+"""ELF files as they lie there: headers, names, symbols, relocations, each checked on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cargo_strip_hook.core.errors import ObjectError
+from cargo_strip_hook.formats.elf import fields
+from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.fields import Field
+from cargo_strip_hook.formats.elf.machine import TYPES, Machine, machine
+from cargo_strip_hook.formats.sniff import elf_machine, elf_name
+from cargo_strip_hook.link.arrays import begins, gather, join, together
+from cargo_strip_hook.link.model import (
+    RELOCATION,
+    Array,
+    Bool,
+    Input,
+    Int32,
+    Int64,
+)
+from cargo_strip_hook.link.strings import string_at
+
+_UNSUPPORTED = (
+    "use the original: this processor is not supported, or not in this form",
+    "what the original can lose is its debug information: `strip -g`, of the target's binutils",
+)
+_MOST_ALIGN = np.uint64(1 << 30)  # bytes: the largest page of any architecture
+
+
+def _unsupported(member: Input, offset: int, why: str = "") -> ObjectError:
+    """The error for objects of a processor, or of an ABI of it, that we know too little of."""
+    kind = elf_machine(bytes(member.data[:20]))
+    called = elf_name(kind) if kind else "this processor"
+    return ObjectError(
+        f"objects for {called} of this kind are not supported{why}",
+        member=member.name,
+        offset=offset,
+        help=_UNSUPPORTED,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ElfUnit:
+    """What only the ELF room knows of an object file."""
+
+    records: elf.Records
+    machine: Machine
+    osabi: int
+    flags: int  # e_flags
+    sections: Array  # the section header table
+    names16: Array  # first 16 bytes of each section's name, "S16"
+    strings: memoryview  # .shstrtab
+    symbol_strings: memoryview
+    section_atom: Int32  # section -> atom, -1
+    shndx: Int32  # section of each symbol, SHN_XINDEX resolved; reserved values stay
+    debug: tuple[int, ...]  # non-allocated sections that may be kept
+
+
+def section_name(unit: ElfUnit, section: int) -> bytes:
+    """The whole name of a section."""
+    start = int(unit.sections["name"][section])
+    return string_at(unit.strings, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What of a file's header is needed."""
+
+    osabi: int
+    flags: int  # e_flags
+    shoff: int
+    entsize: int
+    count: int
+    shstrndx: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Symbols:
+    """The symbol tables of several files behind one another.
+
+    `first` is where each file's table begins, and the total; `owner` the file of each symbol.
+    `shndx` holds the section of each, SHN_XINDEX resolved, but for those that are `reserved`.
+    """
+
+    table: Array
+    first: Int64
+    owner: Int64
+    first_global: list[int]  # of each file, in its own table
+    shndx: Int32
+    reserved: Bool
+    names: list[list[bytes]]  # of each file: the names of its global symbols
+    strings: list[memoryview]
+
+
+class ElfFiles:
+    """Several files of one class, byte order and machine, while they are read: one table of each
+    kind for all of them, so that the cost of numpy's calls is shared.
+
+    Sections and symbols are numbered through; `first` and `symbol_first` are the numbers of each
+    file's first one, and the totals. Values in the tables are as in the files.
+    """
+
+    def __init__(self, inputs: Sequence[Input]) -> None:
+        self.inputs = inputs
+        self.headers = [self._header(number) for number in range(len(inputs))]
+        self.flags = [header.flags for header in self.headers]
+        self.octets, self.base = together([i.data for i in inputs])
+        self._read_sections()
+
+    def fail(self, file: int, what: str, offset: int) -> ObjectError:
+        return ObjectError(what, member=self.inputs[file].name, offset=offset)
+
+    def check(self, bad: Bool, owner: Array, what: str, offset: Array | None = None) -> None:
+        """Raise `ObjectError` for the first that is bad; `owner` is the file of each.
+
+        `offset` of each in its file; where it is None, the section table's is told.
+        """
+        if bad.any():
+            i = int(bad.argmax())
+            file = int(owner[i])
+            at = self.headers[file].shoff if offset is None else int(offset[i])
+            raise self.fail(file, what, at)
+
+    def _header(self, number: int) -> _Header:
+        name, data = self.inputs[number].name, self.inputs[number].data
+        if len(data) < 52:
+            raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
+        ident = bytes(data[:16])
+        if ident[:4] != b"\x7fELF":
+            raise ObjectError("this is no ELF file", member=name, offset=0)
+        if ident[4] not in (1, 2) or ident[5] not in (1, 2):
+            raise ObjectError("the ELF class or byte order is unknown", member=name, offset=4)
+        records = elf.records(32 * ident[4], "<" if ident[5] == 1 else ">")
+        if len(data) < records.header.size:
+            raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
+        header = records.header.unpack_from(data)
+        kind, machine_number, flags = header[1], header[2], header[7]
+        if kind != elf.ET_REL:
+            raise ObjectError("this ELF file is no relocatable object", member=name, offset=16)
+        found = machine(machine_number, records.bits, records.order)
+        if found is None or flags & found.refused_flags:
+            raise _unsupported(self.inputs[number], 18)
+        self.r, self.machine = records, found
+        return _Header(ident[7], flags, header[6], header[11], header[12], header[13])
+
+    def table(self, file: int, dtype: np.dtype[Any], offset: int, count: int, what: str) -> Array:
+        """`count` records of `dtype` at `offset` of a file, without a copy."""
+        data = self.inputs[file].data
+        if count < 0 or offset < 0 or offset + count * dtype.itemsize > len(data):
+            raise self.fail(file, f"{what} reaches beyond the end of the file", offset)
+        return np.frombuffer(data, dtype, count, offset)
+
+    def _section_table(self, file: int) -> tuple[Array, int]:
+        """(section headers, number of the section with their names) of one file."""
+        header = self.headers[file]
+        if header.shoff == 0:
+            raise self.fail(file, "the file has no section header table", 40)
+        if header.entsize != self.r.section.itemsize:
+            raise self.fail(file, f"section headers of {header.entsize} bytes are unknown", 58)
+        count, names = header.count, header.shstrndx
+        if count == 0 or names == elf.SHN_XINDEX:
+            # gABI: what the file header cannot hold is in the first section header
+            null = self.table(file, self.r.section, header.shoff, 1, "the section table")[0]
+            count = count or int(null["size"])
+            names = int(null["link"]) if names == elf.SHN_XINDEX else names
+        sections = self.table(file, self.r.section, header.shoff, count, "the section table")
+        if not 0 < names < count:
+            raise self.fail(file, "the index of the section names is out of range", 62)
+        return sections, names
+
+    def _read_sections(self) -> None:
+        tables = [self._section_table(file) for file in range(len(self.inputs))]
+        counts = np.array([len(sections) for sections, _ in tables], np.int64)
+        self.first = begins(counts)
+        self.owner = np.repeat(np.arange(len(tables)), counts)
+        self.sections = sections = join([sections for sections, _ in tables])
+        self.types = sections["type"]
+        length = np.array([len(i.data) for i in self.inputs], np.uint64)[self.owner]
+        sizes = sections["size"].astype(np.uint64)
+        ends = sections["offset"].astype(np.uint64) + sizes
+        present = (self.types != elf.SHT_NOBITS) & (self.types != elf.SHT_NULL)
+        bad = present & ((ends > length) | (ends < sizes))
+        if bad.any():
+            number = int(bad.argmax())
+            local = number - int(self.first[self.owner[number]])
+            self.check(bad, self.owner, f"section {local} reaches beyond the end of the file")
+        align = sections["align"].astype(np.uint64)
+        self.check(
+            (align & (align - np.uint64(1)) * (align != 0) != 0) | (align > _MOST_ALIGN),
+            self.owner,
+            "a section's alignment is no power of two, or too large",
+        )
+        self.check(
+            sections["flags"].astype(np.uint64) >> np.uint64(32) != 0,
+            self.owner,
+            "a section has flags that are unknown",
+        )
+        self.check(
+            sizes >> np.uint64(62) != 0,
+            self.owner,
+            "a section is larger than any address space",
+        )
+        self.section_flags = sections["flags"].astype(np.int64)
+        self.start = self.base[self.owner] + sections["offset"].astype(np.int64)
+        named = self.first[:-1] + np.array([names for _, names in tables], np.int64)
+        self.strings = [self.contents(number) for number in named.tolist()]
+        for file, strings in enumerate(self.strings):
+            if len(strings) == 0 or strings[-1] != 0:
+                shoff = self.headers[file].shoff
+                raise self.fail(file, "the section names do not end with a zero byte", shoff)
+        self.check(
+            sections["name"] >= sections["size"][named][self.owner],
+            self.owner,
+            "a section's name lies outside of the section names",
+        )
+        self.name_words = self._heads(self.start[named][self.owner] + sections["name"])
+        self.names16 = self.name_words.view("S16").reshape(-1)
+        refused = self.machine.refused_section
+        if refused and (known := np.flatnonzero(self.names16 == refused)).size:
+            raise _unsupported(self.inputs[int(self.owner[known[0]])], 18)
+
+    def _heads(self, at: Int64) -> Array:
+        """uint64[n, 2], little endian: the 16 bytes at each place, zeros after the first zero."""
+        heads = gather(self.octets, np.minimum(at, len(self.octets) - 16), np.dtype("V16"))
+        for i in np.flatnonzero(at > len(self.octets) - 16).tolist():  # at the very end
+            heads[i] = self.octets[int(at[i]) :].tobytes().ljust(16, b"\0")
+        words = heads.view("<u8").reshape(-1, 2)
+        # the lowest bit that is set in `zero` is the highest one of the first zero byte
+        zero = (words - np.uint64(0x0101010101010101)) & ~words & np.uint64(0x8080808080808080)
+        words &= (zero & (~zero + np.uint64(1))) - np.uint64(1)
+        words[zero[:, 0] != 0, 1] = 0
+        return words
+
+    def named(self, start: bytes) -> Bool:
+        """Which sections have a name that begins so; `start` has 16 bytes at most.
+
+        The first eight bytes are compared as one number: numpy is slow at comparing strings.
+        """
+        found = np.ones(len(self.types), np.bool_)
+        for at in range(0, len(start), 8):
+            part = start[at : at + 8]
+            word = self.name_words[:, at // 8]
+            unused = np.uint64(8 * (8 - len(part)))
+            wanted = np.uint64(int.from_bytes(part, "little"))
+            found &= (word << unused) == (wanted << unused) if unused else word == wanted
+        return found
+
+    def contents(self, section: int) -> memoryview:
+        """The bytes of a section, without a copy."""
+        file = int(self.owner[section])
+        header = self.sections[section]
+        if header["type"] == elf.SHT_NOBITS:
+            local = section - int(self.first[file])
+            shoff = self.headers[file].shoff
+            raise self.fail(file, f"section {local} has no contents", shoff)
+        start = int(header["offset"])
+        return self.inputs[file].data[start : start + int(header["size"])]
+
+    def one(self, kind: int) -> Int64:
+        """For each file the section of a type that occurs at most once, 0 where there is none."""
+        found = np.flatnonzero(self.types == kind)
+        owner = self.owner[found]
+        self.check(owner[1:] == owner[:-1], owner, "the file has several symbol tables")
+        sections = np.zeros(len(self.inputs), np.int64)
+        sections[owner] = found
+        return sections
+
+    # ---- symbols
+
+    def symbols(self) -> Symbols:
+        """The symbol tables of all files; a file without one has the null symbol only."""
+        record = self.r.symbol
+        tables = self.one(elf.SHT_SYMTAB)
+        files = np.flatnonzero(tables)
+        headers = self.sections[tables[files]]
+        offset = headers["offset"].astype(np.int64)
+        self.check(
+            headers["entsize"] != record.itemsize,
+            files,
+            "the symbol table has entries of an unknown size",
+            offset,
+        )
+        counts = np.ones(len(tables), np.int64)
+        counts[files] = headers["size"] // record.itemsize
+        first_global = np.ones(len(tables), np.int64)
+        first_global[files] = headers["info"]
+        self.check(
+            (headers["info"] == 0) | (headers["info"] > counts[files]),
+            files,
+            "the number of local symbols is out of range",
+            offset,
+        )
+        link = headers["link"].astype(np.int64)
+        bad = (link == 0) | (link >= np.diff(self.first)[files])
+        link = self.first[:-1][files] + np.where(bad, 0, link)
+        bad |= self.types[link] != elf.SHT_STRTAB
+        self.check(bad, files, "the symbol table has no string table", offset)
+        none = np.zeros(1, record)
+        rows = [none] * len(tables)
+        strings = [memoryview(b"\0")] * len(tables)
+        for file, at, string in zip(files.tolist(), offset.tolist(), link.tolist(), strict=True):
+            count = int(counts[file])
+            rows[file] = self.table(file, record, at, count, "the symbol table")
+            strings[file] = self.contents(string)
+            if len(strings[file]) == 0 or strings[file][-1] != 0:
+                raise self.fail(file, "the symbol names do not end with a zero byte", at)
+        table = join(rows)
+        first = begins(counts)
+        owner = np.repeat(np.arange(len(tables)), counts)
+        where = np.zeros(len(tables), np.int64)
+        where[files] = offset
+        where = where[owner]
+        room = np.array([len(s) for s in strings], np.int64)[owner]
+        outside = "a symbol's name lies outside of the string table"
+        self.check(table["name"] >= room, owner, outside, where)
+        shndx = table["shndx"].astype(np.int32)
+        # reserved values keep their meaning; real indices may pass them
+        reserved = shndx >= elf.SHN_LORESERVE
+        extended = self.one(elf.SHT_SYMTAB_SHNDX)
+        for file in np.flatnonzero(extended).tolist():
+            header = self.sections[extended[file]]
+            wide = self.table(
+                file,
+                np.dtype(f"{self.r.order}u4"),
+                int(header["offset"]),
+                int(header["size"]) // 4,
+                "the extended section indices",
+            )
+            mine = slice(int(first[file]), int(first[file + 1]))
+            if len(wide) < len(shndx[mine]):
+                at = int(where[mine.start])
+                raise self.fail(file, "the extended section indices are too few", at)
+            escaped = shndx[mine] == elf.SHN_XINDEX
+            shndx[mine][escaped] = wide[: len(escaped)][escaped]
+            reserved[mine] &= ~escaped
+        number = shndx.view(np.uint32)
+        outside = "a symbol's section is out of range"
+        self.check(~reserved & (number >= np.diff(self.first)[owner]), owner, outside, where)
+        names = []
+        for file, text in enumerate(strings):
+            begin = int(first[file] + first_global[file])
+            raw = bytes(text) if begin < first[file + 1] else b""
+            find = raw.find
+            starts = table["name"][begin : first[file + 1]].tolist()
+            names.append([raw[s : find(b"\0", s)] for s in starts])
+        return Symbols(table, first, owner, first_global.tolist(), shndx, reserved, names, strings)
+
+    # ---- relocations
+
+    def relocations(self, wanted: Array, symbol_counts: Int64) -> tuple[Array, Int64]:
+        """(rows, the section that each applies to) of the relocation sections `wanted`.
+
+        In the order of the files; `RELOCATION.atom` and `reach` are 0. Addends that stand in the
+        contents are read for the types that may be changed (`implicit` of the machine), and are 0
+        for the others. `symbol_counts`: the number of symbols of each file.
+        """
+        rel = wanted[self.types[wanted] == elf.SHT_REL]
+        if not len(rel):
+            return self._entries(wanted, self.r.rela, symbol_counts)
+        if not self.machine.rel:
+            at = int(self.sections["offset"][rel[0]])
+            why = ": their relocations have no addends"
+            raise _unsupported(self.inputs[int(self.owner[rel[0]])], at, why)
+        rows, section = self._entries(rel, self.r.rel, symbol_counts)
+        at = self.start[section] + rows["offset"]
+        kinds = self.machine.implicit_types[np.minimum(rows["type"], TYPES - 1)]
+        for kind in fields.FIELDS:
+            mine = np.flatnonzero(kinds == kind)
+            if len(mine):
+                self._inside(rows[mine], section[mine], fields.width(kind))
+                rows["addend"][mine] = fields.load(self.octets, at[mine], kind, self.r.order)
+        rela = wanted[self.types[wanted] == elf.SHT_RELA]
+        if len(rela):
+            more, more_section = self._entries(rela, self.r.rela, symbol_counts)
+            rows, section = np.concatenate([rows, more]), np.concatenate([section, more_section])
+            order = np.argsort(self.owner[section], kind="stable")
+            rows, section = rows[order], section[order]
+        return rows, section
+
+    def _stores(self, types: Array) -> Bool:
+        """Which relocation types we may store a value for ourselves, in 4 bytes at the most."""
+        small = np.minimum(types, TYPES - 1)
+        found: Bool = (self.machine.relative_types[small] != Field.NONE) | (
+            self.machine.relaxation_types[small] != 0
+        )
+        return found
+
+    def _inside(self, rows: Array, section: Int64, width: int) -> None:
+        """Raise `ObjectError` if a field of `width` bytes does not lie in its section."""
+        bad = rows["offset"] + width > self.sections["size"][section].astype(np.int64)
+        bad |= self.types[section] == elf.SHT_NOBITS
+        self.check(bad, self.owner[section], "a relocation lies outside of its section")
+
+    def _entries(
+        self, wanted: Array, record: np.dtype[np.void], symbol_counts: Int64
+    ) -> tuple[Array, Int64]:
+        """The entries of sections whose entries are all like `record`."""
+        headers = self.sections[wanted]
+        owner = self.owner[wanted]
+        offset = headers["offset"].astype(np.int64)
+        sizes = headers["size"].astype(np.int64)
+        counts = sizes // record.itemsize
+        self.check(
+            (sizes > 0)
+            & ((sizes % record.itemsize != 0) | (headers["entsize"] != record.itemsize)),
+            owner,
+            "a relocation section has entries of an unknown size",
+            offset,
+        )
+        total = int(counts.sum())
+        out = np.zeros(total, RELOCATION)
+        section = np.repeat(self.first[owner] + headers["info"], counts)
+        if not total:
+            return out, section
+        begin = self.start[wanted] - record.itemsize * (np.cumsum(counts) - counts)
+        at = np.repeat(begin, counts) + record.itemsize * np.arange(total)
+        raw = gather(self.octets, at, record)
+        out["offset"] = raw["offset"]
+        out["symbol"] = (raw["info"] >> self.r.symbol_shift) & 0xFFFFFFFF
+        out["type"] = raw["info"] & self.r.type_mask
+        if "addend" in (record.names or ()):
+            out["addend"] = raw["addend"]
+        file, where = np.repeat(owner, counts), np.repeat(offset, counts)
+        bad = out["symbol"].view(np.uint32) >= symbol_counts[file]
+        self.check(bad, file, "a relocation's symbol is out of range", where)
+        limits = self.sections["size"][section].astype(np.int64)
+        wide = self.machine.absolute_types[np.minimum(out["type"], TYPES - 1)].astype(np.int64)
+        ends = out["offset"] + np.maximum(wide, np.where(self._stores(out["type"]), 4, 0))
+        bad = (out["offset"] < 0) | (ends > limits)
+        self.check(bad, file, "a relocation lies outside of its section", where)
+        return out, section

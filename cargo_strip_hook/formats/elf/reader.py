@@ -1,0 +1,415 @@
+"""Reads ELF relocatable objects into the common model.
+
+An atom is an allocated section; `.eh_frame` is taken apart into its records (CIEs and FDEs), each
+an atom that lives with its function, and sections of strings and constants into their elements.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from cargo_strip_hook.core.errors import ObjectError
+from cargo_strip_hook.formats.elf import aside as beside
+from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.buckets import is_c_identifier
+from cargo_strip_hook.formats.elf.elements import Elements, find_elements
+from cargo_strip_hook.formats.elf.file import ElfFiles, ElfUnit, Symbols
+from cargo_strip_hook.formats.elf.unwind import split_eh_frames
+from cargo_strip_hook.link.arrays import isin, unique
+from cargo_strip_hook.link.model import (
+    ATOM,
+    EDGE,
+    SYMBOL,
+    Array,
+    AtomFlag,
+    Binding,
+    Bool,
+    Group,
+    Input,
+    Int32,
+    Place,
+    Reach,
+    Unit,
+)
+from cargo_strip_hook.link.strings import string_at
+
+_UNREAD_RELOCATIONS = (
+    elf.SHT_RELR,
+    elf.SHT_CREL,
+    elf.SHT_LLVM_CREL,
+    elf.SHT_ANDROID_REL,
+    elf.SHT_ANDROID_RELA,
+)
+# Sections that hold tables of symbols for the linker, never contents of a program.
+_DROPPED_TYPES = (elf.SHT_GROUP, elf.SHT_LLVM_ADDRSIG)
+# beginnings of names; a zero byte ends a whole one
+_ROOT_NAMES = (
+    b".ctors",
+    b".dtors",
+    b".init\0",
+    b".fini\0",
+    b".jcr\0",
+    b".init_array\0",
+    b".fini_array\0",
+    b".preinit_array\0",
+    b".init_array.",
+    b".fini_array.",
+)
+# by the two bytes after the dot: most files have no such section, and need no closer look
+_MAY_BE_ROOT = np.zeros(1 << 16, np.bool_)
+_MAY_BE_ROOT[[int.from_bytes(name[1:3], "little") for name in _ROOT_NAMES]] = True
+
+_BINDINGS = np.full(16, Binding.GLOBAL, np.uint8)
+_BINDINGS[elf.STB_LOCAL] = Binding.LOCAL
+_BINDINGS[elf.STB_WEAK] = Binding.WEAK
+_BINDINGS[elf.STB_GNU_UNIQUE] = Binding.UNIQUE
+
+
+def read(inputs: Sequence[Input]) -> list[Unit]:
+    """Read ELF objects. Raises `ObjectError` naming the member and the offset."""
+    units: list[Unit] = []
+    batch: list[Input] = []
+    for item in inputs:
+        if batch and not _alike(batch[0].data, item.data):
+            units += _read(ElfFiles(batch))
+            batch = []
+        batch.append(item)
+    if batch:
+        units += _read(ElfFiles(batch))
+    return units
+
+
+def _alike(one: memoryview, other: memoryview) -> bool:
+    """Whether two files can be read together: in one buffer, of one class, order and machine."""
+    return (
+        one.obj is other.obj
+        and min(len(one), len(other)) >= 20
+        and (one[4:6], one[18:20]) == (other[4:6], other[18:20])
+    )
+
+
+def _read(f: ElfFiles) -> list[Unit]:
+    sections, types, flags, owner = f.sections, f.types, f.section_flags, f.owner
+    files = len(f.inputs)
+    allocated = (flags & elf.SHF_ALLOC != 0) & ~_among(types, _DROPPED_TYPES)
+    allocated &= ~f.named(b".note.gnu.proper")
+    aside = beside.find(f)
+    allocated |= aside
+    eh_frame = allocated & ~aside & f.named(b".eh_frame\0") & (types != elf.SHT_NOBITS)
+    is_rel = (types == elf.SHT_RELA) | (types == elf.SHT_REL)
+    info = np.where(is_rel, sections["info"], 0).astype(np.int64)
+    bad = info >= np.diff(f.first)[owner]
+    table = f.symbols()
+    f.check(bad, owner, "a relocation section applies to no section")
+    _refuse(f, table)
+    relocated = np.zeros(len(sections), np.bool_)
+    relocated[(f.first[owner] + info)[is_rel]] = True
+    wanted = np.flatnonzero(is_rel & allocated[f.first[owner] + info])
+    relocations, section = f.relocations(wanted, np.diff(table.first))
+    compressed = aside & (flags & elf.SHF_COMPRESSED != 0) & relocated
+    f.check(compressed, owner, "a compressed section that is no debug information is relocated")
+    elements = find_elements(f, table, relocated, relocations, section)
+
+    atom_sections = np.flatnonzero(allocated & ~eh_frame)
+    pieces = np.ones(len(sections), np.int64)
+    pieces[elements.section] = 0
+    np.add.at(pieces, elements.section, 1)
+    atom_sections = np.repeat(atom_sections, pieces[atom_sections])
+    counts = np.bincount(owner[atom_sections], minlength=files)
+    # atoms are numbered in each file
+    section_atom = np.full(len(sections), -1, np.int32)
+    piece_number = _ramp(counts).astype(np.int32)
+    section_atom[atom_sections[::-1]] = piece_number[::-1]  # of several the first
+
+    symbols, symbol_first, shndx = _symbols(f, table, section_atom, elements)
+    relocations["atom"] = section_atom[section]
+    weak = aside & (flags & elf.SHF_GNU_RETAIN == 0)
+    relocations["reach"][weak[section]] = Reach.NONE
+
+    # the records of unwind information are the atoms behind those of the sections
+    eh = np.flatnonzero(eh_frame)
+    position = np.full(len(sections), -1, np.int64)
+    position[eh] = np.arange(len(eh))
+    mine = np.flatnonzero(position[section] >= 0)
+
+    def damaged(number: int, what: str, offset: int) -> ObjectError:
+        return f.fail(int(owner[eh[number]]), what, offset)
+
+    split = split_eh_frames(
+        [f.contents(number) for number in eh.tolist()],
+        f.r.order,
+        position[section[mine]],
+        relocations["offset"][mine],
+        damaged,
+    )
+    record_owner = owner[eh[split.table]]
+    records = np.bincount(record_owner, minlength=files)
+    number = (_ramp(records) + counts[record_owner]).astype(np.int32)
+    relocations["atom"][mine] = number[split.record]
+    relocations["offset"][mine] = split.within
+    relocations["reach"][mine[split.begins]] = Reach.REVERSE
+
+    atom_first = np.concatenate([[0], np.cumsum(counts + records)])
+    atoms = np.zeros(int(atom_first[-1]), ATOM)
+    rows = atom_first[owner[atom_sections]] + piece_number
+    atoms["section"][rows] = atom_sections - f.first[owner[atom_sections]]
+    atoms["size"][rows] = sections["size"][atom_sections]
+    atoms["align"][rows] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
+    atoms["flags"][rows] = _atom_flags(f, aside, section_atom)[atom_sections]
+    _root_profile(f, table, symbols, symbol_first, atoms, atom_first)
+    rows = rows[isin(atom_sections, elements.section)]
+    atoms["offset"][rows], atoms["size"][rows] = elements.offset, elements.size
+    atoms["flags"][rows] |= np.uint32(AtomFlag.ELEMENT)
+    rows = atom_first[record_owner] + number
+    atoms["section"][rows] = eh[split.table] - f.first[record_owner]
+    atoms["offset"][rows], atoms["size"][rows] = split.offsets, split.sizes
+    atoms["align"][rows] = 4
+    atoms["flags"][rows] = AtomFlag.SEPARATE
+
+    edges, edge_owner = _link_order(f, section_atom)
+    to_cie = np.zeros(len(split.fde), EDGE)
+    to_cie["source"], to_cie["target"] = number[split.fde], number[split.cie]
+    edges = np.concatenate([edges, to_cie])
+    edge_owner = np.concatenate([edge_owner, record_owner[split.fde]])
+    order = np.argsort(edge_owner, kind="stable")
+
+    debug = np.flatnonzero(
+        # sections of split debug information (`.dwo`) are not for linkers
+        (flags & (elf.SHF_ALLOC | elf.SHF_EXCLUDE) == 0)
+        & _among(types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
+        & (f.named(b".debug_") | f.named(b".zdebug_"))
+    )
+    atoms_of = _parts(atoms, atom_first)
+    symbols_of = _parts(symbols, symbol_first)
+    relocations_of = _by_file(relocations, owner[section], files)
+    edges_of = _by_file(edges[order], edge_owner[order], files)
+    debug_of = _by_file(debug - f.first[owner[debug]], owner[debug], files)
+    sections_of = _parts(sections, f.first)
+    names_of = _parts(f.names16, f.first)
+    section_atom_of = _parts(section_atom, f.first)
+    shndx_of = _parts(shndx, symbol_first)
+    groups_of = _groups(f, table, section_atom)
+    units = []
+    for file, item in enumerate(f.inputs):
+        native = ElfUnit(
+            f.r,
+            f.machine,
+            f.headers[file].osabi,
+            f.headers[file].flags,
+            sections_of[file],
+            names_of[file],
+            f.strings[file],
+            table.strings[file],
+            section_atom_of[file],
+            shndx_of[file],
+            tuple(debug_of[file].tolist()),
+        )
+        units.append(
+            Unit(
+                item.index,
+                item.name,
+                item.data,
+                atoms_of[file],
+                symbols_of[file],
+                table.first_global[file],
+                table.names[file],
+                relocations_of[file],
+                edges_of[file],
+                tuple(groups_of[file]),
+                native,
+            )
+        )
+    return units
+
+
+def _ramp(counts: Array) -> Array:
+    """0, 1, 2 … for each of `counts`, so many of them."""
+    begins = np.cumsum(counts) - counts
+    ramp: Array = np.arange(int(counts.sum())) - np.repeat(begins, counts)
+    return ramp
+
+
+def _parts(table: Array, first: Array) -> list[Array]:
+    """What of a table belongs to each file."""
+    return [table[a:b] for a, b in itertools.pairwise(first.tolist())]
+
+
+def _by_file(table: Array, owner: Array, files: int) -> list[Array]:
+    """The same for a table in the order of the files, `owner` the file of each row."""
+    return _parts(table, np.searchsorted(owner, np.arange(files + 1)))
+
+
+def _refuse(f: ElfFiles, table: Symbols) -> None:
+    """Raise `ObjectError` for files that hold something that nobody reads here."""
+    compact = np.flatnonzero(_among(f.types, _UNREAD_RELOCATIONS))
+    if len(compact):
+        file = int(f.owner[compact[0]])
+        raise ObjectError(
+            "relocations in a compact form (CREL, RELR or Android's) are not supported",
+            member=f.inputs[file].name,
+            offset=f.headers[file].shoff,
+            help="compile without them, for example without `-Wa,--crel`",
+        )
+    for file in unique(f.owner[f.named(b".gnu.lto_")]).tolist():
+        if b"__gnu_lto_slim" in table.names[file]:
+            raise ObjectError(
+                "this member holds GCC's intermediate code only, no machine code",
+                member=f.inputs[file].name,
+                offset=0,
+                help="compile it with `-ffat-lto-objects` or without `-flto`",
+            )
+
+
+def _among(values: Array, wanted: Iterable[int]) -> Bool:
+    """Which values are among a few: `np.isin` takes far longer to find out how to do it."""
+    found = np.zeros(len(values), np.bool_)
+    for value in wanted:
+        found |= values == value
+    return found
+
+
+def _atom_flags(f: ElfFiles, aside: Bool, section_atom: Int32) -> Array:
+    """AtomFlag of every section: what lives of itself, what linkers merge, unwind indices."""
+    types, flags = f.types, f.section_flags
+    root = (flags & elf.SHF_GNU_RETAIN != 0) | ((types == elf.SHT_NOTE) & ~aside)
+    root |= _among(types, (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY))
+    # the same as sections of plain contents, as older compilers and assembly write them
+    if _MAY_BE_ROOT[(f.name_words[:, 0] >> np.uint64(8)) & np.uint64(0xFFFF)].any():
+        for name in _ROOT_NAMES:
+            root |= f.named(name) & ~aside
+    out = np.where(root, AtomFlag.ROOT, 0).astype(np.uint32)
+    out[_listed(f)] |= np.uint32(AtomFlag.LISTED)
+    if f.machine.strings:
+        out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
+    out[f.named(b".text.unlikely\0") | f.named(b".text.unlikely.")] |= np.uint32(AtomFlag.LATE)
+    if f.machine.index_type:
+        out[types == f.machine.index_type] |= np.uint32(AtomFlag.SEPARATE | AtomFlag.ORDERED)
+    if aside.any():
+        out[aside] |= np.uint32(AtomFlag.ASIDE)
+        out[beside.followers(f, aside, section_atom)] |= np.uint32(AtomFlag.FOLLOWS)
+    return out
+
+
+def _listed(f: ElfFiles) -> Array:
+    """Numbers of the sections that a program's `__start_X` and `__stop_X` may be around.
+
+    Linkers keep them whole, unless asked otherwise (ld's manual, "-z start-stop-gc"). Not code,
+    which programs do not go through, and not what lives with something else.
+    """
+    others = elf.SHF_EXECINSTR | elf.SHF_LINK_ORDER
+    found = f.section_flags & (elf.SHF_ALLOC | others) == elf.SHF_ALLOC
+    found &= ~f.named(b"__llvm_prf_")  # counters live with their functions
+    first = f.name_words[:, 0] & np.uint64(0xFF)
+    rows = np.flatnonzero(found & (first != ord(".")) & (first != 0))
+    strings, names = (f.strings[file] for file in f.owner[rows].tolist()), f.sections["name"][rows]
+    called = (string_at(s, at) for s, at in zip(strings, names.tolist(), strict=True))
+    return rows[np.fromiter(map(is_c_identifier, called), np.bool_, len(rows))]
+
+
+def _root_profile(
+    f: ElfFiles, table: Symbols, symbols: Array, symbol_first: Array, atoms: Array, first: Array
+) -> None:
+    """Make roots of what tells the profile runtime of a file's counters: nothing refers to it."""
+    for file in unique(f.owner[f.named(elf.PROFILE_SECTION)]).tolist():
+        begin = int(symbol_first[file]) + table.first_global[file]
+        for number, name in enumerate(table.names[file]):
+            if name in elf.PROFILE_SYMBOLS:
+                atom = int(symbols["atom"][begin + number])
+                if atom >= 0:
+                    atoms["flags"][int(first[file]) + atom] |= np.uint32(AtomFlag.ROOT)
+
+
+def _symbols(
+    f: ElfFiles, table: Symbols, section_atom: Int32, elements: Elements
+) -> tuple[Array, Array, Int32]:
+    """(symbols, the first one of each file, `ElfUnit.shndx`): those of the files and made ones."""
+    symbols = _file_symbols(f, table, section_atom)
+    if not len(elements.section):
+        return symbols, table.first, table.shndx
+    position = (np.arange(len(elements.section)) - elements.first()).astype(np.int32)
+    symbols["atom"][elements.symbol] += position[elements.holder]
+    symbols["value"][elements.symbol] -= elements.offset[elements.holder]
+    home = elements.section[elements.made]
+    made = np.zeros(len(elements.made), SYMBOL)
+    made["atom"] = section_atom[home] + position[elements.made]
+    behind = table.first[f.owner[home] + 1]
+    counts = np.bincount(f.owner[home], minlength=len(f.inputs))
+    first = table.first + np.concatenate([[0], np.cumsum(counts)])
+    return np.insert(symbols, behind, made), first, np.insert(table.shndx, behind, 0)
+
+
+def _file_symbols(f: ElfFiles, table: Symbols, section_atom: Int32) -> Array:
+    rows, shndx, reserved = table.table, table.shndx, table.reserved
+    symbols = np.zeros(len(rows), SYMBOL)
+    inside = ~reserved & (shndx > 0)
+    atom = np.full(len(rows), Place.UNDEFINED, np.int32)
+    atom[inside] = section_atom[f.first[table.owner[inside]] + shndx[inside]]
+    atom[inside & (atom == -1)] = Place.ELSEWHERE
+    atom[reserved & (shndx == elf.SHN_ABS)] = Place.ABSOLUTE
+    atom[reserved & _among(shndx, (elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))] = Place.COMMON
+    symbols["atom"] = atom
+    symbols["kind"] = rows["info"] & 0xF
+    symbols["binding"] = _BINDINGS[rows["info"] >> 4]
+    symbols["visibility"] = rows["other"] & 3
+    symbols["native"] = rows["other"]
+    symbols["value"] = rows["value"]
+    symbols["size"] = rows["size"]
+    symbols["name"] = rows["name"]
+    return symbols
+
+
+def _link_order(f: ElfFiles, section_atom: Int32) -> tuple[Array, Array]:
+    """(edges, the file of each): a section with SHF_LINK_ORDER lives if what it describes does."""
+    ordered = np.flatnonzero((f.section_flags & elf.SHF_LINK_ORDER != 0) & (section_atom >= 0))
+    owner = f.owner[ordered]
+    linked = f.sections["link"][ordered].astype(np.int64)
+    f.check(linked >= np.diff(f.first)[owner], owner, "a section is linked to no section")
+    edges = np.zeros(len(ordered), EDGE)
+    edges["source"] = section_atom[f.first[owner] + linked]
+    edges["target"] = section_atom[ordered]
+    kept = edges["source"] >= 0
+    return edges[kept], owner[kept]
+
+
+def _groups(f: ElfFiles, table: Symbols, section_atom: Int32) -> list[list[Group]]:
+    """Each file's COMDAT and plain groups; old `.gnu.linkonce.` sections are groups of one.
+
+    Source: gABI, "Section Groups".
+    """
+    groups: list[list[Group]] = [[] for _ in f.inputs]
+    for i in np.flatnonzero(f.types == elf.SHT_GROUP).tolist():
+        file = int(f.owner[i])
+        first, end = int(f.first[file]), int(f.first[file + 1])
+        header = f.sections[i]
+        words = np.frombuffer(f.contents(i), f"{f.r.order}u4", int(header["size"]) // 4)
+        symbol = int(table.first[file]) + int(header["info"])
+        if (
+            len(words) == 0
+            or symbol >= int(table.first[file + 1])
+            or (words[1:] >= end - first).any()
+        ):
+            raise f.fail(file, "a section group is damaged", int(header["offset"]))
+        entry = table.table[symbol]
+        if entry["info"] & 0xF == elf.STT_SECTION:
+            signature = _section_name(f, file, first + int(table.shndx[symbol]))
+        else:
+            signature = string_at(table.strings[file], int(entry["name"]))
+        members = section_atom[first + words[1:].astype(np.int64)]
+        members = members[members >= 0]
+        comdat = bool(words[0] & elf.GRP_COMDAT)
+        groups[file].append(Group(signature, tuple(members.tolist()), comdat))
+    for i in np.flatnonzero(f.named(b".gnu.linkonce") & (section_atom >= 0)).tolist():
+        file = int(f.owner[i])
+        atoms = (int(section_atom[i]),)
+        groups[file].append(Group(_section_name(f, file, i), atoms, comdat=True))
+    return groups
+
+
+def _section_name(f: ElfFiles, file: int, section: int) -> bytes:
+    return string_at(f.strings[file], int(f.sections["name"][section]))
+
+
+__all__ = ["read"]

@@ -1,0 +1,355 @@
+"""Debug information of live members: sections joined by name, offsets and addresses rewritten.
+
+Line tables, ranges and locations are relative to the start of a member's code. So where debug
+information is kept, the code of a member keeps its places: what is dead leaves a hole, which is
+a subsection of its own that no symbol names, and which linkers drop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cargo_strip_hook.core.errors import ObjectError
+from cargo_strip_hook.formats.macho import dwarf
+from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho.file import STEP
+from cargo_strip_hook.formats.macho.joined import Part
+from cargo_strip_hook.formats.macho.place import Placed
+from cargo_strip_hook.formats.macho.reader import MachoUnit
+from cargo_strip_hook.formats.macho.relocate import Rewritten
+from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.model import (
+    Array,
+    AtomFlag,
+    Bool,
+    Int64,
+    Layout,
+    OutputSection,
+    Program,
+    Unit,
+)
+
+_BEYOND = "refers to a place outside of its section"
+_CODE = mo.S_ATTR_PURE_INSTRUCTIONS | mo.S_ATTR_SOME_INSTRUCTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One input section: (unit, section) and where it went in its part."""
+
+    unit: int
+    section: int
+    part: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Debug:
+    """The new sections, whose addresses are not filled in yet, and what went into them."""
+
+    parts: tuple[Part, ...]
+    pieces: tuple[Piece, ...]
+    units: frozenset[int]
+    warnings: tuple[str, ...]
+
+
+def _sections(unit: Unit) -> dict[bytes, int]:
+    """The debug sections that are kept, by name."""
+    native: MachoUnit = unit.native
+    return {
+        name: number
+        for number, (segment, name) in enumerate(native.names)
+        if segment == mo.DEBUG_SEGMENT and name in dwarf.KEPT
+    }
+
+
+def _contents(unit: Unit, section: int) -> memoryview:
+    header = unit.native.sections[section]
+    start = int(header["offset"])
+    return unit.data[start : start + int(header["size"])]
+
+
+def collect(program: Program, live: Bool) -> Debug:
+    """Join the debug sections of all members with live code."""
+    code = live & (program.atoms["section"] >= 0)
+    code &= program.atoms["flags"] & AtomFlag.SEPARATE == 0
+    order: dict[bytes, int] = {}
+    chunks: list[list[bytes | bytearray]] = []
+    ends: list[int] = []
+    pieces: list[Piece] = []
+    chosen: set[int] = set()
+    warnings: list[str] = []
+    for number in program.live_units(code):
+        unit = program.units[number]
+        own = _sections(unit) if unit.index >= 0 else {}
+        if dwarf.INFO not in own or not _has_code(program, code, number):
+            continue
+        views = {name: _contents(unit, section) for name, section in own.items()}
+        try:
+            for section in own.values():
+                _check_kinds(unit, section)
+            patches = dwarf.find(views)
+        except dwarf.UnknownDwarf as e:
+            warnings.append(f"the debug information of {unit.name} is left out: {e}")
+            continue
+        base: dict[bytes, int] = {}
+        changed: dict[bytes, bytearray] = {n: bytearray(v) for n, v in views.items()}
+        for name in own:
+            part = order.setdefault(name, len(order))
+            if part == len(ends):
+                ends.append(0)
+                chunks.append([])
+            base[name] = ends[part]
+        for patch in patches:
+            octets = np.frombuffer(changed[patch.holder], np.uint8)
+            where = patch.offsets[:, None] + np.arange(4)
+            words = np.ascontiguousarray(octets[where]).view("<u4").reshape(-1)
+            moved = (words + np.uint32(base[patch.target])).astype("<u4")
+            octets[where] = moved.view(np.uint8).reshape(-1, 4)
+        for name, section in own.items():
+            part = order[name]
+            pieces.append(Piece(number, section, part, base[name]))
+            chunks[part].append(changed[name])
+            ends[part] += len(changed[name])
+        chosen.add(number)
+    none = np.zeros(0, np.int64)
+    parts = tuple(
+        Part(
+            mo.DEBUG_SEGMENT,
+            name,
+            mo.S_ATTR_DEBUG,
+            np.frombuffer(b"".join(chunks[n]), np.uint8),
+            none.astype(np.int32),
+            none,
+        )
+        for name, n in order.items()
+    )
+    return Debug(parts, tuple(pieces), frozenset(chosen), tuple(warnings))
+
+
+def _has_code(program: Program, live: Bool, number: int) -> bool:
+    first, end = int(program.atom_base[number]), int(program.atom_base[number + 1])
+    flags = program.units[number].native.sections["flags"]
+    sections = program.atoms["section"][first:end][live[first:end]]
+    return bool((flags[sections] & _CODE != 0).any())
+
+
+def keep_places(
+    program: Program, layout: Layout, units: frozenset[int]
+) -> tuple[Layout, dict[int, tuple[int, int]]]:
+    """The layout with the code of `units` as it was; block -> (unit, section) of those regions."""
+    regions: dict[tuple[int, int], int] = {}
+    section, offset = layout.section.copy(), layout.offset.copy()
+    blocks: list[OutputSection] = []
+    members: list[list[Array]] = []
+    for out in layout.sections:
+        numbers = program.unit_of(out.atoms)
+        origin = program.atoms["section"][out.atoms]
+        stays = np.zeros(len(out.atoms), np.bool_)
+        for i, (number, home) in enumerate(zip(numbers.tolist(), origin.tolist(), strict=True)):
+            if number in units and home >= 0:
+                stays[i] = bool(int(program.units[number].native.sections["flags"][home]) & _CODE)
+        for number, home in sorted(set(zip(numbers[stays], origin[stays], strict=True))):
+            key = (int(number), int(home))
+            mine = out.atoms[stays & (numbers == number) & (origin == home)]
+            if key not in regions:
+                regions[key] = len(blocks)
+                header = program.units[key[0]].native.sections[key[1]]
+                align = 1 << int(header["align"])
+                blocks.append(OutputSection(out.bucket, mine, int(header["size"]), align))
+                members.append([])
+            members[regions[key]].append(mine)
+        rest = out.atoms[~stays]
+        if len(rest):
+            section[rest] = len(blocks)
+            size = out.size
+            if stays.any():
+                size = _close_gaps(program, rest, offset)
+            blocks.append(OutputSection(out.bucket, rest, size, out.align))
+            members.append([])
+    for number in regions.values():
+        atoms = np.concatenate(members[number])
+        blocks[number] = replace(blocks[number], atoms=atoms)
+        section[atoms] = number
+        offset[atoms] = program.atoms["offset"][atoms]
+    return (
+        Layout(layout.buckets, tuple(blocks), section, offset),
+        {number: key for key, number in regions.items()},
+    )
+
+
+def _close_gaps(program: Program, atoms: Array, offset: Int64) -> int:
+    """Lay the atoms out anew, one behind the other; changes `offset` and gives the size."""
+    at = 0
+    rows = program.atoms[atoms]
+    for atom, size, align in zip(
+        atoms.tolist(), rows["size"].tolist(), rows["align"].tolist(), strict=True
+    ):
+        at = -(-at // align) * align
+        offset[atom] = at
+        at += size
+    return at
+
+
+def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewritten:
+    """Fill in the addresses; entries for those that are still there. Changes `placed.blob`.
+
+    Raises `ObjectError` for fields of relocations that overlap, or mean no place.
+    """
+    home = {
+        part: next(
+            n
+            for n, s in enumerate(placed.sections)
+            if (s.segment, s.section) == (mo.DEBUG_SEGMENT, debug.parts[part].section)
+        )
+        for part in range(len(debug.parts))
+    }
+    columns: list[tuple[Int64, Int64, Int64]] = []  # section, offset, target
+    for piece in debug.pieces:
+        unit = program.units[piece.unit]
+        if not unit.native.sections["nreloc"][piece.section]:
+            continue
+        entries = _read_entries(unit, piece.section)
+        where = entries.where
+        number = home[piece.part]
+        start = int(placed.start[number]) + piece.offset + where
+        fields = start[:, None] + np.arange(8)
+        value = np.ascontiguousarray(placed.blob[fields]).view("<i8").reshape(-1)
+        target = _targets(program, live, placed, piece.unit, entries, value)
+        section = np.where(target >= 0, target >> STEP, 0)
+        address = placed.address[section] + (target & ((1 << STEP) - 1))
+        # a tombstone for what is gone: no code is at 0
+        stored = np.where(target >= 0, address, 0).astype("<i8")
+        placed.blob[fields] = stored.view(np.uint8).reshape(-1, 8)
+        alive = target >= 0
+        columns.append(
+            (np.full(int(alive.sum()), number), piece.offset + where[alive], target[alive])
+        )
+    none = np.zeros(0, np.int64)
+    section, offset, target = (np.concatenate([none, *(c[i] for c in columns)]) for i in range(3))
+    order = np.lexsort((-offset, section))
+    count = len(order)
+    return Rewritten(
+        section[order],
+        offset[order],
+        np.full(count, 3 << 5, np.int64),
+        target[order],
+        np.zeros(count, np.int64),
+        np.zeros(count, np.bool_),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """The relocations of a debug section: `where` in it their fields are, and what they say."""
+
+    unit: Unit
+    first: int  # where they begin in the file
+    where: Int64
+    info: Int64
+
+    def check(self, bad: Bool, what: str) -> None:
+        """Raise `ObjectError` for the first that is bad."""
+        if bad.any():
+            at = self.first + mo.RELOC.itemsize * int(bad.argmax())
+            what = f"a relocation of debug information {what}"
+            raise ObjectError(what, member=self.unit.name, offset=at)
+
+
+def _rows(unit: Unit, section: int) -> Array:
+    """The relocation entries of a section."""
+    header = unit.native.sections[section]
+    count = int(header["nreloc"])
+    if not count:  # and then it does not matter where they would be
+        return np.zeros(0, mo.RELOC)
+    return np.frombuffer(unit.data, mo.RELOC, count, int(header["reloff"]))
+
+
+def _check_kinds(unit: Unit, section: int) -> None:
+    """All relocations of a debug section are addresses of 8 bytes. Raises `UnknownDwarf`."""
+    info = _rows(unit, section)["info"]
+    wide = (info >> 25 & 3 == 3) & (info >> 28 == mo.UNSIGNED) & (info >> 24 & 1 == 0)
+    if not wide.all():
+        raise dwarf.UnknownDwarf("it has relocations that are no addresses of 8 bytes")
+
+
+def _read_entries(unit: Unit, section: int) -> _Entries:
+    """See `_check_kinds` for which there can be. Raises `ObjectError`."""
+    rows, header = _rows(unit, section), unit.native.sections[section]
+    info = rows["info"].astype(np.int64)
+    entries = _Entries(unit, int(header["reloff"]), rows["address"].astype(np.int64), info)
+    where, size = entries.where, int(header["size"])
+    entries.check((where < 0) | (where + 8 > size), "lies outside of its section")
+    order = np.argsort(where, kind="stable")
+    twice = np.zeros(len(where), np.bool_)
+    twice[order[1:][np.diff(where[order]) < 8]] = True
+    entries.check(twice, "overlaps another one")
+    index, extern = info & 0xFFFFFF, info >> 27 & 1 != 0
+    entries.check(extern & (index >= len(unit.native.numbers)), "has no symbol")
+    sections = len(unit.native.sections)
+    entries.check(~extern & ((index == 0) | (index > sections)), "names no section")
+    return entries
+
+
+def _targets(
+    program: Program, live: Bool, placed: Placed, number: int, entries: _Entries, value: Int64
+) -> Int64:
+    """The place that each field means, -1 for what is gone. Raises `ObjectError`."""
+    unit = program.units[number]
+    native: MachoUnit = unit.native
+    base = int(program.atom_base[number])
+    sections = native.sections
+    extern = entries.info >> 27 & 1 != 0
+    index = entries.info & 0xFFFFFF
+    out = np.full(len(index), -1, np.int64)
+    if extern.any():
+        symbol = native.numbers[index[extern]]
+        definition = program.definition[program.symbol_base[number] + np.maximum(symbol, 0)]
+        atom = program.symbols["atom"][definition]
+        here = (symbol >= 0) & (atom >= 0)
+        at = np.where(here, atom, 0)
+        here &= live[at] & (placed.section[at] >= 0)
+        offset = program.symbols["value"][definition] + value[extern]
+        beyond = np.zeros(len(index), np.bool_)
+        beyond[extern] = here & _outside(program, at, offset)
+        entries.check(beyond, _BEYOND)
+        out[extern] = np.where(here, placed.key(at) + offset, -1)
+    rows = np.flatnonzero(~extern)
+    section = np.where(extern, 0, index - 1)
+    place = value - sections["addr"].astype(np.int64)[section]
+    size = sections["size"].astype(np.int64)[section]
+    entries.check(~extern & ((place < 0) | (place > size)), _BEYOND)
+    first = np.append(0, np.cumsum(np.bincount(unit.atoms["section"], minlength=len(sections))))
+    for s in unique(section[rows]).tolist():
+        mine = rows[section[rows] == s]
+        offset = place[mine]
+        region = placed.regions.get((number, s))
+        if region is not None:
+            out[mine] = region + offset
+            continue
+        atoms = unit.atoms["offset"][first[s] : first[s + 1]]
+        if not len(atoms):
+            continue
+        local = np.clip(np.searchsorted(atoms, offset, side="right") - 1, 0, None) + first[s]
+        alive = live[base + local] & (placed.section[base + local] >= 0)
+        moved = placed.key(base + local) + offset - unit.atoms["offset"][local]
+        out[mine] = np.where(alive, moved, -1)
+    return out
+
+
+def _outside(program: Program, atoms: Array, offset: Int64) -> Bool:
+    """Whether places, `offset` bytes from the begin of atoms, lie outside of their sections."""
+    place = program.atoms["offset"][atoms] + offset
+    bad: Bool = np.zeros(len(atoms), np.bool_)
+    numbers = program.unit_of(atoms)
+    for number in unique(numbers).tolist():
+        mine = numbers == number
+        sizes = program.units[number].native.sections["size"].astype(np.int64)
+        section = program.atoms["section"][atoms[mine]]
+        # what was made for commons is in no section of a file
+        own = np.append(sizes, 0)[section]
+        size = np.where(section >= 0, own, program.atoms["size"][atoms[mine]])
+        bad[mine] = (place[mine] < 0) | (place[mine] > size)
+    return bad

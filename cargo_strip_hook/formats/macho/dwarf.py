@@ -1,0 +1,321 @@
+"""Finds the offsets into other sections that DWARF holds.
+
+Objects of Mach-O have no relocations for them: each section starts at 0, and whoever joins two
+has to know the format. Sources: DWARF 5, sections 7.4 to 7.5 and 6.2.4; DWARF 4 for its forms;
+DWARF 3, section 7.5.4, and DWARF 2, section 7.5, which have no form for offsets into sections.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from cargo_strip_hook.link.model import Int64
+
+INFO, ABBREV, LINE = b"__debug_info", b"__debug_abbrev", b"__debug_line"
+STR, LINE_STR, STR_OFFSETS = b"__debug_str", b"__debug_line_str", b"__debug_str_offs"
+RANGES, RNGLISTS, LOC, LOCLISTS = (
+    b"__debug_ranges",
+    b"__debug_rnglists",
+    b"__debug_loc",
+    b"__debug_loclists",
+)
+ADDR, ARANGES = b"__debug_addr", b"__debug_aranges"
+KEPT = (
+    INFO, ABBREV, LINE, STR, LINE_STR, STR_OFFSETS, RANGES, RNGLISTS, LOC, LOCLISTS, ADDR, ARANGES,
+)  # fmt: skip
+
+
+class UnknownDwarf(Exception):
+    """What is not understood."""
+
+
+# forms of a fixed size; bytes
+_FIXED = {
+    0x01: 8, 0x05: 2, 0x06: 4, 0x07: 8, 0x0B: 1, 0x0C: 1, 0x11: 1, 0x12: 2, 0x13: 4, 0x14: 8,
+    0x19: 0, 0x1C: 4, 0x1D: 4, 0x1E: 16, 0x20: 8, 0x21: 0, 0x24: 8, 0x25: 1, 0x26: 2, 0x27: 3,
+    0x28: 4, 0x29: 1, 0x2A: 2, 0x2B: 3, 0x2C: 4,
+}  # fmt: skip
+_ULEB = frozenset({0x0D, 0x0F, 0x15, 0x1A, 0x1B, 0x22, 0x23})
+_BLOCKS = {0x0A: 1, 0x03: 2, 0x04: 4}
+_UNSIZED = frozenset({0x09, 0x18})  # a length in LEB128, then as many bytes
+_STRING = 0x08
+_OFFSETS = {0x0E: STR, 0x1F: LINE_STR, 0x10: INFO}
+_SEC_OFFSET, _IMPLICIT, _REF_ADDR, _DATA4 = 0x17, 0x21, 0x10, 0x06
+
+# what an attribute's section offset is into: up to DWARF 4, then DWARF 5
+_ATTRIBUTES = {
+    0x10: (LINE, LINE),  # stmt_list
+    0x55: (RANGES, RNGLISTS),  # ranges
+    0x72: (STR_OFFSETS, STR_OFFSETS),  # str_offsets_base
+    0x73: (ADDR, ADDR),  # addr_base
+    0x74: (RNGLISTS, RNGLISTS),  # rnglists_base
+    0x8C: (LOCLISTS, LOCLISTS),  # loclists_base
+}
+_MACROS = frozenset({0x43, 0x79})  # macro_info, macros
+# location, string_length, return_addr, data_member_location, frame_base, segment, static_link,
+# use_location, vtable_elem_location
+_LOCATIONS = frozenset({0x02, 0x19, 0x2A, 0x38, 0x40, 0x46, 0x48, 0x4A, 0x4D})
+
+_SKIP, _PATCH, _LEB, _BLOCK, _LONG, _TEXT = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """The 4-byte fields of section `holder` that are offsets into section `target`."""
+
+    holder: bytes
+    target: bytes
+    offsets: Int64
+
+
+def find(sections: Mapping[bytes, memoryview]) -> list[Patch]:
+    """All offsets between the sections of one file. Raises `UnknownDwarf`."""
+    found: dict[tuple[bytes, bytes], list[int]] = {}
+    runs: list[_Step] = []
+    try:
+        runs = _info(sections, found)
+        _aranges(bytes(sections.get(ARANGES, b"")), found)
+        _lines(bytes(sections.get(LINE, b"")), found)
+        _string_offsets(bytes(sections.get(STR_OFFSETS, b"")), found)
+    except (IndexError, struct.error, ValueError) as e:
+        raise UnknownDwarf(f"it is damaged: {e}") from e
+    parts = {key: [np.array(offsets, np.int64)] for key, offsets in found.items() if offsets}
+    for run in runs:
+        starts = np.array(run.places, np.int64)
+        for distance, target in run.fields:
+            parts.setdefault((INFO, target), []).append(starts + distance)
+    for _, target in parts:
+        if target not in sections:
+            raise UnknownDwarf(f"{target.decode(errors='surrogateescape')} is missing")
+    return [Patch(holder, to, np.concatenate(found)) for (holder, to), found in parts.items()]
+
+
+def _uleb(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        octet = data[at]
+        value |= (octet & 0x7F) << shift
+        at += 1
+        if octet < 0x80:
+            return value, at
+        shift += 7
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """(where the contents begin, where they end) of a unit."""
+    (length,) = struct.unpack_from("<I", data, at)
+    if length >= 0xFFFFFFF0:
+        raise UnknownDwarf("it is in the 64-bit form")
+    if at + 4 + length > len(data):
+        raise UnknownDwarf("a unit is cut short")
+    return at + 4, at + 4 + length
+
+
+_Op = tuple[int, int, bytes]
+
+
+@dataclass(slots=True)
+class _Step:
+    """What to do with one or more attributes: those of fixed size that follow each other are one.
+
+    `fields` are (bytes from the first, target section) of offsets in a run, and `places` where the
+    runs were found.
+    """
+
+    kind: int
+    size: int
+    fields: list[tuple[int, bytes]] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+
+
+_Table = dict[int, tuple[_Step, ...]]
+# the same, quick to follow: (kind, size, what notes the place of a run with offsets)
+_Plans = dict[int, tuple[tuple[int, int, Callable[[int], None] | None], ...]]
+
+
+def _abbreviations(data: bytes, at: int, version: int) -> _Table:
+    """Code -> what to do for its attributes."""
+    table: _Table = {}
+    while True:
+        code, at = _uleb(data, at)
+        if not code:
+            return table
+        _, at = _uleb(data, at)
+        at += 1
+        steps: list[_Step] = []
+        while True:
+            attribute, form = data[at], data[at + 1]
+            at += 2
+            if attribute >= 0x80 or form >= 0x80:
+                attribute, at = _uleb(data, at - 2)
+                form, at = _uleb(data, at)
+            if form == _IMPLICIT:
+                _, at = _uleb(data, at)
+            if not attribute and not form:
+                break
+            kind, size, target = _operation(attribute, form, version)
+            fixed = kind in (_SKIP, _PATCH)
+            if not fixed or not steps or steps[-1].kind != _SKIP:
+                steps.append(_Step(_SKIP if fixed else kind, 0 if fixed else size))
+            if kind == _PATCH:
+                steps[-1].fields.append((steps[-1].size, target))
+            if fixed:
+                steps[-1].size += size
+        table[code] = tuple(steps)
+
+
+@cache
+def _operation(attribute: int, form: int, version: int) -> _Op:
+    if form == _REF_ADDR and version == 2:
+        return _PATCH, 8, INFO  # as wide as an address; the upper half stays 0
+    if form in _OFFSETS:
+        return _PATCH, 4, _OFFSETS[form]
+    five = version == 5
+    if form == _SEC_OFFSET or (form == _DATA4 and version < 4):
+        if attribute in _ATTRIBUTES:
+            return _PATCH, 4, _ATTRIBUTES[attribute][five]
+        if attribute in _LOCATIONS:
+            return _PATCH, 4, LOCLISTS if five else LOC
+        if form == _SEC_OFFSET or attribute in _MACROS:
+            raise UnknownDwarf(f"attribute {attribute:#x} is an offset into an unknown section")
+    if form in _FIXED:
+        return _SKIP, _FIXED[form], b""
+    if form in _ULEB:
+        return _LEB, 0, b""
+    if form in _BLOCKS:
+        return _BLOCK, _BLOCKS[form], b""
+    if form in _UNSIZED:
+        return _LONG, 0, b""
+    if form == _STRING:
+        return _TEXT, 0, b""
+    raise UnknownDwarf(f"form {form:#x} is not known")
+
+
+def _info(
+    sections: Mapping[bytes, memoryview], found: dict[tuple[bytes, bytes], list[int]]
+) -> list[_Step]:
+    """The runs with offsets, and where they are; offsets of headers go to `found`."""
+    data, abbreviations = bytes(sections.get(INFO, b"")), bytes(sections.get(ABBREV, b""))
+    known: dict[tuple[int, int], _Plans] = {}
+    runs: list[_Step] = []
+    at = 0
+    while at < len(data):
+        begin, end = _length(data, at)
+        (version,) = struct.unpack_from("<H", data, begin)
+        if not 2 <= version <= 5:
+            raise UnknownDwarf(f"version {version} is not known")
+        place = begin + (4 if version == 5 else 2)
+        found.setdefault((INFO, ABBREV), []).append(place)
+        (table_at,) = struct.unpack_from("<I", data, place)
+        first = begin + 7
+        if version == 5:
+            first = begin + 8
+            if data[begin + 2] not in (1, 3):  # DW_UT_compile, DW_UT_partial
+                raise UnknownDwarf(f"units of type {data[begin + 2]} are not known")
+        if data[begin + (3 if version == 5 else 6)] != 8:
+            raise UnknownDwarf("addresses are not of 8 bytes")
+        key = (table_at, version)
+        if key not in known:
+            table = _abbreviations(abbreviations, *key)
+            runs += [step for steps in table.values() for step in steps if step.fields]
+            known[key] = {
+                code: tuple((s.kind, s.size, s.places.append if s.fields else None) for s in steps)
+                for code, steps in table.items()
+            }
+        try:
+            _entries(data, first, end, known[key])
+        except KeyError as e:
+            raise UnknownDwarf(f"abbreviation {e} is missing") from None
+        at = end
+    return [run for run in runs if run.places]
+
+
+def _entries(data: bytes, at: int, end: int, plans: _Plans) -> None:
+    """Walk over the entries of a unit. Raises `KeyError` for an unknown abbreviation."""
+    while at < end:
+        code = data[at]
+        at += 1
+        if not code:
+            continue
+        if code >= 0x80:
+            code, at = _uleb(data, at - 1)
+        for kind, size, note in plans[code]:
+            if kind == _SKIP:
+                if note is not None:
+                    note(at)
+                at += size
+            elif kind == _LONG:
+                length = data[at]
+                at += 1
+                if length >= 0x80:
+                    length, at = _uleb(data, at - 1)
+                at += length
+            elif kind == _LEB:
+                while data[at] >= 0x80:
+                    at += 1
+                at += 1
+            elif kind == _BLOCK:
+                at += size + int.from_bytes(data[at : at + size], "little")
+            else:
+                at = data.index(0, at) + 1
+    if at != end:
+        raise UnknownDwarf("an entry reaches over the end of its unit")
+
+
+def _aranges(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
+    at = 0
+    while at < len(data):
+        begin, at = _length(data, at)
+        found.setdefault((ARANGES, INFO), []).append(begin + 2)
+
+
+def _string_offsets(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
+    at = 0
+    while at < len(data):
+        begin, at = _length(data, at)
+        found.setdefault((STR_OFFSETS, STR), []).extend(range(begin + 4, at, 4))
+
+
+def _lines(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
+    """Only version 5 has names of directories and files in other sections."""
+    at = 0
+    while at < len(data):
+        begin, end = _length(data, at)
+        (version,) = struct.unpack_from("<H", data, begin)
+        if version == 5:
+            header = begin + 8
+            place = header + 6 + data[header + 5] - 1
+            for _ in range(2):
+                place = _names(data, place, found)
+        elif not 2 <= version <= 4:
+            raise UnknownDwarf(f"line tables of version {version} are not known")
+        at = end
+
+
+def _names(data: bytes, at: int, found: dict[tuple[bytes, bytes], list[int]]) -> int:
+    count, at = data[at], at + 1
+    ops = []
+    for _ in range(count):
+        _, at = _uleb(data, at)
+        form, at = _uleb(data, at)
+        ops.append(_operation(0, form, 5))
+    number, at = _uleb(data, at)
+    for _ in range(number):
+        for kind, size, target in ops:
+            if kind == _SKIP:
+                at += size
+            elif kind == _PATCH:
+                found.setdefault((LINE, target), []).append(at)
+                at += size
+            elif kind == _LEB:
+                _, at = _uleb(data, at)
+            elif kind == _TEXT:
+                at = data.index(0, at) + 1
+            else:
+                raise UnknownDwarf("a line table has a form that is not known")
+    return at

@@ -1,0 +1,59 @@
+"""What the bytes of a Mach-O object are for, section by section.
+
+Source: mach-o/loader.h (section types and attributes); the names are those of
+`__compact_unwind`, `__eh_frame`, `__gcc_except_tab` and LLVM's bitcode.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho.reader import ANCHOR, MachoUnit
+from cargo_strip_hook.link.model import PART, Array, Contents, Unit
+from cargo_strip_hook.link.strings import strings_at
+
+_UNWIND = (b"__eh_frame", b"__gcc_except_tab", b"__compact_unwind")
+_CONSTANT = (b"__TEXT", b"__DATA_CONST")
+_CONSTANT_NAMES = (b"__const", b"__cfstring")  # of __DATA, which linkers put into __DATA_CONST
+
+
+def parts(unit: Unit) -> Array:
+    """PART of each section, then of relocations and of symbols with their names."""
+    native: MachoUnit = unit.native
+    sections = native.sections
+    segments, names = sections["segname"], sections["sectname"]
+    count = len(sections)
+    found = np.zeros(count + 2, PART)
+    kind = found["kind"][:count]
+    kind[:] = Contents.DATA
+    for segment in _CONSTANT:
+        kind[segments == segment] = Contents.CONSTANTS
+    for name in _CONSTANT_NAMES:
+        kind[names == name] = Contents.CONSTANTS
+    code = mo.S_ATTR_PURE_INSTRUCTIONS | mo.S_ATTR_SOME_INSTRUCTIONS
+    kind[sections["flags"] & code != 0] = Contents.CODE
+    for name in _UNWIND:
+        kind[names == name] = Contents.UNWIND
+    kinds = sections["flags"] & mo.SECTION_TYPE
+    empty = np.zeros(count, np.bool_)
+    for number in mo.ZEROFILL_TYPES:
+        empty |= kinds == number
+    kind[empty] = Contents.ZEROS
+    kind[segments == mo.DEBUG_SEGMENT] = Contents.DEBUG
+    kind[names == mo.MARKER_SECTION] = Contents.OTHER
+    kind[segments == b"__LLVM"] = Contents.BITCODE
+    loaded = kind <= Contents.UNWIND
+    found["size"][:count][loaded] = sections["size"][loaded]
+    found["stored"][:count][~empty] = sections["size"][~empty]
+    found["kind"][count:] = Contents.RELOCATIONS, Contents.SYMBOLS
+    found["stored"][count] = 8 * int(sections["nreloc"].sum())
+    found["stored"][count + 1] = 16 * len(native.numbers) + len(native.symbol_strings)
+    return found
+
+
+def local_names(unit: Unit) -> list[bytes]:
+    """The names of the symbols before `first_global`; anchors have none."""
+    native: MachoUnit = unit.native
+    starts = unit.symbols["name"][: unit.first_global]
+    return strings_at(native.symbol_strings, np.where(starts == ANCHOR, -1, starts).tolist())

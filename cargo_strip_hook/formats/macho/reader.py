@@ -1,0 +1,274 @@
+"""Reads Mach-O objects into the common model.
+
+An atom is what `MH_SUBSECTIONS_VIA_SYMBOLS` lets a linker take apart: what lies between two
+symbols, an element of a literal section, a record of unwind information. Each atom has a symbol
+of its own, its *anchor*, with the atom's number: relocations by address refer to that.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho.file import MachoFiles
+from cargo_strip_hook.formats.macho.frames import read_frames, split_frames
+from cargo_strip_hook.formats.macho.relocations import read_relocations
+from cargo_strip_hook.formats.macho.split import Pieces, cut, symbol_places
+from cargo_strip_hook.formats.macho.versions import Version
+from cargo_strip_hook.link.arrays import begins, isin
+from cargo_strip_hook.link.model import (
+    RELOCATION,
+    SYMBOL,
+    Array,
+    AtomFlag,
+    Binding,
+    Group,
+    Input,
+    Int64,
+    Place,
+    Reach,
+    Unit,
+)
+
+# SYMBOL.kind: Mach-O has no symbol types, so these are ours, told by the section
+KIND_UNKNOWN, KIND_DATA, KIND_FUNCTION, KIND_TLS = 0, 1, 2, 3
+HIDDEN = 2  # SYMBOL.visibility of a private extern
+WEAK_REFERENCE = 1  # SYMBOL.native of an undefined symbol
+ANCHOR = -1  # SYMBOL.name of a symbol that has none
+
+_ZEROFILL = np.array(mo.ZEROFILL_TYPES, np.uint32)
+_STUBS = np.array((mo.S_LAZY_SYMBOL_POINTERS, mo.S_SYMBOL_STUBS), np.uint32)
+_CODE = mo.S_ATTR_PURE_INSTRUCTIONS | mo.S_ATTR_SOME_INSTRUCTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class MachoUnit:
+    """What only the Mach-O room knows of an object file.
+
+    `desc`: n_desc of each symbol of the unit. `data_in_code`: (atom, offset, length, kind).
+    """
+
+    cputype: int
+    cpusubtype: int
+    sections: Array  # SECTION
+    names: list[tuple[bytes, bytes]]  # (segment, section)
+    symbol_strings: memoryview
+    desc: Array
+    numbers: Int64  # symbol of the unit for each entry of the file's table, -1 for none
+    versions: tuple[Version, ...]
+    options: tuple[tuple[bytes, ...], ...]
+    data_in_code: tuple[tuple[int, int, int, int], ...]
+    has_debug: bool
+    headers: list[tuple[int, bool]]  # (file offset, whether it has contents) of each section
+
+
+def read(inputs: Sequence[Input]) -> list[Unit]:
+    """Read Mach-O objects. Raises `ObjectError` naming the member and the offset."""
+    units: list[Unit] = []
+    for _, batch in itertools.groupby(inputs, lambda i: (id(i.data.obj), bytes(i.data[4:8]))):
+        units += _read(MachoFiles(list(batch)))
+    return units
+
+
+def _read(f: MachoFiles) -> list[Unit]:
+    _refuse(f)
+    records = split_frames(f)
+    pieces = cut(f, records.keys)
+    atoms = np.diff(pieces.first)
+
+    # symbols of a file: one for each atom, its anchor, then the local ones, then the global ones
+    external = f.symbols["type"] & mo.N_EXT != 0
+    rows = np.flatnonzero(f.plain)
+    rows = rows[np.argsort(2 * f.symbol_owner[rows] + external[rows], kind="stable")]
+    owner = f.symbol_owner[rows]
+    counts = np.bincount(owner, minlength=len(f.inputs))
+    atom_owner = f.owner[pieces.atoms["section"]]
+    anchors = np.arange(len(pieces.atoms)) + begins(counts)[atom_owner]
+    numbers = np.full(len(f.symbols), -1, np.int64)
+    numbers[rows] = np.arange(len(rows)) + pieces.first[owner + 1]
+    first = begins(atoms + counts)
+    symbols, desc = _symbols(f, pieces, rows, anchors, numbers[rows])
+
+    found = read_relocations(f, pieces, numbers, anchors)
+    support = (f.flags & mo.S_ATTR_LIVE_SUPPORT != 0) & ~f.eh_frame
+    found.rows["reach"][support[found.section]] = Reach.BOTH
+    places = symbols["atom"], symbols["value"]
+    unwind = read_frames(f, pieces, found, records, places, anchors)
+    pointers, pointer_owner = _pointers(f, pieces, numbers)
+
+    # from here on numbers are those in each file
+    relocations = np.concatenate([unwind.rows, pointers])
+    of_relocation = np.concatenate([f.owner[unwind.section], pointer_owner])
+    relocations["atom"] -= pieces.first[of_relocation].astype(np.int32)
+    relocations["symbol"] -= first[of_relocation].astype(np.int32)
+    edges, of_edge = unwind.edges, f.owner[unwind.edge_section]
+    for column in ("source", "target"):
+        edges[column] -= pieces.first[of_edge].astype(np.int32)
+    placed = symbols["atom"] >= 0
+    of_symbol = np.repeat(np.arange(len(f.inputs)), np.diff(first))
+    symbols["atom"][placed] -= pieces.first[of_symbol[placed]].astype(np.int32)
+    numbers -= np.where(numbers >= 0, first[f.symbol_owner], 0)
+    code = _data_in_code(f, pieces)
+    pieces.atoms["section"] -= f.first[atom_owner].astype(np.int32)
+
+    locals_ = np.bincount(owner[~external[rows]], minlength=len(f.inputs))
+    atoms_of = _parts(pieces.atoms, pieces.first)
+    symbols_of, desc_of = _parts(symbols, first), _parts(desc, first)
+    numbers_of = _parts(numbers, f.symbol_first)
+    relocations_of = _by_file(relocations, of_relocation, len(f.inputs))
+    edges_of = _by_file(edges, of_edge, len(f.inputs))
+    units = []
+    for file, item in enumerate(f.inputs):
+        commands = f.commands[file]
+        mine = slice(int(f.first[file]), int(f.first[file + 1]))
+        names = f.names[mine]
+        groups: tuple[Group, ...] = ()
+        if not f.scatter[file] and atoms[file]:
+            alive = np.flatnonzero(atoms_of[file]["flags"] & AtomFlag.SEPARATE == 0)
+            groups = (Group(b"", tuple(alive.tolist()), False),)
+        contents = ~isin(f.kinds[mine], _ZEROFILL)
+        native = MachoUnit(
+            commands.cputype,
+            commands.cpusubtype,
+            commands.sections,
+            names,
+            commands.strings,
+            desc_of[file],
+            numbers_of[file],
+            commands.versions,
+            commands.options,
+            code[file],
+            (mo.DEBUG_SEGMENT, b"__debug_info") in names,
+            list(zip(commands.sections["offset"].tolist(), contents.tolist(), strict=True)),
+        )
+        first_global = int(atoms[file] + locals_[file])
+        text = bytes(commands.strings)
+        name_starts = symbols_of[file]["name"][first_global:].tolist()
+        units.append(
+            Unit(
+                item.index,
+                item.name,
+                item.data,
+                atoms_of[file],
+                symbols_of[file],
+                first_global,
+                [text[s : text.find(b"\0", s)] for s in name_starts],
+                relocations_of[file],
+                edges_of[file],
+                groups,
+                native,
+            )
+        )
+    return units
+
+
+def _parts(table: Array, first: Int64) -> list[Array]:
+    """The rows of each file, without a copy."""
+    return [table[start:end] for start, end in itertools.pairwise(first.tolist())]
+
+
+def _by_file(table: Array, owner: Array, files: int) -> list[Array]:
+    """The rows of each file, in their order. `owner` is the file of each."""
+    ordered = table[np.argsort(owner, kind="stable")]
+    return _parts(ordered, begins(np.bincount(owner, minlength=files)))
+
+
+def _refuse(f: MachoFiles) -> None:
+    for number in np.flatnonzero(isin(f.kinds, _STUBS)).tolist():
+        file = int(f.owner[number])
+        local = number - int(f.first[file]) + 1
+        raise f.fail(file, f"section {local} holds symbol stubs, which is not supported")
+    # linkers make these, of pointers; without relocations nothing says what the offsets mean
+    offsets = (f.kinds == mo.S_INIT_FUNC_OFFSETS) & (f.sections["nreloc"] * 4 < f.size)
+    f.check(offsets, f.owner, "__init_offsets holds offsets in an image, which is not supported")
+    kind, owner = f.symbols["type"] & mo.N_TYPE, f.symbol_owner
+    what = "symbols that stand for another one (N_INDR) are not supported"
+    f.check(f.plain & (kind == mo.N_INDR), owner, what)
+    common = f.plain & (kind == mo.N_UNDF) & (f.symbols["value"] >= 1 << 32)
+    f.check(common, owner, "a common symbol has an impossible size")
+
+
+def _symbols(
+    f: MachoFiles, pieces: Pieces, rows: Int64, anchors: Int64, numbers: Int64
+) -> tuple[Array, Array]:
+    """(the model's symbols, their n_desc) of all files.
+
+    `numbers`: the symbol of each of these `rows` of the symbol table; `anchors`: that of each atom.
+    """
+    chosen = f.symbols[rows]
+    symbols = np.zeros(len(anchors) + len(rows), SYMBOL)
+    desc = np.zeros(len(symbols), np.uint16)
+    symbols["atom"][anchors] = np.arange(len(anchors))
+    symbols["name"][anchors] = ANCHOR
+    rest = np.zeros(len(rows), SYMBOL)
+    rest["atom"], rest["value"] = atom, _ = symbol_places(f, pieces, rows)
+    rest["name"] = chosen["strx"]
+    desc[numbers] = chosen["desc"]
+    external = chosen["type"] & mo.N_EXT != 0
+    undefined = atom == Place.UNDEFINED
+    rest["binding"] = np.where(external, Binding.GLOBAL, Binding.LOCAL)
+    rest["binding"][external & ~undefined & (chosen["desc"] & mo.N_WEAK_DEF != 0)] = Binding.WEAK
+    rest["native"][undefined & (chosen["desc"] & mo.N_WEAK_REF != 0)] = WEAK_REFERENCE
+    rest["visibility"][external & (chosen["type"] & mo.N_PEXT != 0)] = HIDDEN
+    common = atom == Place.COMMON
+    rest["size"][common] = chosen["value"][common].astype(np.int64)
+    symbols[numbers] = rest
+
+    kinds = np.full(len(f.kinds), KIND_DATA, np.uint8)
+    kinds[f.flags & _CODE != 0] = KIND_FUNCTION
+    kinds[(f.kinds >= 0x11) & (f.kinds <= 0x15)] = KIND_TLS
+    placed = np.flatnonzero(symbols["atom"] >= 0)
+    home = pieces.atoms[symbols["atom"][placed]]
+    symbols["kind"][placed] = kinds[home["section"]]
+    symbols["size"][placed] = home["size"] - symbols["value"][placed]
+    return symbols, desc
+
+
+def _pointers(f: MachoFiles, pieces: Pieces, numbers: Int64) -> tuple[Array, Int64]:
+    """Relocations for the pointers that indirect symbol tables describe, and the file of each."""
+    found: list[tuple[int, int, int, int, int, int]] = []
+    owners: list[int] = []
+    for number in np.flatnonzero(f.kinds == mo.S_NON_LAZY_SYMBOL_POINTERS).tolist():
+        file = int(f.owner[number])
+        indirect, table = f.commands[file].indirect, _parts(numbers, f.symbol_first)[file]
+        first = int(pieces.find(np.array([number]), np.zeros(1, np.int64))[0])
+        count = int(f.size[number]) // 8
+        start = int(f.sections["reserved1"][number])
+        if start + count > len(indirect):
+            raise f.fail(file, "the indirect symbol table is too short")
+        for n, row in enumerate(indirect[start : start + count].tolist()):
+            if row & (mo.INDIRECT_SYMBOL_LOCAL | mo.INDIRECT_SYMBOL_ABS):
+                continue  # the pointer has a relocation of its own, if any
+            if row >= len(table) or table[row] < 0:
+                raise f.fail(file, "the indirect symbol table names no symbol")
+            found.append((first + n, int(table[row]), 3 << 5, Reach.FORWARD, 0, 0))
+            owners.append(file)
+    rows = np.array(found, RELOCATION) if found else np.zeros(0, RELOCATION)
+    return rows, np.array(owners, np.int64)
+
+
+def _data_in_code(f: MachoFiles, pieces: Pieces) -> list[tuple[tuple[int, int, int, int], ...]]:
+    """Where data lies among the instructions of each file, by atoms of the file."""
+    found = []
+    for file, commands in enumerate(f.commands):
+        rows: list[tuple[int, int, int, int]] = []
+        mine = slice(int(f.first[file]), int(f.first[file + 1]))
+        begin, end = f.address[mine], f.address[mine] + f.size[mine]
+        for address, length, kind in commands.data_in_code.tolist():
+            inside = (begin <= address) & (address + length <= end) & f.kept[mine]
+            if not inside.any():
+                raise f.fail(file, "a range of data in code lies in no section")
+            section = mine.start + int(inside.argmax())
+            place = address - int(f.address[section])
+            atom = int(pieces.find(np.array([section]), np.array([place]))[0])
+            offset = place - int(pieces.atoms["offset"][atom])
+            rows.append((atom - int(pieces.first[file]), offset, length, kind))
+        found.append(tuple(rows))
+    return found
+
+
+__all__ = ["MachoUnit", "read"]

@@ -1,0 +1,151 @@
+"""Cuts the sections of objects into atoms.
+
+Sources: ld64, `macho_relocatable_file.cpp` (`L` labels and `N_ALT_ENTRY` symbols are no borders);
+mach-o/loader.h (what the section types hold).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
+from cargo_strip_hook.formats.macho.objc import is_list
+from cargo_strip_hook.link.arrays import isin, ramps, unique
+from cargo_strip_hook.link.model import ATOM, Array, AtomFlag, Bool, Int64, Place
+
+# nobody calls it: it makes linkers load the runtime that writes a profile (LLVM, InstrProfData.inc)
+_PROFILE_HOOK = b"___llvm_profile_runtime_user\0"
+_INITIALISERS = np.array(mo.INITIALISER_TYPES, np.uint32)
+# of each section type: the size of an element, 0 for what has no fixed one
+_ELEMENTS = np.zeros(256, np.int64)
+_ELEMENTS[list(mo.LITERAL_SIZES)] = list(mo.LITERAL_SIZES.values())
+_LITERAL = _ELEMENTS > 0
+_ELEMENTS[mo.S_NON_LAZY_SYMBOL_POINTERS] = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The atoms of several files, sorted by section and offset, one behind the other.
+
+    `atoms` have the files' sections numbered through. `keys` are the atoms' places,
+    section << STEP | offset. `first` is the first atom of each file, and the total.
+    """
+
+    atoms: Array
+    keys: Int64
+    first: Int64
+
+    def find(self, section: Array, offset: Array) -> Array:
+        """The atom at each place; for places outside of the section the nearest one in it."""
+        inside = np.clip(offset, 0, (1 << STEP) - 1)
+        key = (section.astype(np.int64) << STEP) + inside
+        found: Array = np.searchsorted(self.keys, key, side="right") - 1
+        return found
+
+
+def cut(f: MachoFiles, records: Int64) -> Pieces:
+    """Make the atoms. `records`: the keys of the records of `__eh_frame`. Raises `ObjectError`."""
+    kept, kinds = f.kept, f.kinds
+    compact = f.compact & kept
+    bad = compact & (f.size % mo.COMPACT_UNWIND_SIZE != 0)
+    f.check(bad, f.owner, "__compact_unwind is damaged: not a whole number of entries")
+    other = kept & ~compact & ~f.eh_frame
+    strings = other & (kinds == mo.S_CSTRING_LITERALS)
+    step = np.where(other, _ELEMENTS[kinds], np.where(compact, mo.COMPACT_UNWIND_SIZE, 0))
+    fixed = np.flatnonzero(step)
+    initialisers = isin(kinds, _INITIALISERS)
+    by_symbol = other & ~strings & (step == 0) & f.scatter[f.owner] & ~initialisers
+
+    labels = np.flatnonzero(f.placed & (f.symbols["desc"] & mo.N_ALT_ENTRY == 0))
+    labels = labels[by_symbol[f.symbol_section[labels]]]
+    labels = labels[f.initials(labels) != ord("L")]
+    counts = -(-f.size[fixed] // step[fixed])
+    keys = unique(
+        np.concatenate(
+            [
+                np.flatnonzero(kept & ~compact) << STEP,
+                records,
+                (f.symbol_section[labels] << STEP) + f.symbol_offset[labels],
+                ramps(fixed << STEP, counts, step[fixed]),
+                *(_strings(f, number) for number in np.flatnonzero(strings).tolist()),
+            ]
+        )
+    )
+    section, offset = keys >> STEP, keys & ((1 << STEP) - 1)
+
+    flags = np.zeros(len(kinds), np.uint32)  # of the atoms of each section
+    flags[compact | f.eh_frame] = AtomFlag.SEPARATE
+    flags[strings | (other & _LITERAL[kinds])] = AtomFlag.MERGEABLE
+    roots = initialisers | (kinds == mo.S_INTERPOSING)
+    roots |= np.array([is_list(name) for name in f.names], np.bool_)
+    # what Swift's runtime looks for by the name of its section, conditional records apart
+    swift = [section.startswith(b"__swift5_") for _, section in f.names]
+    roots |= np.array(swift, np.bool_) & (f.flags & mo.S_ATTR_LIVE_SUPPORT == 0)
+    roots |= (f.flags & mo.S_ATTR_NO_DEAD_STRIP != 0) & (flags != AtomFlag.SEPARATE)
+    flags[roots] |= np.uint32(AtomFlag.ROOT)
+
+    atoms = np.zeros(len(keys), ATOM)
+    atoms["section"], atoms["offset"], atoms["flags"] = section, offset, flags[section]
+    ends = f.size[section]
+    inner = section[1:] == section[:-1]
+    ends[:-1][inner] = offset[1:][inner]
+    atoms["size"] = ends - offset
+    # what an atom at an offset of a section may count on
+    align = np.int64(1) << f.sections["align"][section].astype(np.int64)
+    atoms["align"] = np.where(offset == 0, align, np.minimum(offset & -offset, align))
+    pieces = Pieces(atoms, keys, np.searchsorted(section, f.first))
+    stays = f.symbols["desc"] & (mo.N_NO_DEAD_STRIP | mo.REFERENCED_DYNAMICALLY) != 0
+    stays |= _named(f, _PROFILE_HOOK)
+    rows = np.flatnonzero(f.placed & stays & kept[f.symbol_section])
+    here = pieces.find(f.symbol_section[rows], f.symbol_offset[rows])
+    atoms["flags"][here] |= np.uint32(AtomFlag.ROOT)
+    return pieces
+
+
+def _named(f: MachoFiles, name: bytes) -> Bool:
+    """Which symbols have a name that hardly any file has."""
+    found = np.zeros(len(f.symbols), np.bool_)
+    for number, commands in enumerate(f.commands):
+        at = bytes(commands.strings).find(name)
+        if at >= 0:
+            mine = slice(int(f.symbol_first[number]), int(f.symbol_first[number + 1]))
+            found[mine] = commands.symbols["strx"] == at
+    return found
+
+
+def _strings(f: MachoFiles, section: int) -> Int64:
+    """The keys of all strings of a section but the first."""
+    start, size = int(f.start[section]), int(f.size[section])
+    ends = np.flatnonzero(f.octets[start : start + size] == 0) + 1
+    found: Int64 = (section << STEP) + ends[ends < size]
+    return found
+
+
+def symbol_places(f: MachoFiles, pieces: Pieces, rows: Int64) -> tuple[Array, Array]:
+    """(atom or Place, value) of `rows` of the symbol table."""
+    table = f.symbols[rows]
+    kind = table["type"] & mo.N_TYPE
+    atom = np.full(len(rows), Place.UNDEFINED, np.int32)
+    value = np.zeros(len(rows), np.int64)
+    absolute = kind == mo.N_ABS
+    atom[absolute] = Place.ABSOLUTE
+    value[absolute] = table["value"][absolute].astype(np.int64)
+    common: Bool = (kind == mo.N_UNDF) & (table["value"] != 0) & (table["type"] & mo.N_EXT != 0)
+    atom[common] = Place.COMMON
+    power = (table["desc"][common] >> 8) & 0xF
+    # without a stated alignment a common has that of its size, as in ld64
+    natural = [min((int(v) - 1).bit_length(), 12) for v in table["value"][common].tolist()]
+    value[common] = 1 << np.where(power != 0, power, natural).astype(np.int64)
+    placed = np.flatnonzero(kind == mo.N_SECT)
+    section = f.symbol_section[rows[placed]]
+    here = f.kept[section]
+    atom[placed[~here]] = Place.ELSEWHERE
+    placed, section = placed[here], section[here]
+    offset = f.symbol_offset[rows[placed]]
+    found = pieces.find(section, offset)
+    atom[placed] = found
+    value[placed] = offset - pieces.atoms["offset"][found]
+    return atom, value

@@ -1,0 +1,274 @@
+"""Writes one Mach-O relocatable object: header, commands, contents, relocations, symbols."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from cargo_strip_hook.core.errors import LinkError
+from cargo_strip_hook.core.requests import PrelinkRequest, Strip
+from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho import symtab, versions
+from cargo_strip_hook.formats.macho.buckets import kept_symbols
+from cargo_strip_hook.formats.macho.debug import Debug, collect, keep_places, relocate
+from cargo_strip_hook.formats.macho.file import STEP
+from cargo_strip_hook.formats.macho.joined import join
+from cargo_strip_hook.formats.macho.place import Placed, place
+from cargo_strip_hook.formats.macho.relocate import Rewritten, joined_entries, rewrite
+from cargo_strip_hook.link import told
+from cargo_strip_hook.link.model import (
+    Array,
+    AtomFlag,
+    Binding,
+    Bool,
+    Image,
+    Layout,
+    Program,
+    Unit,
+)
+
+Chunk = bytes | memoryview
+
+
+def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+    """Make the object. Raises `LinkError` for what cannot be one object."""
+    real = [u for u in program.units if u.index >= 0]
+    cputype = _cputype(real)
+    used = [program.units[n] for n in program.live_units(live) if program.units[n].index >= 0]
+    built_for = versions.merge((u.name, u.native.versions) for u in real)
+    versions.check_target(built_for, cputype, request.target)
+    joined = join(program, live)
+    debug = Debug((), (), frozenset(), ())
+    regions: dict[int, tuple[int, int]] = {}
+    if request.strip is Strip.NONE:
+        debug = collect(program, live)
+        layout, regions = keep_places(program, layout, debug.units)
+    parts = (joined.compact, joined.frames, *debug.parts)
+    placed = place(program, layout, parts, request.marker, regions)
+    kept = kept_symbols(program, live)
+    rewritten = rewrite(program, cputype, live, placed, kept[0])
+    table = symtab.build(program, live, placed, kept, rewritten.target, request.strip)
+    options = tuple(dict.fromkeys(o for u in used for o in u.native.options))
+    size, chunks = _file(
+        (cputype, int(real[0].native.cpusubtype)),
+        placed,
+        [v.encode() for v in built_for] + [_option(o) for o in options],
+        _data_in_code(program, live, placed),
+        _entries(placed, (rewritten, relocate(program, live, placed, debug)), table),
+        table,
+    )
+    return Image(
+        size,
+        chunks,
+        table.defined,
+        table.undefined,
+        _placement(program, live, placed),
+        told.statistics(
+            program, live, program.atoms["flags"] & AtomFlag.SEPARATE == 0, len(table.defined)
+        ),
+        debug.warnings + _private(program, live, kept[0]),
+    )
+
+
+def _private(program: Program, live: Bool, kept: Bool) -> tuple[str, ...]:
+    weak = program.symbols["binding"] == Binding.WEAK
+    return told.private_cxx(program, live, kept | ~weak, told.CXX_ITANIUM)
+
+
+def _cputype(units: list[Unit]) -> int:
+    first = units[0]
+    for unit in units:
+        if unit.native.cputype != first.native.cputype:
+            raise LinkError(
+                f"{first.name} and {unit.name} are for different processors",
+                help="make one library for each architecture",
+            )
+    return int(first.native.cputype)
+
+
+def _option(words: tuple[bytes, ...]) -> bytes:
+    text = b"".join(w + b"\0" for w in words)
+    size = -(-(12 + len(text)) // 8) * 8
+    return struct.pack("<3I", mo.LC_LINKER_OPTION, size, len(words)) + text.ljust(size - 12, b"\0")
+
+
+def _data_in_code(program: Program, live: Bool, placed: Placed) -> Array:
+    found = []
+    for number, unit in enumerate(program.units):
+        base = int(program.atom_base[number])
+        for atom, offset, length, kind in unit.native.data_in_code:
+            row = base + atom
+            if live[row] and placed.section[row] >= 0:
+                address = placed.address[placed.section[row]] + placed.offset[row] + offset
+                found.append((int(address), length, kind))
+    return np.array(sorted(found), mo.DATA_IN_CODE)
+
+
+def _entries(placed: Placed, parts: Sequence[Rewritten], table: symtab.SymbolTable) -> list[bytes]:
+    """The relocation entries of each section. Source: mach-o/reloc.h, struct relocation_info."""
+    if (len(table.rows)) >= 1 << 24:
+        raise LinkError("the library has more symbols than a Mach-O relocation can tell apart")
+    rewritten = joined_entries(parts)
+    extern = rewritten.extern
+    number = np.where(extern, table.numbers(rewritten.target), (rewritten.target >> STEP) + 1)
+    kind = rewritten.type
+    info = number | (kind >> 4 & 1) << 24 | (kind >> 5 & 3) << 25 | (kind & 0xF) << 28
+    info |= extern.astype(np.int64) << 27
+    before = rewritten.adds != 0
+    # an ADDEND entry stands before its own
+    position = np.arange(len(info)) + np.cumsum(before)
+    rows = np.zeros(len(info) + int(before.sum()), mo.RELOC)
+    rows["address"][position] = rewritten.offset
+    rows["info"][position] = info
+    section = np.zeros(len(rows), np.int64)
+    section[position] = rewritten.section
+    extra = position[before] - 1
+    rows["address"][extra] = rewritten.offset[before]
+    rows["info"][extra] = (rewritten.adds[before] & 0xFFFFFF) | 2 << 25 | mo.ARM64_ADDEND << 28
+    section[extra] = rewritten.section[before]
+    borders = np.searchsorted(section, np.arange(len(placed.sections) + 1))
+    return [rows[borders[n] : borders[n + 1]].tobytes() for n in range(len(placed.sections))]
+
+
+def _file(
+    cpu: tuple[int, int],
+    placed: Placed,
+    commands: list[bytes],
+    data_in_code: Array,
+    entries: list[bytes],
+    table: symtab.SymbolTable,
+) -> tuple[int, Iterator[Chunk]]:
+    """Sizes, headers and the stream of the whole file. Source: mach-o/loader.h."""
+    sections = placed.sections
+    count = len(sections)
+    length = mo.SEGMENT.itemsize + count * mo.SECTION.itemsize
+    length += sum(map(len, commands)) + 24 + 80 + (16 if len(data_in_code) else 0)
+    total_commands = 3 + len(commands) + (1 if len(data_in_code) else 0)
+    # contents lie in the file as in memory, as assemblers put them
+    align = max((s.align for s in sections), default=1)
+    begin = -(-(mo.HEADER.itemsize + length) // min(align, 4096)) * min(align, 4096)
+
+    headers = np.zeros(count, mo.SECTION)
+    content_end = begin
+    body: list[tuple[int, Chunk]] = []
+    view = memoryview(placed.blob.data) if len(placed.blob) else memoryview(b"")
+    for number, section in enumerate(sections):
+        offset = 0
+        if not section.zerofill and section.size:
+            offset = begin + section.address
+            body.append((offset, view[section.start : section.start + section.size]))
+            content_end = offset + section.size
+        headers[number] = (
+            section.section,
+            section.segment,
+            section.address,
+            section.size,
+            offset,
+            section.align.bit_length() - 1,
+            0,
+            0,
+            section.flags,
+            0,
+            0,
+            0,
+        )
+    at = -(-content_end // 8) * 8
+    for number, raw in enumerate(entries):
+        if raw:
+            headers["reloff"][number], headers["nreloc"][number] = at, len(raw) // 8
+            body.append((at, raw))
+            at += len(raw)
+    data_offset = at
+    if len(data_in_code):
+        body.append((at, data_in_code.tobytes()))
+        at += data_in_code.nbytes
+    at = -(-at // 8) * 8
+    symbol_offset = at
+    rows = table.rows.tobytes()
+    body.append((at, rows))
+    at += len(rows)
+    string_offset = at
+    body.append((at, table.strings))
+    at += len(table.strings)
+    if at >= 1 << 32:
+        raise LinkError("the object would be larger than 4 GiB, which Mach-O cannot describe")
+
+    end = max((s.address + s.size for s in sections), default=0)
+    segment = np.zeros(1, mo.SEGMENT)
+    segment[0] = (
+        mo.LC_SEGMENT_64,
+        mo.SEGMENT.itemsize + headers.nbytes,
+        b"",
+        0,
+        end,
+        begin,
+        content_end - begin,
+        7,
+        7,
+        count,
+        0,
+    )
+    undefined = len(table.rows) - table.locals - table.externals
+    parts = [
+        struct.pack(
+            "<8I",
+            mo.MH_MAGIC_64,
+            *cpu,
+            mo.MH_OBJECT,
+            total_commands,
+            length,
+            mo.MH_SUBSECTIONS_VIA_SYMBOLS,
+            0,
+        ),
+        segment.tobytes(),
+        headers.tobytes(),
+        *commands,
+        struct.pack(
+            "<6I",
+            mo.LC_SYMTAB,
+            24,
+            symbol_offset,
+            len(table.rows),
+            string_offset,
+            len(table.strings),
+        ),
+        struct.pack(
+            "<20I",
+            mo.LC_DYSYMTAB,
+            80,
+            0,
+            table.locals,
+            table.locals,
+            table.externals,
+            table.locals + table.externals,
+            undefined,
+            *[0] * 12,
+        ),
+    ]
+    if len(data_in_code):
+        parts.append(struct.pack("<4I", mo.LC_DATA_IN_CODE, 16, data_offset, data_in_code.nbytes))
+    head = b"".join(parts)
+
+    def stream() -> Iterator[Chunk]:
+        yield head
+        position = len(head)
+        for offset, chunk in body:
+            if offset > position:
+                yield bytes(offset - position)
+            yield chunk
+            position = offset + len(chunk)
+
+    return at, stream()
+
+
+def _placement(program: Program, live: Bool, placed: Placed) -> Array:
+    """Rows of `PLACEMENT`; sections are counted from 1, as in symbols."""
+    atoms = np.flatnonzero(
+        live
+        & (program.atoms["flags"] & AtomFlag.SEPARATE == 0)
+        & (program.atoms["section"] >= 0)
+        & (placed.section >= 0)
+    )
+    return told.placement(program, atoms, placed.section, placed.offset, first_section=1)

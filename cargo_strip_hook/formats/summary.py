@@ -1,0 +1,111 @@
+"""A list of what an archive defines, for patterns and checks; no liveness, no linking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.core.requests import DefinedSymbol
+from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.formats.sniff import sniff
+from cargo_strip_hook.link.batch import read_all
+from cargo_strip_hook.link.model import Binding, Contents, Format, Input, Place, Unit
+
+Kind = Literal["function", "data", "tls", "common", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What is in an archive besides its API: number of objects, bytes of debug information and of
+    bitcode, number of initialisers and finalisers, names of local symbols.
+
+    `unasked`: the members that linkers load whatever refers to them.
+    """
+
+    objects: int
+    debug: int
+    bitcode: int
+    initialisers: int
+    locals: tuple[str, ...]
+    unasked: tuple[str, ...]
+
+
+def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
+    """All global definitions, by name; the first member that defines a name strongly counts.
+
+    Raises `ObjectError` for a damaged member; members that are no objects of the library's own
+    are passed over.
+    """
+    found: dict[str, DefinedSymbol] = {}
+    for format, unit in _units(archive):
+        for symbol in _definitions(unit, format.symbol_kinds()):
+            old = found.get(symbol.name)
+            if old is None or (old.weak and not symbol.weak):
+                found[symbol.name] = symbol
+    return found
+
+
+def leftovers(archive: Archive) -> Leftovers:
+    """Count. Raises `ObjectError` for a damaged member."""
+    objects = debug = bitcode = initialisers = 0
+    names: set[str] = set()
+    for format, unit in _units(archive):
+        size, entries = format.leftovers(unit)
+        parts = format.parts(unit)
+        objects, debug, initialisers = objects + 1, debug + size, initialisers + entries
+        bitcode += int(parts["stored"][parts["kind"] == Contents.BITCODE].sum())
+        names.update(n.decode(errors="replace") for n in format.local_names(unit))
+    unasked = _unasked(archive)
+    return Leftovers(objects, debug, bitcode, initialisers, tuple(sorted(names)), unasked)
+
+
+def _unasked(archive: Archive) -> tuple[str, ...]:
+    """The names of the members that linkers load whatever refers to them."""
+    found: list[str] = []
+    index = archive.symbols() or {}
+    for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
+        inputs = [item for _, item in items]
+        names = {item.index: item.name for item in inputs}
+        found += [names[n] for n in format_for(kind).loaded_always(inputs, index.items())]
+    return tuple(found)
+
+
+def _units(archive: Archive) -> Iterator[tuple[Format, Unit]]:
+    for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
+        format = format_for(kind)
+        inputs = [item for _, item in items]
+        apart = {companion.index for companion in format.companions(inputs)}
+        for unit in read_all(format, [item for item in inputs if item.index not in apart]):
+            yield format, unit
+
+
+def _objects(archive: Archive) -> Iterator[tuple[str, Input]]:
+    for member in archive.members:
+        data = archive.data(member)
+        contents = sniff(bytes(data[:20]))
+        if contents in ("elf", "macho", "coff"):
+            yield contents, Input(member.index, member.name, data)
+
+
+def _definitions(unit: Unit, kinds: dict[int, Kind]) -> Iterator[DefinedSymbol]:
+    symbols = unit.globals
+    for name, atom, binding, kind, visibility in zip(
+        unit.names,
+        symbols["atom"].tolist(),
+        symbols["binding"].tolist(),
+        symbols["kind"].tolist(),
+        symbols["visibility"].tolist(),
+        strict=True,
+    ):
+        if atom in (Place.UNDEFINED, Place.ELSEWHERE):
+            continue
+        yield DefinedSymbol(
+            name.decode(errors="surrogateescape"),
+            unit.name,
+            weak=binding != Binding.GLOBAL,
+            hidden=visibility in (1, 2),
+            kind="common" if atom == Place.COMMON else kinds.get(kind, "unknown"),
+        )

@@ -1,0 +1,1 @@
+"""The phases that link object files of any format, over one model."""

@@ -1,0 +1,191 @@
+"""Reach: which atoms live, and which of them always live and die together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.model import (
+    Array,
+    AtomFlag,
+    Bool,
+    Int32,
+    Int64,
+    Program,
+    Reach,
+)
+
+# Exports looked at together: a bit for each in every live atom. Many take several rounds, so that
+# memory does not grow with their number.
+_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """Who needs whom, in compressed rows: `targets[starts[a]:starts[a + 1]]` are needed by `a`."""
+
+    starts: Int64
+    targets: Int32
+
+    def needed_by(self, atoms: Array) -> tuple[Array, Array]:
+        """(position in `atoms`, target) of all edges that leave `atoms`."""
+        first = self.starts[atoms]
+        counts = self.starts[atoms + 1] - first
+        total = int(counts.sum())
+        shift = np.repeat(first - (np.cumsum(counts) - counts), counts)
+        return np.repeat(np.arange(len(atoms)), counts), self.targets[shift + np.arange(total)]
+
+
+def build_graph(program: Program) -> Graph:
+    """The graph of all atoms. Edges from or to discarded atoms are left out."""
+    relocations = program.relocations
+    target = program.symbols["atom"][program.definition[relocations["symbol"]]]
+    reach = relocations["reach"]
+    forward = ((reach == Reach.FORWARD) | (reach == Reach.BOTH)) & (target >= 0)
+    reverse = ((reach == Reach.REVERSE) | (reach == Reach.BOTH)) & (target >= 0)
+    atom = relocations["atom"]
+    sources = np.concatenate([atom[forward], target[reverse], program.edges["source"]])
+    targets = np.concatenate([target[forward], atom[reverse], program.edges["target"]])
+    kept = ~(program.discarded[sources] | program.discarded[targets]) & (sources != targets)
+    return _graph(sources[kept], targets[kept], len(program.atoms))
+
+
+def _graph(sources: Array, targets: Array, count: int) -> Graph:
+    order = np.argsort(sources, kind="stable")
+    starts = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(sources, minlength=count), out=starts[1:])
+    return Graph(starts, targets[order])
+
+
+def always_live(program: Program) -> Int32:
+    """The atoms that live in any program that the object is linked into."""
+    flags = program.atoms["flags"]
+    listed = flags & AtomFlag.LISTED != 0
+    for element_set in program.sets:  # the library's own: it lives with what refers to its ends
+        listed[element_set.elements] = False
+    roots = ((flags & AtomFlag.ROOT != 0) | listed) & ~program.discarded
+    return np.flatnonzero(roots).astype(np.int32)
+
+
+def mark(graph: Graph, roots: Array, count: int, avoid: Array | None = None) -> Bool:
+    """bool[count]: the atoms that can be reached from `roots` on a way that passes no `avoid`."""
+    live = np.zeros(count, np.bool_)
+    frontier = unique(roots)
+    if avoid is not None:
+        live[avoid] = True  # nothing goes on from there
+        frontier = frontier[~live[frontier]]
+    live[frontier] = True
+    while len(frontier):
+        _, found = graph.needed_by(frontier)
+        found = found[~live[found]]
+        live[found] = True
+        frontier = unique(found)
+    if avoid is not None:
+        live[avoid] = False
+    return live
+
+
+def follow(program: Program, live: Bool) -> Bool:
+    """`live` (by atom), and what follows from it without being a part of a program.
+
+    That lives where its file does, unless it refers to others and all of those are dead.
+    """
+    flags = program.atoms["flags"]
+    atoms = np.flatnonzero((flags & AtomFlag.FOLLOWS != 0) & ~program.discarded)
+    if not len(atoms):
+        return live
+    loaded = np.zeros(len(program.units), np.bool_)
+    loaded[program.live_units(live)] = True
+    alive, refers = np.zeros(len(live), np.bool_), np.zeros(len(live), np.bool_)
+    rows = program.relocations
+    rows = rows[flags[rows["atom"]] & AtomFlag.FOLLOWS != 0]
+    target = program.symbols["atom"][program.definition[rows["symbol"]]]
+    rows, target = rows[target >= 0], target[target >= 0]
+    part = flags[target] & AtomFlag.ASIDE == 0
+    refers[rows["atom"][part]] = True
+    alive[rows["atom"][part & live[target]]] = True
+    out: Bool = live.copy()
+    out[atoms] |= loaded[program.unit_of(atoms)] & (alive | ~refers)[atoms]
+    return out
+
+
+def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: Array) -> Int32:
+    """Number the equivalence classes: atoms reached from the same exports, -1 for dead ones.
+
+    `exports`: the atom of each export. What lives always is one class, whatever else reaches it.
+    Elements of a live set are one class: they stand in one section.
+    """
+    number = np.full(len(live), -1, np.int32)
+    members = np.flatnonzero(live)
+    number[members] = np.arange(len(members), dtype=np.int32)
+    position, target = graph.needed_by(members)
+    sources, targets = [position.astype(np.int64)], [number[target].astype(np.int64)]
+    for element_set in program.sets:
+        elements = number[element_set.elements[live[element_set.elements]]]
+        for end in (element_set.start_atom, element_set.stop_atom):
+            if live[end]:
+                sources.append(elements.astype(np.int64))
+                targets.append(np.full(len(elements), number[end], np.int64))
+    source, target = np.concatenate(sources), np.concatenate(targets)
+    small = _graph(source, target, len(members))
+    everywhere = mark(small, number[always], len(members))
+    if everywhere.any():
+        kept = ~everywhere[target]
+        small = _graph(source[kept], target[kept], len(members))
+
+    group = np.zeros(len(members), np.int64)
+    roots = unique(number[exports])
+    roots = roots[~everywhere[roots]]
+    for first in range(0, len(roots), _AT_ONCE):
+        reached = _reached(small, roots[first : first + _AT_ONCE], len(members))
+        for bits in reached.T:
+            _refine(group, bits)
+    group[everywhere] = -1
+    # number them by first appearance, so that the order of the input decides
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    begins = np.ones(len(order), np.bool_)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    first_row = order[begins]
+    rank = np.empty(len(first_row), np.int32)
+    rank[np.argsort(first_row)] = np.arange(len(first_row), dtype=np.int32)
+    out = np.full(len(live), -1, np.int32)
+    out[members[order]] = rank[np.cumsum(begins) - 1]
+    return out
+
+
+def _reached(graph: Graph, roots: Array, count: int) -> Array:
+    """uint64[count, words]: bit `i` of a row tells whether `roots[i]` reaches the atom."""
+    bits = np.zeros((count, (len(roots) + 63) // 64), np.uint64)
+    place = np.arange(len(roots))
+    bits[roots, place // 64] = np.uint64(1) << (place % 64).astype(np.uint64)
+    changed = roots
+    while len(changed):
+        position, target = graph.needed_by(changed)
+        if not len(target):
+            break
+        order = np.argsort(target, kind="stable")
+        target = target[order]
+        first = np.flatnonzero(np.r_[True, target[1:] != target[:-1]])
+        gained = np.bitwise_or.reduceat(bits[changed[position[order]]], first, axis=0)
+        reached = target[first]
+        merged = bits[reached] | gained
+        grew = (merged != bits[reached]).any(axis=1)
+        bits[reached[grew]] = merged[grew]
+        changed = reached[grew]
+    return bits
+
+
+def _refine(group: Int64, bits: Array) -> None:
+    """Part every group by what `bits` (uint64) says of its atoms: none stays what it is."""
+    rows = np.flatnonzero(bits)
+    if not len(rows):
+        return
+    order = np.lexsort((bits[rows], group[rows]))
+    rows = rows[order]
+    old, said = group[rows], bits[rows]
+    begins = np.ones(len(rows), np.int64)
+    begins[1:] = (old[1:] != old[:-1]) | (said[1:] != said[:-1])
+    group[rows] = group.max() + np.cumsum(begins)
