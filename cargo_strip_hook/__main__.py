@@ -58,10 +58,10 @@ def _main(parent: int | None) -> int:
     # numpy would start a thread for each processor, and we do no linear algebra
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        from cargo_strip_hook.engines import worker as apart
+        from cargo_strip_hook.engines import worker
 
         if "strip" in sys.argv:
-            apart.start()  # before anything else: it has the longest way to go
+            worker.start()  # before anything else: it has the longest way to go
         from cargo_strip_hook.cli.main import main
 
         return main(sys.argv[1:], parent=parent)

@@ -14,7 +14,7 @@ from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.batch import read_all
 from cargo_strip_hook.link.entries import names_for
-from cargo_strip_hook.link.model import Binding, Format, Input, Place, Program, Unit
+from cargo_strip_hook.link.model import Binding, Format, Input, Program, SpecialIndex, Unit
 from cargo_strip_hook.link.resolve import resolve
 
 # How people call the linkers of each format; the first is the one whose choice counts.
@@ -41,8 +41,8 @@ def differences(
         return {}
     members = loadable(archive, target)
     format = format_for(target.object_format)
-    for companion in format.companions(list(members.values())):
-        del members[companion.index]
+    for import_member in format.import_members(list(members.values())):
+        del members[import_member.index]
     roots = [n.encode("utf-8", "surrogateescape") for n in exports]
     entries = names_for(members, index, roots, format).entries
     defined = list(entries.names)
@@ -86,7 +86,7 @@ def _winners(program: Program, names: set[bytes]) -> dict[bytes, str]:
     found = {}
     for name in names & program.globals.keys():
         row = program.globals[name]
-        if program.symbols["atom"][row] != Place.UNDEFINED:
+        if program.symbols["atom"][row] != SpecialIndex.UNDEFINED:
             unit = int(np.searchsorted(program.symbol_base, row, side="right")) - 1
             found[name] = program.units[unit].name or _COMMON
     return found
@@ -138,8 +138,8 @@ def _ranks(unit: Unit) -> list[int]:
     symbols = unit.globals
     is_global = symbols["binding"] == Binding.GLOBAL
     rank = np.where(is_global, _STRONG_RANK, _WEAK_RANK)
-    rank[symbols["atom"] == Place.COMMON] = _COMMON_RANK
-    undefined = symbols["atom"] == Place.UNDEFINED
+    rank[symbols["atom"] == SpecialIndex.COMMON] = _COMMON_RANK
+    undefined = symbols["atom"] == SpecialIndex.UNDEFINED
     rank[undefined] = np.where(is_global[undefined], _REFERENCE, _WEAK_REFERENCE)
     found: list[int] = rank.tolist()
     return found

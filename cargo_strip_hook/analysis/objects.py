@@ -62,8 +62,8 @@ def read_objects(archive: Archive) -> Objects:
     parts: list[Array] = []
     for kind, items in inputs.items():
         format = format_for(kind)
-        apart = {c.index for c in format.companions(items)}
-        items = [i for i in items if i.index not in apart]
+        beside = {c.index for c in format.import_members(items)}
+        items = [i for i in items if i.index not in beside]
         for unit in read_all(format, items):
             units.append(unit)
             names += symbol_names(format, [unit])

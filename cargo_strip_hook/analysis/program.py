@@ -22,8 +22,8 @@ from cargo_strip_hook.link.model import (
     Contents,
     Format,
     Int64,
-    Place,
     Program,
+    SpecialIndex,
 )
 from cargo_strip_hook.link.reach import Graph, always_live, build_graph
 from cargo_strip_hook.link.resolve import resolve
@@ -66,8 +66,8 @@ def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) ->
         )
     members = loadable(archive, target)
     format = format_for(target.object_format)
-    for companion in format.companions(list(members.values())):
-        del members[companion.index]
+    for import_member in format.import_members(list(members.values())):
+        del members[import_member.index]
     index = entries_of(archive, target)
     names = [n.encode("utf-8", "surrogateescape") for n in exports]
     program = resolve(members, index, names, format, target.linker)
@@ -97,7 +97,7 @@ def as_objects(library: Library) -> Objects:
     part = np.where(part >= 0, part, 0) + np.repeat(part_base[:-1], counts)
     symbols, relocations = program.symbols.copy(), program.relocations.copy()
     atom = symbols["atom"]
-    atom[(atom >= 0) & ~library.live[atom]] = Place.ELSEWHERE
+    atom[(atom >= 0) & ~library.live[atom]] = SpecialIndex.ELSEWHERE
     relocations["symbol"] = program.definition[relocations["symbol"]]
     return Objects(
         units,
@@ -123,7 +123,7 @@ def loading(library: Library) -> Graph:
     count, units = len(program.atoms), len(program.units)
     symbols = program.symbols
     loaded = program.unit_of(library.initialisers)
-    strong = (symbols["atom"] == Place.UNDEFINED) & (symbols["binding"] == Binding.GLOBAL)
+    strong = (symbols["atom"] == SpecialIndex.UNDEFINED) & (symbols["binding"] == Binding.GLOBAL)
     rows = np.flatnonzero(strong)
     of = np.searchsorted(program.symbol_base, rows, side="right") - 1
     needed = symbols["atom"][program.definition[rows]].astype(np.int64)

@@ -14,7 +14,7 @@ from cargo_strip_hook.cli import parser as parsers
 from cargo_strip_hook.cli.console import Console, Unwritable
 from cargo_strip_hook.core import lifetime
 from cargo_strip_hook.core.errors import StripHookError, UsageError, of_memory, of_system
-from cargo_strip_hook.engines import worker as apart
+from cargo_strip_hook.engines import worker
 from cargo_strip_hook.present.terminal import Shell
 
 _WRAPPED: dict[str, Literal["cbuild", "cinstall"]] = {"cbuild": "cbuild", "cinstall": "cinstall"}
@@ -37,7 +37,7 @@ def main(argv: Sequence[str], *, parent: int | None = None) -> int:
         try:
             return _all_of(words, console)
         finally:
-            apart.dismiss()
+            worker.dismiss()
 
 
 def report(argv: Sequence[str], problem: StripHookError) -> int:
@@ -169,7 +169,7 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         chosen = _open_console(args, argparse.Namespace(verbose=0, color=None))
     console[0] = chosen
     if command in (None, "strip"):  # wrapped commands run cargo first, which takes its time
-        apart.start()
+        worker.start()
     from cargo_strip_hook.cli import commands
 
     if wrapped is not None:

@@ -130,23 +130,23 @@ class Statistics:
 class PrelinkResult:
     """What an engine made.
 
-    `placement`: structured array of `PLACEMENT` (see `cargo_strip_hook.verify`), one row for each
+    `link_map`: structured array of `LINK_MAP` (see `cargo_strip_hook.verify`), one row for each
     live allocated piece of input and where it went; None where the engine cannot tell. It is a
     claim that the verifier checks byte for byte, not something it trusts.
-    `described`: whether it tells of debug sections, too.
+    `covers_debug`: whether it tells of debug sections, too.
     `exports`: the names that were asked for and are defined.
     `undefined`: names the consumer has to supply.
-    `companions`: positions in the original of the members that follow the object, as they were.
+    `import_members`: positions in the original of the members that follow the object, as they were.
     """
 
     exports: tuple[str, ...]
     undefined: tuple[str, ...]
     statistics: Statistics
     warnings: tuple[str, ...] = ()
-    placement: npt.NDArray[np.void] | None = None
-    twin_placement: npt.NDArray[np.void] | None = None
-    companions: tuple[int, ...] = ()
-    described: bool = True
+    link_map: npt.NDArray[np.void] | None = None
+    twin_link_map: npt.NDArray[np.void] | None = None
+    import_members: tuple[int, ...] = ()
+    covers_debug: bool = True
 
 
 class Engine(Protocol):

@@ -14,7 +14,7 @@ from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.detect import must_be_format, only_bitcode
 from cargo_strip_hook.formats.sniff import coff_machine, elf_machine, macho_machine, sniff
-from cargo_strip_hook.link.model import Companion, Image, Input
+from cargo_strip_hook.link.model import Image, ImportMember, Input
 from cargo_strip_hook.link.prelink import prelink
 
 
@@ -54,16 +54,16 @@ class NativeEngine:
                     help="leave `--compress-debug` out, or the key `compress-debug` for this "
                     "target",
                 )
-            apart = format.companions(list(members.values()))
-            for companion in apart:
-                del members[companion.index]
+            import_members = format.import_members(list(members.values()))
+            for import_member in import_members:
+                del members[import_member.index]
             if not members:
                 raise InputError("the archive holds no object files", path=archive.path.name)
             index = entries_of(archive, request.target)
             made = prelink(members, index, format, request, loaded)
             image = made.image(format, request)
             self._last = made, image
-            needed = _needed(apart, image)
+            needed = _needed(import_members, image)
             beside = [_copy(archive, c) for c in needed]
             _write(request, request.output, image, beside)
             twin = None
@@ -76,32 +76,32 @@ class NativeEngine:
             tuple(_text(n) for n in image.undefined),
             replace(image.statistics, members_total=total),
             tuple(dict.fromkeys(image.warnings + (twin.warnings if twin is not None else ()))),
-            image.placement,
-            twin.placement if twin is not None else None,
+            image.link_map,
+            twin.link_map if twin is not None else None,
             tuple(c.index for c in needed),
         )
 
 
-def _needed(apart: Sequence[Companion], image: Image) -> list[Companion]:
+def _needed(import_members: Sequence[ImportMember], image: Image) -> list[ImportMember]:
     """The companions that the object needs, and those that these need, in their order."""
-    owners: dict[bytes, list[Companion]] = {}
-    for companion in apart:
-        for name in companion.defines:
-            owners.setdefault(name, []).append(companion)
+    owners: dict[bytes, list[ImportMember]] = {}
+    for import_member in import_members:
+        for name in import_member.defines:
+            owners.setdefault(name, []).append(import_member)
     chosen: set[int] = set()
     wanted = list(image.undefined)
     while wanted:
-        for companion in owners.get(wanted.pop(), ())[:1]:  # as a linker: the first one
-            if companion.index not in chosen:
-                chosen.add(companion.index)
-                wanted += companion.needs
-    return [c for c in apart if c.index in chosen]
+        for import_member in owners.get(wanted.pop(), ())[:1]:  # as a linker: the first one
+            if import_member.index not in chosen:
+                chosen.add(import_member.index)
+                wanted += import_member.needs
+    return [c for c in import_members if c.index in chosen]
 
 
-def _copy(archive: Archive, companion: Companion) -> NewMember:
-    member = archive.members[companion.index]
+def _copy(archive: Archive, import_member: ImportMember) -> NewMember:
+    member = archive.members[import_member.index]
     data = archive.data(member)
-    return NewMember(member.name, len(data), [data], companion.defines)
+    return NewMember(member.name, len(data), [data], import_member.defines)
 
 
 def _write(request: PrelinkRequest, path: Path, image: Image, beside: list[NewMember]) -> None:

@@ -88,12 +88,12 @@ def possible() -> bool:
 
 
 def start() -> None:
-    """Start the process before it is known what for: the next `apart` takes it.
+    """Start the process before it is known what for: the next `in_worker` takes it.
 
     There may be no other threads. Does nothing where no process can be had for nothing.
     """
     if possible() and not _waiting:
-        with suppress(OSError):  # `apart` will say it
+        with suppress(OSError):  # `in_worker` will say it
             _waiting.append(_fork())
 
 
@@ -104,7 +104,7 @@ def dismiss() -> None:
 
 
 @contextmanager
-def apart(
+def in_worker(
     name: str,
     object_format: str,
     lock: int | None,
@@ -258,4 +258,4 @@ def _hung_up(connection: socket.socket) -> None:
     poll.poll()
 
 
-__all__ = ["apart", "dismiss", "possible", "start"]
+__all__ = ["dismiss", "in_worker", "possible", "start"]

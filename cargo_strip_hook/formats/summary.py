@@ -12,7 +12,7 @@ from cargo_strip_hook.core.requests import DefinedSymbol
 from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.sniff import sniff
 from cargo_strip_hook.link.batch import read_all
-from cargo_strip_hook.link.model import Binding, Contents, Format, Input, Place, Unit
+from cargo_strip_hook.link.model import Binding, Contents, Format, Input, SpecialIndex, Unit
 
 Kind = Literal["function", "data", "tls", "common", "unknown"]
 
@@ -77,8 +77,8 @@ def _units(archive: Archive) -> Iterator[tuple[Format, Unit]]:
     for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
         format = format_for(kind)
         inputs = [item for _, item in items]
-        apart = {companion.index for companion in format.companions(inputs)}
-        for unit in read_all(format, [item for item in inputs if item.index not in apart]):
+        beside = {import_member.index for import_member in format.import_members(inputs)}
+        for unit in read_all(format, [item for item in inputs if item.index not in beside]):
             yield format, unit
 
 
@@ -100,12 +100,12 @@ def _definitions(unit: Unit, kinds: dict[int, Kind]) -> Iterator[DefinedSymbol]:
         symbols["visibility"].tolist(),
         strict=True,
     ):
-        if atom in (Place.UNDEFINED, Place.ELSEWHERE):
+        if atom in (SpecialIndex.UNDEFINED, SpecialIndex.ELSEWHERE):
             continue
         yield DefinedSymbol(
             name.decode(errors="surrogateescape"),
             unit.name,
             weak=binding != Binding.GLOBAL,
             hidden=visibility in (1, 2),
-            kind="common" if atom == Place.COMMON else kinds.get(kind, "unknown"),
+            kind="common" if atom == SpecialIndex.COMMON else kinds.get(kind, "unknown"),
         )

@@ -11,7 +11,7 @@ from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.link.arrays import isin
 from cargo_strip_hook.link.batch import read_all
 from cargo_strip_hook.link.loading import Names
-from cargo_strip_hook.link.model import Bool, Format, Input, Place, Unit
+from cargo_strip_hook.link.model import Bool, Format, Input, SpecialIndex, Unit
 
 
 class StaleIndexError(Exception):
@@ -53,7 +53,7 @@ def names_for(
 
 def _defined(unit: Unit) -> Bool:
     """bool for each of a unit's names: whether an index would list it, as a weak external's."""
-    found = ~isin(unit.globals["atom"], np.array([Place.UNDEFINED, Place.ELSEWHERE]))
+    found = ~isin(unit.globals["atom"], np.array([SpecialIndex.UNDEFINED, SpecialIndex.ELSEWHERE]))
     named = unit.aliases["source"] - unit.first_global
     found[named[(named >= 0) & (named < len(found))]] = True
     return found

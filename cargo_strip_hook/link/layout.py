@@ -11,12 +11,12 @@ from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
     Bool,
-    Bucket,
     Format,
     Int32,
     Layout,
     OutputSection,
     Program,
+    SectionKey,
 )
 
 
@@ -33,9 +33,9 @@ def lay_out(
     if not len(atoms):  # only absolute symbols are exported
         nowhere = np.full(len(program.atoms), -1, np.int32)
         return Layout((), (), nowhere, np.zeros(len(program.atoms), np.int64))
-    bucket, buckets = format.buckets(program, atoms)
-    single = np.array([b.single for b in buckets], np.bool_)[bucket]
-    whole = np.array([b.whole for b in buckets], np.bool_)[bucket]
+    section_key, section_keys = format.section_keys(program, atoms)
+    single = np.array([b.single for b in section_keys], np.bool_)[section_key]
+    whole = np.array([b.whole for b in section_keys], np.bool_)[section_key]
     if granularity is Granularity.CLASS:
         part = classes[atoms].astype(np.int64)
     elif granularity is Granularity.SECTION:
@@ -45,18 +45,20 @@ def lay_out(
     part[whole] = 0
     part[single] = np.arange(len(atoms), dtype=np.int64)[single]
 
-    late = program.atoms["flags"] & AtomFlag.LATE != 0
-    rank = np.where(late, np.int8(1), np.int8(0))
-    for element_set in program.sets:
-        rank[element_set.start_atom], rank[element_set.stop_atom] = -1, 2
-    order = np.lexsort((atoms, rank[atoms], part, bucket))
-    atoms, bucket, part = atoms[order], bucket[order], part[order]
-    first = _interchangeable(buckets, atoms, bucket, part)
+    cold = program.atoms["flags"] & AtomFlag.COLD != 0
+    rank = np.where(cold, np.int8(1), np.int8(0))
+    for linker_set in program.sets:
+        rank[linker_set.start_atom], rank[linker_set.stop_atom] = -1, 2
+    order = np.lexsort((atoms, rank[atoms], part, section_key))
+    atoms, section_key, part = atoms[order], section_key[order], part[order]
+    first = _interchangeable(section_keys, atoms, section_key, part)
     shared = first != atoms
     twins, originals = atoms[shared], first[shared]
-    atoms, bucket, part = atoms[~shared], bucket[~shared], part[~shared]
+    atoms, section_key, part = atoms[~shared], section_key[~shared], part[~shared]
     border = np.flatnonzero(
-        np.r_[True, (bucket[1:] != bucket[:-1]) | (part[1:] != part[:-1])] if len(atoms) else []
+        np.r_[True, (section_key[1:] != section_key[:-1]) | (part[1:] != part[:-1])]
+        if len(atoms)
+        else []
     ).tolist()
     limit = format.section_limit(program)
     sizes = program.atoms["size"][atoms].tolist()
@@ -70,7 +72,7 @@ def lay_out(
         members = atoms[first:end]
         section[members] = len(sections)
         offset[members] = offsets
-        sections.append(OutputSection(int(bucket[first]), members, size, align))
+        sections.append(OutputSection(int(section_key[first]), members, size, align))
         offsets.clear()
 
     for first, end in zip(border, [*border[1:], len(atoms)], strict=True):
@@ -78,7 +80,7 @@ def lay_out(
         for i in range(first, end):
             align = aligns[i]
             start = -(-at // align) * align
-            if start + sizes[i] > limit and i > begin and not buckets[bucket[i]].whole:
+            if start + sizes[i] > limit and i > begin and not section_keys[section_key[i]].whole:
                 close(begin, i, at, most)
                 begin, start, most = i, 0, 1
             offsets.append(start)
@@ -86,7 +88,7 @@ def lay_out(
             at = start + sizes[i]
         close(begin, end, at, most)
     section[twins], offset[twins] = section[originals], offset[originals]
-    return Layout(buckets, tuple(sections), section, offset)
+    return Layout(section_keys, tuple(sections), section, offset)
 
 
 def _sections(program: Program, atoms: Int32) -> Array:
@@ -102,13 +104,15 @@ def _sections(program: Program, atoms: Int32) -> Array:
     return first
 
 
-def _interchangeable(buckets: Sequence[Bucket], atoms: Int32, bucket: Int32, part: Array) -> Int32:
+def _interchangeable(
+    section_keys: Sequence[SectionKey], atoms: Int32, section_key: Int32, part: Array
+) -> Int32:
     """For each atom the first one in its section that can stand for it, mostly itself."""
     out: Int32 = atoms.copy()
-    for number, kind in enumerate(buckets):
+    for number, kind in enumerate(section_keys):
         if kind.identity is None:
             continue
-        mine = np.flatnonzero(bucket == number)
+        mine = np.flatnonzero(section_key == number)
         known: dict[tuple[int, Hashable], int] = {}
         for row, atom, home, identity in zip(
             mine.tolist(),

@@ -219,14 +219,14 @@ class _Need:
 
     def run(self) -> None:
         while True:
-            self.settle()
+            self.apply()
             if not self.heap:
                 return
             self.at, name = heapq.heappop(self.heap)
             if self.state.wanted(name):
                 self.state.load(self.names.owner[self.at], name)
 
-    def settle(self) -> None:
+    def apply(self) -> None:
         """Load what is new and was come by, and what that wants before what else is new."""
         stack = [iter(self.state.new())]
         while stack:

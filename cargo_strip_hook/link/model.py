@@ -61,7 +61,7 @@ RELOCATION = np.dtype(
 EDGE = np.dtype([("source", "<i4"), ("target", "<i4")])
 
 
-PLACEMENT = np.dtype(
+LINK_MAP = np.dtype(
     [
         ("member", "<i4"),  # the piece of input: member of the archive, section, bytes
         ("section", "<i4"),
@@ -112,7 +112,7 @@ class AtomFlag(IntFlag):
     SEPARATE = 2  # laid out by the format's writer (unwind records), not by the layout phase
     MERGEABLE = 4  # a linker merges equal elements: never addressed as section + addend by us
     ORDERED = 8  # with SEPARATE: a table in the order of what its pieces are linked to
-    LATE = 16  # stands behind the others of its output section: code that hardly ever runs
+    COLD = 16  # stands behind the others of its output section: code that hardly ever runs
     ELEMENT = 32  # with MERGEABLE: one element of a section that linkers merge
     ASIDE = 64  # never loaded with a program: for linkers and tools
     FOLLOWS = 128  # with ASIDE: lives where its file does, unless all that it refers to is dead
@@ -128,7 +128,7 @@ class Binding(IntEnum):
     UNIQUE = 3  # one per process (STB_GNU_UNIQUE); resolves like WEAK
 
 
-class Place(IntEnum):
+class SpecialIndex(IntEnum):
     """Values of `SYMBOL.atom` for a symbol that is in no atom."""
 
     UNDEFINED = -1
@@ -200,7 +200,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Companion:
+class ImportMember:
     """A member that stays one of its own beside the object, for as long as it is needed.
 
     `defines` and `needs` are names of symbols.
@@ -212,7 +212,7 @@ class Companion:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ElementSet:
+class LinkerSet:
     """Elements between a start and a stop symbol that a linker would define (`__start_X`).
 
     `elements` are program-wide atom numbers; `start` and `stop` are the symbols' names.
@@ -247,7 +247,7 @@ class Program:
     definition: Int32
     discarded: Bool
     globals: dict[bytes, int]  # name -> resolved symbol
-    sets: tuple[ElementSet, ...] = ()
+    sets: tuple[LinkerSet, ...] = ()
     exported: frozenset[int] = frozenset()  # the symbols of the exports
     granularity: Granularity = Granularity.CLASS
     twin: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -263,7 +263,7 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class SectionKey:
     """Atoms that may be laid out in one output section, and what that section is like.
 
     `descriptor` belongs to the format. `single` atoms are never merged; `whole` ones always are,
@@ -282,7 +282,7 @@ class Bucket:
 class OutputSection:
     """One section to be written: its bucket and the atoms in it, in order."""
 
-    bucket: int
+    section_key: int
     atoms: Int32
     size: int
     align: int
@@ -292,7 +292,7 @@ class OutputSection:
 class Layout:
     """Where every live atom goes. Arrays are indexed by atom; -1 is nowhere."""
 
-    buckets: tuple[Bucket, ...]
+    section_keys: tuple[SectionKey, ...]
     sections: tuple[OutputSection, ...]
     section: Int32
     offset: Int64
@@ -306,7 +306,7 @@ class Image:
     chunks: Any  # iterable of bytes-like objects whose lengths add up to `size`
     defined: tuple[bytes, ...]  # names for the archive's symbol index
     undefined: tuple[bytes, ...]
-    placement: Array
+    link_map: Array
     statistics: Statistics
     warnings: tuple[str, ...] = field(default=())
 
@@ -325,7 +325,7 @@ class Format(Protocol):
         """Read object files. Raises `ObjectError`."""
         ...
 
-    def companions(self, inputs: Sequence[Input]) -> list[Companion]:
+    def import_members(self, inputs: Sequence[Input]) -> list[ImportMember]:
         """The members among `inputs` that are never joined with others. Raises `ObjectError`."""
         ...
 
@@ -357,7 +357,7 @@ class Format(Protocol):
         """The names of the symbols before `first_global`; empty for those that have none."""
         ...
 
-    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
         """The element sets whose start or stop symbols are among `undefined`."""
         ...
 
@@ -374,7 +374,7 @@ class Format(Protocol):
         """
         ...
 
-    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+    def section_keys(self, program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
         """The bucket of each atom in `live` (same shape), -1 for atoms the writer lays out."""
         ...
 
@@ -390,30 +390,30 @@ class Format(Protocol):
 __all__ = [
     "ATOM",
     "EDGE",
+    "LINK_MAP",
     "LOADED",
     "PART",
-    "PLACEMENT",
     "RELOCATION",
     "SYMBOL",
     "Array",
     "AtomFlag",
     "Binding",
     "Bool",
-    "Bucket",
-    "Companion",
     "Contents",
-    "ElementSet",
     "Format",
     "Granularity",
     "Group",
     "Image",
+    "ImportMember",
     "Input",
     "Int32",
     "Int64",
     "Layout",
+    "LinkerSet",
     "OutputSection",
-    "Place",
     "Program",
     "Reach",
+    "SectionKey",
+    "SpecialIndex",
     "Unit",
 ]

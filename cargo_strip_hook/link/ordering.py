@@ -10,8 +10,8 @@ import numpy as np
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
-    ElementSet,
     Int64,
+    LinkerSet,
     Unit,
 )
 
@@ -46,7 +46,7 @@ def by_need(
     units: Sequence[Unit],
     needs: Sequence[Sequence[bytes]],
     table: Mapping[bytes, int],
-    sets: Sequence[ElementSet],
+    sets: Sequence[LinkerSet],
     roots: Sequence[bytes],
 ) -> Order | None:
     """The order by need from the roots on, so that a result does not depend on that of members.
@@ -72,8 +72,8 @@ def by_need(
         waiting += new
     order = np.array([*found, *(n for n in range(len(units)) if n not in found)], np.int64)
     fixed = np.array([(u.atoms["flags"] & AtomFlag.ROOT != 0).any() for u in units], np.bool_)
-    for element_set in sets:
-        fixed[np.searchsorted(atom_base, element_set.elements, side="right") - 1] = True
+    for linker_set in sets:
+        fixed[np.searchsorted(atom_base, linker_set.elements, side="right") - 1] = True
     if not (np.diff(order[fixed[order]]) > 0).all():
         return None
     return Order(order, atom_base, symbol_base)

@@ -63,8 +63,8 @@ def always_live(program: Program) -> Int32:
     """The atoms that live in any program that the object is linked into."""
     flags = program.atoms["flags"]
     listed = flags & AtomFlag.LISTED != 0
-    for element_set in program.sets:  # the library's own: it lives with what refers to its ends
-        listed[element_set.elements] = False
+    for linker_set in program.sets:  # the library's own: it lives with what refers to its ends
+        listed[linker_set.elements] = False
     roots = ((flags & AtomFlag.ROOT != 0) | listed) & ~program.discarded
     return np.flatnonzero(roots).astype(np.int32)
 
@@ -122,9 +122,9 @@ def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: 
     number[members] = np.arange(len(members), dtype=np.int32)
     position, target = graph.needed_by(members)
     sources, targets = [position.astype(np.int64)], [number[target].astype(np.int64)]
-    for element_set in program.sets:
-        elements = number[element_set.elements[live[element_set.elements]]]
-        for end in (element_set.start_atom, element_set.stop_atom):
+    for linker_set in program.sets:
+        elements = number[linker_set.elements[live[linker_set.elements]]]
+        for end in (linker_set.start_atom, linker_set.stop_atom):
             if live[end]:
                 sources.append(elements.astype(np.int64))
                 targets.append(np.full(len(elements), number[end], np.int64))

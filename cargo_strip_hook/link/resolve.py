@@ -31,13 +31,13 @@ from cargo_strip_hook.link.model import (
     SYMBOL,
     Array,
     Binding,
-    ElementSet,
     Format,
     Group,
     Input,
     Int32,
-    Place,
+    LinkerSet,
     Program,
+    SpecialIndex,
     Unit,
 )
 from cargo_strip_hook.link.ordering import by_need
@@ -131,7 +131,7 @@ class _Loader:
         found = self.needs.get(unit.index)
         if found is None:
             symbols = unit.globals
-            wanted = symbols["atom"] == Place.UNDEFINED
+            wanted = symbols["atom"] == SpecialIndex.UNDEFINED
             wanted &= symbols["binding"] == Binding.GLOBAL
             found = list(itertools.compress(unit.names, wanted.tolist()))
             self.needs[unit.index] = found
@@ -244,7 +244,7 @@ class _Loader:
         self.symbol_base += len(unit.symbols)
         self.atom_base += len(unit.atoms)
 
-    def put_in_order(self, sets: Sequence[ElementSet], roots: Sequence[bytes]) -> bool:
+    def put_in_order(self, sets: Sequence[LinkerSet], roots: Sequence[bytes]) -> bool:
         """Order the units by need, where that may be."""
         needs = [self.needed(unit) for unit in self.units]
         new = by_need(self.units, needs, self.table, sets, roots)
@@ -296,9 +296,9 @@ def _strengths(units: Sequence[Unit]) -> list[list[int]]:
     atoms, binding = (
         np.concatenate([u.globals[field] for u in units]) for field in ("atom", "binding")
     )
-    undefined, is_global = atoms == Place.UNDEFINED, binding == Binding.GLOBAL
+    undefined, is_global = atoms == SpecialIndex.UNDEFINED, binding == Binding.GLOBAL
     strengths = np.where(is_global, _STRONG, _WEAK)
-    strengths[atoms == Place.COMMON] = _COMMON
+    strengths[atoms == SpecialIndex.COMMON] = _COMMON
     strengths[undefined] = _UNDEFINED
     strengths[undefined & is_global] = _WANTED
     found = strengths.tolist()
@@ -390,10 +390,10 @@ def _load_for_pointers(
 
 def _add_synthetic(
     loader: _Loader,
-    sets: Sequence[ElementSet],
+    sets: Sequence[LinkerSet],
     pointers: Mapping[bytes, bytes],
     exported: frozenset[bytes],
-) -> list[ElementSet]:
+) -> list[LinkerSet]:
     """Give commons and pointers a place, and element sets their ends.
 
     An exported common stays one.
@@ -406,7 +406,7 @@ def _add_synthetic(
     before = len(commons) + 2 * len(sets)
     atoms = np.zeros(before + len(pointers), ATOM)
     symbols = np.zeros(1 + len(atoms) + len(pointers), SYMBOL)
-    symbols["atom"] = Place.UNDEFINED
+    symbols["atom"] = SpecialIndex.UNDEFINED
     symbols["atom"][1 : 1 + len(atoms)] = np.arange(len(atoms))
     symbols["binding"][1:] = Binding.GLOBAL
     atoms["section"] = -1
@@ -417,13 +417,13 @@ def _add_synthetic(
         atoms["size"][i], atoms["align"][i] = size, align
         symbols["size"][i + 1] = size
         loader.table[name] &= ~3  # undefined: the synthetic definition takes its place
-    finished: list[ElementSet] = []
-    for i, element_set in enumerate(sets):
+    finished: list[LinkerSet] = []
+    for i, linker_set in enumerate(sets):
         at = len(commons) + 2 * i
-        names += [element_set.start, element_set.stop]
+        names += [linker_set.start, linker_set.stop]
         finished.append(
             replace(
-                element_set,
+                linker_set,
                 start_atom=loader.atom_base + at,
                 stop_atom=loader.atom_base + at + 1,
             )
@@ -437,7 +437,7 @@ def _add_synthetic(
     return finished
 
 
-def _program(loader: _Loader, sets: Sequence[ElementSet]) -> Program:
+def _program(loader: _Loader, sets: Sequence[LinkerSet]) -> Program:
     units = loader.units
     atom_base = np.cumsum([0, *(len(u.atoms) for u in units)])
     symbol_base = np.cumsum([0, *(len(u.symbols) for u in units)])
@@ -509,7 +509,7 @@ def _follow_aliases(
         changed = False
         for source, target in pairs:
             old, new = int(definition[source]), int(definition[target])
-            if symbols["atom"][old] == Place.UNDEFINED and symbols["atom"][new] >= 0:
+            if symbols["atom"][old] == SpecialIndex.UNDEFINED and symbols["atom"][new] >= 0:
                 definition[definition == old] = new
                 changed = True
         if not changed:
@@ -539,11 +539,11 @@ def _edges(unit: Unit) -> Array:
     return np.concatenate([unit.edges, star])
 
 
-def _set_edges(element_set: ElementSet) -> Array:
+def _set_edges(linker_set: LinkerSet) -> Array:
     """Whoever refers to an end of a set needs all of its elements."""
-    elements = element_set.elements
+    elements = linker_set.elements
     edges = np.zeros(2 * len(elements), EDGE)
-    edges["source"][: len(elements)] = element_set.start_atom
-    edges["source"][len(elements) :] = element_set.stop_atom
+    edges["source"][: len(elements)] = linker_set.start_atom
+    edges["source"][len(elements) :] = linker_set.stop_atom
     edges["target"] = np.concatenate([elements, elements])
     return edges

@@ -202,19 +202,19 @@ def discard_prepared(prepared: Sequence[Prepared]) -> None:
 class _Works:
     """`engine` gives the engine: in this process it is loaded when it is asked for.
 
-    `apart`: it is in a process of its own, so that this one may do something meanwhile; `stop`
+    `in_worker`: it is in a process of its own, so that this one may do something meanwhile; `stop`
     ends that when there is nothing more to ask.
     """
 
     engine: Callable[[], Engine]
-    apart: bool = False
+    in_worker: bool = False
     stop: Callable[..., None] = lambda **_: None
 
 
 @contextmanager
 def _works(job: Job, processes: int, lock: int | None) -> Iterator[_Works]:
     from cargo_strip_hook.engines import engine
-    from cargo_strip_hook.engines.worker import apart, possible
+    from cargo_strip_hook.engines.worker import in_worker, possible
 
     if processes < 2 or not possible():
         yield _Works(lambda: engine(job.engine))
@@ -229,7 +229,7 @@ def _works(job: Job, processes: int, lock: int | None) -> Iterator[_Works]:
         found = None
         with suppress(OSError):  # the system has no room for another process
             found = stack.enter_context(
-                apart(job.engine, job.target.object_format, lock, meanwhile)
+                in_worker(job.engine, job.target.object_format, lock, meanwhile)
             )
         if found is None:
             yield _Works(lambda: engine(job.engine))
@@ -464,7 +464,7 @@ class _Place:
 def _make_archive(job: Job, plan: SlicePlan, place: _Place, works: _Works, clock: _Clock) -> _Made:
     """Have the engine make one archive, and verify it."""
     from cargo_strip_hook.pipeline.workaround import looked_for
-    from cargo_strip_hook.verify import Claim, read_ahead, verify, verify_twin
+    from cargo_strip_hook.verify import Expectation, read_ahead, verify, verify_twin
 
     exports = plan.exports.names()
     ahead: list[Reading] = []  # none, or one
@@ -486,28 +486,28 @@ def _make_archive(job: Job, plan: SlicePlan, place: _Place, works: _Works, clock
             folder=place.folder,
             name=job.name,
         )
-        made = works.engine().prelink(request, loaded if works.apart else None)
+        made = works.engine().prelink(request, loaded if works.in_worker else None)
         if not plan.part.architecture:  # of a universal library more are to come
             works.stop()
 
-    def claim_of(made: PrelinkResult) -> Claim:
-        return Claim(
+    def expectation_of(made: PrelinkResult) -> Expectation:
+        return Expectation(
             plan.target,
             exports,
             job.strip,
-            made.placement,
+            made.link_map,
             plan.marker,
             _c_library_symbols(plan.part, made.undefined, plan.target),
-            made.companions,
-            made.described,
+            made.import_members,
+            made.covers_debug,
             job.compress_debug,
         )
 
-    with clock.phase("verify"), looked_for(job.engine, request, claim_of):
-        claim = claim_of(made)
-        verified = verify(plan.part, place.output, claim, *ahead)
+    with clock.phase("verify"), looked_for(job.engine, request, expectation_of):
+        expectation = expectation_of(made)
+        verified = verify(plan.part, place.output, expectation, *ahead)
         if place.twin:
-            whole = replace(claim, strip=Strip.NONE, placement=made.twin_placement)
+            whole = replace(expectation, strip=Strip.NONE, link_map=made.twin_link_map)
             verify(plan.part, place.twin, whole, *ahead)
             verify_twin(plan.part, place.output, place.twin)
     return _Made(Part(place.output), place.output.stat().st_size, made, verified)

@@ -15,22 +15,22 @@ from cargo_strip_hook.core.errors import StripHookError, VerifyError
 from cargo_strip_hook.core.requests import Compression, Granularity, PrelinkRequest, PrelinkResult
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.verify import Claim
+    from cargo_strip_hook.verify import Expectation
 
 
 @contextmanager
 def looked_for(
-    engine: str, request: PrelinkRequest, claim_of: Callable[[PrelinkResult], Claim]
+    engine: str, request: PrelinkRequest, expectation_of: Callable[[PrelinkResult], Expectation]
 ) -> Iterator[None]:
     """Adds to the help of a `VerifyError` of the body how else the library can be stripped.
 
-    `engine` is what made the result that `request` asked for, `claim_of` what is claimed of one.
+    `engine` made the result that `request` asked for; `expectation_of` says what is expected of one.
     """
     try:
         yield
     except VerifyError as e:
         if e.defect:
-            found = _first_that_works(engine, request, claim_of)
+            found = _first_that_works(engine, request, expectation_of)
             e.help += (
                 f"until it is mended, `{found}` does it: that was tried, and the result is right"
                 if found
@@ -40,14 +40,14 @@ def looked_for(
 
 
 def _first_that_works(
-    engine: str, request: PrelinkRequest, claim_of: Callable[[PrelinkResult], Claim]
+    engine: str, request: PrelinkRequest, expectation_of: Callable[[PrelinkResult], Expectation]
 ) -> str:
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="cargo-strip-hook-", dir=request.folder) as folder:
         path = Path(folder, "tried.a")
         for options, name, one in _others(engine, request):
-            if _works(name, replace(one, output=path), claim_of):
+            if _works(name, replace(one, output=path), expectation_of):
                 return options
     return ""
 
@@ -63,14 +63,16 @@ def _others(engine: str, request: PrelinkRequest) -> Iterator[tuple[str, str, Pr
         yield "--engine system", "system", request
 
 
-def _works(name: str, request: PrelinkRequest, claim_of: Callable[[PrelinkResult], Claim]) -> bool:
+def _works(
+    name: str, request: PrelinkRequest, expectation_of: Callable[[PrelinkResult], Expectation]
+) -> bool:
     """Whether another engine, or granularity, gives a result that the verifier takes."""
     from cargo_strip_hook.engines import engine
     from cargo_strip_hook.verify import verify
 
     try:
         made = engine(name).prelink(replace(request, twin=None))
-        verify(request.archive, request.output, claim_of(made))
+        verify(request.archive, request.output, expectation_of(made))
     except (StripHookError, OSError):
         return False
     return True

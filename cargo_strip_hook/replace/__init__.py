@@ -85,7 +85,7 @@ class Staging:
         """
         self.finish()
         self.commit_finished()
-        self.settle()
+        self.apply()
 
     def commit_finished(self) -> None:
         """Give the new file the old one's name, after `finish`. Raises `ReplaceError`."""
@@ -106,7 +106,7 @@ class Staging:
         except OSError as e:
             raise _replace_error(self.target, e) from e
 
-    def settle(self) -> None:
+    def apply(self) -> None:
         """Wait until the new name is on the medium, as far as that can be."""
         with contextlib.suppress(OSError):
             # the library is the new one, whole: only a power cut could still bring the old one back
@@ -231,7 +231,7 @@ def commit_all(all_staged: Sequence[Staging]) -> None:
             if not one.committed:
                 one.discard()
     for one in all_staged:
-        one.settle()
+        one.apply()
 
 
 def _rename_all(all_staged: Sequence[Staging]) -> None:

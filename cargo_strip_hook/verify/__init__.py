@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cargo_strip_hook.archive import Part
 from cargo_strip_hook.core.errors import ObjectError, StripHookError, VerifyError
-from cargo_strip_hook.verify.claim import Claim, Damage, Findings, Reading, Verified
+from cargo_strip_hook.verify.expectation import Damage, Expectation, Findings, Reading, Verified
 
 if TYPE_CHECKING:
     import mmap
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cargo_strip_hook.verify.index import Listing
 
 __all__ = [
-    "Claim",
+    "Expectation",
     "Reading",
     "Verified",
     "prepare",
@@ -62,7 +62,7 @@ class _Room(Protocol):
         original: Archive,
         listing: Listing,
         candidate: mmap.mmap | memoryview,
-        claim: Claim,
+        expectation: Expectation,
         findings: Findings,
         ahead: Reading | None,
     ) -> Verified: ...
@@ -89,7 +89,10 @@ def _format(head: bytes | memoryview, *, plain: bool = True) -> str:
 
 
 def verify(
-    original: Path | Part, candidate: Path | Part, claim: Claim, ahead: Reading | None = None
+    original: Path | Part,
+    candidate: Path | Part,
+    expectation: Expectation,
+    ahead: Reading | None = None,
 ) -> Verified:
     """Check that `candidate` is `original` with only the exports visible, and nothing else changed.
 
@@ -113,7 +116,7 @@ def verify(
         listing = read_listing(data)
     except ValueError as e:
         raise _error(original, (f"damaged: {e}",)) from e
-    count = 1 + len(claim.companions)
+    count = 1 + len(expectation.import_members)
     if len(listing.members) != count:
         what = f"the archive has {len(listing.members)} members, not {count}"
         raise _error(original, (what.replace("not 1", "not one"),))
@@ -124,18 +127,18 @@ def verify(
     with open_archive(original) as archive:
         if name:
             try:
-                done = _room(name).check(archive, listing, data, claim, findings, ahead)
+                done = _room(name).check(archive, listing, data, expectation, findings, ahead)
             except StripHookError:
                 raise
             except Exception:
-                _must_be_sound(archive, name, claim)
+                _must_be_sound(archive, name, expectation)
                 raise
         else:
             findings.add("damaged", "its member is of a format that cannot be verified")
-        if claim.companions:
-            _compare_companions(archive, listing, data, claim, findings)
+        if expectation.import_members:
+            _compare_companions(archive, listing, data, expectation, findings)
         if findings:
-            _must_be_sound(archive, name or claim.target.object_format, claim)
+            _must_be_sound(archive, name or expectation.target.object_format, expectation)
             raise _error(original, findings.texts())
     return done
 
@@ -144,13 +147,15 @@ def _compare_companions(
     archive: Archive,
     listing: Listing,
     data: mmap.mmap | memoryview,
-    claim: Claim,
+    expectation: Expectation,
     findings: Findings,
 ) -> None:
     """The members after the object are the original's, byte for byte and in its order."""
-    if list(claim.companions) != sorted(set(claim.companions)):
+    if list(expectation.import_members) != sorted(set(expectation.import_members)):
         findings.add("the members", "are not in the order of the original")
-    for number, (_, start, size) in zip(claim.companions, listing.members[1:], strict=True):
+    for number, (_, start, size) in zip(
+        expectation.import_members, listing.members[1:], strict=True
+    ):
         if not 0 <= number < len(archive.members):
             findings.add("the members", f"are said to come from number {number} of the original")
         elif archive.data(archive.members[number]) != data[start : start + size]:
@@ -185,15 +190,15 @@ def verify_twin(original: Path | Part, candidate: Path, twin: Path) -> None:
         raise _error(original, found)
 
 
-def _must_be_sound(archive: Archive, name: str, claim: Claim) -> None:
+def _must_be_sound(archive: Archive, name: str, expectation: Expectation) -> None:
     """Raise `ObjectError` for an original that is damaged: what is made of it is no engine's fault.
 
     Nobody looks for that before a check failed: most of it does no harm, and a linker would not
     mind either.
     """
     used: set[int] | None = None
-    if claim.placement is not None and len(claim.placement):
-        used = set(claim.placement["member"].tolist())
+    if expectation.link_map is not None and len(expectation.link_map):
+        used = set(expectation.link_map["member"].tolist())
     room: _Damage = import_module(f"cargo_strip_hook.verify.{name}.damage")
     for member, what, offset in room.damages(archive, used):
         raise ObjectError(

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.target import Linker
-from cargo_strip_hook.verify.claim import Claim
+from cargo_strip_hook.verify.expectation import Expectation
 
 
 class Strength(IntEnum):
@@ -231,14 +231,14 @@ class _Walk:
 
 def loading(
     original: Archive,
-    claim: Claim,
+    expectation: Expectation,
     members: Callable[[], Mapping[int, Member]],
     always: Callable[[], Sequence[int]] = tuple,
 ) -> Loading:
-    """The loading of the original by the linker of the claim's target."""
-    linker = claim.target.linker
+    """The loading of the original by the linker of the target."""
+    linker = expectation.target.linker
     entries = original.entries(plain=linker == "gnu-pe")
-    roots = [name.encode("utf-8", "surrogateescape") for name in claim.exports]
+    roots = [name.encode("utf-8", "surrogateescape") for name in expectation.exports]
     listed = None if entries is None else (entries.names, entries.members)
     single = entries is not None and len(original.symbols() or ()) == len(entries.names)
     return Loading(linker, listed, members, roots, single=single, always=always)

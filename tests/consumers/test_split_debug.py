@@ -161,15 +161,15 @@ def test_the_user_is_told_and_debuggers_find_it(crate: Crate) -> None:
     answer = debugged(after)
     assert "argument = 0" in answer and "total = 0" in answer
     # all of it in one file, as users are told
-    joined = after.with_name("after.dwp")
-    run(need("llvm-dwp-22", "llvm-dwp"), "-e", after, "-o", joined)
+    unwind_output = after.with_name("after.dwp")
+    run(need("llvm-dwp-22", "llvm-dwp"), "-e", after, "-o", unwind_output)
     hidden = {file: file.with_suffix(".hidden") for file in files}
     for file, other in hidden.items():
         file.rename(other)
     try:
         assert "argument = 0" in debugged(after)
         assert places(after) == now
-        joined.unlink()
+        unwind_output.unlink()
         assert "argument = 0" not in debugged(after)  # so it was the file that told
     finally:
         for file, other in hidden.items():

@@ -12,7 +12,7 @@ import pytest
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests import fixtures
 from tests.consumers import windows_image as image
 from tests.consumers import windows_kit as kit
@@ -52,9 +52,9 @@ def strip(
     request = PrelinkRequest(built.library, out, target, exports, remove, granularity, b"marked\n")
     made = NativeEngine().prelink(request)
     assert set(made.exports) == set(exports)
-    placement, beside = made.placement, made.companions
-    claim = Claim(target, exports, remove, placement, b"marked\n", companions=beside)
-    done = verify(built.library, out, claim)
+    link_map, beside = made.link_map, made.import_members
+    expectation = Expectation(target, exports, remove, link_map, b"marked\n", import_members=beside)
+    done = verify(built.library, out, expectation)
     assert done.piece_bytes > 50_000
     return out
 

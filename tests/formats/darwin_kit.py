@@ -12,7 +12,7 @@ from pathlib import Path
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.verify import Claim, Verified, verify
+from cargo_strip_hook.verify import Expectation, Verified, verify
 from tests.formats.native_kit import tool
 from tests.tools import missing, need
 
@@ -91,8 +91,8 @@ def strip(
         MARKER,
     )
     result = NativeEngine().prelink(request)
-    claim = Claim(request.target, request.exports, strip, result.placement, MARKER)
-    return request.output, result, verify(original, request.output, claim)
+    expectation = Expectation(request.target, request.exports, strip, result.link_map, MARKER)
+    return request.output, result, verify(original, request.output, expectation)
 
 
 def _stub(library: str, names: str, platform: str = "macos") -> str:

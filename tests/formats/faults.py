@@ -22,7 +22,7 @@ from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines import native
 from cargo_strip_hook.replace import io, library_lock, remove_litter, staging
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 
 OPERATIONS = ("create", "sync", "sync_folder", "rename", "remove", "copy_attributes")
 Step = Callable[[str, int], None]  # called with the step's name and, for a write, the offset
@@ -38,8 +38,8 @@ def strip(library: Path, target: str, exports: tuple[str, ...], output: Path | N
                 library, staged.path, triple, exports, Strip.SYMBOLS, marker=b"done"
             )
             result = native.NativeEngine().prelink(request)
-            claim = Claim(triple, exports, Strip.SYMBOLS, result.placement, b"done")
-            verify(library, staged.path, claim)
+            expectation = Expectation(triple, exports, Strip.SYMBOLS, result.link_map, b"done")
+            verify(library, staged.path, expectation)
             staged.commit()
 
 

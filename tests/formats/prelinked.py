@@ -19,8 +19,8 @@ from elftools.elf.elffile import ELFFile
 
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.verify import Claim
-from cargo_strip_hook.verify.placement import PLACEMENT
+from cargo_strip_hook.verify import Expectation
+from cargo_strip_hook.verify.link_map import LINK_MAP
 from tests.tools import need
 
 MARKER = b"marked\n"
@@ -125,7 +125,7 @@ class Case:
     folder: Path
     original: Path
     object: bytes
-    claim: Claim
+    expectation: Expectation
     tools: Tools = field(default_factory=Tools)
 
     def write(self, data: bytes | None = None, *, index: bool = True) -> Path:
@@ -139,7 +139,7 @@ class Case:
 
     def claiming(self, **changes: object) -> Case:
         """The same with another claim."""
-        return replace(self, claim=replace(self.claim, **changes))  # type: ignore[arg-type]
+        return replace(self, expectation=replace(self.expectation, **changes))  # type: ignore[arg-type]
 
     def objcopy(self, *options: str) -> Case:
         """The object changed by objcopy."""
@@ -163,11 +163,11 @@ def compile_sources(folder: Path, sources: dict[str, str], tools: Tools) -> list
     return objects
 
 
-def placement_of(link_map: str, objects: Sequence[Path], linked: Path) -> np.ndarray:
+def placement_of(map_text: str, objects: Sequence[Path], linked: Path) -> np.ndarray:
     """Where the pieces went: addresses from ld's map, section numbers from pyelftools."""
     with linked.open("rb") as file:
         numbers = {s.name: i for i, s in enumerate(ELFFile(file).iter_sections())}
-    text = re.sub(r"(?m)^ (\S+)\n +0x", r" \1 0x", link_map)
+    text = re.sub(r"(?m)^ (\S+)\n +0x", r" \1 0x", map_text)
     rows = []
     for member, path in enumerate(objects):
         with path.open("rb") as file:
@@ -187,7 +187,7 @@ def placement_of(link_map: str, objects: Sequence[Path], linked: Path) -> np.nda
             elif section.name not in numbers:
                 continue
             rows.append((member, number, 0, section["sh_size"], numbers[section.name], place))
-    return np.array(rows, PLACEMENT)
+    return np.array(rows, LINK_MAP)
 
 
 def build(
@@ -205,8 +205,8 @@ def build(
     objects = compile_sources(folder, sources, tools)
     original = folder / "original.a"
     run(tools.ar, "rcDs", original, *objects)
-    linked, link_map = folder / "linked.o", folder / "linked.map"
-    options = ["-r", "--force-group-allocation", "-d", f"-Map={link_map}", *tools.ld_flags, *link]
+    linked, map_text = folder / "linked.o", folder / "linked.map"
+    options = ["-r", "--force-group-allocation", "-d", f"-Map={map_text}", *tools.ld_flags, *link]
     run(tools.ld, *options, *objects, *extra, "-o", linked)
     marker, done = folder / "marker", folder / "done.o"
     marker.write_bytes(MARKER)
@@ -219,9 +219,11 @@ def build(
         linked,
         done,
     )
-    placement = placement_of(link_map.read_text(), objects, done)
-    claim = Claim(Target.parse(tools.triple), tuple(exports), Strip.DEBUGINFO, placement, MARKER)
-    return Case(folder, original, done.read_bytes(), claim, tools)
+    link_map = placement_of(map_text.read_text(), objects, done)
+    expectation = Expectation(
+        Target.parse(tools.triple), tuple(exports), Strip.DEBUGINFO, link_map, MARKER
+    )
+    return Case(folder, original, done.read_bytes(), expectation, tools)
 
 
 class Editor:

@@ -14,7 +14,7 @@ import pytest
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.system import SystemEngine
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit
 from tests.formats import ld64_record as record
@@ -56,7 +56,7 @@ def system(original: Path, arch: str, strip: Strip) -> Path:
     target = Target.parse(kit.triple(arch))
     request = PrelinkRequest(original, out, target, API, strip, marker=kit.MARKER)
     result = SystemEngine().prelink(request)
-    verify(original, out, Claim(target, API, strip, result.placement, kit.MARKER))
+    verify(original, out, Expectation(target, API, strip, result.link_map, kit.MARKER))
     return out
 
 

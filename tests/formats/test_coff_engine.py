@@ -674,7 +674,7 @@ def test_imports_stay_members_of_their_own(tmp_path: Path, target: str) -> None:
     out, made = kit.strip(original, target, ("api",))
     names = tool([kit.llvm("ar"), "t", out]).split()
     assert names.count("some.dll") == 5  # two imports, and what the table begins and ends with
-    assert len(made.companions) == 5
+    assert len(made.import_members) == 5
     kit.link_dll(tmp_path / "x.dll", target, [out], ["api"])
     said = tool([kit.llvm("readobj"), "--coff-imports", tmp_path / "x.dll"])
     assert re.findall(r"Symbol: (\w+)", said) == ["data", "used"]

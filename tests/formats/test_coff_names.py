@@ -72,7 +72,7 @@ def test_a_directive_names_an_import(tmp_path: Path) -> None:
     original = kit.archive(tmp_path / "t.lib", X64, [*objects, *sorted(folder.iterdir())])
     out, made = kit.strip(original, X64, ("api",))
     kit.check(original, out, X64, made)
-    assert len(made.companions) >= 1
+    assert len(made.import_members) >= 1
     kit.link_dll(tmp_path / "x.dll", X64, [out], ["api"])
 
 
@@ -213,7 +213,7 @@ def test_import_libraries_of_any_name(tmp_path: Path, dll: str) -> None:
     out, made = kit.strip(original, X64, ("api",))
     kit.check(original, out, X64, made)
     # all but the import that nothing needs
-    assert len(made.companions) == len(members) - 1
+    assert len(made.import_members) == len(members) - 1
 
 
 def _nth_member(path: Path, number: int) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from cargo_strip_hook.core.errors import VerifyError
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.formats import windows_objects as kit
 from tests.formats.native_kit import tool
 from tests.formats.test_coff_engine import SECTIONS
@@ -47,7 +47,7 @@ class Result:
 
     original: Path
     library: Path
-    claim: Claim
+    expectation: Expectation
     raw: bytearray
     at: int
     parts: kit.Parts
@@ -57,14 +57,14 @@ class Result:
         self.raw[self.at : self.at + size] = self.parts.raw
         self.library.write_bytes(self.raw)
         with pytest.raises(VerifyError) as caught:
-            verify(self.original, self.library, self.claim)
+            verify(self.original, self.library, self.expectation)
         return "\n".join(caught.value.findings)
 
 
 @pytest.fixture(scope="module", params=TARGETS)
 def made(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path, Claim]:
+) -> tuple[Path, Path, Expectation]:
     target = request.param
     folder = tmp_path_factory.mktemp("verify")
     objects = kit.compile(folder, target, {"one.c": C_ONE, "two.c": C_TWO}, *FLAGS)
@@ -76,15 +76,15 @@ def made(
     tool([kit.llvm("dlltool"), "-m", machine, "-d", definition, "-l", imports])
     tool([kit.llvm("ar"), "qLsD", original, imports])
     out, done = kit.strip(original, target, EXPORTS)
-    assert len(done.companions) == 4
-    asked = (Target.parse(target), EXPORTS, Strip.DEBUGINFO, done.placement, kit.MARKER)
-    claim = Claim(*asked, companions=done.companions)
-    verify(original, out, claim)
-    return original, out, claim
+    assert len(done.import_members) == 4
+    asked = (Target.parse(target), EXPORTS, Strip.DEBUGINFO, done.link_map, kit.MARKER)
+    expectation = Expectation(*asked, import_members=done.import_members)
+    verify(original, out, expectation)
+    return original, out, expectation
 
 
 @pytest.fixture(scope="module")
-def made_with_debug(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Claim]:
+def made_with_debug(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Expectation]:
     """DWARF 4 and 5; `one.c` has a function and a common symbol that nobody needs."""
     target = "x86_64-pc-windows-gnu"
     folder = tmp_path_factory.mktemp("debug")
@@ -98,28 +98,28 @@ __attribute__((section(".CRT$XCV"), used)) static int *const held = block;
     objects += kit.compile(folder, target, {"two.c": C_TWO}, *FLAGS, "-g", "-gdwarf-5")
     original = kit.archive(folder / "t.a", target, objects)
     out, done = kit.strip(original, target, EXPORTS, Strip.NONE)
-    claim = Claim(Target.parse(target), EXPORTS, Strip.NONE, done.placement, kit.MARKER)
-    verify(original, out, claim)
-    return original, out, claim
+    expectation = Expectation(Target.parse(target), EXPORTS, Strip.NONE, done.link_map, kit.MARKER)
+    verify(original, out, expectation)
+    return original, out, expectation
 
 
 @pytest.fixture
-def described(made_with_debug: tuple[Path, Path, Claim], tmp_path: Path) -> Result:
+def covers_debug(made_with_debug: tuple[Path, Path, Expectation], tmp_path: Path) -> Result:
     return _result(made_with_debug, tmp_path)
 
 
 @pytest.fixture
-def good(made: tuple[Path, Path, Claim], tmp_path: Path) -> Result:
+def good(made: tuple[Path, Path, Expectation], tmp_path: Path) -> Result:
     return _result(made, tmp_path)
 
 
-def _result(made: tuple[Path, Path, Claim], tmp_path: Path) -> Result:
-    original, library, claim = made
+def _result(made: tuple[Path, Path, Expectation], tmp_path: Path) -> Result:
+    original, library, expectation = made
     raw = library.read_bytes()
     contents = kit.first_object(library).read_bytes()
     at = raw.index(contents)
     broken = tmp_path / library.name
-    return Result(original, broken, claim, bytearray(raw), at, kit.Parts(contents))
+    return Result(original, broken, expectation, bytearray(raw), at, kit.Parts(contents))
 
 
 def _set(form: str, at: int, value: int) -> Callable[[Result], None]:
@@ -232,17 +232,17 @@ def _directive(r: Result) -> None:
 
 
 def _moved(r: Result) -> None:
-    assert r.claim.placement is not None
-    rows = r.claim.placement.copy()
+    assert r.expectation.link_map is not None
+    rows = r.expectation.link_map.copy()
     chosen = int((rows["size"] > 8).argmax())
     rows["out_offset"][chosen] += 4
     rows["size"][chosen] -= 4
-    r.claim = replace(r.claim, placement=rows)
+    r.expectation = replace(r.expectation, link_map=rows)
 
 
 def _forgotten(r: Result) -> None:
-    assert r.claim.placement is not None
-    r.claim = replace(r.claim, placement=r.claim.placement[1:])
+    assert r.expectation.link_map is not None
+    r.expectation = replace(r.expectation, link_map=r.expectation.link_map[1:])
 
 
 def _index(r: Result) -> None:
@@ -255,7 +255,7 @@ def _companion(r: Result) -> None:
 
 
 def _companions_order(r: Result) -> None:
-    r.claim = replace(r.claim, companions=r.claim.companions[::-1])
+    r.expectation = replace(r.expectation, import_members=r.expectation.import_members[::-1])
 
 
 def _time(r: Result) -> None:
@@ -333,10 +333,10 @@ def _row(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Result], None]
     """What is claimed of the first piece of debug information is changed."""
 
     def apply(r: Result) -> None:
-        assert r.claim.placement is not None
-        rows = r.claim.placement.copy()
+        assert r.expectation.link_map is not None
+        rows = r.expectation.link_map.copy()
         number = (r.parts.section(b".debug_info") - 20) // 40 + 1
-        r.claim = replace(r.claim, placement=change(rows, rows["out_section"] == number))
+        r.expectation = replace(r.expectation, link_map=change(rows, rows["out_section"] == number))
 
     return apply
 
@@ -385,10 +385,10 @@ BREAKS_OF_DEBUG: dict[str, tuple[Callable[[Result], None], str]] = {
 
 
 @pytest.mark.parametrize("name", BREAKS_OF_DEBUG)
-def test_it_is_found_in_debug_information(described: Result, name: str) -> None:
+def test_it_is_found_in_debug_information(covers_debug: Result, name: str) -> None:
     change, expected = BREAKS_OF_DEBUG[name]
-    change(described)
-    said = [line for line in described.findings().splitlines() if "debug information" in line]
+    change(covers_debug)
+    said = [line for line in covers_debug.findings().splitlines() if "debug information" in line]
     assert any(words in "\n".join(said) for words in expected.split("|")), said
 
 
@@ -402,7 +402,7 @@ def test_random_damage_ends_in_findings(good: Result) -> None:
         raw[at] ^= 1 << chance.randrange(8)
         good.library.write_bytes(raw)
         try:
-            verify(good.original, good.library, good.claim)
+            verify(good.original, good.library, good.expectation)
         except VerifyError as e:
             assert e.findings
             found += 1
@@ -433,8 +433,8 @@ def test_an_eh_frame_that_describes_functions_which_are_gone(tmp_path: Path) -> 
     objects = kit.compile(tmp_path, target, {"one.c": C_ONE, "two.c": C_TWO}, *FLAGS)
     original = kit.archive(tmp_path / "t.a", target, objects)
     out, done = kit.strip(original, target, ["other"])
-    asked = (Target.parse(target), ("_other",), Strip.DEBUGINFO, done.placement, kit.MARKER)
-    made = original, out, Claim(*asked)
+    asked = (Target.parse(target), ("_other",), Strip.DEBUGINFO, done.link_map, kit.MARKER)
+    made = original, out, Expectation(*asked)
     verify(*made)
 
     (tmp_path / "broken").mkdir()
@@ -476,10 +476,10 @@ def _entries(r: Result) -> list[tuple[int, int, int]]:
 def test_equal_unwind_information_is_kept_once(target: str, tmp_path: Path) -> None:
     original = kit.library(tmp_path, target, {"alike.c": ALIKE_C}, *FLAGS)
     out, done = kit.strip(original, target, ["api"])
-    placement = done.placement
-    assert placement is not None
-    asked = (Target.parse(target), ("api",), Strip.DEBUGINFO, placement, kit.MARKER)
-    made = original, out, Claim(*asked)
+    link_map = done.link_map
+    assert link_map is not None
+    asked = (Target.parse(target), ("api",), Strip.DEBUGINFO, link_map, kit.MARKER)
+    made = original, out, Expectation(*asked)
     verify(*made)
     said = tool([kit.llvm("readobj"), "--unwind", kit.first_object(out)])
     assert said.count("RuntimeFunction {") == 6  # api and what it calls
@@ -503,13 +503,13 @@ def test_equal_unwind_information_is_kept_once(target: str, tmp_path: Path) -> N
     assert changes >= 6
 
     # an engine that takes two records for equal which are not
-    rows = np.flatnonzero(placement["out_section"] == _number(r, b".xdata"))
+    rows = np.flatnonzero(link_map["out_section"] == _number(r, b".xdata"))
     for row in rows.tolist():
         for other in records:
-            if other != placement["out_offset"][row]:
-                claimed = placement.copy()
+            if other != link_map["out_offset"][row]:
+                claimed = link_map.copy()
                 claimed["out_offset"][row] = other
-                wrong = replace(made[2], placement=claimed)
+                wrong = replace(made[2], link_map=claimed)
                 with pytest.raises(VerifyError):
                     verify(original, out, wrong)
 
@@ -532,15 +532,15 @@ int api(int a) {
 @pytest.fixture(scope="module", params=["x86_64", "i686", "aarch64"])
 def made_with_codeview(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path, Claim]:
+) -> tuple[Path, Path, Expectation]:
     target = f"{request.param}-pc-windows-msvc"
     folder = tmp_path_factory.mktemp("codeview")
     original = kit.library(folder, target, {"a.c": CODEVIEW_C}, *FLAGS, "-g", "-gcodeview")
     out, done = kit.strip(original, target, ["api"], Strip.NONE)
     names = (f"{kit.prefix(target)}api",)
-    claim = Claim(Target.parse(target), names, Strip.NONE, done.placement, kit.MARKER)
-    verify(original, out, claim)
-    return original, out, claim
+    expectation = Expectation(Target.parse(target), names, Strip.NONE, done.link_map, kit.MARKER)
+    verify(original, out, expectation)
+    return original, out, expectation
 
 
 def _codeview(r: Result, kind: int) -> list[tuple[int, int]]:
@@ -571,7 +571,7 @@ def _codeview(r: Result, kind: int) -> list[tuple[int, int]]:
     ],
 )
 def test_what_codeview_tells_of_a_function_is_compared(
-    made_with_codeview: tuple[Path, Path, Claim],
+    made_with_codeview: tuple[Path, Path, Expectation],
     tmp_path: Path,
     kind: int,
     offset: int,
@@ -587,7 +587,7 @@ def test_what_codeview_tells_of_a_function_is_compared(
 
 
 def test_records_of_functions_are_compared(
-    made_with_codeview: tuple[Path, Path, Claim], tmp_path: Path
+    made_with_codeview: tuple[Path, Path, Expectation], tmp_path: Path
 ) -> None:
     found = 0
     for start, size in _codeview(_result(made_with_codeview, tmp_path), 0xF1):
@@ -606,7 +606,7 @@ def test_records_of_functions_are_compared(
 
 
 def test_codeview_of_another_function_is_found(
-    made_with_codeview: tuple[Path, Path, Claim], tmp_path: Path
+    made_with_codeview: tuple[Path, Path, Expectation], tmp_path: Path
 ) -> None:
     """A line table that refers to the other function's section."""
     good = _result(made_with_codeview, tmp_path)

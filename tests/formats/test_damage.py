@@ -17,8 +17,8 @@ from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.pipeline.strip import Job, strip_library
-from cargo_strip_hook.verify import Claim, verify
-from cargo_strip_hook.verify.claim import Damage
+from cargo_strip_hook.verify import Expectation, verify
+from cargo_strip_hook.verify.expectation import Damage
 from tests.tools import need
 
 SOURCE = """\
@@ -49,7 +49,7 @@ class Sound:
     format: str
     library: Path
     result: Path
-    claim: Claim
+    expectation: Expectation
     names: tuple[str, ...]
 
 
@@ -67,8 +67,8 @@ def made(folder: Path, kind: str) -> Sound:
         names = tuple(n for n in names if n.encode() in (archive.symbols() or {}))
     request = PrelinkRequest(library, folder / "out.a", target, names, Strip.NONE)
     result = NativeEngine().prelink(request)
-    claim = Claim(target, names, Strip.NONE, result.placement, request.marker)
-    return Sound(target.object_format, library, request.output, claim, names)
+    expectation = Expectation(target, names, Strip.NONE, result.link_map, request.marker)
+    return Sound(target.object_format, library, request.output, expectation, names)
 
 
 @pytest.fixture(scope="module", params=list(TARGETS))
@@ -157,13 +157,13 @@ def test_a_damaged_original_is_not_a_defect(sound: Sound, tmp_path: Path) -> Non
     result = tmp_path / ".staged"
     result.write_bytes(broken)
     with pytest.raises(VerifyError) as caught:
-        verify(sound.library, result, sound.claim)
+        verify(sound.library, result, sound.expectation)
     assert caught.value.defect
     assert str(sound.library) in caught.value.what
     assert "staged" not in caught.value.what
     assert "defect of the engine" in caught.value.help[0]
     with pytest.raises(ObjectError) as damaged:
-        verify(library, result, sound.claim)
+        verify(library, result, sound.expectation)
     assert damaged.value.what.startswith("libdamaged.a(a.o)")
     assert text in damaged.value.what
     assert damaged.value.help == ("the library is damaged, and was not changed: build it again",)

@@ -18,7 +18,7 @@ from cargo_strip_hook.core.errors import ObjectError, UsageError, VerifyError
 from cargo_strip_hook.core.requests import Compression, PrelinkResult, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats.elf import compress
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from cargo_strip_hook.verify.elf.compressed import header_of, inflate
 from tests.formats import native_kit as kit
 from tests.formats.prelinked import Editor
@@ -41,10 +41,10 @@ CROSS = {
 }
 
 
-def claim(result: PrelinkResult, how: Compression, triple: str = kit.TRIPLE) -> Claim:
+def expectation(result: PrelinkResult, how: Compression, triple: str = kit.TRIPLE) -> Expectation:
     target = Target.parse(triple)
-    exports, placement = result.exports, result.placement
-    return Claim(target, exports, Strip.NONE, placement, b"marker", compress_debug=how)
+    exports, link_map = result.exports, result.link_map
+    return Expectation(target, exports, Strip.NONE, link_map, b"marker", compress_debug=how)
 
 
 def member(library: Path, folder: Path) -> Path:
@@ -112,7 +112,7 @@ def test_the_same_twice_and_verified(how: Compression, original: Path, tmp_path:
     again = tmp_path / "again.a"
     kit.strip(original, EXPORTS, Strip.NONE, compress=how, output=again)
     assert again.read_bytes() == first.read_bytes()
-    verify(original, first, claim(result, how))
+    verify(original, first, expectation(result, how))
 
 
 @pytest.mark.parametrize("linker", ["bfd", "lld", "mold"])
@@ -145,7 +145,7 @@ def test_other_machines(given: str, triple: str, how: Compression, tmp_path: Pat
     exports = ("outer",)
     plain, _ = kit.strip(original, exports, Strip.NONE, triple=triple)
     packed, result = kit.strip(original, exports, Strip.NONE, triple=triple, compress=how)
-    verify(original, packed, claim(result, how, triple))
+    verify(original, packed, expectation(result, how, triple))
     one, two = member(plain, tmp_path), member(packed, tmp_path)
     was, now = debug_sections(one), debug_sections(two)
     assert any("C" in flags for flags, _, _ in now.values())
@@ -181,13 +181,13 @@ def test_compressed_inputs_are_as_plain_ones(how: str, tmp_path: Path) -> None:
     original = kit.archive(folder / "libt.a", packed)
     expected, _ = kit.strip(plain, EXPORTS, Strip.NONE)
     found, result = kit.strip(original, EXPORTS, Strip.NONE)
-    verify(original, found, claim(result, Compression.NONE))
+    verify(original, found, expectation(result, Compression.NONE))
     one, two = member(expected, tmp_path), member(found, folder)
     assert debug_sections(one) == debug_sections(two)
     for name in debug_sections(one):
         assert contents(one, name) == contents(two, name), name
     again, result = kit.strip(original, EXPORTS, Strip.NONE, compress=Compression.ZLIB)
-    verify(original, again, claim(result, Compression.ZLIB))
+    verify(original, again, expectation(result, Compression.ZLIB))
 
 
 def changed_input(folder: Path, change: str) -> Path:
@@ -312,7 +312,7 @@ def test_blank_tables_shrink_a_thousandfold(tmp_path: Path) -> None:
     library = bomb(tmp_path, "zlib", {".debug_str": (8 << 20, 8 << 20)})
     assert library.stat().st_size < 100 << 10
     out, result = kit.strip(library, ("outer",), Strip.NONE)
-    verify(library, out, claim(result, Compression.NONE))
+    verify(library, out, expectation(result, Compression.NONE))
     assert debug_sections(member(out, tmp_path))[".debug_str"][1] == 8 << 20
 
 
@@ -344,14 +344,14 @@ def test_the_checker_inflates_no_more_than_it_is_told(kind: int) -> None:
 @pytest.fixture(scope="module", params=HOW)
 def packed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path, Claim]:
+) -> tuple[Path, Path, Expectation]:
     folder = tmp_path_factory.mktemp("packed")
     original = kit.library(folder, SOURCES, "-fPIC", "-g", "-ffunction-sections")
     stripped, result = kit.strip(original, EXPORTS, Strip.NONE, compress=request.param)
-    return original, stripped, claim(result, request.param)
+    return original, stripped, expectation(result, request.param)
 
 
-def findings(packed: tuple[Path, Path, Claim], change: str) -> str:
+def findings(packed: tuple[Path, Path, Expectation], change: str) -> str:
     original, stripped, claimed = packed
     whole = stripped.read_bytes()
     start = whole.index(b"\x7fELF")
@@ -395,7 +395,9 @@ def findings(packed: tuple[Path, Path, Claim], change: str) -> str:
         ("not asked for", "a section is compressed as was not asked for"),
     ],
 )
-def test_what_is_wrong_is_found(change: str, said: str, packed: tuple[Path, Path, Claim]) -> None:
+def test_what_is_wrong_is_found(
+    change: str, said: str, packed: tuple[Path, Path, Expectation]
+) -> None:
     assert re.search(said, findings(packed, change))
 
 
@@ -420,7 +422,7 @@ def test_another_byte_below_the_compression_is_found(tmp_path: Path) -> None:
     (changed / "t.o").write_bytes(editor.data)
     library = kit.archive(changed / "libt.a", [changed / "t.o"])
     with pytest.raises(VerifyError) as caught:
-        verify(original, library, claim(result, Compression.ZLIB))
+        verify(original, library, expectation(result, Compression.ZLIB))
     assert "other bytes: .debug_abbrev" in "\n".join(caught.value.findings)
 
 
@@ -438,7 +440,7 @@ def test_the_module_of_newer_pythons(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     again = tmp_path / "again.a"
     kit.strip(original, ("outer",), Strip.NONE, compress=Compression.ZSTD, output=again)
     assert again.read_bytes() == expected.read_bytes()
-    verify(original, again, claim(result, Compression.ZSTD))
+    verify(original, again, expectation(result, Compression.ZSTD))
 
 
 def test_without_a_module_for_zstd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

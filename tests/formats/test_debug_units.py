@@ -12,7 +12,7 @@ import pytest
 from cargo_strip_hook.core.errors import StripHookError, VerifyError
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.formats import native_kit as kit
 from tests.formats.prelinked import Editor
 from tests.tools import need
@@ -104,18 +104,18 @@ class Built:
         self.triple = TRIPLES.get(prefix.partition("-")[0], kit.TRIPLE)
         self.gcc = compiler if prefix else "gcc"
         objects = kit.build(folder, SOURCES, *flags, *SECTIONS, compiler=compiler)
-        joined = folder / "joined.o"
-        kit.tool([need(f"{prefix}ld"), "-r", "--unique", "-o", joined, *objects])
+        unwind_output = folder / "joined.o"
+        kit.tool([need(f"{prefix}ld"), "-r", "--unique", "-o", unwind_output, *objects])
         user = kit.build(folder, USER, *flags, *SECTIONS, compiler=compiler)
-        self.original = kit.archive(folder / "libt.a", [joined, *user])
+        self.original = kit.archive(folder / "libt.a", [unwind_output, *user])
         self.main = kit.build(folder, MAIN, compiler=self.gcc)
         self.stripped, self.result = kit.strip(
             self.original, ("user_entry",), Strip.NONE, triple=self.triple
         )
 
-    def claim(self) -> Claim:
+    def expectation(self) -> Expectation:
         target = Target.parse(self.triple)
-        return Claim(target, ("user_entry",), Strip.NONE, self.result.placement, b"marker")
+        return Expectation(target, ("user_entry",), Strip.NONE, self.result.link_map, b"marker")
 
     def link(self, library: Path, *flags: str) -> Path:
         program = self.folder / f"{library.parent.name}-program"
@@ -147,7 +147,7 @@ def test_what_describes_nothing_is_gone(built: Built) -> None:
 
 
 def test_the_checker_accepts_it(built: Built) -> None:
-    verify(built.original, built.stripped, built.claim())
+    verify(built.original, built.stripped, built.expectation())
 
 
 def test_its_strings_are_gone(built: Built) -> None:
@@ -213,17 +213,17 @@ def test_link_time_optimisation(version: str, tmp_path: Path) -> None:
     """Units that share tables, and refer to one another."""
     flags = (version, "-O1", "-flto", *SECTIONS)
     bitcode = kit.build(tmp_path, SOURCES, *flags, compiler="clang-22")
-    joined, member = tmp_path / "joined.bc", tmp_path / "joined.o"
-    kit.tool([need("llvm-link-22", "llvm-link"), "-o", joined, *bitcode])
+    unwind_output, member = tmp_path / "joined.bc", tmp_path / "joined.o"
+    kit.tool([need("llvm-link-22", "llvm-link"), "-o", unwind_output, *bitcode])
     words = ["-O2", "-ffunction-sections", "-fdata-sections", "-fPIC"]
-    kit.tool([need("clang-22"), "-c", *words, "-o", member, joined])
+    kit.tool([need("clang-22"), "-c", *words, "-o", member, unwind_output])
     user = kit.build(tmp_path, USER, version, *SECTIONS, compiler="clang-22")
     original = kit.archive(tmp_path / "libt.a", [member, *user])
     stripped, result = kit.strip(original, ("user_entry",), Strip.NONE)
-    claim = Claim(
-        Target.parse(kit.TRIPLE), ("user_entry",), Strip.NONE, result.placement, b"marker"
+    expectation = Expectation(
+        Target.parse(kit.TRIPLE), ("user_entry",), Strip.NONE, result.link_map, b"marker"
     )
-    verify(original, stripped, claim)
+    verify(original, stripped, expectation)
     assert set(units(original)) == {"user.c", *SOURCES} - {"shared.h"}
     # units of version 5 share a table of addresses, and `int` is in the unit of dead.c alone
     gone = {"lonely.c"} if version == "-gdwarf-4" else set()
@@ -260,8 +260,8 @@ def test_damage_is_told_or_does_no_harm(variant: str, tmp_path: Path) -> None:
         built.original.write_bytes(data)
         try:
             stripped, result = kit.strip(built.original, ("user_entry",), Strip.NONE)
-            claim = replace(built.claim(), placement=result.placement)
-            verify(built.original, stripped, claim)
+            expectation = replace(built.expectation(), link_map=result.link_map)
+            verify(built.original, stripped, expectation)
             fine += 1
         except VerifyError as e:
             pytest.fail(f"{e.findings}")
@@ -278,11 +278,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(tmp_path_factory.mktemp("plain"), "gcc-4")
 
 
-def findings(built: Built, data: bytes, claim: Claim) -> str:
+def findings(built: Built, data: bytes, expectation: Expectation) -> str:
     changed = built.folder / "changed.a"
     changed.write_bytes(data)
     with pytest.raises(VerifyError) as caught:
-        verify(built.original, changed, claim)
+        verify(built.original, changed, expectation)
     return "\n".join(caught.value.findings)
 
 
@@ -310,14 +310,14 @@ def test_another_byte_is_found(plain: Built) -> None:
     header = change.editor.section(".debug_abbrev")
     at = header["offset"] + header["size"] // 2
     change[at] = bytes([change.editor.data[at] ^ 1])
-    assert "other bytes: .debug_abbrev" in findings(plain, change.data(), plain.claim())
+    assert "other bytes: .debug_abbrev" in findings(plain, change.data(), plain.expectation())
 
 
 def test_another_target_is_found(plain: Built) -> None:
     change = Change(plain)
     at = change.relocation(".debug_info", 3) + 16
     change[at] = bytes([change.editor.data[at] ^ 1])
-    found = findings(plain, change.data(), plain.claim())
+    found = findings(plain, change.data(), plain.expectation())
     assert "a relocation of debug information has another target" in found
 
 
@@ -325,7 +325,7 @@ def test_a_missing_relocation_is_found(plain: Built) -> None:
     change = Change(plain)
     first, second = (change.relocation(".debug_info", i) for i in (2, 3))
     change[second] = bytes(change.editor.data[first : first + 24])
-    found = findings(plain, change.data(), plain.claim())
+    found = findings(plain, change.data(), plain.expectation())
     assert "a relocation of debug information is missing" in found
 
 
@@ -337,30 +337,32 @@ def test_a_missing_tombstone_is_found(plain: Built) -> None:
     at = octets.find((1).to_bytes(8, "little"))
     assert at >= 0 and at % 8 == 0, "no tombstone in the ranges"
     change[header["offset"] + at] = bytes(8)
-    found = findings(plain, change.data(), plain.claim())
+    found = findings(plain, change.data(), plain.expectation())
     assert "dead debug information without a tombstone: .debug_ranges" in found
 
 
 def test_a_lost_unit_is_found(plain: Built) -> None:
     """A claim without a part of the original that describes live code."""
-    rows = plain.result.placement
+    rows = plain.result.link_map
     assert rows is not None
     editor = Change(plain).editor
     number = editor.number(".debug_line")
     mine = [i for i, row in enumerate(rows) if row["out_section"] == number]
     assert len(mine) > 1
-    claim = replace(plain.claim(), placement=rows[[i for i in range(len(rows)) if i != mine[0]]])
-    found = findings(plain, plain.stripped.read_bytes(), claim)
+    expectation = replace(
+        plain.expectation(), link_map=rows[[i for i in range(len(rows)) if i != mine[0]]]
+    )
+    found = findings(plain, plain.stripped.read_bytes(), expectation)
     assert "bytes that no input explains: .debug_line" in found
     moved = rows.copy()
     moved["out_offset"][mine[0]] += 1
-    found = findings(plain, plain.stripped.read_bytes(), replace(claim, placement=moved))
+    found = findings(plain, plain.stripped.read_bytes(), replace(expectation, link_map=moved))
     assert "debug information" in found
 
 
 def test_debug_information_of_live_code_cannot_be_dropped(plain: Built) -> None:
     """An object without any debug sections, and a claim that agrees with it."""
     stripped, result = kit.strip(plain.original, ("user_entry",), Strip.DEBUGINFO)
-    claim = replace(plain.claim(), placement=result.placement)
-    found = findings(plain, stripped.read_bytes(), claim)
+    expectation = replace(plain.expectation(), link_map=result.link_map)
+    found = findings(plain, stripped.read_bytes(), expectation)
     assert "debug information of live code is gone" in found

@@ -22,8 +22,8 @@ BY_NAME = {c.name: c for c in CASES}
 
 
 def placed(result: PrelinkResult) -> set[tuple[int, int]]:
-    assert result.placement is not None
-    return {(int(r["member"]), int(r["section"])) for r in result.placement}
+    assert result.link_map is not None
+    return {(int(r["member"]), int(r["section"])) for r in result.link_map}
 
 
 def shown(objects: Sequence, sections: set[tuple[int, int]]) -> list[str]:  # type: ignore[type-arg]
@@ -37,8 +37,8 @@ def compare(library: Path, exports: Sequence[str], result: PrelinkResult) -> Non
     got = {(m, s) for m, s in placed(result) if objects[m].flags[s] & ALLOCATED}
     assert shown(objects, got - expected) == [], "kept for nothing"
     assert shown(objects, expected - got) == [], "lost"
-    assert result.placement is not None
-    for row in result.placement:
+    assert result.link_map is not None
+    for row in result.link_map:
         home = objects[row["member"]]
         if row["offset"] or row["size"] != home.sizes[row["section"]]:
             # an element of its own: of a section that linkers merge

@@ -9,7 +9,7 @@ import pytest
 from cargo_strip_hook.core.errors import VerifyError
 from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.formats import native_kit as kit
 from tests.tools import need
 
@@ -62,8 +62,10 @@ def test_of_two_libraries_one_copy_is_kept(
         library = _library(tmp_path, name, k, "-g")
         exports = (name, f"p{name}", "f", "d", "once")
         out, result = kit.strip(library, exports, strip, granularity)
-        claim = Claim(Target.parse(kit.TRIPLE), exports, strip, result.placement, b"marker")
-        verify(library, out, claim)
+        expectation = Expectation(
+            Target.parse(kit.TRIPLE), exports, strip, result.link_map, b"marker"
+        )
+        verify(library, out, expectation)
         made.append(out)
     (tmp_path / "main.c").write_text(_MAIN)
     # linkonce sections and groups of other files do not know each other
@@ -84,7 +86,9 @@ def test_a_group_with_another_way_in_is_none(tmp_path: Path) -> None:
     verify(
         library,
         out,
-        Claim(Target.parse(kit.TRIPLE), ("a", "f"), Strip.DEBUGINFO, result.placement, b"marker"),
+        Expectation(
+            Target.parse(kit.TRIPLE), ("a", "f"), Strip.DEBUGINFO, result.link_map, b"marker"
+        ),
     )
     assert "GROUP" not in kit.tool([need("readelf"), "-SW", out])
 
@@ -93,8 +97,10 @@ def test_the_verifier_looks_at_groups(tmp_path: Path) -> None:
     exports = ("a", "pa", "f", "d", "once")
     library = _library(tmp_path, "a", 1000)
     out, result = kit.strip(library, exports)
-    claim = Claim(Target.parse(kit.TRIPLE), exports, Strip.DEBUGINFO, result.placement, b"marker")
-    verify(library, out, claim)
+    expectation = Expectation(
+        Target.parse(kit.TRIPLE), exports, Strip.DEBUGINFO, result.link_map, b"marker"
+    )
+    verify(library, out, expectation)
     good = out.read_bytes()
     member = good.index(b"\x7fELF")
     groups = [
@@ -109,4 +115,4 @@ def test_the_verifier_looks_at_groups(tmp_path: Path) -> None:
             bad[place] = value
             out.write_bytes(bad)
             with pytest.raises(VerifyError):
-                verify(library, out, claim)
+                verify(library, out, expectation)

@@ -226,7 +226,7 @@ def test_arm_unwind_indices_stand_in_the_order_of_the_code(target: str, tmp_path
     library = archive(tmp_path, *objects, tmp_path / "g.o")
     out = tmp_path / "out.a"
     prelink(library, out, "whole", "none")
-    described = []
+    covers_debug = []
     with (tmp_path / "out.o").open("wb") as file:
         file.write(subprocess.check_output([need("llvm-ar-22", "llvm-ar"), "p", out]))
     with (tmp_path / "out.o").open("rb") as file:
@@ -236,9 +236,9 @@ def test_arm_unwind_indices_stand_in_the_order_of_the_code(target: str, tmp_path
                 assert section["sh_flags"] == 0x82
                 linked = elf.get_section(section["sh_link"])
                 assert linked.name == ".text" and linked["sh_flags"] == 6
-                described.append((linked["sh_size"], section["sh_size"] // 8))
+                covers_debug.append((linked["sh_size"], section["sh_size"] // 8))
         texts = [s for s in elf.iter_sections() if s.name == ".text"]
-    assert len(described) == 1 and described[0][1] == 7
+    assert len(covers_debug) == 1 and covers_debug[0][1] == 7
     assert len(texts) == 2, "the assembly's code has no index and a section of its own"
     for path in (library, out):
         linked = link(path, tmp_path / "linked.so")

@@ -17,7 +17,7 @@ from cargo_strip_hook.core.requests import Engine, Granularity, PrelinkRequest, 
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
 from cargo_strip_hook.engines.system import SystemEngine
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.formats import loading_kit as kit
 from tests.formats.native_kit import archive, link, output, tool
 from tests.tools import need
@@ -56,15 +56,15 @@ def make(
 def verified(
     library: Path, output: Path, exports: tuple[str, ...], triple: str, made: PrelinkResult
 ) -> None:
-    claim = Claim(
+    expectation = Expectation(
         Target.parse(triple),
         exports,
         Strip.DEBUGINFO,
-        made.placement,
+        made.link_map,
         b"marker",
-        described=made.described,
+        covers_debug=made.covers_debug,
     )
-    verify(library, output, claim)
+    verify(library, output, expectation)
 
 
 def _objects(tmp_path_factory: pytest.TempPathFactory, *flags: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.verify import Claim
+from cargo_strip_hook.verify import Expectation
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit
 from tests.formats.native_kit import tool
@@ -224,14 +224,14 @@ def _broken(folder: Path, arch: str) -> Result:
     sources = {n: kept + t if n == "api.s" else t for n, t in _sources(arch).items()}
     original = kit.library(folder, arch, sources)
     out, result, _ = kit.strip(original, arch, ["_api", "_api_chosen"], Strip.NONE)
-    claim = Claim(
+    expectation = Expectation(
         Target.parse(kit.triple(arch)),
         ("_api", "_api_chosen"),
         Strip.NONE,
-        result.placement,
+        result.link_map,
         kit.MARKER,
     )
-    return Result(original, out, claim)
+    return Result(original, out, expectation)
 
 
 @pytest.mark.parametrize(("damage", "expected"), BREAKS)

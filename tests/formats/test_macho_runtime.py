@@ -16,7 +16,7 @@ from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import macho
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit
 
@@ -210,9 +210,9 @@ def test_a_result_without_them_is_refused(tmp_path: Path, arch: str) -> None:
     lesser = kit.archive(tmp_path / "few" / "libt.a", _compile(tmp_path / "few", arch, few))
     out, result, _ = kit.strip(lesser, arch, ["_api"])
     target = Target.parse(kit.triple(arch))
-    claim = Claim(target, ("_api",), Strip.DEBUGINFO, result.placement, kit.MARKER)
+    expectation = Expectation(target, ("_api",), Strip.DEBUGINFO, result.link_map, kit.MARKER)
     with pytest.raises(VerifyError) as failed:
-        verify(original, out, claim)
+        verify(original, out, expectation)
     for name in ("class.o", "category.o", "swift.o"):
         assert f"-ObjC: a linker loads {name}, which is not in the result" in str(
             failed.value.findings

@@ -12,7 +12,7 @@ from cargo_strip_hook.core.errors import VerifyError
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.formats import darwin_kit as kit
 from tests.formats.test_macho_engine import CXX
 
@@ -34,8 +34,8 @@ EXPORTS = ("_c_api", "_c_other", "_cxx_api")
 class Result:
     """A good result, taken apart enough to be broken."""
 
-    def __init__(self, original: Path, library: Path, claim: Claim) -> None:
-        self.original, self.library, self.claim = original, library, claim
+    def __init__(self, original: Path, library: Path, expectation: Expectation) -> None:
+        self.original, self.library, self.expectation = original, library, expectation
         self.raw = bytearray(library.read_bytes())
         self.start = self.raw.index(MAGIC)
         self.sections: dict[bytes, int] = {}  # name -> its header in the file
@@ -73,7 +73,7 @@ class Result:
     def findings(self) -> str:
         self.library.write_bytes(self.raw)
         with pytest.raises(VerifyError) as caught:
-            verify(self.original, self.library, self.claim)
+            verify(self.original, self.library, self.expectation)
         return "\n".join(caught.value.findings)
 
 
@@ -93,10 +93,10 @@ def good(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         Granularity.CLASS,
         kit.MARKER,
     )
-    placement = NativeEngine().prelink(asked).placement
-    claim = Claim(asked.target, EXPORTS, asked.strip, placement, kit.MARKER)
-    verify(original, out, claim)
-    return Result(original, out, claim)
+    link_map = NativeEngine().prelink(asked).link_map
+    expectation = Expectation(asked.target, EXPORTS, asked.strip, link_map, kit.MARKER)
+    verify(original, out, expectation)
+    return Result(original, out, expectation)
 
 
 def _fresh(good: Result) -> Result:
@@ -187,7 +187,7 @@ def _subsections(r: Result) -> None:
 
 def _pair(r: Result) -> None:
     """Moves the second of two relocations that belong together."""
-    subtractor = 1 if r.claim.target.triple.startswith("aarch64") else 5
+    subtractor = 1 if r.expectation.target.triple.startswith("aarch64") else 5
     for name in r.sections:
         place, count = r.relocations(name)
         for row in range(place, place + 8 * count, 8):
@@ -198,7 +198,7 @@ def _pair(r: Result) -> None:
 
 def _pair_cut(r: Result) -> None:
     """Leaves out the second."""
-    subtractor = 1 if r.claim.target.triple.startswith("aarch64") else 5
+    subtractor = 1 if r.expectation.target.triple.startswith("aarch64") else 5
     for name, header in r.sections.items():
         place, count = r.relocations(name)
         kinds = [r.raw[row + 7] >> 4 for row in range(place, place + 8 * count, 8)]
@@ -310,6 +310,6 @@ def test_random_damage_ends_in_findings(good: Result) -> None:
         broken.raw[at] ^= 1 << chance.randrange(8)
         broken.library.write_bytes(broken.raw)
         try:
-            verify(broken.original, broken.library, broken.claim)
+            verify(broken.original, broken.library, broken.expectation)
         except VerifyError as e:
             assert e.findings

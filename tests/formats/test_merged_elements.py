@@ -53,7 +53,7 @@ def result(built: Case) -> tuple[Case, Path]:
 @pytest.mark.parametrize("granularity", list(Granularity))
 def test_result_passes(built: Case, strip: Strip, granularity: Granularity) -> None:
     case, output = prelinked(built, NAMES, strip, granularity)
-    verify(case.original, output, case.claim)
+    verify(case.original, output, case.expectation)
     kept = output.read_bytes()
     assert b"unused of" not in kept and b"alone" not in kept and b"begin" not in kept
     assert b"W\0\0\0X" not in kept
@@ -65,13 +65,13 @@ def test_result_passes(built: Case, strip: Strip, granularity: Granularity) -> N
 
 def rejected(case: Case, output: Path) -> str:
     with pytest.raises(VerifyError) as caught:
-        verify(case.original, output, case.claim)
+        verify(case.original, output, case.expectation)
     return "\n".join(caught.value.findings)
 
 
 def element(case: Case, text: bytes) -> int:
     """The row of the placement that tells of the first element with this text."""
-    rows = case.claim.placement
+    rows = case.expectation.link_map
     assert rows is not None
     data = case.original.read_bytes()
     at = data.index(b"\x7fELF")
@@ -115,18 +115,18 @@ def test_claim_of_other_pieces(
     result: tuple[Case, Path], change: Callable[[np.ndarray, int], None], text: str
 ) -> None:
     case, output = result
-    assert case.claim.placement is not None
-    rows = case.claim.placement.copy()
+    assert case.expectation.link_map is not None
+    rows = case.expectation.link_map.copy()
     change(rows, element(case, b"word\0"))
-    assert text in rejected(case.claiming(placement=rows), output)
+    assert text in rejected(case.claiming(link_map=rows), output)
 
 
 @pytest.mark.parametrize("text", [b"word\0", b"second\0", b"aligned\0", b"last\0"])
 def test_an_element_in_use_is_not_lost(result: tuple[Case, Path], text: bytes) -> None:
     case, output = result
-    assert case.claim.placement is not None
-    rows = np.delete(case.claim.placement, element(case, text))
-    assert rejected(case.claiming(placement=rows), output)
+    assert case.expectation.link_map is not None
+    rows = np.delete(case.expectation.link_map, element(case, text))
+    assert rejected(case.claiming(link_map=rows), output)
 
 
 def test_a_reference_to_another_element(result: tuple[Case, Path], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.system import SystemEngine, elf, steps, tools
 from cargo_strip_hook.engines.system.machines import MACHINES
 from cargo_strip_hook.engines.system.probe import EXPORT, linker_faults, probe_object
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.tools import missing, need
 
 MARKER = b"made by a test"
@@ -186,14 +186,14 @@ def test_a_program_runs(chain: Chain, strip: Strip, tmp_path: Path) -> None:
     assert result.exports == ("api",)
     assert ("not_there" in shown) is not chain.collects
     assert (result.statistics.members_total, result.statistics.members_used) == (2, 2)
-    assert (result.placement is not None) is chain.collects
+    assert (result.link_map is not None) is chain.collects
     if chain.collects:
         target = Target.parse(chain.triple)
-        claim = Claim(
-            target, result.exports, strip, result.placement, MARKER, described=result.described
+        expectation = Expectation(
+            target, result.exports, strip, result.link_map, MARKER, covers_debug=result.covers_debug
         )
-        assert not result.described  # GNU ld's map is read for code and data
-        assert verify(library, stripped, claim).pieces == len(result.placement)
+        assert not result.covers_debug  # GNU ld's map is read for code and data
+        assert verify(library, stripped, expectation).pieces == len(result.link_map)
     names = [name for name, _ in sections(stripped)]
     assert (".text.dead" in names) is not chain.collects
     assert any(n.startswith(".debug_") for n in names) is (strip is Strip.NONE)

@@ -30,8 +30,8 @@ from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.system import SystemEngine, apple, macho, nlist
 from cargo_strip_hook.formats.macho.versions import Version
-from cargo_strip_hook.verify import Claim, Verified, verify
-from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify import Expectation, Verified, verify
+from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho import read as second
 from cargo_strip_hook.verify.macho import unwind
 from cargo_strip_hook.verify.macho.infer import check_by_names
@@ -97,9 +97,9 @@ def asked(original: Path, arch: str, strip: Strip = Strip.DEBUGINFO) -> PrelinkR
 
 
 def checked(request: PrelinkRequest) -> Verified:
-    claim = Claim(request.target, request.exports, request.strip, None, request.marker)
+    expectation = Expectation(request.target, request.exports, request.strip, None, request.marker)
     assert isinstance(request.archive, Path)
-    return verify(request.archive, request.output, claim)
+    return verify(request.archive, request.output, expectation)
 
 
 def recorded(arch: str, strip: Strip) -> Path:
@@ -133,7 +133,7 @@ def test_the_command_lines(tmp_path: Path, tools: Tools, arch: str, strip: Strip
     assert result.exports == record.EXPORTS
     assert result.undefined == ("_outside",)
     assert (result.statistics.members_used, result.statistics.members_total) == (2, 2)
-    assert result.placement is None
+    assert result.link_map is None
     seen = checked(request)
     assert seen.exports == record.EXPORTS
     assert seen.pieces >= (6 if strip is Strip.DEBUGINFO else 3)

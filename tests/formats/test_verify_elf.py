@@ -13,7 +13,7 @@ import pytest
 from cargo_strip_hook.core.errors import ObjectError, VerifyError
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.verify import Claim, verify
+from cargo_strip_hook.verify import Expectation, verify
 from tests.formats import native_kit as kit
 from tests.formats.prelinked import (
     A_C,
@@ -39,7 +39,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @pytest.fixture
 def case(built: Case, tmp_path: Path) -> Case:
-    return Case(tmp_path, built.original, built.object, built.claim, built.tools)
+    return Case(tmp_path, built.original, built.object, built.expectation, built.tools)
 
 
 @pytest.fixture
@@ -51,16 +51,16 @@ def findings(case: Case, data: bytes | bytearray | None = None, *, index: bool =
     """All findings of a result that must not pass."""
     path = case.write(None if data is None else bytes(data), index=index)
     with pytest.raises(VerifyError) as caught:
-        verify(case.original, path, case.claim)
+        verify(case.original, path, case.expectation)
     return "\n".join(caught.value.findings)
 
 
 def test_sound_result_passes(case: Case) -> None:
-    done = verify(case.original, case.write(), case.claim)
+    done = verify(case.original, case.write(), case.expectation)
     assert done.exports == tuple(sorted(EXPORTS))
     assert done.undefined == tuple(sorted(done.undefined))
     assert {"puts", "tuned", "__gxx_personality_v0"} <= set(done.undefined)
-    assert done.pieces == len(case.claim.placement)
+    assert done.pieces == len(case.expectation.link_map)
     # api_add, helper, api_say, early, late, other, api_try, Local's destructor is inline
     assert done.functions >= 10
     assert done.resolved == 0
@@ -145,17 +145,17 @@ def test_linked_to_another_section(case: Case, edit: Editor) -> None:
 
 
 def test_overlapping_pieces(case: Case) -> None:
-    rows = case.claim.placement.copy()
+    rows = case.expectation.link_map.copy()
     big = int(np.argmax(rows["size"]))
     other = next(i for i in range(len(rows)) if i != big and rows["size"][i] and i != big)
     rows["out_section"][other], rows["out_offset"][other] = rows["out_section"][big], 0
-    assert "pieces overlap" in findings(case.claiming(placement=rows))
+    assert "pieces overlap" in findings(case.claiming(link_map=rows))
 
 
 def test_placement_outside_its_section(case: Case) -> None:
-    rows = case.claim.placement.copy()
+    rows = case.expectation.link_map.copy()
     rows["out_offset"][0] = 1 << 30
-    assert "outside its section" in findings(case.claiming(placement=rows))
+    assert "outside its section" in findings(case.claiming(link_map=rows))
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_placement_outside_its_section(case: Case) -> None:
     ],
 )
 def test_nonsense_placement(case: Case, column: str, value: int, text: str) -> None:
-    rows = case.claim.placement.copy()
+    rows = case.expectation.link_map.copy()
     rows[column][0] = value
-    assert text in findings(case.claiming(placement=rows))
+    assert text in findings(case.claiming(link_map=rows))
 
 
 def test_section_placed_twice(case: Case) -> None:
-    rows = np.concatenate([case.claim.placement, case.claim.placement[:1]])
-    assert "placed twice" in findings(case.claiming(placement=rows))
+    rows = np.concatenate([case.expectation.link_map, case.expectation.link_map[:1]])
+    assert "placed twice" in findings(case.claiming(link_map=rows))
 
 
 # ---- constructors and retained sections
@@ -184,8 +184,8 @@ def test_section_placed_twice(case: Case) -> None:
 def _without(case: Case, name: str) -> Case:
     """The claim without the piece that is in the result's section `name`."""
     number = Editor(case.object).number(name)
-    rows = case.claim.placement
-    return case.claiming(placement=rows[rows["out_section"] != number])
+    rows = case.expectation.link_map
+    return case.claiming(link_map=rows[rows["out_section"] != number])
 
 
 @pytest.mark.parametrize("name", [".init_array.00101", ".fini_array"])
@@ -320,7 +320,7 @@ def test_settled_call(case: Case, edit: Editor, error: int, good: bool) -> None:
     _patch(edit, ".text.inner", offset, value.to_bytes(4, "little", signed=True))
     edit.set_relocation(".text.inner", place, [0, 0, 0, 0])
     if good:
-        done = verify(case.original, case.write(bytes(edit.data)), case.claim)
+        done = verify(case.original, case.write(bytes(edit.data)), case.expectation)
         assert done.resolved == 1
     else:
         assert "a settled relocation has a wrong value" in findings(case, edit.data)
@@ -364,7 +364,7 @@ def test_direct_instead_of_through_the_got(
 ) -> None:
     _relax(edit, opcode, new, back, tail)
     if good:
-        verify(case.original, case.write(bytes(edit.data)), case.claim)
+        verify(case.original, case.write(bytes(edit.data)), case.expectation)
     else:
         text = findings(case, edit.data)
         assert "an instruction was changed in a wrong way: c.o(.text" in text
@@ -487,9 +487,9 @@ def test_whole_unwind_table_gone(case: Case) -> None:
     changed = case.objcopy("--remove-section=.eh_frame", "--remove-section=.rela.eh_frame")
     # section numbers moved: claim them anew
     old, new = Editor(case.object), Editor(changed.object)
-    rows = case.claim.placement.copy()
+    rows = case.expectation.link_map.copy()
     rows["out_section"] = [new.number(old.names[i]) for i in rows["out_section"].tolist()]
-    text = findings(changed.claiming(placement=rows))
+    text = findings(changed.claiming(link_map=rows))
     assert "a function lost its unwind entry" in text
 
 
@@ -541,11 +541,11 @@ def test_undefined_although_a_member_defines_it(tmp_path: Path) -> None:
     run("ar", "rcDs", case.original, tmp_path / "f.o", *more)
     assert "undefined, although the original defines it: `missing`" in findings(case)
     allowed = case.claiming(allowed_extra=("missing",))
-    verify(allowed.original, allowed.write(), allowed.claim)
+    verify(allowed.original, allowed.write(), allowed.expectation)
     # the same without an index of the original
     run("ar", "rcDS", tmp_path / "plain.a", tmp_path / "f.o", *more)
     with pytest.raises(VerifyError):
-        verify(tmp_path / "plain.a", case.write(), case.claim)
+        verify(tmp_path / "plain.a", case.write(), case.expectation)
 
 
 @pytest.mark.parametrize(
@@ -645,9 +645,9 @@ def test_executable_stack(case: Case, edit: Editor) -> None:
 def test_missing_stack_note(case: Case) -> None:
     changed = case.objcopy("--remove-section=.note.GNU-stack")
     old, new = Editor(case.object), Editor(changed.object)
-    rows = case.claim.placement.copy()
+    rows = case.expectation.link_map.copy()
     rows["out_section"] = [new.number(old.names[i]) for i in rows["out_section"].tolist()]
-    assert ".note.GNU-stack is missing" in findings(changed.claiming(placement=rows))
+    assert ".note.GNU-stack is missing" in findings(changed.claiming(link_map=rows))
 
 
 @pytest.mark.parametrize("name", [".llvmbc", ".llvmcmd", ".debug_info"])
@@ -664,7 +664,7 @@ def test_promised_feature(tmp_path: Path) -> None:
     flags = ("-fcf-protection=full",)
     plain = {"p.c": "int q(void); int p(void) { return q(); }"}
     case = build(tmp_path, plain, ["p"], Tools(flags=flags))
-    verify(case.original, case.write(), case.claim)
+    verify(case.original, case.write(), case.expectation)
     without = compile_sources(tmp_path, plain, Tools(flags=("-fcf-protection=none",)))
     edit = Editor(case.object)
     # the same code bytes, without the note: as if a member had not promised it
@@ -685,10 +685,10 @@ def test_promised_feature(tmp_path: Path) -> None:
     run("objcopy", "--remove-section=.note.gnu.property", tmp_path / "p.o")
     run("ar", "rcDs", case.original, tmp_path / "p.o")
     old = Editor((tmp_path / "p.o").read_bytes())
-    rows = case.claim.placement.copy()
+    rows = case.expectation.link_map.copy()
     keep = [old.number(edit.names[i]) for i in rows["out_section"].tolist()]
     rows["section"] = keep
-    text = findings(case.claiming(placement=rows))
+    text = findings(case.claiming(link_map=rows))
     assert ".note.gnu.property: promises 0x3, the members only 0x0" in text
 
 
@@ -709,7 +709,7 @@ def _verify_bytes(case: Case, data: bytes) -> str:
     path = case.folder / "changed.a"
     path.write_bytes(data)
     with pytest.raises(VerifyError) as caught:
-        verify(case.original, path, case.claim)
+        verify(case.original, path, case.expectation)
     return "\n".join(caught.value.findings)
 
 
@@ -730,7 +730,7 @@ def test_archive_of_two_members(case: Case) -> None:
     (case.folder / "readme").write_text("hello")
     run("ar", "rD", path, case.folder / "readme")
     with pytest.raises(VerifyError, match="not what it should be") as caught:
-        verify(case.original, path, case.claim)
+        verify(case.original, path, case.expectation)
     assert caught.value.findings == ("the archive has 2 members, not one",)
 
 
@@ -751,7 +751,7 @@ def test_damaged_original(case: Case, tmp_path: Path) -> None:
     broken = tmp_path / "broken.a"
     broken.write_bytes(data[: at + 16] + b"\2" + data[at + 17 :])
     with pytest.raises(ObjectError, match=r"a\.o"):
-        verify(broken, case.write(), case.claim)
+        verify(broken, case.write(), case.expectation)
 
 
 # ---- more kinds of input
@@ -762,8 +762,8 @@ def test_thin_original(case: Case, built: Case) -> None:
     thin.unlink(missing_ok=True)
     objects = [built.folder / name for name in ("a.o", "b.o", "c.o")]
     run("ar", "rcDsT", thin, *objects)
-    done = verify(thin, case.write(), case.claim)
-    assert done.pieces == len(case.claim.placement)
+    done = verify(thin, case.write(), case.expectation)
+    assert done.pieces == len(case.expectation.link_map)
 
 
 SET_C = """
@@ -787,7 +787,7 @@ def test_linker_made_set(tmp_path: Path) -> None:
     }
     start, stop = compile_sources(tmp_path, ends, Tools())
     private = build(tmp_path, {"set.c": SET_C}, ["count"], link=[str(start)], extra=[stop])
-    done = verify(private.original, private.write(), private.claim)
+    done = verify(private.original, private.write(), private.expectation)
     assert "__start_myset" not in done.undefined
     # the ends in the wrong order
     wrong = build(tmp_path, {"set.c": SET_C}, ["count"], link=[str(stop)], extra=[start])
@@ -802,7 +802,7 @@ COMMON_C = "int pool[8]; int *f(void) { return pool + 2; }"
 
 def test_common_symbol(tmp_path: Path) -> None:
     case = build(tmp_path, {"common.c": COMMON_C}, ["f"], Tools(flags=("-fcommon",)))
-    verify(case.original, case.write(), case.claim)
+    verify(case.original, case.write(), case.expectation)
     edit = Editor(case.object)
     number = edit.find_symbol("pool")
     symbol = edit.symbol(number)
@@ -818,7 +818,7 @@ def test_weak_definitions(tmp_path: Path) -> None:
         "s.c": "int v(void) { return 2; } int g(void) { return 3; }",
     }
     case = build(tmp_path, sources, ["f", "g"])
-    verify(case.original, case.write(), case.claim)
+    verify(case.original, case.write(), case.expectation)
     edit = Editor(case.object)
     place, fields = _at(edit, ".text.f", "v", 4)
     own = next(
@@ -832,16 +832,16 @@ def test_weak_definitions(tmp_path: Path) -> None:
 
 def test_without_placement(case: Case, edit: Editor) -> None:
     """Pieces are found by the names of functions and data."""
-    free = case.claiming(placement=None)
-    done = verify(free.original, free.write(), free.claim)
-    assert 5 <= done.pieces < len(case.claim.placement)
+    free = case.claiming(link_map=None)
+    done = verify(free.original, free.write(), free.expectation)
+    assert 5 <= done.pieces < len(case.expectation.link_map)
     assert done.functions >= 5
     edit.flip(".text.api_add", 0)
     assert "other bytes" in findings(free, edit.data)
 
 
 def test_without_placement_unwind(case: Case, edit: Editor) -> None:
-    free = case.claiming(placement=None)
+    free = case.claiming(link_map=None)
     at = _frame(edit, "fde")
     edit.flip(".eh_frame", at + 24)
     assert "an unwind entry differs" in findings(free, edit.data)
@@ -864,7 +864,7 @@ int outer(int a) { return inner(a) + inner(a + 1); }
 def test_other_processor(tmp_path: Path) -> None:
     need("aarch64-linux-gnu-g++")
     case = build(tmp_path, {"a.c": A_C, "b.cc": B_CC}, EXPORTS[:1] + EXPORTS[2:], AARCH64)
-    done = verify(case.original, case.write(), case.claim)
+    done = verify(case.original, case.write(), case.expectation)
     assert done.functions >= 7
     edit = Editor(case.object)
     edit.flip(".text.api_add", edit.relocations(".text.api_add")[0][0] + 3)
@@ -879,20 +879,20 @@ def test_settled_branch_of_aarch64(tmp_path: Path, error: int, good: bool) -> No
     source += '    .section .note.GNU-stack,"",%progbits\n'
     case = build(tmp_path, {"f.s": source}, ["f"], AARCH64)
     edit = Editor(case.object)
-    verify(case.original, case.write(), case.claim)
+    verify(case.original, case.write(), case.expectation)
     assert edit.relocations(".text")[0][:2] == [0, 283]
     word = (0x94000000 | 2) + error
     _patch(edit, ".text", 0, word.to_bytes(4, "little"))
     edit.set_relocation(".text", 0, [0, 0, 0, 0])
     if good:
-        assert verify(case.original, case.write(bytes(edit.data)), case.claim).resolved == 1
+        assert verify(case.original, case.write(bytes(edit.data)), case.expectation).resolved == 1
     else:
         assert "a settled relocation has a wrong value" in findings(case, edit.data)
 
 
 def test_32_bits_without_addends(tmp_path: Path) -> None:
     case = build(tmp_path, {"calls.c": CALLS_C}, ["outer"], I386)
-    done = verify(case.original, case.write(), case.claim)
+    done = verify(case.original, case.write(), case.expectation)
     assert done.functions >= 2
 
 
@@ -984,7 +984,7 @@ def test_local_symbol_of_another_visibility(case: Case, edit: Editor) -> None:
     symbol = edit.symbol(number)
     symbol[2] = 2
     edit.set_symbol(number, symbol)
-    verify(case.original, case.write(bytes(edit.data)), case.claim)
+    verify(case.original, case.write(bytes(edit.data)), case.expectation)
 
 
 def test_local_symbol_with_another_name(case: Case, edit: Editor) -> None:
@@ -1056,8 +1056,8 @@ def test_symbol_defined_twice(case: Case, edit: Editor) -> None:
 
 def test_retained_section_not_in_a_used_member(case: Case) -> None:
     """A placement that leaves a member out is incomplete only if something refers to it."""
-    rows = case.claim.placement
-    text = findings(case.claiming(placement=rows[rows["member"] != 1]))
+    rows = case.expectation.link_map
+    text = findings(case.claiming(link_map=rows[rows["member"] != 1]))
     assert "bytes that no input explains" in text
 
 
@@ -1065,7 +1065,7 @@ def test_archive_with_a_time(case: Case) -> None:
     path = case.write()
     run("ar", "rcUs", path, case.folder / "candidate.o")
     with pytest.raises(VerifyError) as caught:
-        verify(case.original, path, case.claim)
+        verify(case.original, path, case.expectation)
     assert "the archive: tells a time or an owner" in caught.value.findings[0]
 
 
@@ -1077,7 +1077,7 @@ def test_symbols_of_one_section_moved_apart(tmp_path: Path) -> None:
     symbol = edit.symbol(number)
     symbol[4] ^= 32
     edit.set_symbol(number, symbol)
-    text = findings(case.claiming(placement=None), edit.data)
+    text = findings(case.claiming(link_map=None), edit.data)
     assert "symbols of one section moved apart: y" in text or "outside its section" in text
 
 
@@ -1150,7 +1150,7 @@ def test_section_symbol_not_at_the_beginning(case: Case, edit: Editor) -> None:
 
 
 def test_empty_placement(case: Case) -> None:
-    text = findings(case.claiming(placement=case.claim.placement[:0]))
+    text = findings(case.claiming(link_map=case.expectation.link_map[:0]))
     assert "a constructor is missing" in text
 
 
@@ -1181,9 +1181,9 @@ def test_undefined_and_nothing_needs_it(tmp_path: Path) -> None:
     objects = compile_sources(tmp_path, {"f.c": dead}, case.tools)
     run("ar", "rcDs", case.original, *objects)
     new = Editor(objects[0].read_bytes())
-    rows = case.claim.placement.copy()
+    rows = case.expectation.link_map.copy()
     rows["section"] = [new.number(old.names[i]) for i in rows["section"].tolist()]
-    text = findings(case.claiming(placement=rows))
+    text = findings(case.claiming(link_map=rows))
     assert text == "undefined, and nothing needs it: `gone`"
 
 
@@ -1191,9 +1191,9 @@ def test_export_that_no_used_member_defines(tmp_path: Path) -> None:
     note = '.section .note.GNU-stack,"",%progbits\n'
     sources = {"f.c": "int f(void) { return 1; }", "g.s": note + ".globl g\n.set g, 5\n"}
     case = build(tmp_path, sources, ["f", "g"])
-    verify(case.original, case.write(), case.claim)
-    rows = case.claim.placement
-    text = findings(case.claiming(placement=rows[rows["member"] == 0]))
+    verify(case.original, case.write(), case.expectation)
+    rows = case.expectation.link_map
+    text = findings(case.claiming(link_map=rows[rows["member"] == 0]))
     assert text == "an export that no used member defines: `g`"
 
 
@@ -1211,10 +1211,10 @@ def test_lost_element_of_a_set(tmp_path: Path) -> None:
     second = 'static int two; __attribute__((section("myset"), used)) static int *p = &two;'
     sources = {"set.c": SET_C, "more.c": second + " int in_more(void) { return two; }"}
     case = build(tmp_path, sources, ["count", "in_more"])
-    rows = case.claim.placement
+    rows = case.expectation.link_map
     number = Editor(case.object).number("myset")
     lost = (rows["member"] == 1) & (rows["out_section"] == number)
-    text = findings(case.claiming(placement=rows[~lost]))
+    text = findings(case.claiming(link_map=rows[~lost]))
     assert "an element of a linker-made set is missing: more.o(myset" in text
 
 
@@ -1227,7 +1227,7 @@ def test_damaged_unwind_table_of_the_original(case: Case, tmp_path: Path) -> Non
     broken = tmp_path / "broken.a"
     broken.write_bytes(data)
     with pytest.raises(ObjectError, match=r"broken\.a\(a\.o\) at offset 0x.*\.eh_frame.* not fit"):
-        verify(broken, case.write(), case.claim)
+        verify(broken, case.write(), case.expectation)
 
 
 def test_second_reader_disagrees(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1239,7 +1239,7 @@ def test_second_reader_disagrees(case: Case, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("cargo_strip_hook.verify.elf.structure.struct_parse", broken)
     with pytest.raises(VerifyError) as caught:
-        verify(case.original, path, case.claim)
+        verify(case.original, path, case.expectation)
     assert caught.value.findings == ("pyelftools cannot read it: cannot parse",)
 
 
@@ -1249,7 +1249,9 @@ def test_many_symbols_at_one_place_take_no_time(tmp_path: Path) -> None:
     text = f" .text\n{labels} .globl t\n .type t,@function\nt: ret\n .size t,1\n"
     library = kit.library(tmp_path, {"a.s": text + ' .section .note.GNU-stack,""\n'})
     out, made = kit.strip(library, ["t"])
-    claim = Claim(Target.parse(kit.TRIPLE), ("t",), Strip.DEBUGINFO, made.placement, b"marker")
+    expectation = Expectation(
+        Target.parse(kit.TRIPLE), ("t",), Strip.DEBUGINFO, made.link_map, b"marker"
+    )
     begin = time.process_time()
-    verify(library, out, claim)
+    verify(library, out, expectation)
     assert time.process_time() - begin < 20

@@ -32,11 +32,11 @@ def prelinked(
     case: Case, exports: tuple[str, ...], strip: Strip, granularity: Granularity
 ) -> tuple[Case, Path]:
     output = case.folder / f"{strip.value}-{granularity.value}.a"
-    target = case.claim.target
+    target = case.expectation.target
     request = PrelinkRequest(case.original, output, target, exports, strip, granularity, MARKER)
     result = NativeEngine().prelink(request)
-    claim = replace(case.claim, exports=exports, strip=strip, placement=result.placement)
-    return replace(case, claim=claim), output
+    expectation = replace(case.expectation, exports=exports, strip=strip, link_map=result.link_map)
+    return replace(case, expectation=expectation), output
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Case:
 )
 def test_result_passes(built: Case, strip: Strip, granularity: Granularity) -> None:
     case, output = prelinked(built, ALL, strip, granularity)
-    done = verify(case.original, output, case.claim)
+    done = verify(case.original, output, case.expectation)
     assert done.exports == tuple(sorted(ALL))
     assert done.functions >= 12
     assert done.resolved >= 1
@@ -59,21 +59,21 @@ def test_result_passes(built: Case, strip: Strip, granularity: Granularity) -> N
 
 def test_fewer_exports(built: Case) -> None:
     case, output = prelinked(built, ("api_say",), Strip.SYMBOLS, Granularity.CLASS)
-    done = verify(case.original, output, case.claim)
+    done = verify(case.original, output, case.expectation)
     assert done.exports == ("api_say",)
     assert "__gxx_personality_v0" not in done.undefined
 
 
 def test_what_was_read_ahead_is_taken_if_it_is_the_right_thing(built: Case, tmp_path: Path) -> None:
     case, output = prelinked(built, ALL, Strip.SYMBOLS, Granularity.CLASS)
-    placement = case.claim.placement
-    assert placement is not None
-    used = sorted(set(placement["member"].tolist()))
-    alone = verify(case.original, output, case.claim)
+    link_map = case.expectation.link_map
+    assert link_map is not None
+    used = sorted(set(link_map["member"].tolist()))
+    alone = verify(case.original, output, case.expectation)
     for members in (used, used[::-1], used[:1], [99], []):
         ahead = read_ahead(case.original, members)
         assert len(ahead) == (members not in ([99], []))
-        assert verify(case.original, output, case.claim, *ahead) == alone
+        assert verify(case.original, output, case.expectation, *ahead) == alone
     damaged = tmp_path / "damaged.a"
     damaged.write_bytes(case.original.read_bytes().replace(b"\x7fELF\x02", b"\x7fELF\x07"))
     assert read_ahead(damaged, used) == []
@@ -86,7 +86,7 @@ def test_aarch64(tmp_path: Path) -> None:
     case, output = prelinked(
         build(tmp_path, sources, names, AARCH64), names, Strip.SYMBOLS, Granularity.CLASS
     )
-    verify(case.original, output, case.claim)
+    verify(case.original, output, case.expectation)
 
 
 def test_hardly_a_bit_can_change(built: Case, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_hardly_a_bit_can_change(built: Case, tmp_path: Path) -> None:
         damaged[at] ^= 1 << numbers.randrange(8)
         changed.write_bytes(damaged)
         try:
-            verify(case.original, changed, case.claim)
+            verify(case.original, changed, case.expectation)
         except VerifyError:
             continue
         survived.append((name, at - start))
@@ -123,7 +123,7 @@ def test_hardly_a_bit_can_change(built: Case, tmp_path: Path) -> None:
 
 def _pieces(case: Case, section: int) -> list[int]:
     """Offsets in a section of the result that a piece covers."""
-    rows = case.claim.placement
+    rows = case.expectation.link_map
     assert rows is not None
     mine = rows[rows["out_section"] == section]
     return [

@@ -22,8 +22,8 @@ from cargo_strip_hook.core.errors import VerifyError
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.verify import verify
-from cargo_strip_hook.verify.claim import Claim, Verified
 from cargo_strip_hook.verify.elf import machine
+from cargo_strip_hook.verify.expectation import Expectation, Verified
 from tests.formats.test_elf_targets import ONE, TARGETS, TWO, archive, compile_c, prelink
 
 I386, ARM, THUMB = (
@@ -70,7 +70,7 @@ class Result:
         names = ("api",)
         result = prelink(self.library, self.out, granularity)
         triple = Target.parse("x86_64-unknown-linux-gnu")
-        self.claim = Claim(triple, names, Strip.SYMBOLS, result.placement, b"m\n")
+        self.expectation = Expectation(triple, names, Strip.SYMBOLS, result.link_map, b"m\n")
         self.data = bytearray(self.out.read_bytes())
         self.start = self.data.index(b"\x7fELF")
         self.elf = ELFFile(BytesIO(bytes(self.data[self.start :])))
@@ -81,7 +81,7 @@ class Result:
 
     def verify(self) -> Verified:
         self.out.write_bytes(self.data)
-        return verify(self.library, self.out, self.claim)
+        return verify(self.library, self.out, self.expectation)
 
     def findings(self) -> str:
         with pytest.raises(VerifyError) as caught:
@@ -103,8 +103,8 @@ class Result:
 
     def moved_fields(self) -> Iterator[int]:
         """Where in the archive the fields of the relocations of the objects' code are now."""
-        assert self.claim.placement is not None
-        for row in self.claim.placement:
+        assert self.expectation.link_map is not None
+        for row in self.expectation.link_map:
             with self.objects[row["member"]].open("rb") as file:
                 before = ELFFile(file)
                 for table in before.iter_sections():
@@ -140,7 +140,9 @@ def test_right_results_pass(target: str, granularity: str, tmp_path: Path) -> No
     result = Result(target, tmp_path, granularity)
     done = result.verify()
     assert done.exports == ("api",)
-    assert done.pieces == len(result.claim.placement if result.claim.placement is not None else ())
+    assert done.pieces == len(
+        result.expectation.link_map if result.expectation.link_map is not None else ()
+    )
     assert done.relocations > 20
 
 
@@ -150,7 +152,7 @@ def test_hardly_a_bit_can_change(target: str, tmp_path: Path) -> None:
     sound = bytes(result.data)
     numbers = random.Random(11)
     places = []
-    rows = result.claim.placement
+    rows = result.expectation.link_map
     assert rows is not None
     for i, section in enumerate(result.elf.iter_sections()):
         at = result.start + section["sh_offset"]
@@ -286,11 +288,11 @@ def test_index_in_another_order_than_the_code(target: str, tmp_path: Path) -> No
         result.data[two : two + 8],
         result.data[one : one + 8],
     )
-    rows = np.array(result.claim.placement)
+    rows = np.array(result.expectation.link_map)
     mine = rows["out_section"] == number
     is_first, is_second = (mine & (rows["out_offset"] == o) for o in (first, second))
     rows["out_offset"][is_first], rows["out_offset"][is_second] = second, first
-    result.claim = replace(result.claim, placement=rows)
+    result.expectation = replace(result.expectation, link_map=rows)
     found = result.findings()
     assert found.startswith("unwind entries are not in the order of the code")
     assert "another target" not in found
@@ -298,7 +300,7 @@ def test_index_in_another_order_than_the_code(target: str, tmp_path: Path) -> No
 
 def _two_entries(result: Result) -> tuple[int, int, int]:
     """A section of the index, and where two pieces of one entry each begin in it."""
-    rows = result.claim.placement
+    rows = result.expectation.link_map
     assert rows is not None
     for number, section in enumerate(result.elf.iter_sections()):
         mine = rows[(rows["out_section"] == number) & (rows["size"] == 8)]
@@ -311,10 +313,10 @@ def _two_entries(result: Result) -> tuple[int, int, int]:
 def test_lost_index_entry(tmp_path: Path) -> None:
     result = Result(ARM, tmp_path)
     number, first, _ = _two_entries(result)
-    rows = result.claim.placement
+    rows = result.expectation.link_map
     assert rows is not None
     kept = (rows["out_section"] != number) | (rows["out_offset"] != first)
-    result.claim = replace(result.claim, placement=rows[kept])
+    result.expectation = replace(result.expectation, link_map=rows[kept])
     found = result.findings()
     assert "a function lost its unwind entry" in found
     assert "code without an unwind entry beside code with one" in found

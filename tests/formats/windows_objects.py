@@ -16,7 +16,7 @@ from pathlib import Path
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
-from cargo_strip_hook.verify import Claim, Verified, verify
+from cargo_strip_hook.verify import Expectation, Verified, verify
 from tests.formats.native_kit import tool
 from tests.tools import need
 
@@ -87,15 +87,15 @@ def check(
     original: Path, out: Path, target: str, made: PrelinkResult, strip: Strip = Strip.DEBUGINFO
 ) -> Verified:
     """What the verifier says of a result. Raises what it raises."""
-    claim = Claim(
+    expectation = Expectation(
         Target.parse(target),
         made.exports,
         strip,
-        made.placement,
+        made.link_map,
         MARKER,
-        companions=made.companions,
+        import_members=made.import_members,
     )
-    return verify(original, out, claim)
+    return verify(original, out, expectation)
 
 
 def first_object(path: Path) -> Path:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.elf import ElfFormat
-from cargo_strip_hook.link.model import AtomFlag, Binding, Input, Place, Reach, Unit
+from cargo_strip_hook.link.model import AtomFlag, Binding, Input, Reach, SpecialIndex, Unit
 
 PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, INIT_ARRAY, GROUP = 1, 2, 3, 4, 8, 14, 17
 WRITE, ALLOC, EXEC, MERGE, STRINGS, LINK_ORDER, IN_GROUP = 1, 2, 4, 0x10, 0x20, 0x80, 0x200
@@ -149,7 +149,15 @@ def test_what_is_in_a_file() -> None:
     assert list(unit.names) == [*(b"f", b"g", b"outside", b"weak", b"data", b"five", b"tentative")]
     rows = unit.symbols[unit.first_global :]
     assert rows["atom"].tolist() == [
-        *(0, 1, Place.UNDEFINED, Place.UNDEFINED, 4, Place.ABSOLUTE, Place.COMMON)
+        *(
+            0,
+            1,
+            SpecialIndex.UNDEFINED,
+            SpecialIndex.UNDEFINED,
+            4,
+            SpecialIndex.ABSOLUTE,
+            SpecialIndex.COMMON,
+        )
     ]
     weak, strong = Binding.WEAK, Binding.GLOBAL
     assert rows["binding"].tolist() == [strong, weak, strong, weak, strong, strong, strong]

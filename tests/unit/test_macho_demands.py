@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from cargo_strip_hook.verify.claim import Findings
-from cargo_strip_hook.verify.macho import demands
+from cargo_strip_hook.verify.expectation import Findings
+from cargo_strip_hook.verify.macho import constraints
 from cargo_strip_hook.verify.macho.read import SECTION, SYMBOL, Object, Symbol
 from cargo_strip_hook.verify.macho.unwind import RECORD, Records
 
@@ -47,7 +47,7 @@ def _personalities(*symbols: Symbol, compact: bool = True) -> tuple[set[bytes], 
     findings = Findings()
     o = _object(FUNCTION, *symbols)
     rows = _records(range(1, len(symbols) + 1), compact=compact)
-    return demands.check_personalities(o, rows, findings), list(findings.texts())
+    return constraints.check_personalities(o, rows, findings), list(findings.texts())
 
 
 @pytest.mark.parametrize("compact", [True, False])
@@ -83,14 +83,14 @@ def test_a_personality_that_programs_would_export_is_not_allowed() -> None:
 
 def test_a_personality_without_a_name_is_found() -> None:
     findings = Findings()
-    demands.check_personalities(_object(FUNCTION), _records(address=4), findings)
+    constraints.check_personalities(_object(FUNCTION), _records(address=4), findings)
     assert "without a name" in findings.texts()[0]
 
 
 @pytest.mark.parametrize(("count", "said"), [(255, False), (256, True)])
 def test_sections_are_255_at_most(count: int, said: bool) -> None:
     findings = Findings()
-    demands.check_structure(_object(sections=count), findings)
+    constraints.check_structure(_object(sections=count), findings)
     assert bool(findings) == said
     if said:
         assert findings.texts() == ("structure: 256 sections, more than 255",)
@@ -99,11 +99,11 @@ def test_sections_are_255_at_most(count: int, said: bool) -> None:
 @pytest.mark.parametrize("stab", [0x66, 0x64, 0x24, 0x20])  # N_OSO, N_SO, N_FUN, N_GSYM
 def test_a_debug_map_is_found(stab: int) -> None:
     findings = Findings()
-    demands.check_structure(_object(Symbol(b"/tmp/gone.o", stab, 0, 0, 0)), findings)
+    constraints.check_structure(_object(Symbol(b"/tmp/gone.o", stab, 0, 0, 0)), findings)
     assert findings.texts() == ("structure: /tmp/gone.o is a symbol of a debug map",)
 
 
 def test_a_function_without_a_symbol_at_its_address_is_found() -> None:
     findings = Findings()
-    demands.check_unwound(_object(FUNCTION._replace(value=4)), _records(), findings)
+    constraints.check_unwound(_object(FUNCTION._replace(value=4)), _records(), findings)
     assert findings.texts() == ("unwind: no symbol at the function 0x0",)

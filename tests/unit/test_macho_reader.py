@@ -12,7 +12,7 @@ from cargo_strip_hook.core.errors import LinkError, ObjectError
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import reader, versions
-from cargo_strip_hook.link.model import AtomFlag, Binding, Input, Place, Reach, Unit
+from cargo_strip_hook.link.model import AtomFlag, Binding, Input, Reach, SpecialIndex, Unit
 from tests.unit.macho_objects import TEXT, X86_64, Section, build, plain
 
 
@@ -31,7 +31,7 @@ def test_symbols_begin_atoms() -> None:
     assert atoms(unit) == [(0, 0, 4), (0, 4, 12), (1, 0, 16)]
     assert list(unit.names) == [b"_api", b"_outside"]
     found = unit.symbols[unit.first_global :]
-    assert found["atom"].tolist() == [1, Place.UNDEFINED]
+    assert found["atom"].tolist() == [1, SpecialIndex.UNDEFINED]
     assert found["binding"].tolist() == [Binding.GLOBAL, Binding.GLOBAL]
 
 
@@ -142,10 +142,13 @@ def test_weak_hidden_and_common_symbols() -> None:
     assert by_name[b"_weak"]["binding"] == Binding.WEAK
     assert by_name[b"_hidden"]["visibility"] == reader.HIDDEN
     common = by_name[b"_common"]
-    assert (common["atom"], common["size"], common["value"]) == (Place.COMMON, 24, 8)
+    assert (common["atom"], common["size"], common["value"]) == (SpecialIndex.COMMON, 24, 8)
     assert by_name[b"_maybe"]["native"] == reader.WEAK_REFERENCE
     assert by_name[b"_maybe"]["binding"] == Binding.GLOBAL, "it loads a member all the same"
-    assert (by_name[b"_absolute"]["atom"], by_name[b"_absolute"]["value"]) == (Place.ABSOLUTE, 99)
+    assert (by_name[b"_absolute"]["atom"], by_name[b"_absolute"]["value"]) == (
+        SpecialIndex.ABSOLUTE,
+        99,
+    )
 
 
 def test_places_named_by_address_become_atoms() -> None:

@@ -24,14 +24,14 @@ from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
     Binding,
-    Bucket,
-    Companion,
-    ElementSet,
     Group,
+    ImportMember,
     Int32,
-    Place,
+    LinkerSet,
     Program,
     Reach,
+    SectionKey,
+    SpecialIndex,
     Unit,
 )
 from cargo_strip_hook.link.reach import always_live, build_graph, classes, mark
@@ -40,7 +40,7 @@ from cargo_strip_hook.link.resolve import Input, resolve
 settings.register_profile("stable", deadline=None, derandomize=True, database=None)
 settings.load_profile("stable")
 
-UNDEF, COMMON = Place.UNDEFINED, Place.COMMON
+UNDEF, COMMON = SpecialIndex.UNDEFINED, SpecialIndex.COMMON
 STRONG, WEAK, UNIQUE = Binding.GLOBAL, Binding.WEAK, Binding.UNIQUE
 
 
@@ -128,9 +128,9 @@ class Fake:
             spec,
         )
 
-    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
         wanted = {n.split(b"_", 3)[3].decode() for n in undefined if b"__st" in n}
-        found: list[ElementSet] = []
+        found: list[LinkerSet] = []
         for name in sorted(wanted):
             elements, base = [], 0
             for unit in units:
@@ -138,13 +138,13 @@ class Fake:
                 base += len(unit.atoms)
             text = name.encode()
             found.append(
-                ElementSet(
+                LinkerSet(
                     text, b"__start_" + text, b"__stop_" + text, np.array(elements, np.int32), 8
                 )
             )
         return found
 
-    def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
+    def import_members(self, inputs: Sequence[Input]) -> list[ImportMember]:  # noqa: ARG002
         return []
 
     def loaded_always(
@@ -168,7 +168,7 @@ class Fake:
         native = Spec("", len(atoms))
         return Unit(-1, "", memoryview(b""), atoms, symbols, 1, names, *nothing, (), native)
 
-    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+    def section_keys(self, program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
         of_set = {
             int(a): f"set-{i}*whole"
             for i, s in enumerate(program.sets)
@@ -181,7 +181,7 @@ class Fake:
             local = atom - int(program.atom_base[number])
             kind = of_set.get(atom) or program.units[number].native.kinds.get(local, "text")
             out.append(names.setdefault(kind, len(names)))
-        made = tuple(Bucket(n, n.endswith("*single"), n.endswith("*whole")) for n in names)
+        made = tuple(SectionKey(n, n.endswith("*single"), n.endswith("*whole")) for n in names)
         return np.array(out, np.int32), made
 
     def section_limit(self, program: Program) -> int:  # noqa: ARG002
@@ -525,7 +525,7 @@ def test_layout(
         inside = section.atoms.tolist()
         seen += inside
         kinds = {atoms[a][2] for a in inside}
-        assert kinds == {done.buckets[section.bucket].descriptor}
+        assert kinds == {done.section_keys[section.section_key].descriptor}
         (kind,) = kinds
         end = 0
         for a in inside:
@@ -545,8 +545,8 @@ def test_layout(
             assert len({atoms[a][3] for a in inside}) == 1
     assert sorted(seen) == np.flatnonzero(live).tolist()
     assert (done.section[~live] == -1).all()
-    wholes = [s for s in done.sections if done.buckets[s.bucket].whole]
-    assert len(wholes) == len({s.bucket for s in wholes})
+    wholes = [s for s in done.sections if done.section_keys[s.section_key].whole]
+    assert len(wholes) == len({s.section_key for s in wholes})
     if limit == 1 << 62:
         # no more sections than asked for
         keys = set()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cargo_strip_hook.engines.system.linkmap import placement
+from cargo_strip_hook.engines.system.linkmap import link_map
 from cargo_strip_hook.engines.system.machines import MACHINES
 from cargo_strip_hook.engines.system.probe import probe_object
 from cargo_strip_hook.engines.system.view import view
@@ -46,7 +46,7 @@ def test_what_a_map_tells() -> None:
     result = view(DATA, "result")
     names = tuple(b"other" if n == b"strip_hook_probe_set" else n for n in result.names)
     result = replace(result, names=names)
-    found = placement(MAP, MEMBERS, result, {b"strip_hook_probe_set": b"other"})
+    found = link_map(MAP, MEMBERS, result, {b"strip_hook_probe_set": b"other"})
     assert found is not None
     live, element = NUMBER[".text.live"], NUMBER["strip_hook_probe_set"]
     assert found.tolist() == [
@@ -58,14 +58,14 @@ def test_what_a_map_tells() -> None:
 
 def test_sections_that_are_gone_again() -> None:
     result = view(DATA, "result")
-    found = placement(MAP, MEMBERS, result, {b"strip_hook_probe_set": b"other"})
+    found = link_map(MAP, MEMBERS, result, {b"strip_hook_probe_set": b"other"})
     assert found is not None
     assert np.unique(found["out_section"]).tolist() == [NUMBER[".text.live"]]
 
 
 def test_a_map_that_leaves_it_open() -> None:
     twins = {i: Input(i, "one.o", memoryview(DATA)) for i in (4, 7)}
-    assert placement(MAP.replace("two.o", "three.o"), twins, view(DATA, "result"), {}) is None
+    assert link_map(MAP.replace("two.o", "three.o"), twins, view(DATA, "result"), {}) is None
     other_size = MAP.replace("0x20 lib.a(two.o)", "0x30 lib.a(two.o)")
-    assert placement(other_size, MEMBERS, view(DATA, "result"), {}) is None
-    assert placement("no map", MEMBERS, view(DATA, "result"), {}) is None
+    assert link_map(other_size, MEMBERS, view(DATA, "result"), {}) is None
+    assert link_map("no map", MEMBERS, view(DATA, "result"), {}) is None

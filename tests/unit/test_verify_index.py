@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.verify.claim import MAX_SHOWN, Findings
+from cargo_strip_hook.verify.expectation import MAX_SHOWN, Findings
 from cargo_strip_hook.verify.index import read_listing
 from cargo_strip_hook.verify.linkcheck import _unresolved, default_libs, probe
 

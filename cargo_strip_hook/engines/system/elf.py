@@ -104,8 +104,8 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
             symbols_hidden=len(hidden),
         ),
         warnings=_warnings(box) + _split_off(result, request.strip),
-        placement=placed,
-        described=False,
+        link_map=placed,
+        covers_debug=False,
     )
 
 
@@ -293,7 +293,7 @@ def _placement(
         return None
     text = (folder / steps.MAP).read_text("utf-8", "surrogateescape")
     renamed = {name: steps.private_name(name, request.exports) for name in linked.sets}
-    return linkmap.placement(text, members, result, renamed)
+    return linkmap.link_map(text, members, result, renamed)
 
 
 def _warnings(box: Toolbox) -> tuple[str, ...]:

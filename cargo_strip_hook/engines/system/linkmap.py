@@ -14,7 +14,7 @@ import numpy as np
 
 from cargo_strip_hook.engines.system.view import SHF_ALLOC, View, view
 from cargo_strip_hook.link.prelink import Input
-from cargo_strip_hook.verify.placement import PLACEMENT
+from cargo_strip_hook.verify.link_map import LINK_MAP
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,7 +28,7 @@ _PLACED = re.compile(
 _START = "Linker script and memory map"
 
 
-def placement(
+def link_map(
     text: str, members: Mapping[int, Input], result: View, renamed: Mapping[bytes, bytes]
 ) -> npt.NDArray[np.void] | None:
     """The placement that a map tells; None where names leave it open which piece is meant.
@@ -59,7 +59,7 @@ def placement(
             if size != said:
                 return None
             rows.append((member, section, 0, size, out, at))
-    return np.array(sorted(rows), PLACEMENT)
+    return np.array(sorted(rows), LINK_MAP)
 
 
 class _Places:

@@ -35,10 +35,10 @@ from cargo_strip_hook.engines.system import apple, nlist
 from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
 from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.macho import versions
-from cargo_strip_hook.formats.macho.buckets import personalities
 from cargo_strip_hook.formats.macho.commands import File, read_commands
+from cargo_strip_hook.formats.macho.section_keys import personalities
 from cargo_strip_hook.formats.macho.symtab import symbol_name
-from cargo_strip_hook.link.model import Input, Place
+from cargo_strip_hook.link.model import Input, SpecialIndex
 from cargo_strip_hook.link.resolve import resolve
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _plan(inputs: Mapping[int, Input], index: Entries | None, request: PrelinkRe
     merged = versions.merge((name, c.versions) for name, c in commands)
     versions.check_target(merged, commands[0][1].cputype, request.target)
     members = tuple(u.index for u in program.units if u.index >= 0)
-    rows = np.flatnonzero(program.symbols["atom"] == Place.COMMON)
+    rows = np.flatnonzero(program.symbols["atom"] == SpecialIndex.COMMON)
     commons = {symbol_name(program, row) for row in rows.tolist()} - set(roots)
     if commons:
         names = ", ".join(sorted(f"`{n.decode(errors='replace')}`" for n in commons)[:4])

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cargo_strip_hook.core.requests import PrelinkRequest
-from cargo_strip_hook.formats.coff import buckets, imports, kinds, parts, reader, writer
+from cargo_strip_hook.formats.coff import imports, kinds, parts, reader, section_keys, writer
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.comdat import Comdats
 from cargo_strip_hook.formats.coff.directives import Directives
@@ -17,14 +17,14 @@ from cargo_strip_hook.link.model import (
     RELOCATION,
     Array,
     Bool,
-    Bucket,
-    Companion,
-    ElementSet,
     Image,
+    ImportMember,
     Input,
     Int32,
     Layout,
+    LinkerSet,
     Program,
+    SectionKey,
     Unit,
 )
 
@@ -46,8 +46,8 @@ class CoffFormat:
             self._first = units[0].native
         return units
 
-    def companions(self, inputs: Sequence[Input]) -> list[Companion]:
-        return imports.companions(inputs)
+    def import_members(self, inputs: Sequence[Input]) -> list[ImportMember]:
+        return imports.import_members(inputs)
 
     def loaded_always(
         self,
@@ -80,7 +80,7 @@ class CoffFormat:
         self,
         units: Sequence[Unit],  # noqa: ARG002
         undefined: Sequence[bytes],  # noqa: ARG002
-    ) -> list[ElementSet]:
+    ) -> list[LinkerSet]:
         return []  # no linker makes symbols for sections
 
     def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -102,7 +102,7 @@ class CoffFormat:
             machine,
             np.zeros(0, coff.SECTION),
             [],
-            (buckets.COMMONS, buckets.POINTERS),
+            (section_keys.COMMONS, section_keys.POINTERS),
             kinds,
             np.zeros(0, np.int32),
             Comdats(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64)),
@@ -118,8 +118,8 @@ class CoffFormat:
         nothing = memoryview(b"")
         return Unit(-1, "", nothing, atoms, symbols, 1, names, rows, np.zeros(0, EDGE), (), native)
 
-    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
-        return buckets.assign(program, live)
+    def section_keys(self, program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
+        return section_keys.assign(program, live)
 
     def section_limit(self, program: Program) -> int:
         native: reader.CoffUnit = program.units[0].native

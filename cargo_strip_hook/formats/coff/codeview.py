@@ -23,7 +23,7 @@ from cargo_strip_hook.formats.coff.machine import Machine, Mode
 from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
 from cargo_strip_hook.formats.coff.relocate import STEP, Rewritten
-from cargo_strip_hook.link.model import PLACEMENT, Array, Bool, Int64, Program
+from cargo_strip_hook.link.model import LINK_MAP, Array, Bool, Int64, Program
 
 _SYMBOLS, _TYPES, _PRECOMPILED = b".debug$S", b".debug$T", b".debug$P"
 _ALWAYS = -1  # the section that stays
@@ -408,4 +408,4 @@ def _finish(
     rewritten = Rewritten(*place, kind, target[left], inside, exact)
     aligns = np.full(len(parts), 4, np.int64)
     kinds = tuple(k for k, _ in parts)
-    return Debug(kinds, sizes, aligns, blob, rewritten, left_out, np.zeros(0, PLACEMENT))
+    return Debug(kinds, sizes, aligns, blob, rewritten, left_out, np.zeros(0, LINK_MAP))

@@ -18,7 +18,7 @@ from cargo_strip_hook.formats.coff.machine import Machine, Mode
 from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.formats.coff.relocate import STEP, Rewritten
-from cargo_strip_hook.link.model import PLACEMENT, Array, Bool, Int64, Place, Program
+from cargo_strip_hook.link.model import LINK_MAP, Array, Bool, Int64, Program, SpecialIndex
 
 _TOMBSTONE_ONE = (b".debug_ranges", b".debug_loc")
 
@@ -36,7 +36,7 @@ class Debug:
     blob: Array  # uint8, all contents one behind the other
     relocations: Rewritten
     left_out: tuple[tuple[str, str], ...]
-    placement: Array  # PLACEMENT
+    link_map: Array  # PLACEMENT
 
 
 def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> Debug:
@@ -93,7 +93,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     rewritten = Rewritten(out_section + first, offset, kind, target, inside, exact)
     flags = coff.DEBUG & ~coff.SCN_ALIGN_MASK
     kinds = tuple(SectionKind(n, flags, root=True) for n in names)
-    told = np.zeros(len(pieces), PLACEMENT)
+    told = np.zeros(len(pieces), LINK_MAP)
     for row, (number, section, out, at) in enumerate(pieces):
         size = int(program.units[number].native.sections["size"][section])
         member = program.units[number].index
@@ -146,7 +146,7 @@ def targets(
         ((place >= 0) | lost) & ~alive,
         home,
     )
-    return found, np.flatnonzero(place == Place.ELSEWHERE)
+    return found, np.flatnonzero(place == SpecialIndex.ELSEWHERE)
 
 
 def store(
@@ -214,11 +214,11 @@ def combined(first: Debug, second: Debug) -> Debug:
         np.concatenate([first.blob, second.blob]),
         all_relocations(first.relocations, second.relocations),
         first.left_out + second.left_out,
-        np.concatenate([first.placement, second.placement]),
+        np.concatenate([first.link_map, second.link_map]),
     )
 
 
-def joined(placed: Placed, debug: Debug) -> Placed:
+def unwind_output(placed: Placed, debug: Debug) -> Placed:
     """The program's sections and the debug sections behind them."""
     end = int(placed.start[-1])
     return replace(

@@ -15,12 +15,12 @@ from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.sniff import sniff
-from cargo_strip_hook.link.model import Companion, Input
+from cargo_strip_hook.link.model import ImportMember, Input
 
 _IMPORT_CODE = 0
 
 
-def companions(inputs: Sequence[Input]) -> list[Companion]:
+def import_members(inputs: Sequence[Input]) -> list[ImportMember]:
     """Those of `inputs` that belong to import libraries. Raises `ObjectError`."""
     found = []
     for item in inputs:
@@ -33,7 +33,7 @@ def companions(inputs: Sequence[Input]) -> list[Companion]:
     return found
 
 
-def _short(item: Input) -> Companion:
+def _short(item: Input) -> ImportMember:
     """One symbol of a DLL. A linker makes the rest of the table, or takes it from the library."""
     if len(item.data) < coff.IMPORT_HEADER.size:
         raise ObjectError("the import is too short for its header", member=item.name, offset=0)
@@ -50,7 +50,7 @@ def _short(item: Input) -> Companion:
     pointer = b"__imp_" + symbol
     defines = (pointer, symbol) if kind & 3 == _IMPORT_CODE else (pointer,)
     needs = {b"__IMPORT_DESCRIPTOR_" + stem: None for stem in _stems(library)}
-    return Companion(item.index, defines, tuple(needs))
+    return ImportMember(item.index, defines, tuple(needs))
 
 
 def _stems(library: bytes) -> list[bytes]:
@@ -63,7 +63,7 @@ def _stems(library: bytes) -> list[bytes]:
     return [name.rpartition(b".")[0] or name for name in names]
 
 
-def _long(item: Input, f: CoffFile) -> Companion:
+def _long(item: Input, f: CoffFile) -> ImportMember:
     f.check_symbols()
     primary = f.primary
     rows = f.symbols[primary]
@@ -72,4 +72,4 @@ def _long(item: Input, f: CoffFile) -> Companion:
     # an undefined symbol of the class SECTION asks for the descriptor's part in that section
     defines = f.symbol_names(primary[np.flatnonzero(external & ~undefined)])
     needs = f.symbol_names(primary[np.flatnonzero(undefined)])
-    return Companion(item.index, tuple(defines), tuple(needs))
+    return ImportMember(item.index, tuple(defines), tuple(needs))

@@ -27,7 +27,7 @@ class Mode(IntEnum):
     EXACT = 4  # no room for an addend: a symbol stands at exactly the place
 
 
-class Settled(IntEnum):
+class Applied(IntEnum):
     """How a distance within one section is stored; the distances count from the field."""
 
     NO = 0
@@ -45,7 +45,7 @@ class Machine:
     bits: int
     width: Array  # bytes of the field
     mode: Array
-    settled: Array
+    applied: Array
     trailing: Array
     pointer: int  # the type of a plain address
     relative: int  # and of one of 32 bits that counts from the image
@@ -56,7 +56,7 @@ class Machine:
 
 def _machine(
     number: int,
-    rows: dict[int, tuple[int, Mode, Settled, int]],
+    rows: dict[int, tuple[int, Mode, Applied, int]],
     *,
     pointer: int,
     relative: int,
@@ -71,15 +71,15 @@ def _machine(
     return Machine(number, bits, *columns, pointer, relative, entry, padding, branch_limit)  # type: ignore[call-arg]
 
 
-_NOTHING = (0, Mode.NOTHING, Settled.NO, 0)
-_ADDS32 = (4, Mode.ADDS, Settled.NO, 0)
-_ADDS64 = (8, Mode.ADDS, Settled.NO, 0)
-_SECTION = (2, Mode.SECTION, Settled.NO, 0)
-_EXACT = (4, Mode.EXACT, Settled.NO, 0)
+_NOTHING = (0, Mode.NOTHING, Applied.NO, 0)
+_ADDS32 = (4, Mode.ADDS, Applied.NO, 0)
+_ADDS64 = (8, Mode.ADDS, Applied.NO, 0)
+_SECTION = (2, Mode.SECTION, Applied.NO, 0)
+_EXACT = (4, Mode.EXACT, Applied.NO, 0)
 
 
-def _rel32(trailing: int) -> tuple[int, Mode, Settled, int]:
-    return 4, Mode.ADDS, Settled.REL32, trailing
+def _rel32(trailing: int) -> tuple[int, Mode, Applied, int]:
+    return 4, Mode.ADDS, Applied.REL32, trailing
 
 
 _MACHINES = {
@@ -93,7 +93,7 @@ _MACHINES = {
             **{0x4 + n: _rel32(4 + n) for n in range(6)},  # REL32 … REL32_5
             0xA: _SECTION,
             0xB: _ADDS32,  # SECREL
-            0xC: (1, Mode.EXACT, Settled.NO, 0),  # SECREL7
+            0xC: (1, Mode.EXACT, Applied.NO, 0),  # SECREL7
         },
         pointer=0x1,
         relative=0x3,
@@ -104,13 +104,13 @@ _MACHINES = {
         coff.I386,
         {
             0x0: _NOTHING,
-            0x1: (2, Mode.EXACT, Settled.NO, 0),  # DIR16
-            0x2: (2, Mode.EXACT, Settled.NO, 0),  # REL16
+            0x1: (2, Mode.EXACT, Applied.NO, 0),  # DIR16
+            0x2: (2, Mode.EXACT, Applied.NO, 0),  # REL16
             0x6: _ADDS32,  # DIR32
             0x7: _ADDS32,  # DIR32NB
             0xA: _SECTION,
             0xB: _ADDS32,  # SECREL
-            0xD: (1, Mode.EXACT, Settled.NO, 0),  # SECREL7
+            0xD: (1, Mode.EXACT, Applied.NO, 0),  # SECREL7
             0x14: _rel32(4),
         },
         bits=32,
@@ -125,7 +125,7 @@ _MACHINES = {
             0x0: _NOTHING,
             0x1: _ADDS32,  # ADDR32
             0x2: _ADDS32,  # ADDR32NB
-            0x3: (4, Mode.EXACT, Settled.BRANCH26, 0),
+            0x3: (4, Mode.EXACT, Applied.BRANCH26, 0),
             0x4: _EXACT,  # PAGEBASE_REL21
             0x5: _EXACT,  # REL21
             0x6: _EXACT,  # PAGEOFFSET_12A
@@ -136,8 +136,8 @@ _MACHINES = {
             0xB: _EXACT,  # SECREL_LOW12L
             0xD: _SECTION,
             0xE: _ADDS64,  # ADDR64
-            0xF: (4, Mode.EXACT, Settled.BRANCH19, 0),
-            0x10: (4, Mode.EXACT, Settled.BRANCH14, 0),
+            0xF: (4, Mode.EXACT, Applied.BRANCH19, 0),
+            0x10: (4, Mode.EXACT, Applied.BRANCH14, 0),
             0x11: _rel32(4),
         },
         pointer=0xE,

@@ -15,13 +15,13 @@ from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
     Bool,
-    Bucket,
     Int32,
     Int64,
     Layout,
     OutputSection,
     Program,
     Reach,
+    SectionKey,
 )
 
 
@@ -61,23 +61,29 @@ def with_entries(program: Program, live: Bool, layout: Layout) -> Layout:
     if not len(entry):
         return layout
     section, offset = layout.section.copy(), layout.offset.copy()
-    sections, buckets = list(layout.sections), list(layout.buckets)
+    sections, section_keys = list(layout.sections), list(layout.section_keys)
     size = int(program.atoms["size"][entry[0]])
     borders = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]]).tolist()
     for begin, end in zip(borders, [*borders[1:], len(entry)], strict=True):
         mine = entry[begin:end]
         section[mine] = len(sections)
         offset[mine] = size * np.arange(len(mine))
-        sections.append(OutputSection(len(buckets), mine, size * len(mine), 4))
-        buckets.append(Bucket(SectionKind(kinds.PDATA, coff.RDATA, parent=int(owner[begin]))))
+        sections.append(OutputSection(len(section_keys), mine, size * len(mine), 4))
+        section_keys.append(
+            SectionKey(SectionKind(kinds.PDATA, coff.RDATA, parent=int(owner[begin])))
+        )
     return replace(
-        layout, buckets=tuple(buckets), sections=tuple(sections), section=section, offset=offset
+        layout,
+        section_keys=tuple(section_keys),
+        sections=tuple(sections),
+        section=section,
+        offset=offset,
     )
 
 
 def place(program: Program, machine: Machine, layout: Layout) -> Placed:
     """Copy the contents of every live atom to where it goes."""
-    found = tuple(layout.buckets[s.bucket].descriptor for s in layout.sections)
+    found = tuple(layout.section_keys[s.section_key].descriptor for s in layout.sections)
     flags = np.array([k.flags for k in found], np.int64)
     sizes = np.array([s.size for s in layout.sections], np.int64)
     stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0

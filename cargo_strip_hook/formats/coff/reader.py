@@ -32,8 +32,8 @@ from cargo_strip_hook.link.model import (
     Input,
     Int32,
     Int64,
-    Place,
     Reach,
+    SpecialIndex,
     Unit,
 )
 
@@ -117,7 +117,7 @@ def read(item: Input) -> Unit:
             flags, listed = tables.get(name, (int(f.flags[n]), _NONE))
             tables[name] = flags, np.concatenate([listed, _table(f, n, numbers)])
     groups, edges = comdats.bind(f, atoms.section_atom, atoms.entries)
-    aliases = np.flatnonzero((fallback >= 0) & (symbols["atom"] == Place.UNDEFINED))
+    aliases = np.flatnonzero((fallback >= 0) & (symbols["atom"] == SpecialIndex.UNDEFINED))
     alias_rows = np.zeros(len(aliases), EDGE)
     alias_rows["source"], alias_rows["target"] = aliases, fallback[aliases]
     asked_for = _asked(symbols, relocations, aliases, fallback)
@@ -275,14 +275,14 @@ def _symbols(
     shown = np.arange(len(rows)) >= first_global
     weak = rows["class"] == coff.CLASS_WEAK_EXTERNAL
     value = rows["value"].astype(np.int64)
-    atom = np.full(len(rows), Place.ELSEWHERE, np.int32)
+    atom = np.full(len(rows), SpecialIndex.ELSEWHERE, np.int32)
     inside = section > 0
     atom[inside] = atoms.section_atom[section[inside] - 1]
-    atom[inside & (atom == -1)] = Place.ELSEWHERE
-    atom[shown & (section == coff.SYM_UNDEFINED)] = Place.UNDEFINED
+    atom[inside & (atom == -1)] = SpecialIndex.ELSEWHERE
+    atom[shown & (section == coff.SYM_UNDEFINED)] = SpecialIndex.UNDEFINED
     common = shown & ~weak & (section == coff.SYM_UNDEFINED) & (value > 0)
-    atom[common] = Place.COMMON
-    atom[section == coff.SYM_ABSOLUTE] = Place.ABSOLUTE
+    atom[common] = SpecialIndex.COMMON
+    atom[section == coff.SYM_ABSOLUTE] = SpecialIndex.ABSOLUTE
     placed = np.flatnonzero(atom >= 0)
     # a label may stand at the very end
     if (value[placed] > atoms.rows["size"][atom[placed]]).any():
@@ -321,7 +321,7 @@ def _weak(f: CoffFile, primary: Int64, numbers: Int64, symbols: Array) -> tuple[
     weak = np.flatnonzero(f.symbols["class"][primary] == coff.CLASS_WEAK_EXTERNAL)
     if not len(weak):
         return fallback, search
-    weak = weak[symbols["atom"][weak] == Place.UNDEFINED]
+    weak = weak[symbols["atom"][weak] == SpecialIndex.UNDEFINED]
     if (f.symbols["aux"][primary[weak]] < 1).any():
         raise f.fail("a weak external does not say what stands for it", f.table_at)
     # a copy: records of a `/bigobj` table are longer than what they hold
@@ -398,7 +398,7 @@ def _features(rows: Array) -> int:
 
 
 def _asked(symbols: Array, relocations: Array, aliases: Int64, fallback: Int32) -> Int64:
-    undefined = symbols["atom"] == Place.UNDEFINED
+    undefined = symbols["atom"] == SpecialIndex.UNDEFINED
     undefined &= symbols["binding"] == Binding.GLOBAL
     undefined[relocations["symbol"]] = False
     undefined[aliases] = False
@@ -412,7 +412,7 @@ def _with_directives(unit: Unit, asked: Directives) -> Unit:
     names = [*asked.included, *pairs]
     base = len(unit.symbols)
     symbols = np.zeros(len(names), SYMBOL)
-    symbols["atom"] = Place.UNDEFINED
+    symbols["atom"] = SpecialIndex.UNDEFINED
     symbols["binding"][:] = Binding.WEAK
     symbols["binding"][: len(asked.included)] = Binding.GLOBAL
     root = np.zeros(1, ATOM)

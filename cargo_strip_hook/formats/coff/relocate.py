@@ -15,11 +15,11 @@ import numpy as np
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
-from cargo_strip_hook.formats.coff.machine import Machine, Mode, Settled
+from cargo_strip_hook.formats.coff.machine import Applied, Machine, Mode
 from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION
 from cargo_strip_hook.link.arrays import unique
-from cargo_strip_hook.link.model import Array, Bool, Int64, Place, Program, Reach
+from cargo_strip_hook.link.model import Array, Bool, Int64, Program, Reach, SpecialIndex
 
 # (section << STEP) + offset is a place; sections are smaller
 STEP = 40
@@ -74,7 +74,7 @@ def rewrite(
     rows, definition, inside, at, gone, where = _without_dead(
         rows, definition, inside, at, gone, where
     )
-    lost = gone | (where == Place.ELSEWHERE)
+    lost = gone | (where == SpecialIndex.ELSEWHERE)
     if lost.any():
         unit = program.units[int(program.unit_of(rows["atom"][lost][:1])[0])]
         raise LinkError(
@@ -134,17 +134,17 @@ def _takes(
     inside = where >= 0
     function = inside & (program.symbols["kind"][definition] == KIND_FUNCTION)
     function &= code[placed.section[np.where(inside, where, 0)]]
-    found &= function | (where == Place.UNDEFINED)
+    found &= function | (where == SpecialIndex.UNDEFINED)
     kind = rows["type"]
     if machine.number == coff.AMD64:
         # by the byte before: call, jmp, jcc; of others only lea takes an address that is not here
-        near = np.flatnonzero(found & (machine.settled[kind] == Settled.REL32) & code[home])
+        near = np.flatnonzero(found & (machine.applied[kind] == Applied.REL32) & code[home])
         before = placed.blob[np.maximum(field[near], 2)[:, None] - np.array([2, 1])]
         branch = (before[:, 1] == 0xE8) | (before[:, 1] == 0xE9)
         branch |= (before[:, 0] == 0x0F) & (before[:, 1] & 0xF0 == 0x80)
         found[near] = ~branch & (function[near] | (before[:, 0] == 0x8D))
     else:
-        found &= (machine.settled[kind] == Settled.NO) | ~code[home]
+        found &= (machine.applied[kind] == Applied.NO) | ~code[home]
     return found
 
 
@@ -168,21 +168,21 @@ def _settle(
 ) -> Bool:
     """Store the distances that cannot change any more; True for those relocations."""
     done = np.zeros(len(kind), np.bool_)
-    settled = machine.settled[kind]
-    for way in (Settled.REL32, Settled.BRANCH26, Settled.BRANCH19, Settled.BRANCH14):
-        mine = np.flatnonzero(inside & (settled == way))
+    applied = machine.applied[kind]
+    for way in (Applied.REL32, Applied.BRANCH26, Applied.BRANCH19, Applied.BRANCH14):
+        mine = np.flatnonzero(inside & (applied == way))
         if not len(mine):
             continue
         octets = field[mine, None] + np.arange(4)
         word = np.ascontiguousarray(placed.blob[octets]).view("<u4").reshape(-1)
         distance = target[mine] - offset[mine]
-        if way is Settled.REL32:
+        if way is Applied.REL32:
             addend = word.view("<i4").astype(np.int64)
             value = distance + addend - machine.trailing[kind[mine]]
             fits = (value >= -(1 << 31)) & (value < 1 << 31)
             new = value.astype("<i4").view("<u4")
         else:
-            bits, shift = {Settled.BRANCH26: (26, 0), Settled.BRANCH19: (19, 5)}.get(way, (14, 5))
+            bits, shift = {Applied.BRANCH26: (26, 0), Applied.BRANCH19: (19, 5)}.get(way, (14, 5))
             mask = ((1 << bits) - 1) << shift
             scaled = distance >> 2
             # linkers add nothing to what stands in a branch: it has to be empty

@@ -18,7 +18,7 @@ from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
 from cargo_strip_hook.formats.coff.relocate import STEP
 from cargo_strip_hook.formats.rustnames import shorten
 from cargo_strip_hook.link.arrays import isin, unique
-from cargo_strip_hook.link.model import Array, Binding, Bool, Int64, Place, Program
+from cargo_strip_hook.link.model import Array, Binding, Bool, Int64, Program, SpecialIndex
 from cargo_strip_hook.link.strings import StringTable, string_at
 
 # LLVM's `WinException.cpp` and `AsmPrinter`: handlers and cleanups of a function
@@ -121,17 +121,17 @@ def build(
     here = (atom >= 0) & live[at] & (placed.section[at] >= 0)
     wins = program.definition == np.arange(len(symbols))
 
-    shown = np.flatnonzero(placed.kept & wins & (here | (atom == Place.ABSOLUTE)))
-    commons = np.flatnonzero(placed.kept & wins & (atom == Place.COMMON))
+    shown = np.flatnonzero(placed.kept & wins & (here | (atom == SpecialIndex.ABSOLUTE)))
+    commons = np.flatnonzero(placed.kept & wins & (atom == SpecialIndex.COMMON))
     named = np.flatnonzero(_for_people(program, here & wins, strip) & ~placed.kept)
     used = used[~placed.kept[used]]
-    absolute = used[atom[used] == Place.ABSOLUTE]
-    outside = used[atom[used] == Place.UNDEFINED]
+    absolute = used[atom[used] == SpecialIndex.ABSOLUTE]
+    outside = used[atom[used] == SpecialIndex.UNDEFINED]
     weak = _weak_externals(program)
     wanted = np.array([weak[s] for s in outside.tolist() if s in weak], np.int64)
     wanted = program.definition[wanted].astype(np.int64)
-    absolute = unique(np.concatenate([absolute, wanted[atom[wanted] == Place.ABSOLUTE]]))
-    outside = unique(np.concatenate([outside, wanted[atom[wanted] == Place.UNDEFINED]]))
+    absolute = unique(np.concatenate([absolute, wanted[atom[wanted] == SpecialIndex.ABSOLUTE]]))
+    outside = unique(np.concatenate([outside, wanted[atom[wanted] == SpecialIndex.UNDEFINED]]))
 
     globals_ = sorted((symbol_name(program, s), s) for s in shown.tolist())
     shown = np.array([s for _, s in globals_], np.int64)
@@ -247,7 +247,7 @@ def _weak_externals(program: Program) -> dict[int, int]:
         native: CoffUnit = unit.native
         for local in np.flatnonzero(native.fallback >= 0).tolist():
             symbol = int(program.definition[base + local])
-            if program.symbols["atom"][symbol] == Place.UNDEFINED:
+            if program.symbols["atom"][symbol] == SpecialIndex.UNDEFINED:
                 found.setdefault(symbol, base + int(native.fallback[local]))
     return found
 

@@ -18,19 +18,20 @@ from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.formats.coff.place import Placed, place, with_entries
 from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.formats.coff.relocate import STEP, Rewritten, Taken, rewrite
-from cargo_strip_hook.formats.coff.sharing import pieces, share
-from cargo_strip_hook.link import told
+from cargo_strip_hook.formats.coff.xdata import pieces, share
+from cargo_strip_hook.link import cxx
 from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.link_map import link_map_rows, statistics
 from cargo_strip_hook.link.model import (
-    PLACEMENT,
+    LINK_MAP,
     Array,
     AtomFlag,
     Bool,
     Image,
     Int64,
     Layout,
-    Place,
     Program,
+    SpecialIndex,
     Unit,
 )
 
@@ -68,20 +69,20 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     aligns = np.array([s.align for s in layout.sections], np.int64)
     shared = share(program, live, machine, sizes, aligns, placed, rewritten)
     placed, sizes, rewritten = shared.placed, shared.sizes, shared.rewritten
-    placement = pieces(_placement(program, live, placed), shared.records)
+    link_map = pieces(_link_map(program, live, placed), shared.records)
     if request.target.archive_dialect != "coff":
         placed, sizes, rewritten = keep_groups(program, machine, placed, sizes, rewritten)
     left_out: tuple[tuple[str, str], ...] = ()
-    described = np.zeros(0, PLACEMENT)
+    covers_debug = np.zeros(0, LINK_MAP)
     if request.strip is Strip.NONE:
         debug = dbg.collect(program, machine, live, placed)
         before = len(placed.kinds) + len(debug.kinds)
         debug = dbg.combined(debug, codeview.collect(program, machine, live, placed, before))
-        placed = dbg.joined(placed, debug)
+        placed = dbg.unwind_output(placed, debug)
         rewritten = dbg.all_relocations(rewritten, debug.relocations)
         sizes = np.concatenate([sizes, debug.sizes])
         aligns = np.concatenate([aligns, debug.align])
-        left_out, described = debug.left_out, debug.placement
+        left_out, debug_map = debug.left_out, debug.link_map
     sections = _sections(program, placed, sizes, rewritten)
     used = unique(np.concatenate([rewritten.target[~rewritten.place], _asked(program)]))
     exact = rewritten.target[rewritten.exact]
@@ -110,8 +111,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         chunks,
         table.defined,
         table.undefined,
-        np.concatenate((placement, described)),
-        told.statistics(program, live, _pieces(program), len(table.defined)),
+        np.concatenate((link_map, debug_map)),
+        statistics(program, live, _pieces(program), len(table.defined)),
         _without_safe_seh(program, real, features, listed)
         + _warnings(program, placed, live, left_out),
     )
@@ -125,7 +126,7 @@ def _asked(program: Program) -> Int64:
     for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
         named.append(base + _native(unit).asked)
     found = program.definition[np.concatenate(named)].astype(np.int64)
-    missing: Int64 = found[program.symbols["atom"][found] == Place.UNDEFINED]
+    missing: Int64 = found[program.symbols["atom"][found] == SpecialIndex.UNDEFINED]
     return missing
 
 
@@ -189,14 +190,16 @@ def _listed(
         local = here & ~placed.kept[symbols]
         where = (placed.section[at].astype(np.int64) << STEP) + placed.offset[at]
         where += program.symbols["value"][symbols]
-        named = symbols[(here & placed.kept[symbols]) | ((atom == Place.UNDEFINED) & used[symbols])]
+        named = symbols[
+            (here & placed.kept[symbols]) | ((atom == SpecialIndex.UNDEFINED) & used[symbols])
+        ]
         found[name] = flags & ~coff.SCN_ALIGN_MASK | 0x300000, unique(where[local]), unique(named)
     return {n: row for n, row in found.items() if len(row[1]) or len(row[2])}
 
 
 def _callable(program: Program, symbols: Int64) -> Int64:
     """Those of `symbols` that may be functions: pointers of imports and linkers' own are none."""
-    missing = np.flatnonzero(program.symbols["atom"][symbols] == Place.UNDEFINED)
+    missing = np.flatnonzero(program.symbols["atom"][symbols] == SpecialIndex.UNDEFINED)
     names = [symtab.symbol_name(program, int(s)) for s in symbols[missing]]
     none = [n.startswith((b"__imp_", b"___imp_")) or n.strip(b"_") == b"ImageBase" for n in names]
     return np.delete(symbols, missing[none])
@@ -357,9 +360,9 @@ def _pieces(program: Program) -> Bool:
     return found
 
 
-def _placement(program: Program, live: Bool, placed: Placed) -> Array:
+def _link_map(program: Program, live: Bool, placed: Placed) -> Array:
     atoms = np.flatnonzero(live & (program.atoms["section"] >= 0) & (placed.section >= 0))
-    return told.placement(program, atoms, placed.section, placed.offset, first_section=1)
+    return link_map_rows(program, atoms, placed.section, placed.offset, first_section=1)
 
 
 def _without_safe_seh(
@@ -385,7 +388,7 @@ def _warnings(
         shown = ", ".join(f"{name} ({why})" for name, why in left_out[:3])
         more = ", …" if len(left_out) > 3 else ""
         warnings.append(f"CodeView debug information is left out of {shown}{more}")
-    warnings += told.private_cxx(program, live, placed.kept, told.CXX_WINDOWS)
+    warnings += cxx.private_cxx(program, live, placed.kept, cxx.CXX_WINDOWS)
     return tuple(warnings)
 
 

@@ -8,21 +8,21 @@ from typing import Literal
 import numpy as np
 
 from cargo_strip_hook.core.requests import PrelinkRequest
-from cargo_strip_hook.formats.elf import buckets, layouts, parts, reader, writer
+from cargo_strip_hook.formats.elf import layouts, parts, reader, section_keys, writer
 from cargo_strip_hook.formats.elf.file import ElfUnit
 from cargo_strip_hook.link.model import (
     EDGE,
     RELOCATION,
     Array,
     Bool,
-    Bucket,
-    Companion,
-    ElementSet,
     Image,
+    ImportMember,
     Input,
     Int32,
     Layout,
+    LinkerSet,
     Program,
+    SectionKey,
     Unit,
 )
 
@@ -42,7 +42,7 @@ class ElfFormat:
             self._first = units[0].native
         return units
 
-    def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
+    def import_members(self, inputs: Sequence[Input]) -> list[ImportMember]:  # noqa: ARG002
         return []
 
     def loaded_always(
@@ -74,8 +74,8 @@ class ElfFormat:
     def local_names(self, unit: Unit) -> list[bytes]:
         return parts.local_names(unit)
 
-    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
-        return buckets.find_sets(units, undefined)
+    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
+        return section_keys.find_sets(units, undefined)
 
     def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:  # noqa: ARG002
         return {}
@@ -116,8 +116,8 @@ class ElfFormat:
             native,
         )
 
-    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
-        return buckets.assign(program, live)
+    def section_keys(self, program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
+        return section_keys.assign(program, live)
 
     def section_limit(self, program: Program) -> int:
         return program.units[0].native.machine.branch_limit or 1 << 62

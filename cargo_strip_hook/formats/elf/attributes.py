@@ -62,10 +62,10 @@ def merge(real: Sequence[Unit], machine: Machine) -> tuple[int, Attributes | Non
 
 def _flags(real: Sequence[Unit], machine: Machine) -> int:
     """e_flags: the bits that add up, and the others, in which all objects with code agree."""
-    joined, first, owner = 0, None, ""
+    unwind_output, first, owner = 0, None, ""
     for unit in real:
         native: ElfUnit = unit.native
-        joined |= native.flags & machine.joined_flags
+        unwind_output |= native.flags & machine.joined_flags
         rest = native.flags & ~machine.joined_flags
         if not (native.sections["flags"] & elf.SHF_EXECINSTR).any():
             continue
@@ -83,7 +83,7 @@ def _flags(real: Sequence[Unit], machine: Machine) -> int:
             first |= rest
     if first is None:
         first = int(real[0].native.flags) & ~machine.joined_flags if real else 0
-    return joined | first
+    return unwind_output | first
 
 
 # ---- the format

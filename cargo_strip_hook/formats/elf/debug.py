@@ -31,13 +31,13 @@ from cargo_strip_hook.formats.elf.machine import TYPES, Machine
 from cargo_strip_hook.formats.elf.relocate import Placed, exact
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import (
-    PLACEMENT,
+    LINK_MAP,
     Array,
     Bool,
     Int32,
     Int64,
-    Place,
     Program,
+    SpecialIndex,
     Unit,
 )
 
@@ -75,7 +75,7 @@ class DebugSection:
     """One output section.
 
     `relocations`: (REL or RELA rows whose r_info has the type only, their targets as in
-    `Settled`), in the order of the pieces.
+    `Applied`), in the order of the pieces.
     """
 
     name: bytes
@@ -92,13 +92,13 @@ class DebugSection:
 class Debug:
     """The debug sections of a result; they follow those of `Placed`.
 
-    `targets`: those of all relocations, sorted, each once. `placement`: PLACEMENT rows of all
+    `targets`: those of all relocations, sorted, each once. `link_map`: PLACEMENT rows of all
     parts; sections are counted from 1.
     """
 
     sections: tuple[DebugSection, ...]
     targets: Int32
-    placement: Array
+    link_map: Array
 
 
 def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> Debug:
@@ -150,7 +150,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     return Debug(
         sections,
         np.concatenate((negative, positive)).astype(np.int32),
-        layout.placement(program, len(placed.start)),
+        layout.link_map(program, len(placed.start)),
     )
 
 
@@ -186,7 +186,7 @@ def _targets(
     delta[whole] = placed.offset[atom[whole]] + symbols["value"][definition[whole]]
 
     first_slot = len(placed.start)
-    elsewhere = np.flatnonzero(place == Place.ELSEWHERE)
+    elsewhere = np.flatnonzero(place == SpecialIndex.ELSEWHERE)
     there = definition[elsewhere]
     units = np.searchsorted(program.symbol_base, there, side="right") - 1
     shndx = np.concatenate([u.native.shndx for u in program.units])[there]
@@ -253,7 +253,7 @@ class _Layout:
         where = self.at[slot] + (np.cumsum(sizes) - sizes)[which] + inside
         return where, (inside >= 0) & (inside < sizes[which])
 
-    def placement(self, program: Program, first_section: int) -> Array:
+    def link_map(self, program: Program, first_section: int) -> Array:
         """PLACEMENT rows of all kept parts."""
         members = np.array([u.index for u in program.units], np.int32)
         chosen = np.flatnonzero(self.kept)
@@ -261,7 +261,7 @@ class _Layout:
         counts = np.array([1 if part is None else len(part[0]) for part in parts], np.int64)
         slot = np.repeat(chosen, counts)
         rows = self.slots.rows[slot]
-        out = np.zeros(len(slot), PLACEMENT)
+        out = np.zeros(len(slot), LINK_MAP)
         out["member"] = members[rows["unit"]]
         out["section"] = rows["section"]
         out["size"] = rows["size"]

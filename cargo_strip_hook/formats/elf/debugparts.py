@@ -21,7 +21,7 @@ Parts = tuple[Int64, Int64] | None
 class Targets:
     """What each symbol of the program is to debug information.
 
-    `target`: as in `Settled`; ~(count of code sections + slot) for places in debug sections,
+    `target`: as in `Applied`; ~(count of code sections + slot) for places in debug sections,
     DEAD for what is not there. `delta` is added to addends. `lives`: it is live code or data.
     """
 
@@ -206,9 +206,9 @@ class Choice:
             for slot, (inside, kind) in zip(mine, found, strict=True):
                 starts.append(inside + base[slot])
                 kinds.append(kind)
-        joined, kind_of = np.concatenate(starts), np.concatenate(kinds)
-        order = np.argsort(joined, kind="stable")
-        return joined[order], kind_of[order]
+        unwind_output, kind_of = np.concatenate(starts), np.concatenate(kinds)
+        order = np.argsort(unwind_output, kind="stable")
+        return unwind_output[order], kind_of[order]
 
 
 def _runs(starts: Int64, ends: Int64) -> tuple[Int64, Int64]:

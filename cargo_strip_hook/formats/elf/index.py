@@ -10,18 +10,18 @@ from dataclasses import replace
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.buckets import SectionKind, kind_of_name
 from cargo_strip_hook.formats.elf.file import section_name
+from cargo_strip_hook.formats.elf.section_keys import SectionKind, kind_of_name
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import (
     AtomFlag,
     Bool,
-    Bucket,
     Int32,
     Int64,
     Layout,
     OutputSection,
     Program,
+    SectionKey,
 )
 
 
@@ -47,7 +47,7 @@ def add_tables(program: Program, live: Bool, layout: Layout) -> Layout:
     pieces, code = pieces[order], code[order]
     owner = layout.section[code]
     section, offset = layout.section.copy(), layout.offset.copy()
-    sections, buckets = list(layout.sections), list(layout.buckets)
+    sections, section_keys = list(layout.sections), list(layout.section_keys)
     borders = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]] if len(owner) else []).tolist()
     for first, end in zip(borders, [*borders[1:], len(pieces)], strict=True):
         mine = pieces[first:end]
@@ -55,10 +55,14 @@ def add_tables(program: Program, live: Bool, layout: Layout) -> Layout:
         section[mine] = len(sections)
         offset[mine] = np.cumsum(sizes) - sizes
         align = int(program.atoms["align"][mine].max())
-        sections.append(OutputSection(len(buckets), mine, int(sizes.sum()), align))
-        buckets.append(Bucket(_kind(program, int(mine[0]), int(code[first])), single=True))
+        sections.append(OutputSection(len(section_keys), mine, int(sizes.sum()), align))
+        section_keys.append(SectionKey(_kind(program, int(mine[0]), int(code[first])), single=True))
     return replace(
-        layout, buckets=tuple(buckets), sections=tuple(sections), section=section, offset=offset
+        layout,
+        section_keys=tuple(section_keys),
+        sections=tuple(sections),
+        section=section,
+        offset=offset,
     )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.elf import aside as beside
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.buckets import is_c_identifier
 from cargo_strip_hook.formats.elf.elements import Elements, find_elements
 from cargo_strip_hook.formats.elf.file import ElfFiles, ElfUnit, Symbols
+from cargo_strip_hook.formats.elf.section_keys import is_c_identifier
 from cargo_strip_hook.formats.elf.unwind import split_eh_frames
 from cargo_strip_hook.link.arrays import isin, unique
 from cargo_strip_hook.link.model import (
@@ -30,8 +30,8 @@ from cargo_strip_hook.link.model import (
     Group,
     Input,
     Int32,
-    Place,
     Reach,
+    SpecialIndex,
     Unit,
 )
 from cargo_strip_hook.link.strings import string_at
@@ -284,7 +284,7 @@ def _atom_flags(f: ElfFiles, aside: Bool, section_atom: Int32) -> Array:
     out[_listed(f)] |= np.uint32(AtomFlag.LISTED)
     if f.machine.strings:
         out[flags & elf.SHF_MERGE != 0] |= np.uint32(AtomFlag.MERGEABLE)
-    out[f.named(b".text.unlikely\0") | f.named(b".text.unlikely.")] |= np.uint32(AtomFlag.LATE)
+    out[f.named(b".text.unlikely\0") | f.named(b".text.unlikely.")] |= np.uint32(AtomFlag.COLD)
     if f.machine.index_type:
         out[types == f.machine.index_type] |= np.uint32(AtomFlag.SEPARATE | AtomFlag.ORDERED)
     if aside.any():
@@ -345,11 +345,11 @@ def _file_symbols(f: ElfFiles, table: Symbols, section_atom: Int32) -> Array:
     rows, shndx, reserved = table.table, table.shndx, table.reserved
     symbols = np.zeros(len(rows), SYMBOL)
     inside = ~reserved & (shndx > 0)
-    atom = np.full(len(rows), Place.UNDEFINED, np.int32)
+    atom = np.full(len(rows), SpecialIndex.UNDEFINED, np.int32)
     atom[inside] = section_atom[f.first[table.owner[inside]] + shndx[inside]]
-    atom[inside & (atom == -1)] = Place.ELSEWHERE
-    atom[reserved & (shndx == elf.SHN_ABS)] = Place.ABSOLUTE
-    atom[reserved & _among(shndx, (elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))] = Place.COMMON
+    atom[inside & (atom == -1)] = SpecialIndex.ELSEWHERE
+    atom[reserved & (shndx == elf.SHN_ABS)] = SpecialIndex.ABSOLUTE
+    atom[reserved & _among(shndx, (elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))] = SpecialIndex.COMMON
     symbols["atom"] = atom
     symbols["kind"] = rows["info"] & 0xF
     symbols["binding"] = _BINDINGS[rows["info"] >> 4]

@@ -24,8 +24,8 @@ from cargo_strip_hook.link.model import (
     Granularity,
     Int32,
     Int64,
-    Place,
     Program,
+    SpecialIndex,
 )
 
 
@@ -50,7 +50,7 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Settled:
+class Applied:
     """Relocations to be written, sorted by output section and offset.
 
     `target` is a program-wide symbol number, or ~section for the symbol of an output section.
@@ -63,9 +63,9 @@ class Settled:
     addend: Int64
 
 
-def settle(
+def apply(
     program: Program, machine: Machine, live: Bool, placed: Placed, skip: Bool, by_name: Bool
-) -> Settled:
+) -> Applied:
     """Rewrite the relocations of all live atoms; changes `placed.blob` where they are settled.
 
     `skip` marks atoms whose relocations are not written, `by_name` those that need a symbol of
@@ -89,7 +89,7 @@ def settle(
     gone = local & ~live[np.where(local, place, 0)]
     if gone.any():
         _reject_discarded(program, placed, rows, gone)
-    elsewhere = place == Place.ELSEWHERE
+    elsewhere = place == SpecialIndex.ELSEWHERE
     aside = program.atoms["flags"][atom] & AtomFlag.ASIDE != 0
     if aside.any():
         gone |= elsewhere & aside
@@ -142,7 +142,7 @@ def settle(
 
     rest = np.flatnonzero(~done & ~gone)
     order = rest[np.lexsort((offset[rest], section[rest]))]
-    return Settled(section[order], offset[order], kind[order], result[order], addend[order])
+    return Applied(section[order], offset[order], kind[order], result[order], addend[order])
 
 
 def _bury(
@@ -246,7 +246,7 @@ def _asks_for_library(program: Program, placed: Placed, rows: Array, which: Bool
     candidates = np.flatnonzero(which)
     definition = program.definition[rows["symbol"][candidates]].astype(np.int64)
     null = isin(definition, program.symbol_base)
-    outside = (program.symbols["atom"][definition] == Place.UNDEFINED) & ~null
+    outside = (program.symbols["atom"][definition] == SpecialIndex.UNDEFINED) & ~null
     candidates, definition = candidates[outside], definition[outside]
     section = placed.section[rows["atom"][candidates]].astype(np.int64)
     _, first = np.unique(section * len(program.symbols) + definition, return_index=True)
@@ -309,4 +309,4 @@ def _store_addends(
     direct &= stored
 
 
-__all__ = ["Placed", "Settled", "exact", "settle"]
+__all__ = ["Applied", "Placed", "apply", "exact"]

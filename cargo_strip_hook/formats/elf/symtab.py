@@ -12,7 +12,7 @@ from cargo_strip_hook.formats.elf.beyond import refuse_beyond
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.relocate import Placed
 from cargo_strip_hook.link.arrays import isin
-from cargo_strip_hook.link.model import Array, Binding, Bool, Int32, Int64, Place, Program
+from cargo_strip_hook.link.model import Array, Binding, Bool, Int32, Int64, Program, SpecialIndex
 from cargo_strip_hook.link.strings import StringTable, string_at
 
 _BINDING_BITS = np.zeros(4, np.uint8)
@@ -86,7 +86,7 @@ def build(
 ) -> SymbolTable:
     """Make the table.
 
-    `used`: the targets of all relocations as in `Settled`, unique; `header_index`: the index
+    `used`: the targets of all relocations as in `Applied`, unique; `header_index`: the index
     in the section header table of each output section. Names of live functions stay below
     `Strip.SYMBOLS`.
     """
@@ -98,13 +98,13 @@ def build(
     here = (place >= 0) & live[at] & (placed.section[at] >= 0)
     wins = program.definition == np.arange(len(symbols))
 
-    unplaced = (place == Place.COMMON) | (place == Place.ABSOLUTE)
+    unplaced = (place == SpecialIndex.COMMON) | (place == SpecialIndex.ABSOLUTE)
     is_global = placed.kept & (here | unplaced) & wins
     needed = np.zeros(len(symbols), np.bool_)
     needed[used_rows] = True
     null = program.symbol_base[:-1]  # the first symbol of each file stands for "no symbol"
     needed[null] = False
-    undefined = needed & (place == Place.UNDEFINED)
+    undefined = needed & (place == SpecialIndex.UNDEFINED)
     named = _for_people(program, here & wins, placed, strip)
     mapping, mapping_names = _mapping_symbols(program, machine, here, placed)
     local = (needed & ~is_global & ~undefined) | named
@@ -162,15 +162,15 @@ def build(
     body["other"][len(local_rows) + len(globals_) :] |= _strictest(program, missing)
     body["value"] = chosen["value"]
     body["value"][defined] += placed.offset[chosen["atom"][defined]].astype(np.uint64)
-    body["value"][chosen["atom"] == Place.UNDEFINED] = 0
-    body["size"] = np.where(chosen["atom"] == Place.UNDEFINED, 0, chosen["size"])
+    body["value"][chosen["atom"] == SpecialIndex.UNDEFINED] = 0
+    body["size"] = np.where(chosen["atom"] == SpecialIndex.UNDEFINED, 0, chosen["size"])
     names = [*local_names, *(n for n, _ in globals_), *(n for n, _ in outside)]
     body["name"] = [strings.add(n) for n in names]
     sections = np.full(len(chosen), elf.SHN_UNDEF, np.int64)
     sections[defined] = header_index[placed.section[chosen["atom"][defined]]]
     # reserved indices are negative here, to be told apart from real ones
-    sections[chosen["atom"] == Place.ABSOLUTE] = -elf.SHN_ABS
-    common = np.flatnonzero(chosen["atom"] == Place.COMMON)
+    sections[chosen["atom"] == SpecialIndex.ABSOLUTE] = -elf.SHN_ABS
+    common = np.flatnonzero(chosen["atom"] == SpecialIndex.COMMON)
     sections[common] = [-_common_index(program, row) for row in rows_[common].tolist()]
     shndx[first:] = sections
 
@@ -218,7 +218,7 @@ def _for_people(program: Program, here: Bool, placed: Placed, strip: Strip) -> B
         owner = np.repeat(np.arange(len(program.units)), np.diff(program.symbol_base))
         has = np.zeros(len(program.units), np.bool_)
         has[owner[found]] = True
-        files = (kind == elf.STT_FILE) & (symbols["atom"] == Place.ABSOLUTE)
+        files = (kind == elf.STT_FILE) & (symbols["atom"] == SpecialIndex.ABSOLUTE)
         found |= files & has[owner]
     return found
 
@@ -276,7 +276,7 @@ def _weak_references(program: Program, live: Bool, rows: Array) -> Bool:
     symbols = program.symbols
     used = np.zeros(len(symbols), np.bool_)
     used[program.relocations["symbol"][live[program.relocations["atom"]]]] = True
-    outside = symbols["atom"] == Place.UNDEFINED
+    outside = symbols["atom"] == SpecialIndex.UNDEFINED
     strong = np.zeros(len(symbols), np.bool_)
     strong[program.definition[used & outside & (symbols["binding"] == Binding.GLOBAL)]] = True
     return ~strong[rows]

@@ -11,15 +11,16 @@ from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.elf import attributes, notes, symtab
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.buckets import SectionKind
 from cargo_strip_hook.formats.elf.groups import group_sections, kept_groups
 from cargo_strip_hook.formats.elf.index import add_tables, is_ordered
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.output import Section, octets, write_file
-from cargo_strip_hook.formats.elf.relocate import Placed, Settled, settle
+from cargo_strip_hook.formats.elf.relocate import Applied, Placed, apply
+from cargo_strip_hook.formats.elf.section_keys import SectionKind
 from cargo_strip_hook.formats.elf.unwind import JoinedFrame, join_eh_frame
-from cargo_strip_hook.link import told
+from cargo_strip_hook.link import cxx
 from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.link_map import link_map_rows, statistics
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
@@ -32,7 +33,7 @@ from cargo_strip_hook.link.model import (
 )
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.formats.elf.described import DebugOutput, Pieces
+    from cargo_strip_hook.formats.elf.debug_output import DebugOutput, Pieces
 
 MARKER_SECTION = b".cargo-strip-hook"
 
@@ -49,14 +50,14 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     # linkers merge CIEs that have the same bytes and personality symbol, whatever its addend
     by_name = np.zeros(len(program.atoms), np.bool_)
     by_name[frame.cies] = True
-    settled = settle(program, machine, live, placed, skip, by_name)
+    applied = apply(program, machine, live, placed, skip, by_name)
     debug: DebugOutput | None = None
     count = len(placed.start)
-    used = unique(settled.target)
+    used = unique(applied.target)
     if request.strip is Strip.NONE:
-        from cargo_strip_hook.formats.elf.described import described
+        from cargo_strip_hook.formats.elf.debug_output import debug_output
 
-        debug = described(program, machine, live, placed, first.records, request.compress_debug)
+        debug = debug_output(program, machine, live, placed, first.records, request.compress_debug)
         count += len(debug.sections)
         used = unique(np.concatenate([used, debug.targets]))
     groups = kept_groups(program, np.flatnonzero(live).astype(np.int32))
@@ -69,7 +70,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     sections = _code(program, layout, placed, frame, header_index)
     sections += debug.sections if debug else ()
     relas = _relas(
-        machine, first.records, settled, debug.relocations if debug else (), table, count
+        machine, first.records, applied, debug.relocations if debug else (), table, count
     )
     sections += _notes(first.records, merged, properties, request.marker)
     symtab_index = len(groups) + len(sections) + len(relas) + 1
@@ -101,12 +102,12 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     sections += _tables(first.records, table, symtab_index)
     order = first.records.order
     sections = group_sections(groups, members, table.of_symbol, symtab_index, order) + sections
-    placement = _placement(program, live, placed)
+    link_map = _link_map(program, live, placed)
     warnings = _warnings(program, placed, live, merged)
     if debug:
-        placement = np.concatenate((placement, debug.placement))
+        link_map = np.concatenate((link_map, debug.link_map))
         warnings += debug.warnings
-    placement["out_section"] += len(groups)
+    link_map["out_section"] += len(groups)
     osabi = max(u.native.osabi for u in program.units)
     size, chunks = write_file(sections, first, flags, osabi)
     return Image(
@@ -114,8 +115,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         chunks,
         table.defined,
         table.undefined,
-        placement,
-        told.statistics(program, live, _sections(program, live), len(table.defined)),
+        link_map,
+        statistics(program, live, _sections(program, live), len(table.defined)),
         warnings,
     )
 
@@ -133,7 +134,7 @@ def _place(
     flags = np.zeros(count, np.int64)
     at = 0
     for number, out in enumerate(layout.sections):
-        kind: SectionKind = layout.buckets[out.bucket].descriptor
+        kind: SectionKind = layout.section_keys[out.section_key].descriptor
         start[number] = at
         flags[number] = kind.flags
         if kind.type != elf.SHT_NOBITS:
@@ -151,7 +152,7 @@ def _place(
     padding = np.frombuffer(machine.padding, np.uint8)
     filled = []
     for number, out in enumerate(layout.sections):
-        kind = layout.buckets[out.bucket].descriptor
+        kind = layout.section_keys[out.section_key].descriptor
         if kind.type == elf.SHT_NOBITS:
             continue
         if kind.flags & elf.SHF_EXECINSTR:
@@ -214,7 +215,7 @@ def _code(
     blob = octets(placed.blob)
     sections: list[Section] = []
     for number, out in enumerate(layout.sections):
-        kind: SectionKind = layout.buckets[out.bucket].descriptor
+        kind: SectionKind = layout.section_keys[out.section_key].descriptor
         base = int(placed.start[number])
         flags, link = kind.flags, 0
         if kind.flags & elf.SHF_LINK_ORDER:
@@ -253,7 +254,7 @@ def _code(
 def _relas(
     machine: Machine,
     records: elf.Records,
-    settled: Settled,
+    applied: Applied,
     debug: tuple[Pieces, ...],
     table: symtab.SymbolTable,
     count: int,
@@ -275,13 +276,13 @@ def _relas(
             help="export less, or strip with `--strip symbols`",
         )
     found: list[tuple[int, list[Array]]] = []
-    rows = np.zeros(len(settled.section), records.rel if machine.rel else records.rela)
-    rows["offset"] = settled.offset
+    rows = np.zeros(len(applied.section), records.rel if machine.rel else records.rela)
+    rows["offset"] = applied.offset
     if not machine.rel:
-        rows["addend"] = settled.addend
-    rows["info"] = entries(settled.target) | settled.type.astype(np.uint64)
+        rows["addend"] = applied.addend
+    rows["info"] = entries(applied.target) | applied.type.astype(np.uint64)
     code = count - len(debug)
-    borders = np.searchsorted(settled.section, np.arange(code + 1))
+    borders = np.searchsorted(applied.section, np.arange(code + 1))
     for number in range(code):
         mine = rows[borders[number] : borders[number + 1]]
         if len(mine):
@@ -400,9 +401,9 @@ def _sections(program: Program, live: Bool) -> Bool:
     return found
 
 
-def _placement(program: Program, live: Bool, placed: Placed) -> Array:
+def _link_map(program: Program, live: Bool, placed: Placed) -> Array:
     atoms = np.flatnonzero(live & _pieces(program) & (program.atoms["section"] >= 0))
-    return told.placement(program, atoms, placed.section, placed.offset)
+    return link_map_rows(program, atoms, placed.section, placed.offset)
 
 
 def _warnings(program: Program, placed: Placed, live: Bool, merged: notes.Notes) -> tuple[str, ...]:
@@ -415,5 +416,5 @@ def _warnings(program: Program, placed: Placed, live: Bool, merged: notes.Notes)
         )
     symbols = program.symbols
     weak = (symbols["binding"] == Binding.WEAK) | (symbols["binding"] == Binding.UNIQUE)
-    warnings += told.private_cxx(program, live, placed.kept | ~weak, told.CXX_ITANIUM)
+    warnings += cxx.private_cxx(program, live, placed.kept | ~weak, cxx.CXX_ITANIUM)
     return tuple(warnings)

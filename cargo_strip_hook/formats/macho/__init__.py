@@ -8,21 +8,21 @@ from typing import Literal
 import numpy as np
 
 from cargo_strip_hook.core.requests import PrelinkRequest
-from cargo_strip_hook.formats.macho import buckets, objc, parts, reader, writer
 from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho import objc, parts, reader, section_keys, writer
 from cargo_strip_hook.link.model import (
     EDGE,
     RELOCATION,
     Array,
     Bool,
-    Bucket,
-    Companion,
-    ElementSet,
     Image,
+    ImportMember,
     Input,
     Int32,
     Layout,
+    LinkerSet,
     Program,
+    SectionKey,
     Unit,
 )
 
@@ -39,7 +39,7 @@ class MachoFormat:
     def read(self, inputs: Sequence[Input]) -> list[Unit]:
         return reader.read(inputs)
 
-    def companions(self, inputs: Sequence[Input]) -> list[Companion]:  # noqa: ARG002
+    def import_members(self, inputs: Sequence[Input]) -> list[ImportMember]:  # noqa: ARG002
         return []
 
     def loaded_always(
@@ -73,8 +73,8 @@ class MachoFormat:
     def local_names(self, unit: Unit) -> list[bytes]:
         return parts.local_names(unit)
 
-    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
-        return buckets.find_sets(units, undefined)
+    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
+        return section_keys.find_sets(units, undefined)
 
     def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:  # noqa: ARG002
         return {}
@@ -106,8 +106,8 @@ class MachoFormat:
         relocations, edges = np.zeros(0, RELOCATION), np.zeros(0, EDGE)
         return Unit(-1, "", nothing, atoms, symbols, 1, names, relocations, edges, (), native)
 
-    def buckets(self, program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
-        return buckets.assign(program, live)
+    def section_keys(self, program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
+        return section_keys.assign(program, live)
 
     def section_limit(self, program: Program) -> int:
         arm = program.units[0].native.cputype == mo.CPU_TYPE_ARM64

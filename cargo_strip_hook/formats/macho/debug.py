@@ -15,10 +15,10 @@ from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.macho import dwarf
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP
-from cargo_strip_hook.formats.macho.joined import Part
 from cargo_strip_hook.formats.macho.place import Placed
 from cargo_strip_hook.formats.macho.reader import MachoUnit
 from cargo_strip_hook.formats.macho.relocate import Rewritten
+from cargo_strip_hook.formats.macho.unwind_output import Part
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import (
     Array,
@@ -158,7 +158,7 @@ def keep_places(
                 regions[key] = len(blocks)
                 header = program.units[key[0]].native.sections[key[1]]
                 align = 1 << int(header["align"])
-                blocks.append(OutputSection(out.bucket, mine, int(header["size"]), align))
+                blocks.append(OutputSection(out.section_key, mine, int(header["size"]), align))
                 members.append([])
             members[regions[key]].append(mine)
         rest = out.atoms[~stays]
@@ -167,7 +167,7 @@ def keep_places(
             size = out.size
             if stays.any():
                 size = _close_gaps(program, rest, offset)
-            blocks.append(OutputSection(out.bucket, rest, size, out.align))
+            blocks.append(OutputSection(out.section_key, rest, size, out.align))
             members.append([])
     for number in regions.values():
         atoms = np.concatenate(members[number])
@@ -175,7 +175,7 @@ def keep_places(
         section[atoms] = number
         offset[atoms] = program.atoms["offset"][atoms]
     return (
-        Layout(layout.buckets, tuple(blocks), section, offset),
+        Layout(layout.section_keys, tuple(blocks), section, offset),
         {number: key for key, number in regions.items()},
     )
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.buckets import SectionKind
 from cargo_strip_hook.formats.macho.file import STEP
-from cargo_strip_hook.formats.macho.joined import Part
 from cargo_strip_hook.formats.macho.objc import IMAGE_INFO, merged_info
+from cargo_strip_hook.formats.macho.section_keys import SectionKind
+from cargo_strip_hook.formats.macho.unwind_output import Part
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import Array, Bool, Int32, Int64, Layout, Program
 
@@ -93,7 +93,7 @@ def place(
     kinds: list[SectionKind] = []
     block_kind = np.zeros(len(layout.sections), np.int64)
     for number, out in enumerate(layout.sections):
-        kind: SectionKind = layout.buckets[out.bucket].descriptor
+        kind: SectionKind = layout.section_keys[out.section_key].descriptor
         key = (kind.segment, kind.section, kind.type)
         if key not in order:
             order[key] = len(order)
@@ -114,7 +114,7 @@ def place(
     aligns = [1] * total
     block_place = np.zeros(len(layout.sections), np.int64)
     for number, out in enumerate(layout.sections):
-        kind = layout.buckets[out.bucket].descriptor
+        kind = layout.section_keys[out.section_key].descriptor
         s = int(final[block_kind[number]])
         at = -(-sizes[s] // out.align) * out.align
         if kind.section == IMAGE_INFO:

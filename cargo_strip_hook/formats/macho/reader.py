@@ -29,8 +29,8 @@ from cargo_strip_hook.link.model import (
     Group,
     Input,
     Int64,
-    Place,
     Reach,
+    SpecialIndex,
     Unit,
 )
 
@@ -209,12 +209,12 @@ def _symbols(
     rest["name"] = chosen["strx"]
     desc[numbers] = chosen["desc"]
     external = chosen["type"] & mo.N_EXT != 0
-    undefined = atom == Place.UNDEFINED
+    undefined = atom == SpecialIndex.UNDEFINED
     rest["binding"] = np.where(external, Binding.GLOBAL, Binding.LOCAL)
     rest["binding"][external & ~undefined & (chosen["desc"] & mo.N_WEAK_DEF != 0)] = Binding.WEAK
     rest["native"][undefined & (chosen["desc"] & mo.N_WEAK_REF != 0)] = WEAK_REFERENCE
     rest["visibility"][external & (chosen["type"] & mo.N_PEXT != 0)] = HIDDEN
-    common = atom == Place.COMMON
+    common = atom == SpecialIndex.COMMON
     rest["size"][common] = chosen["value"][common].astype(np.int64)
     symbols[numbers] = rest
 

@@ -18,7 +18,7 @@ from cargo_strip_hook.formats.macho.marks import resolvers
 from cargo_strip_hook.formats.macho.place import Placed
 from cargo_strip_hook.formats.macho.relocations import SUBTRACTOR
 from cargo_strip_hook.link.arrays import isin
-from cargo_strip_hook.link.model import Array, AtomFlag, Bool, Int64, Place, Program
+from cargo_strip_hook.link.model import Array, AtomFlag, Bool, Int64, Program, SpecialIndex
 
 _MASK = (1 << STEP) - 1
 _DIRECT = np.array((mo.X86_64_SIGNED, mo.X86_64_BRANCH, *mo.X86_64_TRAILING), np.uint32)
@@ -59,7 +59,9 @@ def rewrite(program: Program, cputype: int, live: Bool, placed: Placed, kept: Bo
     rows = every[live[every["atom"]] & (placed.section[every["atom"]] >= 0)]
     definition = program.definition[rows["symbol"]].astype(np.int64)
     where = program.symbols["atom"][definition]
-    lost = (where == Place.ELSEWHERE) | ((where >= 0) & ~live[np.where(where >= 0, where, 0)])
+    lost = (where == SpecialIndex.ELSEWHERE) | (
+        (where >= 0) & ~live[np.where(where >= 0, where, 0)]
+    )
     if lost.any():
         first = rows["atom"][np.flatnonzero(lost)[:1]]
         name = program.units[int(program.unit_of(first)[0])].name

@@ -14,7 +14,7 @@ from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
 from cargo_strip_hook.formats.macho.objc import is_list
 from cargo_strip_hook.link.arrays import isin, ramps, unique
-from cargo_strip_hook.link.model import ATOM, Array, AtomFlag, Bool, Int64, Place
+from cargo_strip_hook.link.model import ATOM, Array, AtomFlag, Bool, Int64, SpecialIndex
 
 # nobody calls it: it makes linkers load the runtime that writes a profile (LLVM, InstrProfData.inc)
 _PROFILE_HOOK = b"___llvm_profile_runtime_user\0"
@@ -128,13 +128,13 @@ def symbol_places(f: MachoFiles, pieces: Pieces, rows: Int64) -> tuple[Array, Ar
     """(atom or Place, value) of `rows` of the symbol table."""
     table = f.symbols[rows]
     kind = table["type"] & mo.N_TYPE
-    atom = np.full(len(rows), Place.UNDEFINED, np.int32)
+    atom = np.full(len(rows), SpecialIndex.UNDEFINED, np.int32)
     value = np.zeros(len(rows), np.int64)
     absolute = kind == mo.N_ABS
-    atom[absolute] = Place.ABSOLUTE
+    atom[absolute] = SpecialIndex.ABSOLUTE
     value[absolute] = table["value"][absolute].astype(np.int64)
     common: Bool = (kind == mo.N_UNDF) & (table["value"] != 0) & (table["type"] & mo.N_EXT != 0)
-    atom[common] = Place.COMMON
+    atom[common] = SpecialIndex.COMMON
     power = (table["desc"][common] >> 8) & 0xF
     # without a stated alignment a common has that of its size, as in ld64
     natural = [min((int(v) - 1).bit_length(), 12) for v in table["value"][common].tolist()]
@@ -142,7 +142,7 @@ def symbol_places(f: MachoFiles, pieces: Pieces, rows: Int64) -> tuple[Array, Ar
     placed = np.flatnonzero(kind == mo.N_SECT)
     section = f.symbol_section[rows[placed]]
     here = f.kept[section]
-    atom[placed[~here]] = Place.ELSEWHERE
+    atom[placed[~here]] = SpecialIndex.ELSEWHERE
     placed, section = placed[here], section[here]
     offset = f.symbol_offset[rows[placed]]
     found = pieces.find(section, offset)

@@ -30,8 +30,8 @@ from cargo_strip_hook.link.model import (
     Bool,
     Int32,
     Int64,
-    Place,
     Program,
+    SpecialIndex,
 )
 from cargo_strip_hook.link.strings import StringTable, string_at
 
@@ -101,8 +101,8 @@ def build(
     is_kept, extra = kept
     symbols = program.symbols
     names = _names(program, live, placed, is_kept, strip)
-    exported = np.flatnonzero(is_kept & (symbols["atom"] != Place.COMMON))
-    commons = np.flatnonzero(is_kept & (symbols["atom"] == Place.COMMON))
+    exported = np.flatnonzero(is_kept & (symbols["atom"] != SpecialIndex.COMMON))
+    commons = np.flatnonzero(is_kept & (symbols["atom"] == SpecialIndex.COMMON))
     external_places = _places(program, placed, exported)
     rooted = _rooted(program, live, placed)
     needed = unique(
@@ -118,8 +118,8 @@ def build(
     local_places = needed[~isin(needed, external_places)]
 
     outside = unique(~targets[targets < 0])
-    absolute = outside[(symbols["atom"][outside] == Place.ABSOLUTE) & ~is_kept[outside]]
-    undefined = outside[symbols["atom"][outside] == Place.UNDEFINED]
+    absolute = outside[(symbols["atom"][outside] == SpecialIndex.ABSOLUTE) & ~is_kept[outside]]
+    undefined = outside[symbols["atom"][outside] == SpecialIndex.UNDEFINED]
     by_name = sorted(zip(symbol_names(program, exported), exported.tolist(), strict=True))
     others = np.concatenate([undefined, commons])
     missing = sorted(zip(symbol_names(program, others), others.tolist(), strict=True))
@@ -152,7 +152,7 @@ def build(
         row = rows[at : at + 1]
         row["strx"] = strings.add(name)
         place = place_of[symbol]
-        if symbols["atom"][symbol] == Place.ABSOLUTE:
+        if symbols["atom"][symbol] == SpecialIndex.ABSOLUTE:
             row["type"], row["value"] = mo.N_ABS | mo.N_EXT, symbols["value"][symbol]
         else:
             _fill_places(row, np.array([place]), placed)
@@ -173,7 +173,7 @@ def build(
     for name, symbol in missing:
         row = rows[at : at + 1]
         row["strx"], row["type"] = strings.add(name), mo.N_UNDF | mo.N_EXT
-        if symbols["atom"][symbol] == Place.COMMON:
+        if symbols["atom"][symbol] == SpecialIndex.COMMON:
             row["value"] = symbols["size"][symbol]
             row["desc"] = (int(symbols["value"][symbol]).bit_length() - 1) << 8
         elif weak[symbol]:
@@ -187,7 +187,7 @@ def build(
     )
     order = np.argsort(places)
     shown = [n for n, s in by_name if s not in personality]
-    shown += [n for n, s in missing if symbols["atom"][s] == Place.COMMON]
+    shown += [n for n, s in missing if symbols["atom"][s] == SpecialIndex.COMMON]
     return SymbolTable(
         rows,
         strings.bytes(8),
@@ -197,7 +197,7 @@ def build(
         numbers[order],
         of_symbol,
         tuple(sorted(shown)),
-        tuple(n for n, s in missing if symbols["atom"][s] != Place.COMMON),
+        tuple(n for n, s in missing if symbols["atom"][s] != SpecialIndex.COMMON),
     )
 
 
@@ -299,6 +299,6 @@ def _weak_references(program: Program) -> Bool:
     """Whether all references to each undefined symbol are weak."""
     symbols = program.symbols
     strong = np.zeros(len(symbols), np.bool_)
-    mask = (symbols["atom"] == Place.UNDEFINED) & (symbols["native"] & WEAK_REFERENCE == 0)
+    mask = (symbols["atom"] == SpecialIndex.UNDEFINED) & (symbols["native"] & WEAK_REFERENCE == 0)
     strong[program.definition[mask]] = True
     return ~strong

@@ -11,13 +11,14 @@ from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import symtab, versions
-from cargo_strip_hook.formats.macho.buckets import kept_symbols
 from cargo_strip_hook.formats.macho.debug import Debug, collect, keep_places, relocate
 from cargo_strip_hook.formats.macho.file import STEP
-from cargo_strip_hook.formats.macho.joined import join
 from cargo_strip_hook.formats.macho.place import Placed, place
 from cargo_strip_hook.formats.macho.relocate import Rewritten, joined_entries, rewrite
-from cargo_strip_hook.link import told
+from cargo_strip_hook.formats.macho.section_keys import kept_symbols
+from cargo_strip_hook.formats.macho.unwind_output import join
+from cargo_strip_hook.link import cxx
+from cargo_strip_hook.link.link_map import link_map_rows, statistics
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
@@ -39,13 +40,13 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     used = [program.units[n] for n in program.live_units(live) if program.units[n].index >= 0]
     built_for = versions.merge((u.name, u.native.versions) for u in real)
     versions.check_target(built_for, cputype, request.target)
-    joined = join(program, live)
+    unwind_output = join(program, live)
     debug = Debug((), (), frozenset(), ())
     regions: dict[int, tuple[int, int]] = {}
     if request.strip is Strip.NONE:
         debug = collect(program, live)
         layout, regions = keep_places(program, layout, debug.units)
-    parts = (joined.compact, joined.frames, *debug.parts)
+    parts = (unwind_output.compact, unwind_output.frames, *debug.parts)
     placed = place(program, layout, parts, request.marker, regions)
     kept = kept_symbols(program, live)
     rewritten = rewrite(program, cputype, live, placed, kept[0])
@@ -64,8 +65,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         chunks,
         table.defined,
         table.undefined,
-        _placement(program, live, placed),
-        told.statistics(
+        _link_map(program, live, placed),
+        statistics(
             program, live, program.atoms["flags"] & AtomFlag.SEPARATE == 0, len(table.defined)
         ),
         debug.warnings + _private(program, live, kept[0]),
@@ -74,7 +75,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
 
 def _private(program: Program, live: Bool, kept: Bool) -> tuple[str, ...]:
     weak = program.symbols["binding"] == Binding.WEAK
-    return told.private_cxx(program, live, kept | ~weak, told.CXX_ITANIUM)
+    return cxx.private_cxx(program, live, kept | ~weak, cxx.CXX_ITANIUM)
 
 
 def _cputype(units: list[Unit]) -> int:
@@ -263,12 +264,12 @@ def _file(
     return at, stream()
 
 
-def _placement(program: Program, live: Bool, placed: Placed) -> Array:
-    """Rows of `PLACEMENT`; sections are counted from 1, as in symbols."""
+def _link_map(program: Program, live: Bool, placed: Placed) -> Array:
+    """Rows of `LINK_MAP`; sections are counted from 1, as in symbols."""
     atoms = np.flatnonzero(
         live
         & (program.atoms["flags"] & AtomFlag.SEPARATE == 0)
         & (program.atoms["section"] >= 0)
         & (placed.section >= 0)
     )
-    return told.placement(program, atoms, placed.section, placed.offset, first_section=1)
+    return link_map_rows(program, atoms, placed.section, placed.offset, first_section=1)

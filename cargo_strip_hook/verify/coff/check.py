@@ -11,11 +11,26 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, is_described, taken
-from cargo_strip_hook.verify.coff import codeview, compare, debug, demands, groups, guard, structure
+from cargo_strip_hook.verify.coff import (
+    codeview,
+    compare,
+    constraints,
+    debug,
+    groups,
+    guard,
+    structure,
+)
 from cargo_strip_hook.verify.coff.order import contents
 from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.read import ABSOLUTE, EXTERNAL, Array, Damaged, Object, read
+from cargo_strip_hook.verify.expectation import (
+    Expectation,
+    Findings,
+    Reading,
+    Verified,
+    compares_debug,
+    taken,
+)
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.loading import loading
 
@@ -26,7 +41,7 @@ def check(
     original: Archive,
     listing: Listing,
     candidate: bytes | mmap.mmap | memoryview,
-    claim: Claim,
+    expectation: Expectation,
     findings: Findings,
     ahead: Reading | None = None,
 ) -> Verified:
@@ -39,34 +54,34 @@ def check(
     _, offset, size = listing.members[0]
     try:
         after = read(memoryview(candidate)[offset : offset + size])
-        if after.machine != _MACHINES.get(claim.target.arch):
+        if after.machine != _MACHINES.get(expectation.target.arch):
             raise Damaged("made for another processor than the original")
-        structure.check_structure(after, claim, findings)
-        demands.check_tables(after, findings)
+        structure.check_structure(after, expectation, findings)
+        constraints.check_tables(after, findings)
     except (Damaged, IndexError) as e:
         findings.add("damaged", str(e))
         return nothing
     if findings:  # what follows relies on a sound object
         return nothing
-    if claim.placement is None:
+    if expectation.link_map is None:
         findings.add("placement", "is needed to compare a COFF object")
         return nothing
-    rows, described = debug.part(after, claim.placement)
-    claim = replace(claim, placement=rows)
-    members = _members(original, after, claim, findings, ahead)
+    rows, covers_debug = debug.part(after, expectation.link_map)
+    expectation = replace(expectation, link_map=rows)
+    members = _members(original, after, expectation, findings, ahead)
     if findings:
         return nothing
     try:
-        companions = demands.companion_names(original, claim)
-        pair = Pair(members, after, claim, findings)
+        import_members = constraints.companion_names(original, expectation)
+        pair = Pair(members, after, expectation, findings)
         more = _defining(original, pair, _missing(pair))
         if more:
             members = dict(sorted((members | more).items()))
-            pair = Pair(members, after, claim, findings)
+            pair = Pair(members, after, expectation, findings)
         check_rows(pair)
         if findings:
             return nothing
-        return _compare(original, listing, pair, companions, described)
+        return _compare(original, listing, pair, import_members, covers_debug)
     except Damaged as e:
         raise ObjectError(str(e), path=str(original.path)) from e
 
@@ -75,25 +90,25 @@ def _compare(
     original: Archive,
     listing: Listing,
     pair: Pair,
-    companions: list[tuple[bytes, ...]],
-    described: Array,
+    import_members: list[tuple[bytes, ...]],
+    covers_debug: Array,
 ) -> Verified:
     findings = pair.findings
-    rest = demands.Rest(original, pair.indices)
-    order = loading(original, pair.claim, lambda: contents(original))
-    found = definitions(pair, demands.alternates(pair), order)
-    beside = {name for names in companions for name in names}
-    exported = demands.check_exports(pair, found)
-    undefined = demands.check_undefined(pair, found, original.symbols() or {}, beside, rest)
-    demands.check_directives(pair, rest)
+    rest = constraints.Rest(original, pair.indices)
+    order = loading(original, pair.expectation, lambda: contents(original))
+    found = definitions(pair, constraints.alternates(pair), order)
+    beside = {name for names in import_members for name in names}
+    exported = constraints.check_exports(pair, found)
+    undefined = constraints.check_undefined(pair, found, original.symbols() or {}, beside, rest)
+    constraints.check_directives(pair, rest)
     groups.check_groups(pair)
     guard.check_guard(pair, found)
-    demands.check_index(listing, pair.claim, companions, findings)
+    constraints.check_index(listing, pair.expectation, import_members, findings)
     compare.check_weak(pair, found)
-    made, (compared, relocations, settled) = compare.compare(pair, found)
+    made, (compared, relocations, applied) = compare.compare(pair, found)
     functions = compare.check_unwinding(pair)
-    if is_described(pair.claim):
-        debug.check(pair, found, made, described)
+    if compares_debug(pair.expectation):
+        debug.check(pair, found, made, covers_debug)
         codeview.check(pair, found)
     return Verified(
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in exported)),
@@ -101,7 +116,7 @@ def _compare(
         len(pair.rows),
         compared,
         relocations,
-        settled,
+        applied,
         functions,
     )
 
@@ -114,11 +129,15 @@ class Original:
 
 
 def _members(
-    original: Archive, after: Object, claim: Claim, findings: Findings, ahead: Reading | None
+    original: Archive,
+    after: Object,
+    expectation: Expectation,
+    findings: Findings,
+    ahead: Reading | None,
 ) -> dict[int, tuple[str, Object]]:
     """The members that pieces, commons and values came from."""
-    assert claim.placement is not None
-    pieces = set(unique(claim.placement["member"]).tolist())
+    assert expectation.link_map is not None
+    pieces = set(unique(expectation.link_map["member"]).tolist())
     used = sorted(pieces | _without_place(original, after))
     if not used:
         findings.add("placement", "nothing of the original is in the result")

@@ -71,7 +71,7 @@ def compare(pair: Pair, found: Definitions) -> tuple[Made, tuple[int, int, int]]
     used = np.zeros(len(result.place), np.bool_)
     made = Made({}, {})
     parts: list[Array] = []
-    count = settled = 0
+    count = applied = 0
     for m in range(len(pair.objects)):
         wanted, masks, raw = _references_before(pair, found, m)
         i = np.searchsorted(result.place, wanted.place)
@@ -83,12 +83,12 @@ def compare(pair: Pair, found: Definitions) -> tuple[Made, tuple[int, int, int]]
         _check_kept(pair, found, made, _take(wanted, there), _take(result, near[there]))
         _check_settled(pair, found, _take(wanted, ~there))
         clear(copy, file_places(after, wanted.place), masks)
-        count, settled = count + len(i), settled + int((~there).sum())
+        count, applied = count + len(i), applied + int((~there).sum())
         parts.append(raw)
     _check_made(pair, found, made, result, used)
     pointers = np.array(list(made.pointer.values()), np.int64)
     clear(copy, file_places(after, pointers), np.full(len(pointers), _POINTER_MASK[wide]))
-    return made, (_check_bytes(pair, copy, parts), count, settled)
+    return made, (_check_bytes(pair, copy, parts), count, applied)
 
 
 def _is_apart(name: bytes) -> bool:
@@ -280,7 +280,7 @@ def _keeps_group(pair: Pair, one: References, spans: list[tuple[int, int, bool]]
     """Whether a reference stands behind all pieces, and keeps a part of a group for GNU ld."""
     place, target = int(one.place[0]), int(one.target[0])
     home, goal = place >> STEP, target >> STEP
-    if pair.claim.target.archive_dialect == "coff" or one.kind[0] != PLACE:
+    if pair.expectation.target.archive_dialect == "coff" or one.kind[0] != PLACE:
         return False
     last = max((start + size for start, size, _ in spans if start >> STEP == home), default=0)
     relative = one.type[0] == RELATIVE[pair.after.machine] and target == goal << STEP

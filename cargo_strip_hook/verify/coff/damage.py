@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.claim import Damage
 from cargo_strip_hook.verify.coff.machine import KINDS, UNWOUND
 from cargo_strip_hook.verify.coff.places import shown
 from cargo_strip_hook.verify.coff.read import (
@@ -27,6 +26,7 @@ from cargo_strip_hook.verify.coff.read import (
     Object,
     read,
 )
+from cargo_strip_hook.verify.expectation import Damage
 
 _OBJECTS = (b"\x4c\x01", b"\x64\x86", b"\x64\xaa", b"\0\0")
 _LATER = 7  # IMAGE_COMDAT_SELECT_NEWEST, which no linker of today has

@@ -37,12 +37,12 @@ _DWARF = b".debug_"
 _ONE = (b".debug_ranges", b".debug_loc")
 
 
-def part(o: Object, placement: Array) -> tuple[Array, Array]:
+def part(o: Object, link_map: Array) -> tuple[Array, Array]:
     """(rows of code and data, rows of debug information)."""
     debug = np.array([name.startswith(_DWARF) for name in o.names], np.bool_)
-    inside = (placement["out_section"] > 0) & (placement["out_section"] < len(debug))
-    about = inside & debug[np.where(inside, placement["out_section"], 0)]
-    return placement[~about], placement[about]
+    inside = (link_map["out_section"] > 0) & (link_map["out_section"] < len(debug))
+    about = inside & debug[np.where(inside, link_map["out_section"], 0)]
+    return link_map[~about], link_map[about]
 
 
 def check(pair: Pair, found: Definitions, made: Made, rows: Array) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.coff.read import (
     ABSOLUTE,
     ALIGN,
@@ -21,6 +20,7 @@ from cargo_strip_hook.verify.coff.read import (
     Array,
     Object,
 )
+from cargo_strip_hook.verify.expectation import Expectation, Findings
 from cargo_strip_hook.verify.loading import Loading
 
 # A place in the result is one number: section and offset, with room for negative distances.
@@ -61,16 +61,20 @@ class Pair:
     """
 
     def __init__(
-        self, members: dict[int, tuple[str, Object]], after: Object, claim: Claim, found: Findings
+        self,
+        members: dict[int, tuple[str, Object]],
+        after: Object,
+        expectation: Expectation,
+        found: Findings,
     ) -> None:
-        self.after, self.claim, self.findings = after, claim, found
+        self.after, self.expectation, self.findings = after, expectation, found
         self.indices = list(members)
         self.titles = [name for name, _ in members.values()]
         self.objects = [o for _, o in members.values()]
         self.first = np.cumsum([0, *(len(o.sections) for o in self.objects)])
         self.names = Names()
-        assert claim.placement is not None
-        rows = claim.placement
+        assert expectation.link_map is not None
+        rows = expectation.link_map
         position = np.searchsorted(np.array(self.indices), rows["member"])
         section = self.first[position] + rows["section"]
         order = np.lexsort((rows["offset"], section))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.coff.places import shown
 from cargo_strip_hook.verify.coff.read import (
     ALIGN,
@@ -28,19 +27,20 @@ from cargo_strip_hook.verify.coff.read import (
     WEAK,
     Object,
 )
+from cargo_strip_hook.verify.expectation import Expectation, Findings
 
 MARKER = b".cargo-strip-hook"
 _ROOTS = (b".CRT$", b".ctors", b".dtors")
 _DEBUG = (b".debug", b".zdebug")
 
 
-def check_structure(o: Object, claim: Claim, findings: Findings) -> None:
+def check_structure(o: Object, expectation: Expectation, findings: Findings) -> None:
     """Header, sections, symbols, COMDATs and the marker."""
     _check_header(o, findings)
-    _check_sections(o, claim, findings)
+    _check_sections(o, expectation, findings)
     _check_symbols(o, findings)
-    _check_comdats(o, claim, findings)
-    _check_marker(o, claim, findings)
+    _check_comdats(o, expectation, findings)
+    _check_marker(o, expectation, findings)
 
 
 def _check_header(o: Object, findings: Findings) -> None:
@@ -52,7 +52,7 @@ def _check_header(o: Object, findings: Findings) -> None:
         findings.add("structure", "the header has the flags or the size of a program's")
 
 
-def _check_sections(o: Object, claim: Claim, findings: Findings) -> None:
+def _check_sections(o: Object, expectation: Expectation, findings: Findings) -> None:
     sections = o.sections
     flags, sizes = sections["flags"], sections["size"].astype(np.int64)
     stored = (flags & BSS == 0) & (sizes > 0)
@@ -88,7 +88,7 @@ def _check_sections(o: Object, claim: Claim, findings: Findings) -> None:
         findings.add("structure", "relocations are not sorted, or two are at one place")
     for number in range(1, len(sections)):
         name, mine = o.names[number], int(flags[number])
-        if name.startswith(_DEBUG) and claim.strip.value != "none":
+        if name.startswith(_DEBUG) and expectation.strip.value != "none":
             findings.add("structure", f"{shown(name)} is debug information")
         if name == b".llvm_addrsig":
             findings.add("structure", "a table of addresses that matter: it would be wrong")
@@ -141,8 +141,8 @@ def _check_symbols(o: Object, findings: Findings) -> None:
             findings.add("structure", f"{shown(o.names[number])}[{number}] has no definition")
 
 
-def _check_comdats(o: Object, claim: Claim, findings: Findings) -> None:
-    exports = {n.encode("utf-8", "surrogateescape") for n in claim.exports}
+def _check_comdats(o: Object, expectation: Expectation, findings: Findings) -> None:
+    exports = {n.encode("utf-8", "surrogateescape") for n in expectation.exports}
     leaders: set[int] = set()
     for number in np.flatnonzero(o.sections["flags"] & COMDAT).tolist():
         selection, other, leader = o.selections.get(number, (0, 0, -1))
@@ -186,11 +186,11 @@ def _check_associated(o: Object, number: int, other: int, name: str, findings: F
         other = following
 
 
-def _check_marker(o: Object, claim: Claim, findings: Findings) -> None:
-    if not claim.marker:
+def _check_marker(o: Object, expectation: Expectation, findings: Findings) -> None:
+    if not expectation.marker:
         return
     found = [n for n in range(1, len(o.names)) if o.names[n] == MARKER]
-    if len(found) != 1 or o.contents(found[0]) != claim.marker:
+    if len(found) != 1 or o.contents(found[0]) != expectation.marker:
         findings.add("marker", "is missing or another one")
     elif int(o.sections["flags"][found[0]]) & (INFO | REMOVE) != INFO | REMOVE:
         findings.add("marker", "would become a part of programs")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, gather
-from cargo_strip_hook.verify.claim import Claim
 from cargo_strip_hook.verify.elf.groups import members
 from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
 from cargo_strip_hook.verify.elf.read import (
@@ -20,6 +19,7 @@ from cargo_strip_hook.verify.elf.read import (
     STEP,
     Objects,
 )
+from cargo_strip_hook.verify.expectation import Expectation
 from cargo_strip_hook.verify.marker import SECTION_NAME
 
 # tables, LLVM's lists of symbols by number, its bitcode
@@ -42,9 +42,9 @@ _LEFT_OUT = (
 _ATTRIBUTES = 0x70000003  # of Arm, AArch64, RISC-V and Hexagon: put together, or dropped
 
 
-def is_told(claim: Claim) -> bool:
+def is_told(expectation: Expectation) -> bool:
     """Whether the placement tells of such sections: a platform's linker does not."""
-    return claim.placement is not None and claim.described
+    return expectation.link_map is not None and expectation.covers_debug
 
 
 def is_aside(objects: Objects) -> Array:
@@ -60,11 +60,11 @@ def is_aside(objects: Objects) -> Array:
 
 def check(pair: Pair) -> None:
     """None is lost that a linker would keep, and none is there that no input has."""
-    if not (pair.complete and is_told(pair.claim)):
+    if not (pair.complete and is_told(pair.expectation)):
         return
     before, after = pair.before, pair.after
     used = np.zeros(len(after.sections), np.bool_)
-    used[pair.placement["out_section"]] = True
+    used[pair.link_map["out_section"]] = True
     for number in np.flatnonzero(is_aside(after) & ~used).tolist():
         pair.findings.add("a section that no input explains", pair.where_after(number << STEP))
     s = before.sections

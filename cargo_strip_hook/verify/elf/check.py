@@ -11,14 +11,6 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, unique
-from cargo_strip_hook.verify.claim import (
-    Claim,
-    Findings,
-    Reading,
-    Verified,
-    is_described,
-    taken,
-)
 from cargo_strip_hook.verify.elf import (
     aside,
     comdat,
@@ -44,6 +36,14 @@ from cargo_strip_hook.verify.elf.read import (
     let_go,
     read_objects,
 )
+from cargo_strip_hook.verify.expectation import (
+    Expectation,
+    Findings,
+    Reading,
+    Verified,
+    compares_debug,
+    taken,
+)
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.loading import loading
 
@@ -54,7 +54,7 @@ def check(
     original: Archive,
     listing: Listing,
     candidate: bytes | mmap.mmap,
-    claim: Claim,
+    expectation: Expectation,
     findings: Findings,
     ahead: Reading | None = None,
 ) -> Verified:
@@ -69,7 +69,7 @@ def check(
         after = read_objects(candidate, [offset], [size])
         if not len(after.symbols):
             raise Damaged(0, "there is no symbol table")
-        structure.check_structure(after, claim, findings)
+        structure.check_structure(after, expectation, findings)
     except (Damaged, IndexError) as e:
         findings.add("damaged", str(e))
         return nothing
@@ -78,7 +78,7 @@ def check(
     properties = structure.second_reading(after, image, findings)
     if findings:  # what follows relies on a sound object
         return nothing
-    pair = _pair(original, after, claim, findings, ahead)
+    pair = _pair(original, after, expectation, findings, ahead)
     if pair is None:
         return nothing
     if pair.complete:
@@ -102,13 +102,13 @@ def _object_error(original: Archive, member: str, wrong: Damaged) -> ObjectError
     )
 
 
-def _used(original: Archive, claim: Claim) -> list[int]:
-    """The numbers of the members that a result was made of, as far as the claim says."""
-    if claim.placement is None:
+def _used(original: Archive, expectation: Expectation) -> list[int]:
+    """The numbers of the members that a result was made of, as far as the link map says."""
+    if expectation.link_map is None:
         return [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
-    used: list[int] = unique(claim.placement["member"]).tolist()
+    used: list[int] = unique(expectation.link_map["member"]).tolist()
     # only commons, or values: these have no place
-    return used or _defining(original, claim)
+    return used or _defining(original, expectation)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,12 +141,12 @@ def read_original(original: Archive, used: Sequence[int]) -> Original:
 def _pair(
     original: Archive,
     after: Objects,
-    claim: Claim,
+    expectation: Expectation,
     findings: Findings,
     ahead: Reading | None,
 ) -> Pair | None:
     """Read the members that are used, and index the placement by their sections."""
-    used = _used(original, claim)
+    used = _used(original, expectation)
     if used and not 0 <= used[0] <= used[-1] < len(original.members):
         findings.add("placement", "names a member that the original has not")
         return None
@@ -158,10 +158,10 @@ def _pair(
     if before.machine != after.machine or before.layouts != after.layouts:
         findings.add("damaged", "made for another processor than the original")
         return None
-    if claim.placement is None:
+    if expectation.link_map is None:
         rows, section = infer_placement(before, after, findings)
     else:
-        rows = claim.placement
+        rows = expectation.link_map
         position = np.searchsorted(np.array(used), rows["member"])
         count = np.diff(before.section_base)[position]
         bad = (rows["section"] <= 0) | (rows["section"] >= count)
@@ -170,9 +170,9 @@ def _pair(
             findings.add("placement", f"row {int(np.flatnonzero(bad)[0])} names no section")
             return None
         section = before.section_base[position] + rows["section"]
-    described = before.is_debug[section]
-    about, about_section = rows[described], section[described]
-    rows, section = rows[~described], section[~described]
+    covers_debug = before.is_debug[section]
+    about, about_section = rows[covers_debug], section[covers_debug]
+    rows, section = rows[~covers_debug], section[~covers_debug]
     whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
     place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
     pieces_of = cut(before, rows[~whole], section[~whole], place[~whole], findings)
@@ -184,35 +184,35 @@ def _pair(
     if findings:
         return None
     return Pair(
-        claim,
+        expectation,
         findings,
         before,
         after,
         tuple(original.members[i].name for i in used),
         tuple(used),
-        loading(original, claim, lambda: order.contents(original, _read_members)),
+        loading(original, expectation, lambda: order.contents(original, _read_members)),
         rows,
         section,
         row,
         place,
         pieces_of,
-        claim.placement is not None,
+        expectation.link_map is not None,
         machine(after.machine, after.layouts.order),
         _defined(original, read.index, symbols_of(after)),
         about,
         about_section,
         read.frames,
         read.kinds,
-        beaten(before, row, findings if claim.placement is not None else None),
+        beaten(before, row, findings if expectation.link_map is not None else None),
     )
 
 
-def _defining(original: Archive, claim: Claim) -> list[int]:
+def _defining(original: Archive, expectation: Expectation) -> list[int]:
     """The members that the exports are in, all of them where the archive has no index."""
     index = original.symbols()
     if index is None:
         return [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
-    found = (index.get(name.encode("utf-8", "surrogateescape")) for name in claim.exports)
+    found = (index.get(name.encode("utf-8", "surrogateescape")) for name in expectation.exports)
     return sorted({number for number in found if number is not None})
 
 
@@ -288,15 +288,15 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     symbols.check_exports(pair, definitions, resolution)
     symbols.check_undefined(pair, undefined, resolution)
     symbols.check_locals(pair, resolution)
-    if pair.complete and is_described(pair.claim) and not findings:
+    if pair.complete and compares_debug(pair.expectation) and not findings:
         from cargo_strip_hook.verify.elf import debug
 
-        debug.check(pair, pair.described, pair.described_section)
+        debug.check(pair, pair.covers_debug, pair.described_section)
     check_index(listing, set(definitions), findings)
     return Verified(
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in definitions)),
         tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),
-        len(pair.placement),
+        len(pair.link_map),
         compared,
         len(sides.before),
         changed.resolved,

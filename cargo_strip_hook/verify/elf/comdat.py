@@ -57,14 +57,14 @@ def check(pair: Pair, sides: Sides) -> None:
         if int(facts["section"]) not in mine or tables != wanted or (home[mine] >= 0).any():
             findings.add("a group", f"[{number}] has not the sections that it should have")
         home[mine] = n
-        rows = np.flatnonzero(np.isin(pair.placement["out_section"], mine))
+        rows = np.flatnonzero(np.isin(pair.link_map["out_section"], mine))
         owners = {originals.get(int(s), (-1, b"")) for s in pair.section[rows].tolist()}
         own = next(iter(owners), (-1, b""))
         if len(owners) != 1 or own[0] < 0 or name not in (own[1], own[1].split(b".", 4)[-1]):
             findings.add("a group", f"[{number}] is none of the original's")
             continue
         every = [s for s, owner in originals.items() if owner == own]
-        apart = np.isin(pair.section, every) & (home[pair.placement["out_section"]] != n)
+        apart = np.isin(pair.section, every) & (home[pair.link_map["out_section"]] != n)
         if apart.any():
             findings.add("a group", f"[{number}] came apart")
     new = sides.after

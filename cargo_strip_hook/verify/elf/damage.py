@@ -12,7 +12,6 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.arrays import Array
-from cargo_strip_hook.verify.claim import Damage
 from cargo_strip_hook.verify.elf.frames import BadFrames, read_frames
 from cargo_strip_hook.verify.elf.groups import members
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
@@ -27,6 +26,7 @@ from cargo_strip_hook.verify.elf.read import (
     Objects,
     read_objects,
 )
+from cargo_strip_hook.verify.expectation import Damage
 
 # (section over all objects, offset in it or -1, what is wrong)
 _Found = tuple[int, int, str]

@@ -137,7 +137,7 @@ def _alignments(pair: Pair, kinds: Array) -> Array:
     found = after.sections["align"].copy()
     layout, wanted = (
         header_of(after.layouts.order, after.layouts.bits),
-        _KINDS[pair.claim.compress_debug],
+        _KINDS[pair.expectation.compress_debug],
     )
     for number in np.flatnonzero(after.compressed & kinds).tolist():
         where = pair.where_after(number << STEP)
@@ -366,7 +366,7 @@ def _alike(pair: Pair, old: int, new: int, home: int) -> bool:
         return True  # of several weak definitions; which one it is, code relocations tell
     section = before.section_name(int(home))
     rows = np.flatnonzero(pair.row >= 0)
-    rows = rows[pair.placement["out_section"][pair.row[rows]] == place]
+    rows = rows[pair.link_map["out_section"][pair.row[rows]] == place]
     size = before.sections["size"][int(home)]
     rows = rows[before.sections["size"][rows] == size]
     return any(before.section_name(int(r)) == section for r in rows)

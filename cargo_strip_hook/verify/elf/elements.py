@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, unique
-from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
     SHF_EXECINSTR,
@@ -23,6 +22,7 @@ from cargo_strip_hook.verify.elf.read import (
     STEP,
     Objects,
 )
+from cargo_strip_hook.verify.expectation import Findings
 
 
 @dataclass(frozen=True, eq=False)

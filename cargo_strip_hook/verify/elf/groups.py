@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, gather, spread
-from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.elf.read import SHT_GROUP, STT_SECTION, Objects
+from cargo_strip_hook.verify.expectation import Findings
 
 _GRP_COMDAT = 1
 

@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array
-from cargo_strip_hook.verify.claim import Findings
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
     SHF_MERGE,
@@ -17,7 +16,8 @@ from cargo_strip_hook.verify.elf.read import (
     STT_TLS,
     Objects,
 )
-from cargo_strip_hook.verify.placement import PLACEMENT
+from cargo_strip_hook.verify.expectation import Findings
+from cargo_strip_hook.verify.link_map import LINK_MAP
 
 _KINDS = (STT_FUNC, STT_OBJECT, STT_TLS)
 
@@ -57,7 +57,7 @@ def infer_placement(before: Objects, after: Objects, findings: Findings) -> tupl
         if found.setdefault(section, place) != place:
             findings.add("symbols of one section moved apart", name.decode("utf-8", "replace"))
     sections = np.array(sorted(found), np.int64)
-    rows = np.zeros(len(sections), PLACEMENT)
+    rows = np.zeros(len(sections), LINK_MAP)
     rows["member"] = before.sections["object"][sections]
     rows["section"] = sections - before.section_base[rows["member"]]
     rows["size"] = before.sections["size"][sections]

@@ -9,7 +9,6 @@ from enum import IntEnum, IntFlag
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, unique
-from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.elf.elements import Cut
 from cargo_strip_hook.verify.elf.frames import Frames
 from cargo_strip_hook.verify.elf.machine import Machine
@@ -26,6 +25,7 @@ from cargo_strip_hook.verify.elf.read import (
     STV_HIDDEN,
     Objects,
 )
+from cargo_strip_hook.verify.expectation import Expectation, Findings
 from cargo_strip_hook.verify.loading import Loading
 
 # what instrumented code tells the runtime that counts for all of a program
@@ -61,14 +61,14 @@ class Pair:
     came in pieces. `complete`: every live piece is in the placement: what is not there is dead.
     """
 
-    claim: Claim
+    expectation: Expectation
     findings: Findings
     before: Objects
     after: Objects
     members: tuple[str, ...]  # the name of each object of `before`
     numbers: tuple[int, ...]  # and its place in the archive
     loading: Loading
-    placement: Array
+    link_map: Array
     section: Array
     row: Array
     place: Array
@@ -76,7 +76,7 @@ class Pair:
     complete: bool
     machine: Machine
     defined_elsewhere: frozenset[bytes]  # names in the original's archive index
-    described: Array  # placement of debug information, and the original's section of each row
+    covers_debug: Array  # placement of debug information, and the original's section of each row
     described_section: Array
     frames: Frames | None  # the unwind tables of `before`; None: they cannot be read
     kinds: Array  # what the names of sections of `before` begin with
@@ -223,7 +223,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     kind[valued] = Kind.VALUE
     base[valued] = s["value"][valued]
 
-    exports = {name.encode(errors="surrogateescape") for name in pair.claim.exports}
+    exports = {name.encode(errors="surrogateescape") for name in pair.expectation.exports}
     exports |= shared_names(pair)
     string, name_at, text = pair.before.string, s["name"], pair.before.names
     definitions: dict[bytes, list[int]] = {}
@@ -356,7 +356,7 @@ def _set_end(pair: Pair, name: bytes) -> int | None:
     if not len(rows):
         return None
     starts = pair.place[rows]
-    ends = starts + pair.placement["size"][rows]
+    ends = starts + pair.link_map["size"][rows]
     if len(unique(starts >> STEP)) > 1:
         pair.findings.add("a linker-made set is in several sections", called.decode("latin-1"))
     return int(starts.min() if prefix == b"__start_" else ends.max())

@@ -64,7 +64,7 @@ def check_winners(pair: Pair, resolution: Resolution, referenced: Array) -> None
         return
     s = pair.before.symbols
     used = set(pair.before.names[np.flatnonzero(referenced & (s["binding"] != STB_LOCAL))].tolist())
-    used |= {name.encode("utf-8", "surrogateescape") for name in pair.claim.exports}
+    used |= {name.encode("utf-8", "surrogateescape") for name in pair.expectation.exports}
     for name in sorted(names & used):
         found = resolution.definitions[name]
         section = s["section"][found]

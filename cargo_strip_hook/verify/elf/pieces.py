@@ -60,7 +60,7 @@ _CONSTRUCTORS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b
 
 def check_layout(pair: Pair) -> None:
     """Placement, alignment, kind of section, and that nothing overlaps or comes from nowhere."""
-    before, after, rows = pair.before.sections, pair.after.sections, pair.placement
+    before, after, rows = pair.before.sections, pair.after.sections, pair.link_map
     add = pair.findings.add
     number = pair.section
     old = before[number]
@@ -136,7 +136,7 @@ def _in_private_set(pair: Pair, rows: Array) -> Array:
     found = np.zeros(len(rows), np.bool_)
     for i in np.flatnonzero(rows).tolist():
         name = pair.before.section_name(int(pair.section[i]))
-        now = pair.after.section_name(int(pair.placement["out_section"][i]))
+        now = pair.after.section_name(int(pair.link_map["out_section"][i]))
         found[i] = name.isidentifier() and now != name
     return found
 
@@ -146,7 +146,7 @@ def _check_indices(pair: Pair, number: Array) -> None:
 
     Source: EHABI32, section 5 ("Index table entries"): an entry is good up to the next one.
     """
-    before, rows = pair.before, pair.placement
+    before, rows = pair.before, pair.link_map
     s = before.sections
     indices = np.flatnonzero((s["type"] == pair.machine.index) & (s["size"] > 0))
     code = pair.row[before.section_base[s["object"][indices]] + s["link"][indices]]
@@ -191,7 +191,7 @@ def kinds(objects: Objects) -> Array:
 
 def _check_names(pair: Pair, number: Array) -> None:
     """A section may lose the end of its name, not the part that tells a linker its place."""
-    rows, kind = pair.placement, pair.kinds
+    rows, kind = pair.link_map, pair.kinds
     new_kind = kinds(pair.after)[rows["out_section"]]
     odd = (kind[number] < 0) | (kind[number] != new_kind)
     # most sections have pieces of their own kind only
@@ -245,7 +245,7 @@ def _check_constructors(pair: Pair) -> None:
                 continue
             if row < 0:
                 pair.findings.add("a constructor is missing", pair.where_before(section, 0))
-            elif pair.after.section_name(int(pair.placement["out_section"][row])) != name:
+            elif pair.after.section_name(int(pair.link_map["out_section"][row])) != name:
                 now = pair.where_after(int(pair.place[row]))
                 pair.findings.add(
                     "a constructor has another priority",
@@ -285,7 +285,7 @@ def _check_gaps(pair: Pair) -> None:
 
     Equal elements of sections that linkers merge may be one: the bytes of each are compared.
     """
-    rows, after = pair.placement, pair.after.sections
+    rows, after = pair.link_map, pair.after.sections
     order = np.lexsort((rows["size"], pair.place))
     start = pair.place[order]
     end = start + rows["size"][order]
@@ -318,7 +318,7 @@ def _check_gaps(pair: Pair) -> None:
 
 def check_bytes(pair: Pair, changed: Changed) -> int:
     """All bytes of all pieces; returns how many were compared."""
-    rows = pair.placement
+    rows = pair.link_map
     object_of = pair.section
     old = pair.before.sections[object_of]
     new = pair.after.sections[rows["out_section"]]

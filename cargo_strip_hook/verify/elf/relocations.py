@@ -61,7 +61,7 @@ def collect(pair: Pair) -> Sides:
     tables = np.flatnonzero(after.targets >= 0)
     targets = after.targets[tables]
     wanted = after.sections["flags"][targets] & SHF_ALLOC != 0
-    if pair.claim.described:  # of what is never loaded only some engines tell
+    if pair.expectation.covers_debug:  # of what is never loaded only some engines tell
         wanted |= ~after.is_debug[targets]
     tables = tables[wanted & ~is_among(targets, frames)]
     new = after.relocations(tables)
@@ -207,7 +207,7 @@ def _is_hole(pair: Pair, place: int) -> bool:
         return False
     if pair.after.sections["type"][section] != SHT_NOBITS:
         return False
-    ends = pair.place + pair.placement["size"]
+    ends = pair.place + pair.link_map["size"]
     return not bool(((pair.place <= place) & (place < ends)).any())
 
 
@@ -286,7 +286,7 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     gone = np.flatnonzero(match < 0)
     buried, spot = bury(pair, resolution, old[gone], sides.place[gone])
     gone = gone[~buried]
-    inside, width, moved = _settled(pair, resolution, sides, gone, type_[gone])
+    inside, width, moved = _applied(pair, resolution, sides, gone, type_[gone])
     shift[gone] = moved
     direct, done = here[relaxed], gone[got[gone] & inside]
     _instructions(pair, sides, np.concatenate([direct, done]), shift)
@@ -360,7 +360,7 @@ def _extra(pair: Pair, sides: Sides, match: Array) -> None:
         return
     if not pair.complete:
         order = np.argsort(pair.place)
-        starts, ends = pair.place[order], (pair.place + pair.placement["size"])[order]
+        starts, ends = pair.place[order], (pair.place + pair.link_map["size"])[order]
         i = np.searchsorted(starts, sides.after_place[extra], side="right") - 1
         covered = (i >= 0) & (sides.after_place[extra] < ends[np.maximum(i, 0)])
         extra = extra[covered]
@@ -369,7 +369,7 @@ def _extra(pair: Pair, sides: Sides, match: Array) -> None:
     pair.findings.more("a relocation that the original has not", len(extra) - 8)
 
 
-def _settled(
+def _applied(
     pair: Pair, resolution: Resolution, sides: Sides, gone: Array, type_: Array
 ) -> tuple[Array, Array, Array]:
     """Relocations that are no more: the value must be in the contents, and be the right one.

@@ -16,7 +16,6 @@ from elftools.elf.structs import ELFStructs
 
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.verify.arrays import Array, unique
-from cargo_strip_hook.verify.claim import Claim, Findings, is_described
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -43,6 +42,7 @@ from cargo_strip_hook.verify.elf.read import (
     STT_TLS,
     Objects,
 )
+from cargo_strip_hook.verify.expectation import Expectation, Findings, compares_debug
 from cargo_strip_hook.verify.marker import SECTION_NAME
 
 ELFOSABI_GNU = 3
@@ -52,13 +52,13 @@ _PAGE = 4096  # bytes
 _BATCH = 200_000  # relocations that are looked at together
 
 
-def check_structure(after: Objects, claim: Claim, findings: Findings) -> None:
+def check_structure(after: Objects, expectation: Expectation, findings: Findings) -> None:
     """Headers, sections, symbols and relocation records of the result."""
     _check_header(after, findings)
     _check_sections(after, findings)
     _check_symbols(after, findings)
-    _check_relocations(after, claim, findings)
-    _check_content(after, claim, findings)
+    _check_relocations(after, expectation, findings)
+    _check_content(after, expectation, findings)
 
 
 def _name(after: Objects, number: int) -> str:
@@ -212,10 +212,10 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
     )
 
 
-def _check_relocations(after: Objects, claim: Claim, findings: Findings) -> None:
+def _check_relocations(after: Objects, expectation: Expectation, findings: Findings) -> None:
     """Offsets and symbols of all records, but for those that are compared later, one by one."""
     wanted = after.targets > 0
-    if is_described(claim):
+    if compares_debug(expectation):
         wanted &= ~after.is_debug[np.maximum(after.targets, 0)]
     tables = np.flatnonzero(wanted)
     facts = machine(after.machine, after.layouts.order)
@@ -239,11 +239,11 @@ def _check_relocations(after: Objects, claim: Claim, findings: Findings) -> None
             findings.more(kind, int(bad.sum()) - 8)
 
 
-def _check_content(after: Objects, claim: Claim, findings: Findings) -> None:
+def _check_content(after: Objects, expectation: Expectation, findings: Findings) -> None:
     """Sections that must not be there, and the marker."""
     s = after.sections
     unwanted = [b".llvmbc\0", b".llvmcmd\0"]
-    if claim.strip is not Strip.NONE:
+    if expectation.strip is not Strip.NONE:
         unwanted += [b".debug_", b".zdebug_"]
     # `.debug_gdb_scripts` is part of the program, not debug information
     idle = s["flags"] & SHF_ALLOC == 0
@@ -256,10 +256,12 @@ def _check_content(after: Objects, claim: Claim, findings: Findings) -> None:
         bad = not 0 < link < len(s) or s["type"][link] != SHT_SYMTAB
         if bad or any(not 0 < i < len(after.symbols) for i in indices):
             findings.add("stale", f"{_name(after, number)} names symbols that are not there")
-    if claim.marker:
+    if expectation.marker:
         marks = np.flatnonzero(after.names_begin(SECTION_NAME.encode() + b"\0")).tolist()
         good = [
-            i for i in marks if s["type"][i] == 1 and after.contents(i) == memoryview(claim.marker)
+            i
+            for i in marks
+            if s["type"][i] == 1 and after.contents(i) == memoryview(expectation.marker)
         ]
         if len(marks) != 1 or not good or s["flags"][marks[0]]:
             findings.add("the marker", f"{SECTION_NAME} is not there as it was asked for")

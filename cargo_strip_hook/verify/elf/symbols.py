@@ -46,7 +46,7 @@ def undefined_names(pair: Pair) -> dict[bytes, int]:
 
 def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolution) -> None:
     """The global definitions are the exports, with type, size, binding and visibility unchanged."""
-    asked = {name.encode(errors="surrogateescape") for name in pair.claim.exports}
+    asked = {name.encode(errors="surrogateescape") for name in pair.expectation.exports}
     shared = shared_names(pair)
     for name in sorted(definitions.keys() - asked - shared):
         pair.findings.add("a global symbol that is no export", shown(name))
@@ -100,7 +100,7 @@ def _same_symbol(old: Array, new: Array, may_be_weak: bool) -> bool:
 
 def check_undefined(pair: Pair, undefined: dict[bytes, int], resolution: Resolution) -> None:
     """What is undefined was undefined before, and is weak only if it was."""
-    allowed = {name.encode(errors="surrogateescape") for name in pair.claim.allowed_extra}
+    allowed = {name.encode(errors="surrogateescape") for name in pair.expectation.allowed_extra}
     names, after = resolution.names, pair.after.symbols
     unused = set()
     for name, number in sorted(undefined.items()):
@@ -137,7 +137,7 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
         & is_among(new["kind"], np.array(kinds))
         & (new["section"] > 0)
     )
-    if not pair.claim.described:  # a platform's linker does not tell where the others went
+    if not pair.expectation.covers_debug:  # a platform's linker does not tell where the others went
         loaded = pair.after.sections["flags"][new["section"][mine]] & SHF_ALLOC != 0
         mine = mine[loaded]
     placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
@@ -157,7 +157,7 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     wanted = np.flatnonzero(is_among(was_group, now_group[rest]))
     # many may share a place: of each group the names, and whether one of them may have none now
     known: dict[int, tuple[set[bytes], bool]] = {}
-    anonymous = pair.claim.strip is Strip.SYMBOLS
+    anonymous = pair.expectation.strip is Strip.SYMBOLS
     olds_wanted = pair.before.names[placed[wanted]].tolist()
     for group, text in zip(was_group[wanted].tolist(), olds_wanted, strict=True):
         there, nameless = known.get(group, (set(), anonymous))
@@ -206,4 +206,4 @@ def _kept_name(pair: Pair, old: bytes, new: bytes) -> bool:
     """Whether a local name is still there; an assembler's own (`.L…`) tell people nothing."""
     if new:
         return new == old
-    return pair.claim.strip is Strip.SYMBOLS or not old or old.startswith(b".L")
+    return pair.expectation.strip is Strip.SYMBOLS or not old or old.startswith(b".L")

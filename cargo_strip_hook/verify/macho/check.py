@@ -10,10 +10,10 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
-from cargo_strip_hook.verify.claim import Claim, Findings, Reading, Verified, taken
+from cargo_strip_hook.verify.expectation import Expectation, Findings, Reading, Verified, taken
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.loading import loading
-from cargo_strip_hook.verify.macho import compare, demands, objc
+from cargo_strip_hook.verify.macho import compare, constraints, objc
 from cargo_strip_hook.verify.macho.order import Choice, contents
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Damaged, Object, read
@@ -26,7 +26,7 @@ def check(
     original: Archive,
     listing: Listing,
     candidate: bytes | mmap.mmap | memoryview,
-    claim: Claim,
+    expectation: Expectation,
     findings: Findings,
     ahead: Reading | None = None,
 ) -> Verified:
@@ -45,34 +45,34 @@ def check(
     except Damaged as e:
         findings.add("damaged", str(e))
         return Verified((), ())
-    allowed = demands.check_personalities(after, unwound, findings)
-    demands.check_structure(after, findings)
-    demands.check_unwound(after, unwound, findings)
-    demands.check_marker(after, claim, findings)
+    allowed = constraints.check_personalities(after, unwound, findings)
+    constraints.check_structure(after, findings)
+    constraints.check_unwound(after, unwound, findings)
+    constraints.check_marker(after, expectation, findings)
     defined = _defined(after)
-    _check_exports(defined, claim, allowed, findings)
-    _check_index(listing, claim, allowed, findings)
+    _check_exports(defined, expectation, allowed, findings)
+    _check_index(listing, expectation, allowed, findings)
 
-    used, members = _read_members(original, claim, ahead)
+    used, members = _read_members(original, expectation, ahead)
     objc.check_loaded(original, set(used), findings)
-    undefined = _check_undefined(original, after, members, claim, findings)
-    demands.check_versions(after, members, findings)
+    undefined = _check_undefined(original, after, members, expectation, findings)
+    constraints.check_versions(after, members, findings)
     pieces = compared = 0
-    if claim.placement is None and not findings:
+    if expectation.link_map is None and not findings:
         from cargo_strip_hook.verify.macho.infer import check_by_names
 
         pieces, compared = check_by_names(
             dict(zip(used, members, strict=True)), after, unwound, findings
         )
-    elif claim.placement is not None and not findings:
+    elif expectation.link_map is not None and not findings:
         [before] = members
-        where = _places(claim.placement, used, before, after, findings)
+        where = _places(expectation.link_map, used, before, after, findings)
         if not findings:
-            pieces = len(claim.placement)
+            pieces = len(expectation.link_map)
             try:
                 order = loading(
                     original,
-                    claim,
+                    expectation,
                     lambda: contents(original),
                     lambda: objc.loaded_always(original),
                 )
@@ -93,16 +93,18 @@ def check(
 
 
 def _check_exports(
-    defined: set[bytes], claim: Claim, allowed: set[bytes], findings: Findings
+    defined: set[bytes], expectation: Expectation, allowed: set[bytes], findings: Findings
 ) -> None:
-    wanted = {n.encode("utf-8", "surrogateescape") for n in claim.exports}
+    wanted = {n.encode("utf-8", "surrogateescape") for n in expectation.exports}
     for name in sorted(wanted - defined):
         findings.add("missing export", name.decode("utf-8", "replace"))
     for name in sorted(defined - wanted - allowed):
         findings.add("leaked symbol", name.decode("utf-8", "replace"))
 
 
-def _check_index(listing: Listing, claim: Claim, allowed: set[bytes], findings: Findings) -> None:
+def _check_index(
+    listing: Listing, expectation: Expectation, allowed: set[bytes], findings: Findings
+) -> None:
     """The archive's index has each export once, and points at the object.
 
     Apple's libtool lists private external symbols, the `allowed` ones, as well.
@@ -111,7 +113,7 @@ def _check_index(listing: Listing, claim: Claim, allowed: set[bytes], findings: 
         findings.add("the archive's index", "is missing")
         return
     names = [name for name, _ in listing.index]
-    wanted = {n.encode("utf-8", "surrogateescape") for n in claim.exports}
+    wanted = {n.encode("utf-8", "surrogateescape") for n in expectation.exports}
     if len(set(names)) != len(names) or not wanted <= set(names) <= wanted | allowed:
         findings.add("the archive's index", "does not list the exports, each once")
     if any(place != listing.members[0][0] for _, place in listing.index):
@@ -139,19 +141,19 @@ def read_original(original: Archive, used: Sequence[int]) -> Object:
 
 
 def _read_members(
-    original: Archive, claim: Claim, ahead: Reading | None
+    original: Archive, expectation: Expectation, ahead: Reading | None
 ) -> tuple[list[int], list[Object]]:
     """The positions of the members that are used, and these: side by side where all are known.
 
-    Where the claim does not say which were used it is each of the objects, and each by itself.
+    Where there is no link map to say which were used it is each of the objects, and each by itself.
     """
-    if claim.placement is None:
+    if expectation.link_map is None:
         used = [m.index for m in original.members if bytes(original.data(m)[:4]) == _MAGIC]
         return used, [read_original(original, [index]) for index in used]
-    used = unique(claim.placement["member"]).tolist()
+    used = unique(expectation.link_map["member"]).tolist()
     used = [n for n in used if 0 <= n < len(original.members)]
     if not used:  # commons and absolute symbols are in no section: those that define the exports
-        wanted = {n.encode("utf-8", "surrogateescape") for n in claim.exports}
+        wanted = {n.encode("utf-8", "surrogateescape") for n in expectation.exports}
         index = original.symbols() or {}
         used = sorted({number for name, number in index.items() if name in wanted})
     return used, [taken(ahead, used, Object) or read_original(original, used)]
@@ -166,7 +168,7 @@ def _check_undefined(
     original: Archive,
     after: Object,
     members: Iterable[Object],
-    claim: Claim,
+    expectation: Expectation,
     findings: Findings,
 ) -> set[bytes]:
     """The names that the consumer supplies: only what the members left undefined as well."""
@@ -177,7 +179,7 @@ def _check_undefined(
             "undefined symbol", f"{name.decode('utf-8', 'replace')} was not undefined before"
         )
     index = original.symbols() or {}
-    allowed = {n.encode("utf-8", "surrogateescape") for n in claim.allowed_extra}
+    allowed = {n.encode("utf-8", "surrogateescape") for n in expectation.allowed_extra}
     for name in sorted((names & index.keys()) - allowed):
         findings.add(
             "undefined symbol", f"{name.decode('utf-8', 'replace')} is defined by the original"

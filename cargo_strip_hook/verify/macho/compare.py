@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
-from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.made import Made
 from cargo_strip_hook.verify.macho.marks import check_bound, check_marks
 from cargo_strip_hook.verify.macho.objc import IMAGE_INFO, check_info
@@ -190,11 +190,11 @@ class _Means:
         good[rows] = alike & (by_name | by_place)
 
         rows = np.flatnonzero(plain & (found < 0) & (mine["width"] == 4))
-        value, known = self.settled(mine["kind"][rows], place[rows], in_file[rows])
+        value, known = self.applied(mine["kind"][rows], place[rows], in_file[rows])
         good[rows] = known & (target[rows] >= 0) & (value + trailing[rows] == target[rows])
         return good
 
-    def settled(self, kind: Array, place: Array, in_file: Array) -> tuple[Array, Array]:
+    def applied(self, kind: Array, place: Array, in_file: Array) -> tuple[Array, Array]:
         """(the address that the field at each place means, whether it has a kind that can)."""
         after = self.result.object
         value = after.stored(in_file, np.full(len(in_file), 4))
@@ -294,7 +294,7 @@ class _Closer:
             _, bases = self._meant(reference.minus, 0)
             targets = frozenset(t - b for t in targets for b in bases)
         if found is None:
-            value = _settled(after, reference, place)
+            value = _applied(after, reference, place)
             if value is None or value not in targets:
                 add("relocation", f"at {place:#x} was settled wrongly")
             return
@@ -331,7 +331,7 @@ def _address(o: Object, reference: Reference) -> int:
     return o.symbols[reference.symbol].value + reference.addend
 
 
-def _settled(after: Object, reference: Reference, place: int) -> int | None:
+def _applied(after: Object, reference: Reference, place: int) -> int | None:
     """What a field without a relocation means: an address, or a difference."""
     number = after.section_at(place)
     home = after.sections[number - 1]

@@ -12,7 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.arrays import gather, spread
-from cargo_strip_hook.verify.claim import Damage
+from cargo_strip_hook.verify.expectation import Damage
 from cargo_strip_hook.verify.macho.read import ARM64, ENTRY, X86_64, Damaged, Object, read
 from cargo_strip_hook.verify.macho.unwind import records
 

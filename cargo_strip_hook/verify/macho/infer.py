@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
-from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.compare import personalities_of
 from cargo_strip_hook.verify.macho.marks import RESOLVER
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, ARM64, Object, Reference, Symbol

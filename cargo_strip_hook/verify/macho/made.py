@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from itertools import pairwise
 
-from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Object
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
-from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, Object
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.arrays import Array, gather
-from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.read import Damaged, Object, read
 
 IMAGE_INFO = b"__objc_imageinfo"

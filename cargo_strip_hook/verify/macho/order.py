@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.claim import Findings
+from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.loading import Loading, Member, Strength
 from cargo_strip_hook.verify.macho.read import WEAK_DEF, Damaged, Object, read
 

@@ -13,7 +13,6 @@ from functools import cached_property
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.claim import Claim, Findings
 from cargo_strip_hook.verify.coff.places import (
     PLACE,
     STEP,
@@ -29,6 +28,7 @@ from cargo_strip_hook.verify.coff.read import (
     Object,
     read,
 )
+from cargo_strip_hook.verify.expectation import Expectation, Findings
 from cargo_strip_hook.verify.index import Listing
 
 _NAMING = (b"export:", b"exclude-symbols:", b"aligncomm:")
@@ -58,10 +58,10 @@ def encoded(names: Iterable[str]) -> set[bytes]:
 
 def check_exports(pair: Pair, found: Definitions) -> set[bytes]:
     """Exactly the exports are external; the names that are."""
-    o, ext, claim = pair.after, pair.result, pair.claim
+    o, ext, expectation = pair.after, pair.result, pair.expectation
     visible = ext.index[ext.defined | ext.common].tolist()
     names = [o.name(i) for i in visible]
-    wanted = encoded(claim.exports)
+    wanted = encoded(expectation.exports)
     if len(set(names)) != len(names):
         pair.findings.add("exports", "a name is defined twice")
     for name in sorted(wanted - set(names)):
@@ -115,7 +115,7 @@ def _check_replaceable(pair: Pair, exports: set[bytes]) -> None:
 
 
 def check_undefined(
-    pair: Pair, found: Definitions, index: dict[bytes, int], companions: set[bytes], rest: Rest
+    pair: Pair, found: Definitions, index: dict[bytes, int], import_members: set[bytes], rest: Rest
 ) -> set[bytes]:
     """The names that the consumer supplies: only what the members left undefined as well."""
     result = pair.result
@@ -125,7 +125,7 @@ def check_undefined(
     inside = {pair.names.text[n] for n in found.defined}
     # an index lists weak externals, which define nothing
     defined = inside | {n for n in names & index.keys() if n not in weak or n not in before}
-    allowed = encoded(pair.claim.allowed_extra) | companions
+    allowed = encoded(pair.expectation.allowed_extra) | import_members
     before |= {name for o in pair.objects for name in _included(o)}
     if names - before:
         before |= {name for o in rest.objects for name in (*_included(o), *_undefined(o))}
@@ -163,7 +163,7 @@ def check_directives(pair: Pair, rest: Rest) -> None:
     """What `.drectve` tells linkers is what the members told them."""
     after = set(_directives(pair.after))
     before = {d for o in pair.objects for d in _directives(o)}
-    exports = encoded(pair.claim.exports)
+    exports = encoded(pair.expectation.exports)
     asked = before
     if any(not _about(one) or not _about(one) <= exports for one in after - before):
         asked = before | {d for o in rest.objects for d in _directives(o)}
@@ -223,10 +223,10 @@ def check_tables(o: Object, findings: Findings) -> None:
                 findings.add("structure", f"{shown(o.names[number])} names no symbol")
 
 
-def companion_names(original: Archive, claim: Claim) -> list[tuple[bytes, ...]]:
+def companion_names(original: Archive, expectation: Expectation) -> list[tuple[bytes, ...]]:
     """What each member that follows the object defines."""
     found: list[tuple[bytes, ...]] = []
-    for number in claim.companions:
+    for number in expectation.import_members:
         if not 0 <= number < len(original.members):
             found.append(())
             continue
@@ -253,22 +253,25 @@ def _long(data: memoryview) -> tuple[bytes, ...]:
 
 
 def check_index(
-    listing: Listing, claim: Claim, companions: list[tuple[bytes, ...]], findings: Findings
+    listing: Listing,
+    expectation: Expectation,
+    import_members: list[tuple[bytes, ...]],
+    findings: Findings,
 ) -> None:
     """The archive's index has each export and what the other members define, by their owner.
 
     A library for Microsoft's linker has it twice, the second time sorted.
     """
     starts = [start for start, _, _ in listing.members]
-    wanted = {(name, starts[0]) for name in encoded(claim.exports)}
-    for start, names in zip(starts[1:], companions, strict=True):
+    wanted = {(name, starts[0]) for name in encoded(expectation.exports)}
+    for start, names in zip(starts[1:], import_members, strict=True):
         wanted |= {(name, start) for name in names}
     first = {name for name, _ in wanted}
     if listing.index is None:
         findings.add("the archive's index", "is missing")
         return
     tables = [("", listing.index)]
-    if claim.target.archive_dialect == "coff":
+    if expectation.target.archive_dialect == "coff":
         if listing.second is None:
             findings.add("the archive's index", "has no second linker member")
         else:

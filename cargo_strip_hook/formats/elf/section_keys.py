@@ -23,12 +23,12 @@ from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
     Bool,
-    Bucket,
-    ElementSet,
     Granularity,
     Int32,
-    Place,
+    LinkerSet,
     Program,
+    SectionKey,
+    SpecialIndex,
     Unit,
 )
 
@@ -141,7 +141,7 @@ def is_c_identifier(name: bytes) -> bool:
     return text.isidentifier() and text.isascii()
 
 
-def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
     """The sections behind undefined `__start_X`/`__stop_X`, in the order of the input."""
     wanted = sorted(
         {n.split(b"_", 3)[3] for n in undefined if n.startswith((b"__start_", b"__stop_"))}
@@ -164,7 +164,7 @@ def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[Element
                 align[name] = max(align[name], int(unit.atoms["align"][atom]))
         base += len(unit.atoms)
     return [
-        ElementSet(
+        LinkerSet(
             name,
             b"__start_" + name,
             b"__stop_" + name,
@@ -176,7 +176,7 @@ def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[Element
     ]
 
 
-def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
     """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
     of_set = _sets_of_atoms(program)
     personalities = _personalities(program)
@@ -216,23 +216,23 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
         elif key(at) is _Alike.TAIL:
             seen[number, tail] = at
     order: dict[_Key, int] = {}
-    buckets: list[Bucket] = []
+    section_keys: list[SectionKey] = []
     numbers = np.zeros(len(live), np.int32)
     for at in sorted(keys):
         known = order.get(keys[at])
         if known is None:
-            known = order[keys[at]] = len(buckets)
-            buckets.append(_bucket(program, keys[at]))
+            known = order[keys[at]] = len(section_keys)
+            section_keys.append(_bucket(program, keys[at]))
         numbers[at] = known
     out = numbers[source]
     merged = [
         n
-        for n, b in enumerate(buckets)
+        for n, b in enumerate(section_keys)
         if b.descriptor.flags & (elf.SHF_ALLOC | elf.SHF_MERGE) == elf.SHF_MERGE
     ]
     for number in (*unique(out[elements]).tolist(), *merged):
-        buckets[number] = replace(buckets[number], identity=partial(_identities, program))
-    return out, tuple(buckets)
+        section_keys[number] = replace(section_keys[number], identity=partial(_identities, program))
+    return out, tuple(section_keys)
 
 
 def _identities(program: Program, atoms: Int32) -> list[Hashable | None]:
@@ -270,11 +270,11 @@ def _personalities(program: Program) -> frozenset[int]:
 
 def _sets_of_atoms(program: Program) -> dict[int, int]:
     found: dict[int, int] = {}
-    for number, element_set in enumerate(program.sets):
+    for number, linker_set in enumerate(program.sets):
         for atom in (
-            *element_set.elements.tolist(),
-            element_set.start_atom,
-            element_set.stop_atom,
+            *linker_set.elements.tolist(),
+            linker_set.start_atom,
+            linker_set.stop_atom,
         ):
             found[atom] = number
     return found
@@ -373,7 +373,7 @@ def _special_commons(program: Program) -> dict[int, tuple[bytes, int]]:
     """Name and further flags of the section of each common that is no plain data, by its atom."""
     found: dict[int, tuple[bytes, int]] = {}
     symbols = program.symbols
-    for number in np.flatnonzero(symbols["atom"] == Place.COMMON).tolist():
+    for number in np.flatnonzero(symbols["atom"] == SpecialIndex.COMMON).tolist():
         home = int(np.searchsorted(program.symbol_base, number, side="right")) - 1
         unit = program.units[home].native
         atom = int(symbols["atom"][program.definition[number]])
@@ -403,20 +403,20 @@ def _unit_of(program: Program, atom: int) -> int:
     return int(program.unit_of(np.array([atom]))[0])
 
 
-def _bucket(program: Program, key: _Key) -> Bucket:
+def _bucket(program: Program, key: _Key) -> SectionKey:
     if key[0] == "set":
         assert isinstance(key[1], int)
-        return Bucket(_set_kind(program, program.sets[key[1]]), whole=True)
+        return SectionKey(_set_kind(program, program.sets[key[1]]), whole=True)
     kind = SectionKind(*key)  # type: ignore[arg-type]
     if kind.flags & elf.SHF_LINK_ORDER or kind.apart or kind.group >= 0:
-        return Bucket(kind, single=True)
-    return Bucket(kind, whole=is_initialiser(kind.name) or not kind.flags & elf.SHF_ALLOC)
+        return SectionKey(kind, single=True)
+    return SectionKey(kind, whole=is_initialiser(kind.name) or not kind.flags & elf.SHF_ALLOC)
 
 
-def _set_kind(program: Program, element_set: ElementSet) -> SectionKind:
+def _set_kind(program: Program, linker_set: LinkerSet) -> SectionKind:
     """One section for a set, under a name for which no linker defines symbols."""
-    kind = SectionKind(element_set.name + b".private", elf.SHT_NOBITS, elf.SHF_ALLOC, 0)
-    for atom in element_set.elements.tolist():
+    kind = SectionKind(linker_set.name + b".private", elf.SHT_NOBITS, elf.SHF_ALLOC, 0)
+    for atom in linker_set.elements.tolist():
         unit = program.units[_unit_of(program, atom)]
         header = unit.native.sections[int(program.atoms["section"][atom])]
         flags = int(header["flags"]) & (elf.SHF_WRITE | elf.SHF_EXECINSTR | elf.SHF_GNU_RETAIN)

@@ -184,12 +184,12 @@ def _without(
     return Shared(replace(placed, start=ends, blob=np.concatenate(parts)), sizes, kept, records)
 
 
-def pieces(placement: Array, records: dict[int, Records]) -> Array:
+def pieces(link_map: Array, records: dict[int, Records]) -> Array:
     """PLACEMENT rows, those of sections that changed one for each record."""
     numbers = np.array([n + 1 for n in records], np.int64)
-    found = [placement[~isin(placement["out_section"], numbers)]]
+    found = [link_map[~isin(link_map["out_section"], numbers)]]
     for number, one in records.items():
-        rows = placement[placement["out_section"] == number + 1]
+        rows = link_map[link_map["out_section"] == number + 1]
         begin = rows["out_offset"].astype(np.int64)
         end = begin + rows["size"]
         low = np.searchsorted(one.start, begin, side="right") - 1

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
-from cargo_strip_hook.verify.claim import Claim, Findings
+from cargo_strip_hook.verify.expectation import Expectation, Findings
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, WEAK_DEF, Object
 from cargo_strip_hook.verify.macho.unwind import Records
 
@@ -103,11 +103,11 @@ def check_personalities(o: Object, unwound: Records, findings: Findings) -> set[
     return allowed
 
 
-def check_marker(o: Object, claim: Claim, findings: Findings) -> None:
-    if not claim.marker:
+def check_marker(o: Object, expectation: Expectation, findings: Findings) -> None:
+    if not expectation.marker:
         return
     found = [s for s in o.sections if (s.segment, s.name) == MARKER]
-    if len(found) != 1 or bytes(o.contents(found[0])) != claim.marker:
+    if len(found) != 1 or bytes(o.contents(found[0])) != expectation.marker:
         findings.add("marker", "is missing or another one")
     elif found[0].loaded:
         findings.add("marker", "would become a part of programs")

@@ -20,11 +20,11 @@ from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
     Bool,
-    Bucket,
-    ElementSet,
     Int32,
-    Place,
+    LinkerSet,
     Program,
+    SectionKey,
+    SpecialIndex,
     Unit,
 )
 
@@ -48,7 +48,7 @@ class SectionKind:
     set: bool = False
 
 
-def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[ElementSet]:
+def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
     """The sections behind undefined `section$start$SEG$sect`/`section$end$…` symbols."""
     wanted: dict[tuple[bytes, bytes], bytes] = {}
     for name in undefined:
@@ -70,7 +70,7 @@ def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[Element
         if len(atoms):
             align = _largest(units, atoms)
             start, stop = b"section$start$" + name, b"section$end$" + name
-            sets.append(ElementSet(name, start, stop, atoms, align))
+            sets.append(LinkerSet(name, start, stop, atoms, align))
     return sets
 
 
@@ -107,7 +107,7 @@ def personalities(program: Program, live: Bool) -> Int32:
     return unique(np.array(named, np.int32))
 
 
-def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
     """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
     alive = np.zeros(len(program.atoms), np.bool_)
     alive[live] = True
@@ -171,17 +171,17 @@ def _bucket(
     program: Program,
     key: tuple[object, ...],
     attributes: dict[tuple[bytes, bytes, int], int],
-) -> Bucket:
+) -> SectionKey:
     if key[0] == "set":
         assert isinstance(key[1], int)
-        return Bucket(_set_kind(program, program.sets[key[1]]), whole=True)
+        return SectionKey(_set_kind(program, program.sets[key[1]]), whole=True)
     place = cast("tuple[bytes, bytes, int]", key[0])
     descriptor = SectionKind(*place, attributes[place])
     whole = place[2] in mo.INITIALISER_TYPES
-    return Bucket(descriptor, single=bool(key[1]) and not whole, whole=whole)
+    return SectionKey(descriptor, single=bool(key[1]) and not whole, whole=whole)
 
 
-def _set_kind(program: Program, one: ElementSet) -> SectionKind:
+def _set_kind(program: Program, one: LinkerSet) -> SectionKind:
     """A section of a name for which no other library's symbols stand."""
     segment, name = one.name.split(b"$")
     kind, attributes = mo.S_REGULAR, 0
@@ -199,5 +199,5 @@ def kept_symbols(program: Program, live: Bool) -> tuple[Bool, Int32]:
     extra = personalities(program, live)
     extra = extra[~kept[extra]]
     kept[extra] = True
-    kept &= program.symbols["atom"] != Place.UNDEFINED
+    kept &= program.symbols["atom"] != SpecialIndex.UNDEFINED
     return kept, extra

@@ -1,10 +1,10 @@
-"""Where pieces of the input are in the output: the engine's claim that the checker tests."""
+"""The link map: where ranges of the input are in the output, as the engine says."""
 
 from __future__ import annotations
 
 import numpy as np
 
-PLACEMENT = np.dtype(
+LINK_MAP = np.dtype(
     [
         ("member", "<i4"),  # position in the members of the original archive
         ("section", "<i4"),  # index of the section in that object

@@ -32,14 +32,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class UnwindOutput:
     """Both sections of unwind information. CIEs stay one for each member, as linkers write them."""
 
     compact: Part
     frames: Part
 
 
-def join(program: Program, live: Bool) -> Joined:
+def join(program: Program, live: Bool) -> UnwindOutput:
     """Both sections of unwind information, of what lives."""
     separate = program.atoms["flags"] & AtomFlag.SEPARATE != 0
     records = np.flatnonzero(live & separate).astype(np.int32)
@@ -57,7 +57,7 @@ def join(program: Program, live: Bool) -> Joined:
     offset = np.arange(len(compact), dtype=np.int64) * mo.COMPACT_UNWIND_SIZE
     contents = np.frombuffer(b"".join(_contents(program, compact)), np.uint8)
     first = Part(*COMPACT_UNWIND, mo.S_ATTR_DEBUG, contents, compact, offset)
-    return Joined(first, _join_frames(program, frames))
+    return UnwindOutput(first, _join_frames(program, frames))
 
 
 def _contents(program: Program, atoms: Int32) -> list[bytes]:

@@ -20,17 +20,17 @@ Pieces = tuple[tuple[Array, Array], ...]
 class DebugOutput:
     """The sections, and of each its relocations in pieces: rows to be written, and their targets.
 
-    `targets` are those of all, as in `Settled`; `placement` tells where the input's sections went.
+    `targets` are those of all, as in `Applied`; `link_map` tells where the input's sections went.
     """
 
     sections: tuple[Section, ...]
     relocations: tuple[Pieces, ...]
     targets: Array
-    placement: Array
+    link_map: Array
     warnings: tuple[str, ...]
 
 
-def described(
+def debug_output(
     program: Program,
     machine: Machine,
     live: Bool,
@@ -48,7 +48,7 @@ def described(
         tuple(_section(program, s, records, how) for s in found.sections),
         tuple(s.relocations for s in found.sections),
         found.targets,
-        found.placement,
+        found.link_map,
         split.warning(beside),
     )
 

@@ -1,4 +1,4 @@
-"""What is claimed of a result, and what the checker found to be true of it."""
+"""What is expected of a result, and what the verifier found to be true of it."""
 
 from __future__ import annotations
 
@@ -19,33 +19,37 @@ _Native = TypeVar("_Native")
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What an engine says it did.
+class Expectation:
+    """What was asked of an engine, and the link map that it gave.
 
-    `exports` are the names that must be global, and no other may be. `placement` is an array of
-    `PLACEMENT` (see `placement`), one row for each live allocated piece of input; where it is None
-    the pieces are found by symbol names and only those are compared. `allowed_extra` are names
-    that may stay undefined although a member of the original defines them (those of a C library
-    that is in the archive). `companions` are positions in the original of the members that follow
-    the object. `described`: the placement tells of debug information, too, which is then compared;
-    a platform's linker tells of code and data only. `compress_debug` is how debug sections may be
+    `exports` are the names that must be global, and no other may be. `link_map` is an array of
+    `LINK_MAP`, one row for each live allocated range of input; where it is None ranges are found by
+    symbol names, and only those are compared. `allowed_extra` are names that may stay undefined
+    although a member of the original defines them (those of a C library that is in the archive).
+    `import_members` are positions in the original of the members that follow the object.
+    `covers_debug`: the link map covers debug information, too, which is then compared; that of a
+    platform's linker covers code and data only. `compress_debug` is how debug sections may be
     compressed.
     """
 
     target: Target
     exports: tuple[str, ...]
     strip: Strip
-    placement: npt.NDArray[np.void] | None
+    link_map: npt.NDArray[np.void] | None
     marker: bytes
     allowed_extra: tuple[str, ...] = ()
-    companions: tuple[int, ...] = ()
-    described: bool = True
+    import_members: tuple[int, ...] = ()
+    covers_debug: bool = True
     compress_debug: Compression = Compression.NONE
 
 
-def is_described(claim: Claim) -> bool:
+def compares_debug(expectation: Expectation) -> bool:
     """Whether it is told where debug information went, so that it can be compared."""
-    return claim.placement is not None and claim.described and claim.strip is Strip.NONE
+    return (
+        expectation.link_map is not None
+        and expectation.covers_debug
+        and expectation.strip is Strip.NONE
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.link.arrays import unique
-from cargo_strip_hook.link.model import Bucket, Int32, Program
+from cargo_strip_hook.link.model import Int32, Program, SectionKey
 
 COMMONS = SectionKind(b".bss", coff.BSS)
 POINTERS = SectionKind(b".rdata", coff.RDATA)
@@ -29,7 +29,7 @@ _REPLACEABLE = (
 )
 
 
-def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
+def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
     """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
     private = _private_sets(program, live)
     uneven = {private.get(kind, kind) for kind in _uneven(program, live)}
@@ -42,13 +42,13 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
         number = int(units[first])
         native: CoffUnit = program.units[number].native
         mine = native.atom_kind[live[first:end] - int(program.atom_base[number])]
-        bucket = np.zeros(len(native.kinds), np.int32)
+        section_key = np.zeros(len(native.kinds), np.int32)
         present = np.zeros(len(native.kinds), np.bool_)
         present[mine] = True
         for kind in np.flatnonzero(present).tolist():
             own = native.kinds[kind]
-            bucket[kind] = order.setdefault(private.get(own, own), len(order))
-        out[first:end] = bucket[mine]
+            section_key[kind] = order.setdefault(private.get(own, own), len(order))
+        out[first:end] = section_key[mine]
     found = list(order)
     for atom, (selection, name) in replaceable.items():
         where = int(np.searchsorted(live, atom))
@@ -58,7 +58,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[Bucket, ...]]:
             if len(order) > len(found):
                 found.append(kind)
     return out, tuple(
-        Bucket(
+        SectionKey(
             k,
             single=k.selection != 0 or k in uneven,
             whole=(k.root or kinds.is_initialiser(k.name))
