@@ -23,6 +23,7 @@ import io
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,7 @@ SIDES = ("before", "now")
 LIMIT = 300.0  # seconds for a job: then its worker is ended
 AHEAD = 8  # jobs that one worker may be ahead of the other
 SHOWN = 30  # differences that are told in full
-LINES = 24  # of a difference of texts
+LINES = 12  # of a difference of texts
 COLUMNS = ("bytes", "strip", "check", "exports", "report", "why", "refused", "findings")
 
 
@@ -346,22 +347,26 @@ def main(argv: Sequence[str]) -> int:
         print(f"{done.passed_over} findings of results that differ were not compared")
     for line in done.skipped:
         print(line)
-    for n, difference in enumerate(done.differences):
-        if n == SHOWN:
-            print(f"and {len(done.differences) - n} more")
-            break
-        quick = "--quick " if args.quick else ""
+    quick = " --quick" if args.quick else ""
+    for difference in done.differences[:SHOWN]:
         print(f"\n{difference.job}: {difference.kind}: {difference.what}")
         print("".join(f"    {line}\n" for line in difference.details), end="")
         print(
-            f"  alone: python -m tests.same_bytes {args.revision} {quick}"
+            f"  alone: python -m tests.same_bytes {args.revision}{quick} "
             f"--only '{difference.job}' --keep DIR"
         )
+    more = dict.fromkeys(d.job for d in done.differences[SHOWN:])
+    if more:
+        print(f"\n{len(done.differences) - SHOWN} more, in:", *more)
     findings = sum(n for key, n in done.counts.items() if key[2] == "findings")
     if done.armed and not findings:
         print("the verifier saw no damaged result: name its new place in same_worker.VERIFIERS")
         return 1
-    print(f"{time.monotonic() - begin:.0f} s")
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(
+        f"{time.monotonic() - begin:.0f} s, "
+        f"{spent.ru_utime + spent.ru_stime:.0f} s of processors in other processes"
+    )
     return int(bool(done.differences) or not done.counts)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.campaigns import seeds
 from tests.campaigns.mutants import Campaign
+from tests.campaigns.same_sources import ODD
 from tests.fixtures import CACHE
 from tests.formats import loading_kit, universal_kit
 from tests.formats.generated import Plan, make, plans
@@ -64,7 +65,7 @@ def strip(library: str, number: int, public: Sequence[str], *more: str, damaged:
 
 def looks(library: str, public: Sequence[str], symbols: Sequence[str]) -> tuple[Run, ...]:
     """Runs of the commands that only look at a library; `symbols` are what `why` is asked of."""
-    what = [("why", library, s) for s in symbols]
+    what = [("why", library, s, *public) for s in symbols]
     rows = (
         ("check", library, "--message-format", "json", *public),
         ("check", library),
@@ -96,9 +97,9 @@ def built(_: Path, quick: bool) -> Iterator[Job]:
         profile, _, target = path.parts[-2].partition("-")
         size = library.stat().st_size
         form = _format(target)
-        if quick and (size > 5_000_000 or number % 3):
+        if quick and (size > 5_000_000 or number % 4):
             continue
-        budget = 6_000_000 if quick else 30_000_000
+        budget = 6_000_000 if quick else 24_000_000
         count = max(1, min(9, budget // size))
         if crate in ("beta", "gamma"):  # as alpha is, but for their names
             count = 1
@@ -106,12 +107,13 @@ def built(_: Path, quick: bool) -> Iterator[Job]:
         public: tuple[str, ...] = ()
         if facts["header"]:
             files.append((facts["header"], path.with_name(facts["header"])))
-            public = ("--header", facts["header"])
+            public = ("--header", facts["header"], "--allow-missing")
         elif facts["cdylib"]:
             files.append((facts["cdylib"], path.with_name(facts["cdylib"])))
             public = ("--cdylib", facts["cdylib"])
         chosen = [(number * 2 + i * (9 // count)) % 9 for i in range(count)]
-        runs = [strip(library.name, n, public) for n in chosen]
+        harm = 1 if count > 4 else 0
+        runs = [strip(library.name, n, public, damaged=harm) for n in chosen]
         runs += _more(library.name, form, number, public) if size < 26_000_000 else ()
         new = (crate, form) not in seen
         seen.add((crate, form))
@@ -177,7 +179,7 @@ def compiled(folder: Path, quick: bool) -> Iterator[Job]:
         files = tuple((n, _written(place / n, d)) for n, d in seed.files)
         form = seed.name.partition("-")[0]
         form = form if form in FORMATS else "macho"
-        damaged = 6 if quick else 25
+        damaged = 5 if quick else 20
         for n in range(0, 9, 2 if quick else 1):
             runs = [strip("lib.a", n, seed.exports, damaged=damaged)]
             yield Job(f"compiled/{seed.name}/{n}", form, "compiled", files, tuple(runs))
@@ -217,6 +219,41 @@ def _variants(public: Sequence[str]) -> Iterator[Run]:
     for target in ("x86_64-unknown-linux-gnu", "x86_64-pc-windows-msvc", "aarch64-apple-ios"):
         yield Run(("strip", "lib.a", "-o", f"{target}.a", "--target", target, *public))
     yield Run(("strip", "lib.a", "--dry-run", *public))
+
+
+def odd(folder: Path, quick: bool) -> Iterator[Job]:
+    """What compilers seldom write, for each machine."""
+    clang, ar = need("clang-22", "clang"), need("llvm-ar-22", "llvm-ar")
+    common = ("-ffreestanding", "-fdebug-compilation-dir=/b", "-c")
+    for one in ODD:
+        for number, target in enumerate(one.targets):
+            place = folder / f"{one.name}-{target}"
+            for name, text in one.sources.items():
+                _written(place / name, text.encode())
+            words = [clang, f"--target={target}", *common]
+            for name in one.sources:
+                flags = one.flags if not name.endswith(".s") else ()
+                flags = tuple(f for f in flags if name.endswith("pp") or not f.startswith("-std"))
+                tool(["env", "-C", place, *words, *flags, name])
+            objects = [place / f"{name.split('.')[0]}.o" for name in one.sources]
+            library = place / "lib.a"
+            tool([ar, f"--format={one.form}", "rcsD", library, *objects])
+            prefix = _prefix(target)
+            public = tuple(w for n in one.names for w in ("--export", prefix + n))
+            chosen = (number % 9, (number + 4) % 9) if quick else range(9)
+            runs = [strip("lib.a", n, public, damaged=5 if quick else 12) for n in chosen]
+            runs.append(strip("lib.a", number, public[:2]))
+            runs += _more("lib.a", _format(target), number, public)
+            runs += looks("lib.a", public, (prefix + one.names[0],))
+            files = (("lib.a", library),)
+            name = f"odd/{one.name}/{target}"
+            yield Job(name, _format(target), "compiled", files, tuple(runs))
+
+
+def _prefix(target: str) -> str:
+    """What C's names begin with in objects."""
+    i686 = target.startswith("i686-") and _format(target) == "coff"
+    return "_" if "apple" in target or i686 else ""
 
 
 def cases(folder: Path, quick: bool) -> Iterator[Job]:
@@ -315,8 +352,10 @@ _LOADING = (
 
 def loading(folder: Path, quick: bool) -> Iterator[Job]:
     """Members that define the same names: which are loaded, and whose definition counts."""
-    count = 10 if quick else 150
+    count = 20 if quick else 150
     for row, (target, form, flags, weak) in enumerate(_LOADING):
+        if quick and row % 3:
+            continue
         place = folder / str(row)
         if weak:
             texts = loading_kit.data_sources(row, weak, commons="-fcommon" in flags)
@@ -328,7 +367,7 @@ def loading(folder: Path, quick: bool) -> Iterator[Job]:
         same = (f"--target={target}", "-fdebug-compilation-dir=/b", "-ffreestanding")
         clang = str(need("clang-22", "clang"))
         loading_kit.compile_all(place, texts, *same, *flags, compiler=clang)
-        prefix = "_" if "apple" in target or target.startswith("i686-pc") else ""
+        prefix = _prefix(target)
         libraries = _archives(place, form, [d.members for d in drawn])
         for n, (one, library) in enumerate(zip(drawn, libraries, strict=True)):
             public = tuple(w for e in one.exports for w in ("--export", prefix + e))
@@ -377,6 +416,7 @@ def damaged(folder: Path, quick: bool) -> Iterator[Job]:
 Maker = Callable[[Path, bool], Iterator[Job]]
 MAKERS: dict[str, Maker] = {
     "compiled": compiled,
+    "odd": odd,
     "cases": cases,
     "programs": programs,
     "loading": loading,

@@ -44,6 +44,8 @@ _TIMES = re.compile(r'(?<="seconds": \{)[^}]*')
 _PHASES = re.compile(r"^ *(Deciding|Prelinking|Verifying|Replacing) \S+ \([\d.]+ \w+\)\n", re.M)
 # names of folders that Python's `tempfile` draws
 _DRAWN = re.compile(r"\b(cargo-strip-hook-|tmp)[a-z0-9_]{8}\b")
+# where Python gives up depends on how deep the program was
+_DEPTH = re.compile(r"(?<=maximum recursion depth exceeded)( while| in)[\w ]+")
 
 
 class Worker:
@@ -143,6 +145,7 @@ class Worker:
         """The text without what differs from run to run: times, folders, names drawn at random."""
         text = text.replace(str(self.folder), "FOLDER")
         text = _PHASES.sub("", _TIMES.sub(lambda m: re.sub(r": [\d.e-]+", ": 0", m[0]), text))
+        text = _DEPTH.sub("", text)
         return _DRAWN.sub(r"\1DRAWN", _SECONDS.sub("0.0s", text))
 
 
