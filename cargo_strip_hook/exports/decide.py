@@ -59,11 +59,12 @@ class Index:
     """An archive's symbol index, read when it is asked.
 
     `names` is a cheap test for a name. `listed` are all global definitions, None where the index
-    cannot say that these are all.
+    cannot say that these are all. `confirmed` asks the objects whether they define names.
     """
 
     names: Callable[[], Container[str]]
     listed: Callable[[], Collection[str] | None]
+    confirmed: Callable[[Collection[str]], bool] = lambda names: True  # noqa: ARG005
 
 
 def decide(
@@ -147,7 +148,7 @@ class _Decision:
             self._listed = None if listed is None else Names(listed, self.target)
         if self._names is None and self._listed is not None:
             chosen, idle = select_all(patterns, self._listed)
-            if chosen and not (each and idle):
+            if chosen and not (each and idle) and self._index and self._index.confirmed(chosen):
                 return chosen, idle
         return select_all(patterns, self.names())
 

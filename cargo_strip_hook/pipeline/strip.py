@@ -326,8 +326,13 @@ def decide_exports(archive: Archive, request: ExportRequest) -> ExportSet:
 
         return indexed_names(archive)
 
+    def confirmed(names: Collection[str]) -> bool:
+        from cargo_strip_hook.formats import indexed
+
+        return indexed.confirmed(archive, names)
+
     names = archive.symbols()
-    index = None if names is None else Index(lambda: _Names(names), listed)
+    index = None if names is None else Index(lambda: _Names(names), listed, confirmed)
     return decide(request, defined, index)
 
 

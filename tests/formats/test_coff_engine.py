@@ -841,3 +841,37 @@ def test_dwarf_of_what_lives_stays(tmp_path: Path, target: str) -> None:
         lines.append(found)
     assert lines[0] == lines[1]
     assert {"one_api", "scale", "two_used"} <= lines[0].keys()
+
+
+_THROWS = """
+int other(int);
+extern "C" int api_{n}(int n) {{
+  try {{ if (n > {n}) throw n; return other(n); }} catch (int e) {{ return e + {n}; }}
+}}
+"""
+_RUNTIME = """
+void __stdcall _CxxThrowException(void *a, void *b) {}
+void __CxxFrameHandler3(void) {} int _fltused;
+int other(int n) __asm__("%s"); int other(int n) { return n; }
+int type_info __asm__("??_7type_info@@6B@");
+"""
+
+
+@pytest.mark.parametrize("granularity", list(Granularity))
+@pytest.mark.parametrize("arch", ["x86_64", "i686", "aarch64"])
+def test_what_two_members_throw(tmp_path: Path, arch: str, granularity: Granularity) -> None:
+    """Each has a copy of what is told of an `int`, in sections like those of unwind information."""
+    target = f"{arch}-pc-windows-msvc"
+    sources = {f"{n}.cpp": _THROWS.format(n=n) for n in (1, 2)}
+    library = kit.library(
+        tmp_path, target, sources, "-O1", "-fexceptions", "-fcxx-exceptions", *SECTIONS
+    )
+    assert len(re.findall("_TI1H$", tool([kit.llvm("nm"), library]), re.M)) >= 2
+    exports = ["api_1", "api_2"]
+    out, made = kit.strip(library, target, exports, granularity=granularity)
+    kit.check(library, out, target, made)
+    assert kit.externals(out)[0] == _names(target, ("api_1", "api_2"))
+    other = "?other@@YAHH@Z"
+    rest = kit.compile(tmp_path, target, {"rest.c": _RUNTIME % other}, "-w")
+    for name, inputs in (("original", library), ("result", out)):
+        kit.link_dll(tmp_path / f"{name}.dll", target, [inputs, *rest], exports)

@@ -9,9 +9,14 @@ import pytest
 
 from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.archive.universal import parts_of
-from cargo_strip_hook.formats.indexed import indexed_names
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.formats.indexed import confirmed, indexed_names
+from cargo_strip_hook.pipeline.strip import decide_exports
 from tests.fixtures import library
 from tests.tools import need
+
+HOST = Target.parse("x86_64-unknown-linux-gnu")
 
 
 def names(path: Path) -> set[str] | None:
@@ -79,6 +84,24 @@ def test_each_kind_of_definition_and_members_without_one(
     # what was added without a new index is not to be lost
     subprocess.run([tool, "qS", archive, made["d"]], check=True)
     assert names(archive) is None
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_an_index_that_names_what_no_object_defines(model: str, tmp_path: Path) -> None:
+    """Of patterns that it answers wrongly the objects are asked, as without an index."""
+    made = objects(tmp_path, *MODELS[model])
+    archive = tmp_path / "lib.a"
+    subprocess.run([need("llvm-ar-22"), "rcs", archive, made["a"], made["d"]], check=True)
+    with open_archive(parts_of(archive)[0]) as opened:
+        assert confirmed(opened, ["api_a", "api_weak", "api_d"])
+        assert not confirmed(opened, ["api_a", "api_common"])
+    data = archive.read_bytes()
+    at = data.index(b"api_d\0")
+    archive.write_bytes(data[:at] + b"api_e\0" + data[at + 6 :])  # in the index alone
+    with open_archive(parts_of(archive)[0]) as opened:
+        assert not confirmed(opened, ["api_a", "api_e"])
+        request = ExportRequest(HOST, patterns=("api_*",))
+        assert decide_exports(opened, request).names() == ("api_a", "api_d", "api_weak")
 
 
 def test_other_formats_and_no_index(tmp_path: Path) -> None:

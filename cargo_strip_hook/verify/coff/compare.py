@@ -22,7 +22,15 @@ from cargo_strip_hook.verify.coff.places import (
     meanings,
     shown,
 )
-from cargo_strip_hook.verify.coff.read import ABSOLUTE, ASSOCIATIVE, BSS, I386, Array, Object
+from cargo_strip_hook.verify.coff.read import (
+    ABSOLUTE,
+    ASSOCIATIVE,
+    BSS,
+    EXTERNAL,
+    I386,
+    Array,
+    Object,
+)
 
 _FILL = np.frombuffer(b"\x00\x90\xcc", np.uint8)
 _IMPORT = b"__imp_"
@@ -167,11 +175,13 @@ def _find_records(
 ) -> None:
     """Records of unwind information went to places of their own; changes `kind` and `base`.
 
-    What is meant is the record at symbol + addend, wherever the one at the symbol went.
+    What is meant is the record at symbol + addend, wherever the one at the symbol went. An external
+    symbol means what its name does: of C++, `_TI1H` is in such a section, in each member a copy.
     """
     o = pair.objects[member]
     section = o.symbols["section"][symbol].astype(np.int64)
-    mine = np.flatnonzero((section > 0) & (kind == PLACE))
+    own = o.symbols["class"][symbol] != EXTERNAL
+    mine = np.flatnonzero((section > 0) & (kind == PLACE) & own)
     mine = mine[o.unwind_records[section[mine]]]
     if len(mine):
         value = o.symbols["value"][symbol[mine]].astype(np.int64) + addend[mine]
