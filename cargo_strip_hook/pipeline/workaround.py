@@ -24,7 +24,7 @@ def looked_for(
 ) -> Iterator[None]:
     """Adds to the help of a `VerifyError` of the body how else the library can be stripped.
 
-    `engine` made the result that `request` asked for; `expectation_of` says what is expected of one.
+    `engine` made what `request` asked for; `expectation_of` says what is expected of a result.
     """
     try:
         yield

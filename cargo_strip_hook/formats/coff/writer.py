@@ -73,7 +73,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     if request.target.archive_dialect != "coff":
         placed, sizes, rewritten = keep_groups(program, machine, placed, sizes, rewritten)
     left_out: tuple[tuple[str, str], ...] = ()
-    covers_debug = np.zeros(0, LINK_MAP)
+    debug_map = np.zeros(0, LINK_MAP)
     if request.strip is Strip.NONE:
         debug = dbg.collect(program, machine, live, placed)
         before = len(placed.kinds) + len(debug.kinds)
