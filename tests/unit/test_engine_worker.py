@@ -50,7 +50,7 @@ def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def started(events: list[str] | None = None, lock: int | None = None) -> Iterator[Engine]:
     said = [] if events is None else events
-    with module.apart("fake", "elf", lock, lambda: said.append("meanwhile")) as (works, _):
+    with module.in_worker("fake", "elf", lock, lambda: said.append("meanwhile")) as (works, _):
         yield works
 
 
@@ -91,7 +91,7 @@ def test_a_process_that_dies_is_told() -> None:
 
 
 def test_it_can_be_stopped_before() -> None:
-    with module.apart("fake", "elf", None, lambda: None) as (works, stop):
+    with module.in_worker("fake", "elf", None, lambda: None) as (works, stop):
         process = int(asked(works, "one").undefined[0])
         stop()
         stop()
