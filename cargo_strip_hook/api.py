@@ -110,7 +110,7 @@ def check(
 
     from cargo_strip_hook.analysis.check import decide_or_remember, inspect
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.pipeline.slices import about, slices_of
+    from cargo_strip_hook.formats.slices import about, slices_of
 
     request = _request(Path(library), **public)
     found = []

@@ -16,11 +16,11 @@ from cargo_strip_hook.analysis.sizes import (
     compare,
     measure_library,
 )
-from cargo_strip_hook.cargo.amounts import Growth
+from cargo_strip_hook.core.amounts import Growth
 from cargo_strip_hook.core.errors import BudgetError, UsageError
 from cargo_strip_hook.core.files import read_text
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.present.text import size
+from cargo_strip_hook.core.text import size
 
 _SHOWN = 5  # crates that are told
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cargo_strip_hook.archive import Archive, Member, Part, open_archive, parts_of
+from cargo_strip_hook.archive import Archive, Member, open_archive, parts_of
 from cargo_strip_hook.core.errors import InputError, ObjectError
-from cargo_strip_hook.core.requests import ExportSet
+from cargo_strip_hook.core.requests import ExportSet, Slice
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.formats.detect import architecture_of, must_have_objects
@@ -86,7 +86,7 @@ class Facts:
 def decide_or_remember(archive: Archive, request: ExportRequest) -> ExportSet:
     """What is public: from the sources given, else what a stripped library says of itself."""
     from cargo_strip_hook.exports.decide import remembered
-    from cargo_strip_hook.pipeline.strip import decide_exports
+    from cargo_strip_hook.exports.library import decide_exports
 
     must_have_objects(archive)
     marker = read_marker(archive.part)
@@ -94,14 +94,14 @@ def decide_or_remember(archive: Archive, request: ExportRequest) -> ExportSet:
 
 
 def inspect(
-    library: Path | Part, target: Target, exports: ExportSet, against: Sequence[Path] = ()
+    library: Path | Slice, target: Target, exports: ExportSet, against: Sequence[Path] = ()
 ) -> Inspection:
     """Look at a library, or at one slice of a universal one, as its users' linkers do.
 
     `against` are libraries that are to be linked into the same program. Raises `InputError` for
     damaged libraries and for formats that are not supported.
     """
-    part = library if isinstance(library, Part) else Part(library)
+    part = library if isinstance(library, Slice) else Slice(library)
     facts = read_facts(part)
     names = set(exports.names())
     findings = [
@@ -125,7 +125,7 @@ def inspect(
     )
 
 
-def _beside(target: Target, others: Sequence[Path]) -> list[Part]:
+def _beside(target: Target, others: Sequence[Path]) -> list[Slice]:
     """What of other libraries gets into one program with `target`'s: of universal ones a slice."""
     found = [p for other in others for p in parts_of(other)]
     return [p for p in found if architecture_of(p) in ("", target.arch)]
@@ -158,7 +158,7 @@ def _contents(facts: Facts) -> list[Finding]:
     return found
 
 
-def _collisions(facts: Facts, library: Part, other: Part) -> list[Finding]:
+def _collisions(facts: Facts, library: Slice, other: Slice) -> list[Finding]:
     theirs = read_facts(other)
     found = []
     both = facts.strong & theirs.strong
@@ -209,7 +209,7 @@ def _builtins(facts: Facts, names: set[str]) -> list[Finding]:
     return [Finding("builtins", "note", words, found)]
 
 
-def _linkers(part: Part, target: Target, names: Sequence[str]) -> list[Finding]:
+def _linkers(part: Slice, target: Target, names: Sequence[str]) -> list[Finding]:
     """Symbols of which it depends on the linker what a program gets."""
     from cargo_strip_hook.analysis.linkers import differences, told
 
@@ -240,7 +240,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def read_facts(library: Path | Part) -> Facts:
+def read_facts(library: Path | Slice) -> Facts:
     """Read a library's symbols and sections.
 
     Raises `InputError` for damaged libraries, `UsageError` for formats that are not supported.
@@ -307,7 +307,7 @@ def _private_types(objects: int, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(n for n in names if n.startswith(_TYPES))) if objects == 1 else ()
 
 
-def _read(library: Part, data: mmap.mmap, members: Sequence[Member]) -> Objects:
+def _read(library: Slice, data: mmap.mmap, members: Sequence[Member]) -> Objects:
     from cargo_strip_hook.verify.elf.read import Damaged, read_objects
 
     places = [library.start + m.offset for m in members]

@@ -9,8 +9,8 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.target import Linker, Target
-from cargo_strip_hook.engines.native import entries_of, loadable
 from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.formats.members import entries_of, loadable
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.batch import read_all
 from cargo_strip_hook.link.entries import names_for

@@ -12,8 +12,8 @@ from cargo_strip_hook.analysis.objects import Objects, symbol_names
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.engines.native import entries_of, loadable
 from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.formats.members import entries_of, loadable
 from cargo_strip_hook.link.arrays import join
 from cargo_strip_hook.link.model import (
     PART,

@@ -17,8 +17,8 @@ from cargo_strip_hook.archive import Archive, open_archive
 from cargo_strip_hook.core.errors import UsageError
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats.detect import must_have_objects
+from cargo_strip_hook.formats.slices import about, slices_of
 from cargo_strip_hook.link.model import LOADED, Array, Contents
-from cargo_strip_hook.pipeline.slices import about, slices_of
 
 _KINDS = {
     Contents.CODE: "code",

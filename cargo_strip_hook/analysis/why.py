@@ -22,9 +22,9 @@ from cargo_strip_hook.analysis.program import Library, as_objects, loading, reso
 from cargo_strip_hook.archive import Archive, open_archive
 from cargo_strip_hook.core.errors import InputError
 from cargo_strip_hook.demangle import crate_of, demangle
+from cargo_strip_hook.formats.slices import about, slices_of
 from cargo_strip_hook.link.arrays import isin, unique
 from cargo_strip_hook.link.model import Binding, Contents, Int64, Reach
-from cargo_strip_hook.pipeline.slices import about, slices_of
 
 if TYPE_CHECKING:
     from cargo_strip_hook.exports.decide import ExportRequest

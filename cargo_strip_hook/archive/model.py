@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from cargo_strip_hook.core.requests import Slice
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -29,34 +31,7 @@ SYMDEF = b"__.SYMDEF"
 NAME_ENCODING = ("utf-8", "surrogateescape")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Where an archive lies: in `size` bytes of a file from `start` on (None: all of it).
-
-    A universal file has a part for each `architecture`, called as `lipo` calls it; that of a plain
-    library is "".
-    """
-
-    path: Path
-    start: int = 0
-    size: int | None = None
-    architecture: str = ""
-
-    @property
-    def stem(self) -> str:
-        """The file's name without its suffix."""
-        return self.path.stem
-
-    @property
-    def name(self) -> str:
-        """The file's name, and the architecture in parentheses."""
-        return self.path.name + (f"({self.architecture})" if self.architecture else "")
-
-    def __str__(self) -> str:
-        return str(self.path.with_name(self.name)) if self.architecture else str(self.path)
-
-
-def object_name(library: Path | Part | str) -> str:
+def object_name(library: Path | Slice | str) -> str:
     """What the one object made of a library, or after a name, is called.
 
     No archive can list a name of two lines.

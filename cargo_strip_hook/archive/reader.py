@@ -21,12 +21,12 @@ from cargo_strip_hook.archive.model import (
     THIN_MAGIC,
     Dialect,
     Member,
-    Part,
     must_be_about_file,
 )
 from cargo_strip_hook.archive.sniff import READ, is_macho, what_instead
 from cargo_strip_hook.core.errors import ArchiveError
 from cargo_strip_hook.core.files import open_file
+from cargo_strip_hook.core.requests import Slice
 
 # maps of Microsoft's tools that describe members and hold none
 _COFF_MAPS = frozenset({b"/<XFGHASHMAP>/", b"/<HYBRIDMAP>/"})
@@ -44,7 +44,7 @@ class _Mapping:
     Raises `ArchiveError` where the file has no such part.
     """
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Slice) -> None:
         with open_file(part.path) as file:
             status = os.fstat(file.fileno())
             end = status.st_size if part.size is None else part.start + part.size
@@ -112,7 +112,7 @@ class Archive:
     Data stays mapped until `close` and as long as a view of it is in use.
     """
 
-    part: Part
+    part: Slice
     _contents: _Contents = field(repr=False)
     _mapping: _Mapping = field(repr=False)
     _files: dict[Path, _Mapping] = field(repr=False, default_factory=dict)
@@ -152,7 +152,7 @@ class Archive:
         mapping = self._files.get(path)
         if mapping is None:
             try:
-                mapping = self._files[path] = _Mapping(Part(path))
+                mapping = self._files[path] = _Mapping(Slice(path))
             except (OSError, ValueError) as e:
                 must_be_about_file(e)
                 raise ArchiveError(
@@ -220,16 +220,16 @@ class Archive:
         self.close()
 
 
-def open_archive(where: Path | Part) -> Archive:
+def open_archive(where: Path | Slice) -> Archive:
     """Map an archive and read its member headers; the symbol index is read when asked for.
 
     Understands GNU (System V), BSD, Darwin and COFF archives and GNU's thin ones. Raises
     `ArchiveError`, which names the member and the offset, for everything else.
     """
-    return _open(where if isinstance(where, Part) else Part(where), ())
+    return _open(where if isinstance(where, Slice) else Slice(where), ())
 
 
-def _open(part: Part, outer: tuple[str, ...]) -> Archive:
+def _open(part: Slice, outer: tuple[str, ...]) -> Archive:
     """`outer` are the thin archives that led here, which may not come again."""
     try:
         mapping = _Mapping(part)
@@ -253,7 +253,7 @@ def _open(part: Part, outer: tuple[str, ...]) -> Archive:
 class _Scan:
     """One pass over the member headers."""
 
-    def __init__(self, part: Part, mapping: _Mapping, outer: tuple[str, ...]) -> None:
+    def __init__(self, part: Slice, mapping: _Mapping, outer: tuple[str, ...]) -> None:
         self.part, self.path, self.outer = part, part.path, outer
         self.view = mapping.view
         self.end = len(self.view)
@@ -432,7 +432,7 @@ class _Scan:
             if os.path.realpath(path) in outer:
                 self.fail("thin archives that list each other", at, text)
             try:
-                archive = self.nested[path] = _open(Part(path), outer)
+                archive = self.nested[path] = _open(Slice(path), outer)
             except ArchiveError as e:
                 self.fail(f"an archive it lists cannot be used: {e.what}", at, text, e.help)
         for found in archive.members:

@@ -14,9 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from cargo_strip_hook.archive.model import Part, must_be_about_file
+from cargo_strip_hook.archive.model import must_be_about_file
 from cargo_strip_hook.core.errors import ArchiveError
 from cargo_strip_hook.core.files import open_file
+from cargo_strip_hook.core.requests import Slice
 
 FAT_MAGIC, FAT_MAGIC_64 = b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"
 _NAMES = {
@@ -38,7 +39,7 @@ _LARGEST_ALIGNMENT = 15
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class FatArch:
     """One architecture. `align` is a power of two's exponent; offset and size in bytes."""
 
     cputype: int
@@ -59,7 +60,7 @@ class Universal:
     """The header of a universal file; `wide` is the form with 64-bit offsets."""
 
     wide: bool
-    slices: tuple[Slice, ...]
+    slices: tuple[FatArch, ...]
 
 
 def is_universal(head: bytes) -> bool:
@@ -93,7 +94,7 @@ def read_universal(data: memoryview, path: str | None = None) -> Universal:
             raise fail(f"slice {i + 1} has an impossible alignment", at)
         if offset < end or offset + size > len(data):
             raise fail(f"slice {i + 1} reaches beyond the end of the file", at)
-        slices.append(Slice(cpu, subtype, align, offset, size))
+        slices.append(FatArch(cpu, subtype, align, offset, size))
     kinds = [(s.cputype, s.cpusubtype) for s in slices]
     if len(set(kinds)) != count:
         raise fail("the universal file has an architecture twice", 8)
@@ -114,7 +115,7 @@ def lay_out(old: Universal, sizes: Sequence[int]) -> Universal:
     slices = []
     for one, size in zip(old.slices, sizes, strict=True):
         at = -(-at // (1 << one.align)) * (1 << one.align)
-        slices.append(Slice(one.cputype, one.cpusubtype, one.align, at, size))
+        slices.append(FatArch(one.cputype, one.cpusubtype, one.align, at, size))
         at += size
     if at >= 1 << 32 and not old.wide:
         raise ArchiveError("the universal file would be larger than 4 GiB")
@@ -133,15 +134,15 @@ def encode(header: Universal) -> bytes:
     return out
 
 
-def parts_of(path: Path) -> tuple[Part, ...]:
+def parts_of(path: Path) -> tuple[Slice, ...]:
     """The archives that a library consists of: the file itself, or its slices in their order.
 
     Raises `ArchiveError` for a damaged universal header, and where the file cannot be read.
     """
     header = _header(path)
     if header is None:
-        return (Part(path),)
-    return tuple(Part(path, s.offset, s.size, s.architecture) for s in header.slices)
+        return (Slice(path),)
+    return tuple(Slice(path, s.offset, s.size, s.architecture) for s in header.slices)
 
 
 def _header(path: Path) -> Universal | None:
@@ -160,7 +161,7 @@ def _header(path: Path) -> Universal | None:
         raise ArchiveError(f"cannot be read: {e}", path=str(path)) from e
 
 
-def join_parts(file: BinaryIO, original: Path, parts: Sequence[Part]) -> None:
+def join_parts(file: BinaryIO, original: Path, parts: Sequence[Slice]) -> None:
     """Write a universal file like `original`, with other slices: same order, same alignment.
 
     Raises `ArchiveError` where `original` is none, or has another number of slices.

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cargo_strip_hook.cargo.amounts import Growth, parse_growth, parse_size
 from cargo_strip_hook.cargo.cfg import CfgSet, holds, parse_platform
 from cargo_strip_hook.cargo.metadata import Package
 from cargo_strip_hook.cargo.suggest import did_you_mean
 from cargo_strip_hook.cargo.tomlfile import type_name
+from cargo_strip_hook.core.amounts import Growth, parse_growth, parse_size
 from cargo_strip_hook.core.errors import UsageError
 from cargo_strip_hook.core.requests import Compression, Granularity, Strip
 from cargo_strip_hook.core.target import Target

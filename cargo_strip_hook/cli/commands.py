@@ -21,10 +21,9 @@ from cargo_strip_hook.present.plain import plain
 
 if TYPE_CHECKING:
     from cargo_strip_hook.analysis.sizes import Difference, Sizes
-    from cargo_strip_hook.archive import Part
     from cargo_strip_hook.cargo.discover import Artefact
     from cargo_strip_hook.cargo.selection import Selection
-    from cargo_strip_hook.core.requests import ExportSet
+    from cargo_strip_hook.core.requests import ExportSet, Slice
     from cargo_strip_hook.core.target import Target
     from cargo_strip_hook.exports.decide import ExportRequest
 
@@ -151,7 +150,7 @@ def check(args: argparse.Namespace, console: Console) -> int:
     """`check`: exit code 1 where there is a finding."""
     from cargo_strip_hook.analysis.check import decide_or_remember, inspect
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.pipeline.slices import about
+    from cargo_strip_hook.formats.slices import about
     from cargo_strip_hook.present import messages
 
     exit_code = 0
@@ -195,7 +194,7 @@ def exports(args: argparse.Namespace, console: Console) -> int:
     """`exports`: the list on stdout."""
     from cargo_strip_hook.analysis.check import decide_or_remember
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.pipeline.slices import about
+    from cargo_strip_hook.formats.slices import about
     from cargo_strip_hook.present import messages
 
     exit_code = 0
@@ -282,7 +281,7 @@ def _write_page(
 
     from cargo_strip_hook.analysis.check import decide_or_remember
     from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.pipeline.slices import about, slices_of
+    from cargo_strip_hook.formats.slices import about, slices_of
     from cargo_strip_hook.present.html import Subject, page
 
     library = args.other or args.library
@@ -371,12 +370,12 @@ def _print_exports(decided: ExportSet, architecture: str, console: Console) -> N
 
 def _subjects(
     args: argparse.Namespace, console: Console
-) -> list[tuple[Part, Target, ExportRequest]]:
+) -> list[tuple[Slice, Target, ExportRequest]]:
     """What `check` and `exports` look at: files, or those of packages; universal ones by slice."""
     from dataclasses import replace
 
     from cargo_strip_hook.api import target_of
-    from cargo_strip_hook.pipeline.slices import slices_of
+    from cargo_strip_hook.formats.slices import slices_of
 
     found: list[tuple[Path, Target, ExportRequest]] = []
     if args.library:

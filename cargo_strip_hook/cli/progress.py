@@ -66,7 +66,7 @@ class Progress:
 
     def observe(self, phase: Phase) -> None:
         """Tell of a phase of the pipeline."""
-        from cargo_strip_hook.present.text import size
+        from cargo_strip_hook.core.text import size
 
         self.say(_VERBS[phase.name], f"{phase.library.name} ({size(phase.size)})")
 
@@ -157,7 +157,7 @@ def open_progress(console: Console) -> Progress:
 @contextmanager
 def progress(console: Console, verb: str, library: Path) -> Iterator[None]:
     """Tell of one thing that is done to a library."""
-    from cargo_strip_hook.present.text import size
+    from cargo_strip_hook.core.text import size
 
     shown = open_progress(console)
     try:

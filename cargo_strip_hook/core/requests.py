@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from cargo_strip_hook.archive import Part
     from cargo_strip_hook.core.target import Target
 
 
@@ -93,6 +92,33 @@ class DefinedSymbol:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """Where an archive lies: in `size` bytes of a file from `start` on (None: all of it).
+
+    A universal file has a slice for each `architecture`, called as `lipo` calls it; that of a plain
+    library is "".
+    """
+
+    path: Path
+    start: int = 0
+    size: int | None = None
+    architecture: str = ""
+
+    @property
+    def stem(self) -> str:
+        """The file's name without its suffix."""
+        return self.path.stem
+
+    @property
+    def name(self) -> str:
+        """The file's name, and the architecture in parentheses."""
+        return self.path.name + (f"({self.architecture})" if self.architecture else "")
+
+    def __str__(self) -> str:
+        return str(self.path.with_name(self.name)) if self.architecture else str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
 class PrelinkRequest:
     """What an engine is asked for. It writes a complete archive to `output`, nothing else.
 
@@ -102,7 +128,7 @@ class PrelinkRequest:
     `name` is what the object is called after, "" for the archive.
     """
 
-    archive: Path | Part
+    archive: Path | Slice
     output: Path
     target: Target
     exports: tuple[str, ...]

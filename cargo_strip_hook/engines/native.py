@@ -7,14 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
-from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.core.errors import InputError, LinkError, UsageError
 from cargo_strip_hook.core.requests import Compression, PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats import format_for
-from cargo_strip_hook.formats.detect import must_be_format, only_bitcode
-from cargo_strip_hook.formats.sniff import coff_machine, elf_machine, macho_machine, sniff
-from cargo_strip_hook.link.model import Image, ImportMember, Input
+from cargo_strip_hook.formats.members import entries_of, loadable
+from cargo_strip_hook.link.model import Image, ImportMember
 from cargo_strip_hook.link.prelink import prelink
 
 
@@ -114,51 +111,3 @@ def _write(request: PrelinkRequest, path: Path, image: Image, beside: list[NewMe
 def _text(name: bytes) -> str:
     """A symbol's name; bytes that are no UTF-8, which formats allow, survive the way back."""
     return name.decode("utf-8", "surrogateescape")
-
-
-def loadable(archive: Archive, target: Target) -> dict[int, Input]:
-    """The members that may be loaded: objects and imports of one format and machine.
-
-    The C library's own objects, which Rust's musl targets bundle, are left out: a private copy of
-    them inside of a C program would be a second C library. Raises `ObjectError` for members that
-    no linker could take, `InputError` for a mixture and for objects that are not the target's.
-    """
-    found: dict[int, Input] = {}
-    seen: dict[object, str] = {}
-    for member in archive.members:
-        data = archive.data(member)
-        head = bytes(data[:20])
-        contents = sniff(head)
-        if contents == "bitcode":
-            raise only_bitcode(archive, member)
-        if contents not in ("elf", "macho", "coff", "coff-import"):
-            continue
-        if contents == "coff-import":
-            contents = "coff"
-        kind: tuple[str, object] = (contents, None)
-        if contents == "elf":
-            kind = (contents, elf_machine(head))
-        elif contents == "macho":
-            kind = (contents, macho_machine(head))
-        elif contents == "coff":
-            kind = (contents, coff_machine(head))
-        must_be_format(archive, member.name, contents, target)
-        seen.setdefault(kind, member.name)
-        if len(seen) > 1:
-            first, second = list(seen.values())[:2]
-            raise InputError(
-                f"the archive mixes objects of different kinds: {first} and {second}",
-                path=archive.part.name,
-                member=member.name,
-                help="make one library for each architecture",
-            )
-        if not member.name.endswith(".lo"):
-            found[member.index] = Input(member.index, member.name, data)
-    if not found:
-        raise InputError("the archive holds no object files", path=archive.part.name)
-    return found
-
-
-def entries_of(archive: Archive, target: Target) -> Entries | None:
-    """The entries of the index that the target's linker reads. Raises `ArchiveError`."""
-    return archive.entries(plain=target.linker == "gnu-pe")

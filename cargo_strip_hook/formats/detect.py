@@ -7,8 +7,9 @@ import struct
 import sys
 from dataclasses import replace
 
-from cargo_strip_hook.archive import Archive, Member, Part
+from cargo_strip_hook.archive import Archive, Member
 from cargo_strip_hook.core.errors import ArchiveError, InputError, ObjectError, UsageError
+from cargo_strip_hook.core.requests import Slice
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats.sniff import (
     CALLED,
@@ -109,7 +110,7 @@ def deduce_target(archive: Archive) -> Target:
     return found
 
 
-def architecture_of(part: Part) -> str:
+def architecture_of(part: Slice) -> str:
     """The architecture that a universal file says a slice is for, as targets call it."""
     return _SLICES.get(part.architecture, part.architecture)
 

@@ -7,8 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from cargo_strip_hook.archive import Part
-from cargo_strip_hook.core.requests import Compression, ExportSet, Granularity, Statistics, Strip
+from cargo_strip_hook.core.requests import (
+    Compression,
+    ExportSet,
+    Granularity,
+    Slice,
+    Statistics,
+    Strip,
+)
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 
@@ -75,7 +81,7 @@ class SlicePlan:
     `outside` are the files that the members of a thin archive are in.
     """
 
-    part: Part
+    part: Slice
     target: Target
     exports: ExportSet
     marker: bytes

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cargo_strip_hook import __version__
-from cargo_strip_hook.archive import Archive, Part, join_parts, open_archive
+from cargo_strip_hook.archive import join_parts, open_archive
 from cargo_strip_hook.core.errors import (
     DiscoveryError,
     ExportsError,
@@ -28,16 +28,17 @@ from cargo_strip_hook.core.errors import (
 from cargo_strip_hook.core.files import irregular
 from cargo_strip_hook.core.lifetime import undisturbed
 from cargo_strip_hook.core.requests import (
-    DefinedSymbol,
     Engine,
-    ExportSet,
     PrelinkRequest,
+    Slice,
     Statistics,
     Strip,
 )
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.exports.decide import ExportRequest, Index, decide, remembered
-from cargo_strip_hook.formats.detect import must_be_for, with_lowest
+from cargo_strip_hook.exports.decide import remembered
+from cargo_strip_hook.exports.library import decide_exports
+from cargo_strip_hook.formats.detect import must_be_for
+from cargo_strip_hook.formats.slices import about, slices_of
 from cargo_strip_hook.pipeline.outcomes import (
     Job,
     Observe,
@@ -49,12 +50,10 @@ from cargo_strip_hook.pipeline.outcomes import (
     SlicePlan,
 )
 from cargo_strip_hook.pipeline.outputs import File, must_differ, read, written
-from cargo_strip_hook.pipeline.slices import about, slices_of, total, united
+from cargo_strip_hook.pipeline.slices import total, united
 from cargo_strip_hook.verify.marker import make_marker, read_marker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from cargo_strip_hook.core.requests import PrelinkResult
     from cargo_strip_hook.replace import Identity, Staging
     from cargo_strip_hook.verify import Reading, Verified
@@ -278,7 +277,7 @@ def _allowed(plan: Plan) -> Plan:
     return plan
 
 
-def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
+def _plan_slice(job: Job, part: Slice, target: Target) -> SlicePlan:
     found = read_marker(part)
     with about(part), open_archive(part) as archive:
         must_be_for(archive, target)
@@ -310,42 +309,6 @@ def _plan_slice(job: Job, part: Part, target: Target) -> SlicePlan:
     return SlicePlan(part, target, exports, marker, found == marker, outside)
 
 
-def decide_exports(archive: Archive, request: ExportRequest) -> ExportSet:
-    """What is public in an open archive; its objects are only read where the request needs it."""
-
-    def defined() -> Mapping[str, DefinedSymbol]:
-        from cargo_strip_hook.formats.summary import defined_symbols
-
-        return defined_symbols(archive)
-
-    if request.headers:
-        request = replace(request, target=with_lowest(archive, request.target))
-
-    def listed() -> Collection[str] | None:
-        from cargo_strip_hook.formats.indexed import indexed_names
-
-        return indexed_names(archive)
-
-    def confirmed(names: Collection[str]) -> bool:
-        from cargo_strip_hook.formats import indexed
-
-        return indexed.confirmed(archive, names)
-
-    names = archive.symbols()
-    index = None if names is None else Index(lambda: _Names(names), listed, confirmed)
-    return decide(request, defined, index)
-
-
-class _Names:
-    """An archive's index, asked for names; it has far more of them than are ever asked for."""
-
-    def __init__(self, index: Mapping[bytes, int]) -> None:
-        self._index = index
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.encode(errors="surrogateescape") in self._index
-
-
 @dataclass(frozen=True, slots=True)
 class _Made:
     """One finished archive: `part` is where it lies, `result` what the engine said of it.
@@ -353,7 +316,7 @@ class _Made:
     A slice that was done already has no result, and lies where it was.
     """
 
-    part: Part
+    part: Slice
     size: int
     result: PrelinkResult | None = None
     verified: Verified | None = None
@@ -515,7 +478,7 @@ def _make_archive(job: Job, plan: SlicePlan, place: _Place, works: _Works, clock
             whole = replace(expectation, strip=Strip.NONE, link_map=made.twin_link_map)
             verify(plan.part, place.twin, whole, *ahead)
             verify_twin(plan.part, place.output, place.twin)
-    return _Made(Part(place.output), place.output.stat().st_size, made, verified)
+    return _Made(Slice(place.output), place.output.stat().st_size, made, verified)
 
 
 def _slice_outcomes(plan: Plan, made: Sequence[_Made]) -> tuple[SliceOutcome, ...]:
@@ -536,7 +499,7 @@ def _slice_outcomes(plan: Plan, made: Sequence[_Made]) -> tuple[SliceOutcome, ..
 
 
 def _c_library_symbols(
-    library: Part, undefined: tuple[str, ...], target: Target
+    library: Slice, undefined: tuple[str, ...], target: Target
 ) -> tuple[str, ...]:
     """Names that stay undefined although the archive defines them: those of a bundled libc."""
     if not target.environment.startswith("musl"):
@@ -594,7 +557,6 @@ __all__ = [
     "SliceOutcome",
     "SlicePlan",
     "commit_prepared",
-    "decide_exports",
     "discard_prepared",
     "must_exist",
     "plan_library",

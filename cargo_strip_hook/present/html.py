@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from cargo_strip_hook.core.text import size
 from cargo_strip_hook.present import sizes as present
 from cargo_strip_hook.present.plain import html as escape
 from cargo_strip_hook.present.plain import plain
-from cargo_strip_hook.present.text import size
 from cargo_strip_hook.present.treemap import Box, Leaf, drawing
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cargo_strip_hook.core.text import change, size
 from cargo_strip_hook.present.plain import markdown as escaped
 from cargo_strip_hook.present.plain import plain
-from cargo_strip_hook.present.text import change, size
 
 if TYPE_CHECKING:
     from cargo_strip_hook.analysis.sizes import Change, Difference, Sizes

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cargo_strip_hook.core.text import size
 from cargo_strip_hook.present.plain import plain
-from cargo_strip_hook.present.text import size
 
 if TYPE_CHECKING:
     from cargo_strip_hook.analysis.why import Reason

@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cargo_strip_hook.archive import Part
 from cargo_strip_hook.core.errors import ObjectError, StripHookError, VerifyError
+from cargo_strip_hook.core.requests import Slice
 from cargo_strip_hook.verify.expectation import Damage, Expectation, Findings, Reading, Verified
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def prepare(object_format: str) -> None:
     _room(object_format)
 
 
-def read_ahead(original: Path | Part, members: Sequence[int]) -> list[Reading]:
+def read_ahead(original: Path | Slice, members: Sequence[int]) -> list[Reading]:
     """Read what `verify` will read of the original if the result is made of these members.
 
     None or one: none of a damaged original, which `verify` will tell of.
@@ -89,8 +89,8 @@ def _format(head: bytes | memoryview, *, plain: bool = True) -> str:
 
 
 def verify(
-    original: Path | Part,
-    candidate: Path | Part,
+    original: Path | Slice,
+    candidate: Path | Slice,
     expectation: Expectation,
     ahead: Reading | None = None,
 ) -> Verified:
@@ -107,7 +107,7 @@ def verify(
 
     findings = Findings()
     done = Verified((), ())
-    part = candidate if isinstance(candidate, Part) else Part(candidate)
+    part = candidate if isinstance(candidate, Slice) else Slice(candidate)
     with part.path.open("rb") as file:
         whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     plain = part.size is None
@@ -163,7 +163,7 @@ def _compare_companions(
             findings.add("the members", f"differ from the original's: {name}")
 
 
-def verify_universal(original: Path, candidate: Path, parts: Sequence[Part]) -> None:
+def verify_universal(original: Path, candidate: Path, parts: Sequence[Slice]) -> None:
     """Check that `candidate` is a universal file like `original` whose slices are `parts`.
 
     Each of these was verified alone. Raises `VerifyError`.
@@ -178,7 +178,7 @@ def verify_universal(original: Path, candidate: Path, parts: Sequence[Part]) -> 
         raise _error(original, found)
 
 
-def verify_twin(original: Path | Part, candidate: Path, twin: Path) -> None:
+def verify_twin(original: Path | Slice, candidate: Path, twin: Path) -> None:
     """Check that a debug twin is the same program: allocated sections are equal byte for byte.
 
     Raises `VerifyError`, which names `original`.
@@ -210,7 +210,7 @@ def _must_be_sound(archive: Archive, name: str, expectation: Expectation) -> Non
         )
 
 
-def _error(original: Path | Part, findings: tuple[str, ...]) -> VerifyError:
+def _error(original: Path | Slice, findings: tuple[str, ...]) -> VerifyError:
     return VerifyError(
         f"{original}: the result is not what it should be",
         findings,

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from cargo_strip_hook.archive import Part
+from cargo_strip_hook.core.requests import Slice
 
 SECTION_NAME = ".cargo-strip-hook"
 _NAME = SECTION_NAME.encode()
@@ -49,9 +49,9 @@ def make_marker(
     return text.encode() + b"\n"
 
 
-def read_marker(where: Path | Part) -> bytes | None:
+def read_marker(where: Path | Slice) -> bytes | None:
     """The marker's bytes, or None where the file has none, is no archive or cannot be read."""
-    part = where if isinstance(where, Part) else Part(where)
+    part = where if isinstance(where, Slice) else Slice(where)
     try:
         with (
             part.path.open("rb") as file,

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cargo_strip_hook.archive import Part
+from cargo_strip_hook.core.requests import Slice
 
 
-class Slice(NamedTuple):
+class FatArch(NamedTuple):
     """`kind`: magic number, processor and its subtype, alignment. `start` and `size` in bytes."""
 
     kind: tuple[bytes, bytes, bytes, bytes]
@@ -18,7 +18,7 @@ class Slice(NamedTuple):
     size: int
 
 
-def read_slices(path: Path, *, tight: bool) -> tuple[Slice, ...] | None:
+def read_slices(path: Path, *, tight: bool) -> tuple[FatArch, ...] | None:
     """The slices in the header's order, None for a plain file. Raises `ValueError` for damage.
 
     In a `tight` file nothing but zeros lies between slices, and nothing after the last one.
@@ -30,7 +30,7 @@ def read_slices(path: Path, *, tight: bool) -> tuple[Slice, ...] | None:
             return _read(data, tight)
 
 
-def _read(data: mmap.mmap, tight: bool) -> tuple[Slice, ...]:
+def _read(data: mmap.mmap, tight: bool) -> tuple[FatArch, ...]:
     magic = data[:4]
     step, width = (32, 8) if magic[3] == 0xBF else (20, 4)
     count = int.from_bytes(data[4:8], "big")
@@ -46,7 +46,7 @@ def _read(data: mmap.mmap, tight: bool) -> tuple[Slice, ...]:
         align = data[at + 8 + 2 * width : at + 12 + 2 * width]
         if start % (1 << (align[3] & 31)) or align[:3] != bytes(3):
             raise ValueError("a slice is not aligned as the universal header says")
-        found.append(Slice((magic, data[at : at + 4], data[at + 4 : at + 8], align), start, size))
+        found.append(FatArch((magic, data[at : at + 4], data[at + 4 : at + 8], align), start, size))
     for one in sorted(found, key=lambda s: s.start):
         if one.start < end or one.start + one.size > len(data):
             raise ValueError("slices of the universal file overlap or reach beyond its end")
@@ -58,7 +58,7 @@ def _read(data: mmap.mmap, tight: bool) -> tuple[Slice, ...]:
     return tuple(found)
 
 
-def differences(original: Path, candidate: Path, parts: Sequence[Part]) -> tuple[str, ...]:
+def differences(original: Path, candidate: Path, parts: Sequence[Slice]) -> tuple[str, ...]:
     """What is wrong with a universal file that should be `original` with `parts` as its slices.
 
     Raises `ValueError` for damage.
@@ -71,11 +71,11 @@ def differences(original: Path, candidate: Path, parts: Sequence[Part]) -> tuple
     return tuple(
         f"universal: slice {n} is another one than was verified"
         for n, (one, part) in enumerate(zip(after, parts, strict=True), start=1)
-        if not _same(Part(candidate, one.start, one.size), part)
+        if not _same(Slice(candidate, one.start, one.size), part)
     )
 
 
-def _same(first: Part, second: Part) -> bool:
+def _same(first: Slice, second: Slice) -> bool:
     with first.path.open("rb") as a, second.path.open("rb") as b:
         maps = [mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) for f in (a, b)]
     views = [

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.archive import NewMember, Part, open_archive, write_archive
+from cargo_strip_hook.archive import NewMember, open_archive, write_archive
+from cargo_strip_hook.core.requests import Slice
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.exports.headers import read_header
+from cargo_strip_hook.exports.library import decide_exports
 from cargo_strip_hook.exports.predefined import _answers, predefined
 from cargo_strip_hook.formats.detect import deduce_target, with_lowest
-from cargo_strip_hook.pipeline.strip import decide_exports
 from tests.formats.compiler_macros import REFERENCES, clang, gcc
 from tests.tools import need
 
@@ -215,7 +216,7 @@ def test_the_oldest_system_is_that_of_the_objects(triple: str, tmp_path: Path) -
     argv = [str(need("clang-22", "clang")), "-target", triple, "-dM", "-E", "-x", "c", "/dev/null"]
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
     wanted = dict(line.split(" ", 2)[1:] for line in said if "_VERSION_MIN_REQUIRED__" in line)
-    with open_archive(Part(for_apple(tmp_path, triple, "one"))) as archive:
+    with open_archive(Slice(for_apple(tmp_path, triple, "one"))) as archive:
         macros = predefined(with_lowest(archive, deduce_target(archive)), cxx=False)
     assert {n: v for n, v in macros.items() if "_VERSION_MIN_REQUIRED__" in n} == wanted
 
@@ -229,7 +230,7 @@ def test_headers_are_read_for_the_oldest_system(tmp_path: Path) -> None:
         "#ifdef __apple_build_version__\n#endif\n"
     )
     library = for_apple(tmp_path, "arm64-apple-macos13.1", "one", "two", "three")
-    with open_archive(Part(library)) as archive:
+    with open_archive(Slice(library)) as archive:
         request = ExportRequest(Target.parse("aarch64-apple-darwin"), headers=(header,))
         seen = decide_exports(archive, request)
     assert [e.name for e in seen.exports] == ["_one", "_two"]

@@ -11,8 +11,8 @@ from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.archive.universal import parts_of
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.exports.library import decide_exports
 from cargo_strip_hook.formats.indexed import confirmed, indexed_names
-from cargo_strip_hook.pipeline.strip import decide_exports
 from tests.fixtures import library
 from tests.tools import need
 

@@ -11,9 +11,16 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.analysis.linkers import differences
-from cargo_strip_hook.archive import Part, open_archive
+from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.core.errors import LinkError, StripHookError, VerifyError
-from cargo_strip_hook.core.requests import Engine, Granularity, PrelinkRequest, PrelinkResult, Strip
+from cargo_strip_hook.core.requests import (
+    Engine,
+    Granularity,
+    PrelinkRequest,
+    PrelinkResult,
+    Slice,
+    Strip,
+)
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.native import NativeEngine
 from cargo_strip_hook.engines.system import SystemEngine
@@ -48,7 +55,7 @@ def make(
 ) -> PrelinkResult:
     target = Target.parse(triple)
     request = PrelinkRequest(
-        Part(library), output, target, exports, Strip.DEBUGINFO, granularity, b"marker"
+        Slice(library), output, target, exports, Strip.DEBUGINFO, granularity, b"marker"
     )
     return (engine or NativeEngine()).prelink(request)
 

@@ -14,8 +14,8 @@ from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.core.errors import LinkError, VerifyError
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import macho
+from cargo_strip_hook.formats.members import loadable
 from cargo_strip_hook.verify import Expectation, verify
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit

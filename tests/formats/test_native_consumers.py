@@ -11,9 +11,9 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from cargo_strip_hook.archive import Part, open_archive
+from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.cli.main import main as cli
-from cargo_strip_hook.core.requests import Granularity, Strip
+from cargo_strip_hook.core.requests import Granularity, Slice, Strip
 from cargo_strip_hook.formats.elf import reader
 from tests.formats import native_kit as kit
 
@@ -419,7 +419,7 @@ def test_sets_that_only_a_program_goes_through(engine: str, linker: str, tmp_pat
         said = {kit.output(kit.link(tmp_path / "p", [main, r], linker, *flags)) for r in results}
         assert said == {"4 50\n"}
     for result in results[1:]:
-        with open_archive(Part(result)) as archive:
+        with open_archive(Slice(result)) as archive:
             names = kit.tool(["readelf", "-SW", result])
             assert len(archive.members) == 1
         assert " listed " in names and " unused" not in names and " code" not in names

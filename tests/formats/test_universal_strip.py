@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from cargo_strip_hook.archive import Part
 from cargo_strip_hook.cli.main import main
 from cargo_strip_hook.core.errors import ReplaceError, VerifyError
+from cargo_strip_hook.core.requests import Slice
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.pipeline import strip as pipeline
@@ -405,7 +405,7 @@ def test_a_wrong_universal_file_is_found(
     for number, (_, _, body) in enumerate(fat.slices(library)):
         path = tmp_path / f"{number}.a"
         path.write_bytes(body)
-        parts.append(Part(path))
+        parts.append(Slice(path))
     assert len(outcome.slices) == 2
     verify_universal(original, library, parts)
     library.write_bytes(damage(good))
@@ -420,6 +420,6 @@ def test_the_mark_of_a_slice_is_its_own(library: Path) -> None:
     marks = []
     for i in range(2):
         start, size = struct.unpack_from(">II", data, 8 + 20 * i + 8)
-        marks.append(read_marker(Part(library, start, size)))
+        marks.append(read_marker(Slice(library, start, size)))
     assert marks[0] is not None and marks[0] == marks[1]
     assert read_marker(library) is None

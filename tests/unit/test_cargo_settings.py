@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cargo_strip_hook.cargo.amounts import Growth, parse_growth
 from cargo_strip_hook.cargo.cfg import builtin_cfg
 from cargo_strip_hook.cargo.settings import Settings, SettingsTable, load_settings
+from cargo_strip_hook.core.amounts import Growth, parse_growth
 from cargo_strip_hook.core.errors import UsageError
 from cargo_strip_hook.core.requests import Compression, Granularity, Strip
 from cargo_strip_hook.core.target import Target

@@ -20,7 +20,6 @@ from cargo_strip_hook.analysis.sizes import (
     compare,
 )
 from cargo_strip_hook.analysis.why import Reason, Step
-from cargo_strip_hook.archive import Part
 from cargo_strip_hook.cli.console import Console
 from cargo_strip_hook.core.errors import (
     ArchiveError,
@@ -30,7 +29,7 @@ from cargo_strip_hook.core.errors import (
     UsageError,
     VerifyError,
 )
-from cargo_strip_hook.core.requests import Export, ExportSet, Origin, Statistics
+from cargo_strip_hook.core.requests import Export, ExportSet, Origin, Slice, Statistics
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.pipeline.strip import Job, Outcome, Plan, Seconds, SlicePlan
@@ -67,7 +66,7 @@ OUTCOME = Outcome(
     ("careful",),
     Seconds(0.1, 0.2, 0.1, 0.01, 0.62),
 )
-SLICE = SlicePlan(Part(JOB.library), TARGET, EXPORTS, b"{}", False)
+SLICE = SlicePlan(Slice(JOB.library), TARGET, EXPORTS, b"{}", False)
 REASON = Reason(
     JOB.library,
     "",

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.archive import NewMember, Part, open_archive, write_archive
+from cargo_strip_hook.archive import NewMember, open_archive, write_archive
 from cargo_strip_hook.core.errors import ArchiveError, LinkError, UsageError
+from cargo_strip_hook.core.requests import Slice
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import object_name
 from cargo_strip_hook.exports.headers import read_header
@@ -154,14 +155,14 @@ def test_damaged_commands_say_nothing(tmp_path: Path) -> None:
 
 def test_slices_have_the_target_that_was_named_or_their_own(tmp_path: Path) -> None:
     path = library(tmp_path, an_object(build_version(7)))
-    part = Part(path, 0, path.stat().st_size, "arm64")
+    part = Slice(path, 0, path.stat().st_size, "arm64")
     assert architecture_of(part) == "aarch64"
     with open_archive(part) as archive:
         named = Target.parse("aarch64-apple-ios")
         assert slice_target(archive, named) == named
         other = Target.parse("x86_64-apple-ios")
         assert slice_target(archive, other).triple == "aarch64-apple-ios-sim"
-    wrong = Part(path, 0, path.stat().st_size, "x86_64")
+    wrong = Slice(path, 0, path.stat().st_size, "x86_64")
     with open_archive(wrong) as archive, pytest.raises(ArchiveError, match="objects for aarch64"):
         deduce_target(archive)
 

@@ -199,7 +199,7 @@ def test_what_is_no_file_is_refused_at_once(
 def test_a_baseline_that_is_no_file(place: Path) -> None:
     from cargo_strip_hook.analysis.budget import Budget, check_budget
     from cargo_strip_hook.api import target_of
-    from cargo_strip_hook.cargo.amounts import Growth
+    from cargo_strip_hook.core.amounts import Growth
 
     os.mkfifo(place / "pipe")
     library = place / "l.a"

@@ -21,7 +21,6 @@ from cargo_strip_hook.core.errors import (
 )
 from cargo_strip_hook.core.requests import PrelinkRequest, PrelinkResult, Statistics, Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import linkmap, probe, steps, tools
 from cargo_strip_hook.engines.system.machines import Machine, machine_of
 from cargo_strip_hook.engines.system.view import (
@@ -33,6 +32,7 @@ from cargo_strip_hook.engines.system.view import (
 )
 from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.elf import split
+from cargo_strip_hook.formats.members import loadable
 from cargo_strip_hook.formats.sniff import elf_machine, sniff
 from cargo_strip_hook.link.entries import names_for
 from cargo_strip_hook.link.prelink import Input

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cargo_strip_hook.engines.system.view import SHF_ALLOC, View, view
+from cargo_strip_hook.link.model import LINK_MAP
 from cargo_strip_hook.link.prelink import Input
-from cargo_strip_hook.verify.link_map import LINK_MAP
 
 if TYPE_CHECKING:
     import numpy.typing as npt

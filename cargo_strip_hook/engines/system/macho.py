@@ -30,7 +30,6 @@ from cargo_strip_hook.core.errors import (
     UsageError,
 )
 from cargo_strip_hook.core.requests import PrelinkRequest, PrelinkResult, Statistics, Strip
-from cargo_strip_hook.engines.native import loadable
 from cargo_strip_hook.engines.system import apple, nlist
 from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
 from cargo_strip_hook.formats import format_for
@@ -38,6 +37,7 @@ from cargo_strip_hook.formats.macho import versions
 from cargo_strip_hook.formats.macho.commands import File, read_commands
 from cargo_strip_hook.formats.macho.section_keys import personalities
 from cargo_strip_hook.formats.macho.symtab import symbol_name
+from cargo_strip_hook.formats.members import loadable
 from cargo_strip_hook.link.model import Input, SpecialIndex
 from cargo_strip_hook.link.resolve import resolve
 
