@@ -6,22 +6,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from cargo_strip_hook.archive import Archive, Member, open_archive, parts_of
-from cargo_strip_hook.core.errors import InputError, ObjectError
+from cargo_strip_hook.archive import Archive, open_archive, parts_of
+from cargo_strip_hook.core.errors import InputError
 from cargo_strip_hook.core.requests import ExportSet, Slice
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.formats.detect import architecture_of, must_have_objects
 from cargo_strip_hook.formats.sniff import sniff
 from cargo_strip_hook.verify.marker import read_marker
-
-if TYPE_CHECKING:
-    import mmap
-
-    from cargo_strip_hook.verify.arrays import Array
-    from cargo_strip_hook.verify.elf.read import Objects
 
 FindingKind = Literal[
     "leaked",
@@ -245,26 +239,10 @@ def read_facts(library: Path | Slice) -> Facts:
 
     Raises `InputError` for damaged libraries, `UsageError` for formats that are not supported.
     """
-    import mmap
-
-    with open_archive(library) as archive, archive.path.open("rb") as file:
+    with open_archive(library) as archive:
         if archive.thin:
             raise InputError("a thin archive cannot be published", path=str(library))
-        places: list[Member] = []
-        bitcode = 0
-        for member in archive.members:
-            kind = sniff(bytes(archive.data(member)[:20]))
-            if kind == "bitcode":
-                bitcode += member.size
-            elif kind in ("macho", "coff", "coff-import"):
-                return _by_model(archive, _bitcode(archive))
-            elif kind == "elf" and not member.name.endswith(".lo"):
-                places.append(member)
-        if not places:
-            return Facts(0, frozenset(), frozenset(), bitcode, 0, 0, ())
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        objects = _read(archive.part, data, places)
-    return _facts(objects, len(places), bitcode)
+        return _by_model(archive, _bitcode(archive))
 
 
 def _bitcode(archive: Archive) -> int:
@@ -280,7 +258,7 @@ def _by_model(archive: Archive, bitcode: int) -> Facts:
     # Rust's personality routine is weak and hidden in a finished library, so that it coalesces
     symbols = [
         s
-        for s in summary.defined_symbols(archive).values()
+        for s in summary.defined_symbols(archive, bundled=False).values()
         if not (s.weak and s.hidden and s.name == "_rust_eh_personality")
     ]
     found = summary.leftovers(archive)
@@ -305,54 +283,3 @@ _TYPES = ("_ZTI", "__ZTI", "??_R0")
 def _private_types(objects: int, names: Iterable[str]) -> tuple[str, ...]:
     """The type information among the `names` of local symbols of a finished library."""
     return tuple(sorted(n for n in names if n.startswith(_TYPES))) if objects == 1 else ()
-
-
-def _read(library: Slice, data: mmap.mmap, members: Sequence[Member]) -> Objects:
-    from cargo_strip_hook.verify.elf.read import Damaged, read_objects
-
-    places = [library.start + m.offset for m in members]
-    try:
-        return read_objects(data, places, [m.size for m in members])
-    except Damaged as e:
-        raise ObjectError(e.what, path=str(library), member=members[e.index].name) from e
-
-
-def _facts(objects: Objects, count: int, bitcode: int) -> Facts:
-    import numpy as np
-
-    from cargo_strip_hook.verify.elf import read as elf
-
-    symbols, sections = objects.symbols, objects.sections
-
-    def names(chosen: Array) -> set[str]:
-        return {
-            objects.string(p).decode(errors="surrogateescape")
-            for p in symbols["name"][chosen].tolist()
-        }
-
-    defined = ~symbols["undefined"] & (symbols["binding"] != elf.STB_LOCAL)
-    weak = symbols["binding"] != elf.STB_GLOBAL
-    strong_names = names(np.flatnonzero(defined & ~weak))
-    weak_names = names(np.flatnonzero(defined & weak))
-    local = np.flatnonzero(
-        ~symbols["undefined"] & (symbols["binding"] == elf.STB_LOCAL) & (symbols["kind"] == 1)
-    )
-    private = _private_types(count, names(local))
-
-    def size(prefix: bytes) -> int:
-        return int(sections["size"][objects.names_begin(prefix)].sum())
-
-    kinds = (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY)
-    arrays = np.isin(sections["type"], kinds)
-    arrays |= (sections["type"] == elf.SHT_PROGBITS) & (
-        objects.names_begin(b".ctors") | objects.names_begin(b".dtors")
-    )
-    return Facts(
-        count,
-        frozenset(strong_names - {""}),
-        frozenset(weak_names - strong_names - {""}),
-        bitcode + size(b".llvmbc\0") + size(b".llvmcmd\0"),
-        size(b".debug_") + size(b".zdebug_"),
-        int(sections["size"][arrays].sum()) * 8 // objects.layouts.bits,
-        private,
-    )

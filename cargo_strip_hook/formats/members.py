@@ -11,6 +11,11 @@ from cargo_strip_hook.formats.sniff import coff_machine, elf_machine, macho_mach
 from cargo_strip_hook.link.model import Input
 
 
+def is_bundled(member: str) -> bool:
+    """Whether a member is the C library's own, which Rust's musl targets bundle."""
+    return member.endswith(".lo")
+
+
 def loadable(archive: Archive, target: Target) -> dict[int, Input]:
     """The members that may be loaded: objects and imports of one format and machine.
 
@@ -47,7 +52,7 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
                 member=member.name,
                 help="make one library for each architecture",
             )
-        if not member.name.endswith(".lo"):
+        if not is_bundled(member.name):
             found[member.index] = Input(member.index, member.name, data)
     if not found:
         raise InputError("the archive holds no object files", path=archive.part.name)

@@ -10,6 +10,7 @@ from typing import Literal
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.requests import DefinedSymbol
 from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.formats.members import is_bundled
 from cargo_strip_hook.formats.sniff import sniff
 from cargo_strip_hook.link.batch import read_all
 from cargo_strip_hook.link.model import Binding, Contents, Format, Input, SpecialIndex, Unit
@@ -33,14 +34,14 @@ class Leftovers:
     unasked: tuple[str, ...]
 
 
-def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
+def defined_symbols(archive: Archive, *, bundled: bool = True) -> dict[str, DefinedSymbol]:
     """All global definitions, by name; the first member that defines a name strongly counts.
 
-    Raises `ObjectError` for a damaged member; members that are no objects of the library's own
-    are passed over.
+    `bundled`: those of the C library's objects that Rust puts into a library, too. Members that
+    are no objects are passed over. Raises `ObjectError` for a damaged member.
     """
     found: dict[str, DefinedSymbol] = {}
-    for format, unit in _units(archive):
+    for format, unit in _units(archive, bundled=bundled):
         for symbol in _definitions(unit, format.symbol_kinds()):
             old = found.get(symbol.name)
             if old is None or (old.weak and not symbol.weak):
@@ -49,10 +50,10 @@ def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
 
 
 def leftovers(archive: Archive) -> Leftovers:
-    """Count. Raises `ObjectError` for a damaged member."""
+    """Count, without bundled objects. Raises `ObjectError` for a damaged member."""
     objects = debug = bitcode = initialisers = 0
     names: set[str] = set()
-    for format, unit in _units(archive):
+    for format, unit in _units(archive, bundled=False):
         size, entries = format.leftovers(unit)
         parts = format.parts(unit)
         objects, debug, initialisers = objects + 1, debug + size, initialisers + entries
@@ -73,10 +74,10 @@ def _unasked(archive: Archive) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _units(archive: Archive) -> Iterator[tuple[Format, Unit]]:
+def _units(archive: Archive, *, bundled: bool) -> Iterator[tuple[Format, Unit]]:
     for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
         format = format_for(kind)
-        inputs = [item for _, item in items]
+        inputs = [item for _, item in items if bundled or not is_bundled(item.name)]
         beside = {import_member.index for import_member in format.import_members(inputs)}
         for unit in read_all(format, [item for item in inputs if item.index not in beside]):
             yield format, unit

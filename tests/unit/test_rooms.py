@@ -28,7 +28,8 @@ MAY: dict[str, str] = {
     "pipeline": "core archive link formats exports engines verify replace",
     "present": "core analysis pipeline",
     "cargo": "core archive formats exports pipeline analysis present replace api",
-    "cli": "core archive demangle formats exports engines replace analysis pipeline present cargo api",
+    "cli": "core archive demangle formats exports engines replace analysis pipeline present cargo "
+    "api",
     "api": "core archive formats exports analysis pipeline",
     "__main__": "core engines cargo cli",
     "__init__": "api",
@@ -110,3 +111,12 @@ def test_general_phases_name_no_format(place: str) -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and node.value in ("elf", "macho", "coff"):
                 assert id(node) in texts, f"{file.name}:{node.lineno} asks for a format"
+
+
+def test_nobody_borrows_from_the_verifier() -> None:
+    """Its readers are a second opinion: what else needs one has the model's."""
+    offered = {("verify",), ("verify", "marker"), ("verify", "linkcheck")}
+    for file in files():
+        if room(file.relative_to(PACKAGE).parts) != "verify":
+            for line, module in imports(file):
+                assert module[0] != "verify" or module in offered, f"{file.name}:{line}"

@@ -27,6 +27,13 @@ from cargo_strip_hook.link.model import (
 )
 
 
+def _named(names: Array, *begins: bytes) -> Bool:
+    found: Bool = np.zeros(len(names), np.bool_)
+    for begin in begins:
+        found |= np.char.startswith(names, begin)
+    return found
+
+
 class ElfFormat:
     """`Format` for ELF; remembers the first file read, after whose kind the output is made."""
 
@@ -63,10 +70,13 @@ class ElfFormat:
 
     def leftovers(self, unit: Unit) -> tuple[int, int]:
         native: ElfUnit = unit.native
+        types, names, sizes = native.sections["type"], native.names16, native.sections["size"]
         arrays = (layouts.SHT_INIT_ARRAY, layouts.SHT_FINI_ARRAY, layouts.SHT_PREINIT_ARRAY)
-        chosen = np.isin(native.sections["type"], arrays)
-        entries = int(native.sections["size"][chosen].sum()) * 8 // native.records.bits
-        return int(native.sections["size"][list(native.debug)].sum()), entries
+        plain = types == layouts.SHT_PROGBITS
+        # .ctors and .dtors: GCC's own, before there were arrays (crtstuff.c)
+        entries = np.isin(types, arrays) | (plain & _named(names, b".ctors", b".dtors"))
+        debug = _named(names, b".debug_", b".zdebug_")
+        return int(sizes[debug].sum()), int(sizes[entries].sum()) * 8 // native.records.bits
 
     def parts(self, unit: Unit) -> Array:
         return parts.parts(unit)
