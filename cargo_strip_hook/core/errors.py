@@ -199,3 +199,7 @@ class ToolError(StripHookError):
     def __init__(self, what: str, failure: ToolFailure, *, help: str | Sequence[str] = ()) -> None:
         super().__init__(what, help=help)
         self.failure = failure
+
+
+class KilledError(StripHookError):
+    """A signal ended an external program: it says nothing of what the program would have done."""

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cargo_strip_hook.core.errors import ToolError, ToolFailure
+from cargo_strip_hook.core.errors import KilledError, ToolError, ToolFailure
 from cargo_strip_hook.core.lifetime import dies_with_parent
 
 _PATIENCE = 2.0  # seconds for a program to end when it is asked to
+# what others send; a program's own faults end it by other signals
+_KILLS = [getattr(signal, n, 0) for n in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ def run(
 
     `env` is added to the environment. `accept` lists the exit codes that are no failure (any code
     where it is empty). With `passthrough` the program has the user's terminal and nothing is
-    captured. Raises `ToolError` with argv, exit code, stdout and stderr.
+    captured. Raises `ToolError` with argv, exit code, stdout and stderr, and `KilledError` for a
+    program without the terminal that somebody killed.
     """
     words = tuple(os.fspath(a) for a in argv)
     environment = {**os.environ, **env} if env is not None else None
@@ -67,6 +70,12 @@ def run(
     except subprocess.TimeoutExpired as e:
         failure = ToolFailure(words, None, "", f"no answer within {timeout} s")
         raise ToolError(f"`{shlex.join(words)}` did not end", failure, help=help) from e
+    if not passthrough and process.returncode < 0 and -process.returncode in _KILLS:
+        ended = signal.Signals(-process.returncode).name
+        raise KilledError(
+            f"`{words[0]}` was ended by {ended}",
+            help="there may not be enough memory; nothing was replaced",
+        )
     if accept and process.returncode not in accept:
         failure = ToolFailure(words, process.returncode, stdout, stderr)
         raise ToolError(

@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 from packaging.version import Version
 
-from cargo_strip_hook.core.errors import LinkError, ObjectError, ToolError, UsageError
+from cargo_strip_hook.core.errors import KilledError, LinkError, ObjectError, ToolError, UsageError
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines import engine
@@ -151,6 +151,20 @@ def test_each_reason_is_told(bare: Path, tmp_path: Path, says: str, reason: str)
     script(bare / "ld", says)
     with pytest.raises(ToolError, match=reason):
         elf.choose(X86, machine_of(X86), tmp_path)
+
+
+@pytest.mark.parametrize("when", ["--version", "-r"])
+def test_a_program_that_was_killed_is_not_passed_over(
+    bare: Path, tmp_path: Path, when: str
+) -> None:
+    """Another linker would do, and make another library of the same input."""
+    others = script(bare / "ld.lld", "LLD 22.1.8 (compatible with GNU linkers)")
+    first = script(bare / "ld", "GNU ld (GNU Binutils) 2.44")
+    text = first.read_text().replace("if [", f'case "$*" in *{when}*) kill -9 $$;; esac\nif [', 1)
+    first.write_text(text)
+    with pytest.raises(KilledError, match="SIGKILL"):
+        elf.choose(X86, machine_of(X86), tmp_path)
+    assert others.exists()
 
 
 def test_a_named_program_that_is_missing(

@@ -13,6 +13,7 @@ from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archi
 from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.core.errors import (
     InputError,
+    KilledError,
     LinkError,
     ObjectError,
     StripHookError,
@@ -210,6 +211,8 @@ def _try_link(
         linked = steps.link(
             linker, steps.LinkJob(source, (probe.EXPORT,), machine, collect), folder
         )
+    except KilledError:
+        raise
     except StripHookError as e:
         return None, (f"fails ({_first_words(e)})",)
     return linked, probe.linker_faults(linked.view, collected=collect)
@@ -232,6 +235,8 @@ def _choose_objcopy(
             faults = probe.objcopy_faults(
                 view(path.read_bytes(), path.name), new, collected=collect
             )
+        except KilledError:
+            raise
         except StripHookError as e:
             faults = (f"fails ({_first_words(e)})",)
         if not faults:
