@@ -50,7 +50,7 @@ class Public(TypedDict, total=False):
     target: str | None  # the triple; None: the objects say it
 
 
-def strip(
+def strip(  # noqa: PLR0913 - a parameter for each option of the command
     library: File,
     *,
     output: File | None = None,
@@ -69,10 +69,10 @@ def strip(
 
     The parameters are that command's options, with `Public` for what is public. Without `output`
     the library itself is replaced. One that is done already is left alone (`Outcome.fresh`).
-    `observe` is called with each `pipeline.Phase` when it begins.
+    `observe` is called with each `Phase` (`pipeline.outcomes`) when it begins.
 
     Raises a `StripHookError` of the phase that failed; the library is then as it was. An
-    xcframework is a folder of libraries: `xcframework.variants` lists them.
+    xcframework is a folder of libraries: `archive.xcframework.variants` lists them.
     """
     from cargo_strip_hook.core.requests import Compression, Granularity, Strip
     from cargo_strip_hook.pipeline.strip import Job, strip_library
@@ -174,7 +174,7 @@ def target_of(library: Path, triple: str | None) -> Target:
         return deduce_target(archive)
 
 
-def _request(
+def _request(  # noqa: PLR0913 - a parameter for each way to say what is public
     library: Path,
     *,
     headers: Files = (),

@@ -104,7 +104,9 @@ class _Parser:
             right = self.binary(level + 1, needed)
             left = self.apply(operator, left, right, live)
 
-    def apply(self, operator: str, left: Value, right: Value, live: bool) -> Value:
+    def apply(  # noqa: PLR0912 - a case for each operator
+        self, operator: str, left: Value, right: Value, live: bool
+    ) -> Value:
         a, b = left[0], right[0]
         if operator == "&&":
             return int(a != 0 and b != 0), False
