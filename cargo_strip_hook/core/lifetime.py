@@ -46,16 +46,31 @@ _asked: list[tuple[int, float]] = []
 _PATIENCE = 3.0  # seconds for tidying up
 
 
-def _raise(number: int, _: FrameType | None) -> None:
+def _raise(number: int, frame: FrameType | None) -> None:
     """The handler: the first signal counts, others would only disturb the tidying up after it."""
     now = time.monotonic()
     if _asked and now < _asked[-1][1] + _PATIENCE:
+        return
+    if frame is not None and frame.f_code.co_filename.startswith(_IMPORTING) and _later(number):
         return
     _asked.append((number, now))
     if _holding:
         _came.append(number)
     else:
         raise Terminated(number)
+
+
+# Python calls functions of its own there, for locks that are let go, and ignores what they raise
+_IMPORTING = "<frozen importlib"
+
+
+def _later(number: int) -> bool:
+    """Take a signal again in a moment; whether the system has a clock for that."""
+    if not hasattr(signal, "setitimer"):
+        return False
+    signal.signal(signal.SIGALRM, lambda _, frame: _raise(number, frame))
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
+    return True
 
 
 def asked_to_end() -> Terminated | None:

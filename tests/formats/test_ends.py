@@ -352,3 +352,32 @@ def test_random_moments(tmp_path: Path) -> None:
     """A few of those that `python -m tests.campaigns.kills` tries."""
     done = kills.campaign(tmp_path, 14, seed=11)
     assert not [str(kill) for kill in done if kill.wrong]
+
+
+IN_A_CALLBACK = """
+import os, signal, sys, time, weakref
+from cargo_strip_hook.core.lifetime import Terminated, endings_raise
+
+text = "def cb(_):\\n    os.kill(os.getpid(), signal.SIGTERM)\\n    time.sleep(0)\\n"
+names = {"os": os, "signal": signal, "time": time}
+exec(compile(text, "<frozen importlib._bootstrap>", "exec"), names)
+class Lock: pass
+lock = Lock()
+reference = weakref.ref(lock, names["cb"])
+try:
+    with endings_raise():
+        del lock  # what a callback raises is ignored
+        time.sleep(5)
+except Terminated as e:
+    sys.exit(e.number)
+"""
+
+
+def test_a_signal_is_not_lost_where_exceptions_are() -> None:
+    """Python's imports have such places: functions that are called when a lock is let go."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_CALLBACK], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (signal.SIGTERM, "")
+    assert time.monotonic() - began < 4
