@@ -71,7 +71,7 @@ def _variant(folder: Path, file: Path, entry: Any) -> Variant:
         if value is None:
             return None
         path = PurePosixPath(value if isinstance(value, str) else "/")
-        if not path.parts or path.is_absolute() or ".." in path.parts:
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in str(path):
             raise InputError(f"{key} is no path inside of the xcframework", path=str(file))
         return str(path)
 

@@ -15,7 +15,7 @@ from cargo_strip_hook.formats.sniff import sniff
 
 _SYMTAB = 2  # SHT_SYMTAB
 _UNDEFINED = 0  # SHN_UNDEF
-_UNREADABLE = (struct.error, IndexError, ValueError)
+_UNREADABLE = (struct.error, IndexError, ValueError, OverflowError)
 
 
 def indexed_names(archive: Archive) -> Collection[str] | None:

@@ -106,7 +106,7 @@ def changed(space: Space, code: str) -> None:
         folder / "sitecustomize.py",
         "import json, os, sys, time\n"
         "if 'rustc-wrapper' in sys.argv:\n"
-        "    from cargo_strip_hook import pipeline\n"
+        "    from cargo_strip_hook.pipeline import strip as pipeline\n"
         "    real = pipeline.strip_library\n" + textwrap.indent(textwrap.dedent(code), " " * 4),
     )
     write_tool(space.tools, f"{folder}{os.pathsep}{HERE}")

@@ -69,6 +69,14 @@ def objects(folder: Path, *options: str) -> dict[str, Path]:
     return made
 
 
+def append(archive: Path, member: Path) -> None:
+    """Add a member behind the others, and leave the index as it was: `ar` would drop it."""
+    data = member.read_bytes()
+    head = f"{member.name + '/':<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(data):<10}`\n"
+    with archive.open("ab") as file:
+        file.write(head.encode() + data + b"\n" * (len(data) % 2))
+
+
 @pytest.mark.parametrize("model", list(MODELS))
 @pytest.mark.parametrize("ar", ["ar", "llvm-ar-22"])
 def test_each_kind_of_definition_and_members_without_one(
@@ -82,7 +90,7 @@ def test_each_kind_of_definition_and_members_without_one(
     expected = {"api_a", "api_weak", "api_common", "api_hidden"}
     assert names(archive) == expected == nm(archive)
     # what was added without a new index is not to be lost
-    subprocess.run([tool, "qS", archive, made["d"]], check=True)
+    append(archive, made["d"])
     assert names(archive) is None
 
 
@@ -102,6 +110,24 @@ def test_an_index_that_names_what_no_object_defines(model: str, tmp_path: Path) 
         assert not confirmed(opened, ["api_a", "api_e"])
         request = ExportRequest(HOST, patterns=("api_*",))
         assert decide_exports(opened, request).names() == ("api_a", "api_d", "api_weak")
+
+
+@pytest.mark.parametrize(("at", "size"), [(32, 4), (40, 8), (48, 2), (60, 2)])
+@pytest.mark.parametrize("model", ["64", "32"])
+def test_what_the_index_does_not_have_is_damaged(
+    model: str, at: int, size: int, tmp_path: Path
+) -> None:
+    made = objects(tmp_path, *MODELS[model])
+    archive = tmp_path / "lib.a"
+    subprocess.run([need("ar"), "rcs", archive, made["a"]], check=True)
+    data = bytearray(made["d"].read_bytes())
+    data[at : at + size] = b"\xf7" * size
+    made["d"].write_bytes(data)
+    append(archive, made["d"])
+    found = names(archive)
+    assert found is None or found == {"api_a", "api_weak"}
+    with open_archive(parts_of(archive)[0]) as opened:
+        assert confirmed(opened, ["api_a"])
 
 
 def test_other_formats_and_no_index(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import cargo_strip_hook
 from cargo_strip_hook.cli.main import main
 from cargo_strip_hook.core.errors import ReplaceError, VerifyError
 from cargo_strip_hook.core.requests import Slice
@@ -29,7 +30,7 @@ from tests.unit.schema import problems
 
 API = ("--export", "one_api")
 SCHEMA = json.loads(
-    (Path(pipeline.__file__).parent / "present" / "schema.json").read_text(encoding="utf-8")
+    (Path(cargo_strip_hook.__file__).parent / "present" / "schema.json").read_text(encoding="utf-8")
 )
 
 

@@ -248,6 +248,12 @@ def test_what_is_signed_is_not_changed(
 TRAILER = b"\x08" + bytes(6) + b"\x01\x01" + bytes(7) + b"\x01" + bytes(15) + b"\x12"
 
 
+def _with_nul(content: dict[str, Any]) -> dict[str, Any]:
+    """A path that no file has; only a binary list can say it."""
+    first, *rest = content["AvailableLibraries"]
+    return {**content, "AvailableLibraries": [{**first, "LibraryPath": "x\0y.a"}, *rest]}
+
+
 def _key(name: str, value: Any) -> Callable[[dict[str, Any]], bytes]:
     def change(content: dict[str, Any]) -> bytes:
         content["AvailableLibraries"][0][name] = value
@@ -272,6 +278,7 @@ def _key(name: str, value: Any) -> Callable[[dict[str, Any]], bytes]:
         (_key("LibraryPath", "../../x.a"), "no path inside"),
         (_key("LibraryPath", "/etc/passwd"), "no path inside"),
         (_key("LibraryPath", 7), "no path inside"),
+        (lambda c: plistlib.dumps(_with_nul(c), fmt=plistlib.FMT_BINARY), "no path inside"),
         (_key("LibraryIdentifier", ".."), "no path inside"),
         (_key("LibraryPath", "libnone.a"), "there is no file"),
     ],

@@ -56,6 +56,15 @@ def test_what_a_map_tells() -> None:
     ]
 
 
+def test_a_name_that_is_no_text() -> None:
+    """The map is read with its bytes kept; the section is none that could be looked for."""
+    odd = MAP.replace(
+        "strip_hook_probe_set\n                0x", "odd\udcff\n                0x", 1
+    )
+    found = link_map(odd, MEMBERS, view(DATA, "result"), {})
+    assert found is None or len(found)
+
+
 def test_sections_that_are_gone_again() -> None:
     result = view(DATA, "result")
     found = link_map(MAP, MEMBERS, result, {b"strip_hook_probe_set": b"other"})

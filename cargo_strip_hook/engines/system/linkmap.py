@@ -43,7 +43,7 @@ def link_map(
     wanted: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
     for match in _PLACED.finditer(text):
         if match["out"]:
-            places.enter(match["out"].encode())
+            places.enter(match["out"].encode(errors="surrogateescape"))
         elif places.current:
             spot = (int(match["size"], 16), places.current, int(match["at"], 16))
             wanted[match["member"], match["name"]].append(spot)

@@ -152,7 +152,7 @@ def _plan(inputs: Mapping[int, Input], index: Entries | None, request: PrelinkRe
 def _extract(inputs: Mapping[int, Input], plan: Plan, folder: Path) -> dict[str, str]:
     """Write the members, each under a name of its own; file -> the member's name."""
     (folder / "members").mkdir()
-    routines = [name.encode() for name in plan.personalities]
+    routines = [name.encode(errors="surrogateescape") for name in plan.personalities]
     names = {}
     for number in plan.members:
         member = inputs[number]
@@ -269,7 +269,9 @@ def _finish(linker: Tool, plan: Plan, request: PrelinkRequest, folder: Path) -> 
         raise _unfit(linker, "wrote no object")
     data = bytearray(path.read_bytes())
     try:
-        seen = nlist.finish(data, [n.encode() for n in plan.personalities], MARKER)
+        seen = nlist.finish(
+            data, [n.encode(errors="surrogateescape") for n in plan.personalities], MARKER
+        )
     except ObjectError as e:
         raise _unfit(linker, f"wrote an object that cannot be read: {e.what}") from e
     if request.marker and not seen.marked:
