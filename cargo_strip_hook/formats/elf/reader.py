@@ -154,6 +154,8 @@ def _read(f: ElfFiles) -> list[Unit]:
     symbols, symbol_first, shndx = _symbols(f, table, whole.of_section, elements)
     frames = _frame_atoms(f, kinds, whole, relocations["offset"], section)
 
+    relocations["symbol"][elements.reference] = elements.reference_symbol
+    relocations["addend"][elements.reference] = elements.reference_addend
     relocations["atom"] = whole.of_section[section]
     weak = kinds.aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
     relocations["reach"][weak[section]] = Reach.NONE
