@@ -306,23 +306,7 @@ def _rewrite(
     rows, counts = batch.rows, batch.counts
     records: elf.Records = program.units[0].native.records
     kind = (rows["info"] & records.type_mask).astype(np.int64)
-    target = targets.target[symbol]
-    addend = batch.addend + targets.delta[symbol]
-    debug = np.flatnonzero((target < ~(targets.first_slot - 1)) & (target != DEAD))
-    there = ~target[debug] - targets.first_slot
-    stays = layout.kept[there]
-    beyond = stays & ((addend[debug] < 0) | (addend[debug] > slots.rows["size"][there]))
-    if beyond.any():
-        raise out_of_range(program, slots, batch, int(debug[beyond.argmax()]))
-    moved = layout.at[there] + addend[debug]
-    for slot in unique(there[stays]).tolist():
-        if layout.parts[slot] is not None:
-            mine = np.flatnonzero(there == slot)
-            moved[mine], _ = layout.move(slot, addend[debug[mine]])
-    number = layout.number[slots.rows["out"][there]].astype(np.int32)
-    target[debug] = np.where(stays, ~(number + targets.first_slot), DEAD)
-    addend[debug] = moved
-
+    target, addend = _refer(program, slots, targets, layout, batch, symbol)
     dead = target == DEAD
     width = machine.absolute_types[np.minimum(kind, TYPES - 1)]
     one = int(slots.names[int(slots.rows["out"][batch.slots[0]])] in _TOMBSTONE_ONE)
@@ -364,6 +348,29 @@ def _rewrite(
     if not left.all():
         rows, target = rows[left], target[left]
     return _Rewritten(rows, target, patches)
+
+
+def _refer(
+    program: Program, slots: Slots, targets: Targets, layout: _Layout, batch: Batch, symbol: Array
+) -> tuple[Int32, Int64]:
+    """(target as in `DebugSection`, or `DEAD`; addend) of each relocation of a batch."""
+    target = targets.target[symbol]
+    addend = batch.addend + targets.delta[symbol]
+    debug = np.flatnonzero((target < ~(targets.first_slot - 1)) & (target != DEAD))
+    there = ~target[debug] - targets.first_slot
+    stays = layout.kept[there]
+    beyond = stays & ((addend[debug] < 0) | (addend[debug] > slots.rows["size"][there]))
+    if beyond.any():
+        raise out_of_range(program, slots, batch, int(debug[beyond.argmax()]))
+    moved = layout.at[there] + addend[debug]
+    for slot in unique(there[stays]).tolist():
+        if layout.parts[slot] is not None:
+            mine = np.flatnonzero(there == slot)
+            moved[mine], _ = layout.move(slot, addend[debug[mine]])
+    number = layout.number[slots.rows["out"][there]].astype(np.int32)
+    target[debug] = np.where(stays, ~(number + targets.first_slot), DEAD)
+    addend[debug] = moved
+    return target, addend
 
 
 def _overlap(counts: Array, offset: Int64, width: Array) -> int:
