@@ -17,6 +17,7 @@ from cargo_strip_hook.formats.elf import aside as beside
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.elements import Elements, find_elements
 from cargo_strip_hook.formats.elf.file import ElfFiles, ElfUnit, Symbols
+from cargo_strip_hook.formats.elf.groupinput import find_groups
 from cargo_strip_hook.formats.elf.section_keys import is_c_identifier
 from cargo_strip_hook.formats.elf.unwind import SplitFrames, split_eh_frames
 from cargo_strip_hook.link.arrays import isin, unique
@@ -28,7 +29,6 @@ from cargo_strip_hook.link.model import (
     AtomFlag,
     Binding,
     Bool,
-    Group,
     Input,
     Int32,
     Int64,
@@ -169,7 +169,7 @@ def _read(f: ElfFiles) -> list[Unit]:
     atoms["flags"][roots] |= np.uint32(AtomFlag.ROOT)
     edges = _edges(f, whole.of_section, frames)
     natives = _natives(f, table, whole.of_section, _parts(shndx, symbol_first))
-    groups = _groups(f, table, whole.of_section)
+    groups = find_groups(f, table, whole.of_section)
     atoms_of, symbols_of = _parts(atoms, atom_first), _parts(symbols, symbol_first)
     relocations_of = _by_file(relocations, f.owner[section], len(f.inputs))
     return [
@@ -477,44 +477,6 @@ def _link_order(f: ElfFiles, section_atom: Int32) -> tuple[Array, Array]:
     edges["target"] = section_atom[ordered]
     kept = edges["source"] >= 0
     return edges[kept], owner[kept]
-
-
-def _groups(f: ElfFiles, table: Symbols, section_atom: Int32) -> list[list[Group]]:
-    """Each file's COMDAT and plain groups; old `.gnu.linkonce.` sections are groups of one.
-
-    Source: gABI, "Section Groups".
-    """
-    groups: list[list[Group]] = [[] for _ in f.inputs]
-    for i in np.flatnonzero(f.types == elf.SHT_GROUP).tolist():
-        file = int(f.owner[i])
-        first, end = int(f.first[file]), int(f.first[file + 1])
-        header = f.sections[i]
-        words = np.frombuffer(f.contents(i), f"{f.r.order}u4", int(header["size"]) // 4)
-        symbol = int(table.first[file]) + int(header["info"])
-        if (
-            len(words) == 0
-            or symbol >= int(table.first[file + 1])
-            or (words[1:] >= end - first).any()
-        ):
-            raise f.fail(file, "a section group is damaged", int(header["offset"]))
-        entry = table.table[symbol]
-        if entry["info"] & 0xF == elf.STT_SECTION:
-            signature = _section_name(f, file, first + int(table.shndx[symbol]))
-        else:
-            signature = string_at(table.strings[file], int(entry["name"]))
-        members = section_atom[first + words[1:].astype(np.int64)]
-        members = members[members >= 0]
-        comdat = bool(words[0] & elf.GRP_COMDAT)
-        groups[file].append(Group(signature, tuple(members.tolist()), comdat))
-    for i in np.flatnonzero(f.named(b".gnu.linkonce") & (section_atom >= 0)).tolist():
-        file = int(f.owner[i])
-        atoms = (int(section_atom[i]),)
-        groups[file].append(Group(_section_name(f, file, i), atoms, comdat=True))
-    return groups
-
-
-def _section_name(f: ElfFiles, file: int, section: int) -> bytes:
-    return string_at(f.strings[file], int(f.sections["name"][section]))
 
 
 __all__ = ["read"]
