@@ -187,11 +187,7 @@ def _find_targets(
 
 
 def _by_section(
-    program: Program,
-    machine: Machine,
-    placed: Placed,
-    relocations: _Relocations,
-    targets: _Targets,
+    program: Program, machine: Machine, placed: Placed, relocations: _Relocations, targets: _Targets
 ) -> Bool:
     """Which relocations can refer to the symbol of their target's section instead of its own."""
     small = np.minimum(relocations.type, TYPES - 1)
@@ -199,12 +195,7 @@ def _by_section(
     direct: Bool = targets.local & (~targets.merged | was_section)
     direct &= (relocations.type < TYPES) & machine.direct_types[small]
     direct &= exact(
-        program,
-        machine,
-        placed,
-        relocations.definition,
-        targets.section,
-        targets.symbol_type,
+        program, machine, placed, relocations.definition, targets.section, targets.symbol_type
     )
     # the addend is a place in the section here: as any linker's -r, whatever the type
     direct |= targets.local & targets.merged & was_section
@@ -314,11 +305,7 @@ def _asks_for_library(program: Program, placed: Placed, rows: Array, which: Bool
 
 
 def _store_distances(
-    machine: Machine,
-    placed: Placed,
-    relocations: _Relocations,
-    targets: _Targets,
-    which: Bool,
+    machine: Machine, placed: Placed, relocations: _Relocations, targets: _Targets, which: Bool
 ) -> Bool:
     """Store the distances that `which` pc-relative relocations ask for, where they fit.
 
