@@ -106,33 +106,34 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     units = unique(program.unit_of(np.flatnonzero(live))).tolist()
     slots = find_slots(program, units)
     targets = _targets(program, machine, live, placed, slots)
-    found = list(batches(program, machine, slots))
-    symbols = [_symbols(program, slots, batch) for batch in found]
-    for number, batch in enumerate(found):
+    relocations = list(batches(program, machine, slots))
+    symbols = [_symbols(program, slots, batch) for batch in relocations]
+    for number, batch in enumerate(relocations):
         symbols[number], addend = name_elements(program, symbols[number], batch.addend)
-        found[number] = replace(batch, addend=addend)
-    parts = Choice(program, slots, targets, found, symbols).choose()
+        relocations[number] = replace(batch, addend=addend)
+    parts = Choice(program, slots, targets, relocations, symbols).choose()
     layout = _Layout(slots, parts)
     used = np.zeros(len(program.symbols) + len(placed.start) + len(slots.names), np.bool_)
     rewritten: list[list[tuple[Array, Int32]]] = [[] for _ in slots.names]
     patches: dict[int, _Patches] = {}
-    for batch, symbol in zip(found, symbols, strict=True):
-        done = _rewrite(program, machine, slots, targets, layout, batch, symbol, patches)
-        if len(done[0]):
-            rewritten[int(slots.rows["out"][batch.slots[0]])].append(done)
-            used[done[1]] = True  # negative ones count from the end
+    for batch, symbol in zip(relocations, symbols, strict=True):
+        new = _rewrite(program, machine, slots, targets, layout, batch, symbol)
+        patches.update(new.patches)
+        if len(new.rows):
+            rewritten[int(slots.rows["out"][batch.slots[0]])].append((new.rows, new.targets))
+            used[new.targets] = True  # negative ones count from the end
     positive = np.flatnonzero(used[: len(program.symbols)])
     negative = np.flatnonzero(used[len(program.symbols) :]) - (len(used) - len(program.symbols))
     pieces: list[list[DebugPiece]] = [[] for _ in slots.names]
     none = np.zeros(0, np.int64)
     columns = [slots.rows[name].tolist() for name in ("out", "unit", "section")]
-    for slot, out, unit, section, at, size in zip(
+    for slot, out, unit, section, offset, size in zip(
         range(len(slots.rows)), *columns, layout.at.tolist(), layout.size.tolist(), strict=True
     ):
         if slot in parts:
             words, halves, value, addends = patches.get(slot, (none, none, 0, ()))
             pieces[out].append(
-                DebugPiece(unit, section, at, size, parts[slot], words, halves, value, addends)
+                DebugPiece(unit, section, offset, size, parts[slot], words, halves, value, addends)
             )
     sections = tuple(
         DebugSection(
@@ -276,6 +277,18 @@ class _Layout:
         return out
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rewritten:
+    """The relocations of a batch as the output has them.
+
+    `rows` and `targets` are as in `DebugSection`; `patches`: by slot, what changes in its contents.
+    """
+
+    rows: Array
+    targets: Int32
+    patches: dict[int, _Patches]
+
+
 def _rewrite(
     program: Program,
     machine: Machine,
@@ -284,29 +297,16 @@ def _rewrite(
     layout: _Layout,
     batch: Batch,
     symbol: Array,
-    patches: dict[int, _Patches],
-) -> tuple[Array, Int32]:
-    """(rows, targets) of a batch in the output; what changes in the contents goes to `patches`."""
+) -> _Rewritten:
+    """Make the relocations of a batch those of the output: `batch.rows` are used up by that.
+
+    `symbol`: the program-wide symbol of each. Raises `ObjectError` for one that refers to
+    something outside of its target's section, or whose field overlaps another one.
+    """
     rows, counts = batch.rows, batch.counts
     records: elf.Records = program.units[0].native.records
     kind = (rows["info"] & records.type_mask).astype(np.int64)
-    target = targets.target[symbol]
-    addend = batch.addend + targets.delta[symbol]
-    debug = np.flatnonzero((target < ~(targets.first_slot - 1)) & (target != DEAD))
-    there = ~target[debug] - targets.first_slot
-    stays = layout.kept[there]
-    beyond = stays & ((addend[debug] < 0) | (addend[debug] > slots.rows["size"][there]))
-    if beyond.any():
-        raise out_of_range(program, slots, batch, int(debug[beyond.argmax()]))
-    moved = layout.at[there] + addend[debug]
-    for slot in unique(there[stays]).tolist():
-        if layout.parts[slot] is not None:
-            mine = np.flatnonzero(there == slot)
-            moved[mine], _ = layout.move(slot, addend[debug[mine]])
-    number = layout.number[slots.rows["out"][there]].astype(np.int32)
-    target[debug] = np.where(stays, ~(number + targets.first_slot), DEAD)
-    addend[debug] = moved
-
+    target, addend = _refer(program, slots, targets, layout, batch, symbol)
     dead = target == DEAD
     width = machine.absolute_types[np.minimum(kind, TYPES - 1)]
     one = int(slots.names[int(slots.rows["out"][batch.slots[0]])] in _TOMBSTONE_ONE)
@@ -330,6 +330,7 @@ def _rewrite(
     halves = np.flatnonzero(dead & kept & (width == 4))
     of_words, of_halves = np.searchsorted(words, borders), np.searchsorted(halves, borders)
     changed = (of_words[1:] > of_words[:-1]) | (of_halves[1:] > of_halves[:-1]) | machine.rel
+    patches: dict[int, _Patches] = {}
     for i in np.flatnonzero(changed).tolist():
         slot, span = int(batch.slots[i]), slice(int(borders[i]), int(borders[i + 1]))
         unit = program.units[int(slots.rows["unit"][slot])]
@@ -344,7 +345,32 @@ def _rewrite(
     rows["info"] = kind
     if not machine.rel:
         rows["addend"] = addend
-    return (rows, target) if left.all() else (rows[left], target[left])
+    if not left.all():
+        rows, target = rows[left], target[left]
+    return _Rewritten(rows, target, patches)
+
+
+def _refer(
+    program: Program, slots: Slots, targets: Targets, layout: _Layout, batch: Batch, symbol: Array
+) -> tuple[Int32, Int64]:
+    """(target as in `DebugSection`, or `DEAD`; addend) of each relocation of a batch."""
+    target = targets.target[symbol]
+    addend = batch.addend + targets.delta[symbol]
+    debug = np.flatnonzero((target < ~(targets.first_slot - 1)) & (target != DEAD))
+    there = ~target[debug] - targets.first_slot
+    stays = layout.kept[there]
+    beyond = stays & ((addend[debug] < 0) | (addend[debug] > slots.rows["size"][there]))
+    if beyond.any():
+        raise out_of_range(program, slots, batch, int(debug[beyond.argmax()]))
+    moved = layout.at[there] + addend[debug]
+    for slot in unique(there[stays]).tolist():
+        if layout.parts[slot] is not None:
+            mine = np.flatnonzero(there == slot)
+            moved[mine], _ = layout.move(slot, addend[debug[mine]])
+    number = layout.number[slots.rows["out"][there]].astype(np.int32)
+    target[debug] = np.where(stays, ~(number + targets.first_slot), DEAD)
+    addend[debug] = moved
+    return target, addend
 
 
 def _overlap(counts: Array, offset: Int64, width: Array) -> int:

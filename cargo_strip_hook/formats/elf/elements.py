@@ -14,7 +14,6 @@ import numpy as np
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfFiles, Symbols
 from cargo_strip_hook.formats.elf.machine import TYPES
-from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import Array, AtomFlag, Bool, Int64, Program
 
 _SHIFT = 40  # sections and offsets in one number
@@ -35,6 +34,9 @@ class Elements:
     `section` (numbered through), `offset` and `size` (bytes) of each; `symbol` are the symbols in
     such sections, `holder` the element that each points into. `made` are the elements that a
     section's symbol may stand for: each gets a symbol of its own, behind those of its file.
+    `reference` are the rows of the relocations that refer to an element by its section's symbol:
+    `reference_symbol` (counted in its file) is that of the element, and `reference_addend` counts
+    from it.
     """
 
     section: Int64
@@ -43,99 +45,181 @@ class Elements:
     symbol: Int64
     holder: Int64
     made: Int64
+    reference: Int64
+    reference_symbol: Int64
+    reference_addend: Int64
 
     def first(self) -> Int64:
         """For each element the first one of its section."""
         return np.searchsorted(self.section, self.section)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Bounds:
+    """Where elements are, in the order of the sections: `offset` and `size` in bytes."""
+
+    section: Int64
+    offset: Int64
+    size: Int64
+
+    def of(self, kept: Bool) -> _Bounds:
+        """Those of some elements only."""
+        return _Bounds(self.section[kept], self.offset[kept], self.size[kept])
+
+    def element(self, section: Int64, offset: Int64) -> Int64:
+        """The element that each place in a section that is taken apart belongs to."""
+        begins = (self.section << _SHIFT) + self.offset
+        return np.searchsorted(begins, (section << _SHIFT) + offset, side="right") - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inner:
+    """Symbols in sections that are taken apart.
+
+    `symbol` and `section` are numbered through; `is_section`: whether it is the section's own.
+    """
+
+    symbol: Int64
+    section: Int64
+    is_section: Bool
+
+    def of(self, kept: Bool) -> _Inner:
+        """Some of the symbols only."""
+        return _Inner(self.symbol[kept], self.section[kept], self.is_section[kept])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _References:
+    """Relocations (`row`) to the symbol of a `section` (numbered through) that is taken apart."""
+
+    row: Int64
+    section: Int64
+    addend: Int64
+
+
 def find_elements(
     f: ElfFiles, table: Symbols, relocated: Bool, relocations: Array, section: Int64
 ) -> Elements:
-    """Which sections can be taken apart, and into what. Changes the `relocations` into them.
+    """Find out which sections can be taken apart, and into what.
 
     `relocated`: sections that relocations apply to; those stay whole, and so do sections where a
     symbol goes over the end of an element, and those to which there is a distance by their own
     symbol. `section`: that each of `relocations` applies to.
     """
-    none = np.zeros(0, np.int64)
+    divided = _candidates(f, relocated)
+    if not divided.any():
+        none = np.zeros(0, np.int64)
+        return Elements(none, none, none, none, none, none, none, none, none)
+    inner = _inner_symbols(f, table, divided)
+    references = _references(f, table, inner, relocations, section)
+    divided &= ~_unclear(f, inner, references, relocations["type"])
+    bounds = _cut(f, np.flatnonzero(divided))
+    inner = inner.of(divided[inner.section])
+    holder, fits = _holders(f, table, bounds, inner)
+    crossed = np.zeros(len(divided), np.bool_)
+    crossed[inner.section[~fits]] = True
+    if crossed.any():
+        divided &= ~crossed
+        kept, sound = divided[bounds.section], divided[inner.section]
+        holder = (np.cumsum(kept) - 1)[holder[sound]]
+        bounds, inner = bounds.of(kept), inner.of(sound)
+
+    addressed = np.zeros(len(divided), np.bool_)
+    addressed[inner.section[inner.is_section]] = True
+    made = np.flatnonzero(addressed[bounds.section])
+    file = f.owner[bounds.section[made]]
+    symbol_of = np.zeros(len(bounds.section), np.int64)
+    symbol_of[made] = (
+        np.diff(table.first)[file] + np.arange(len(made)) - np.searchsorted(file, file)
+    )
+    mine = divided[references.section]
+    addend = references.addend[mine]
+    element = bounds.element(references.section[mine], addend)
+    return Elements(
+        bounds.section,
+        bounds.offset,
+        bounds.size,
+        inner.symbol,
+        holder,
+        made,
+        references.row[mine],
+        symbol_of[element],
+        addend - bounds.offset[element],
+    )
+
+
+def _candidates(f: ElfFiles, relocated: Bool) -> Bool:
+    """Which sections have elements by what their headers say; bool for each section."""
     flags, sizes = f.section_flags, f.sections["size"].astype(np.int64)
-    found = flags & (elf.SHF_MERGE | elf.SHF_ALLOC | _REFUSED) == elf.SHF_MERGE | elf.SHF_ALLOC
-    found &= (f.types == elf.SHT_PROGBITS) & (sizes > 0) & ~relocated & f.named(b".rodata")
-    if not f.machine.strings or not found.any():
-        return Elements(none, none, none, none, none, none)
-    sections = np.flatnonzero(found)
+    divided = flags & (elf.SHF_MERGE | elf.SHF_ALLOC | _REFUSED) == elf.SHF_MERGE | elf.SHF_ALLOC
+    divided &= (f.types == elf.SHT_PROGBITS) & (sizes > 0) & ~relocated & f.named(b".rodata")
+    divided &= f.machine.strings
+    sections = np.flatnonzero(divided)
     entry = f.sections["entsize"][sections].astype(np.int64)
     align = np.maximum(f.sections["align"][sections].astype(np.int64), 1)
     strings = flags[sections] & elf.SHF_STRINGS != 0
-    found[sections] = (entry > 0) & (sizes[sections] % np.maximum(entry, 1) == 0)
+    divided[sections] = (entry > 0) & (sizes[sections] % np.maximum(entry, 1) == 0)
     # linkers put no padding between constants
-    found[sections] &= strings | (entry % align == 0)
+    divided[sections] &= strings | (entry % align == 0)
+    return divided
 
+
+def _inner_symbols(f: ElfFiles, table: Symbols, divided: Bool) -> _Inner:
+    """The symbols in the sections that are `divided`."""
     symbol = np.flatnonzero(~table.reserved & (table.shndx > 0))
-    home = f.first[table.owner[symbol]] + table.shndx[symbol]
-    symbol, home = symbol[found[home]], home[found[home]]
-    rows = table.table[symbol]
-    of_section = rows["info"] & 0xF == elf.STT_SECTION
-    by_section = target = none
-    if of_section.any():
-        stands_for = np.full(len(table.table), -1, np.int64)
-        stands_for[symbol[of_section]] = home[of_section]
-        target = stands_for[table.first[f.owner[section]] + relocations["symbol"]]
-        by_section = np.flatnonzero(target >= 0)
-        target = target[by_section]
-    addend = relocations["addend"][by_section]
-    # the addend of a distance counts from the end of a field, or whatever an instruction wants
-    plain = f.machine.addressing_types[np.minimum(relocations["type"][by_section], TYPES - 1)]
-    found[target[~plain | (addend < 0) | (addend >= sizes[target])]] = False
-    if f.machine.rel:  # addends of some types are not known
-        found[home[of_section]] = False
+    section = f.first[table.owner[symbol]] + table.shndx[symbol]
+    symbol, section = symbol[divided[section]], section[divided[section]]
+    return _Inner(symbol, section, table.table["info"][symbol] & 0xF == elf.STT_SECTION)
 
-    at, offset, size = _cut(f, np.flatnonzero(found), sections, entry, strings)
-    kept = found[home]
-    symbol, home, rows, of_section = symbol[kept], home[kept], rows[kept], of_section[kept]
+
+def _references(
+    f: ElfFiles, table: Symbols, inner: _Inner, relocations: Array, section: Int64
+) -> _References:
+    """The relocations to symbols that are sections; `section`: that each applies to."""
+    row = target = np.zeros(0, np.int64)
+    if inner.is_section.any():
+        stands_for = np.full(len(table.table), -1, np.int64)
+        stands_for[inner.symbol[inner.is_section]] = inner.section[inner.is_section]
+        target = stands_for[table.first[f.owner[section]] + relocations["symbol"]]
+        row = np.flatnonzero(target >= 0)
+        target = target[row]
+    return _References(row, target, relocations["addend"][row])
+
+
+def _unclear(f: ElfFiles, inner: _Inner, references: _References, types: Array) -> Bool:
+    """Which sections are referred to where no addend says which element; bool for each section.
+
+    `types`: that of each relocation.
+    """
+    unclear = np.zeros(len(f.sections), np.bool_)
+    # the addend of a distance counts from the end of a field, or whatever an instruction wants
+    plain = f.machine.addressing_types[np.minimum(types[references.row], TYPES - 1)]
+    size = f.sections["size"][references.section].astype(np.int64)
+    outside = (references.addend < 0) | (references.addend >= size)
+    unclear[references.section[~plain | outside]] = True
+    if f.machine.rel:  # addends of some types are not known
+        unclear[inner.section[inner.is_section]] = True
+    return unclear
+
+
+def _holders(f: ElfFiles, table: Symbols, bounds: _Bounds, inner: _Inner) -> tuple[Int64, Bool]:
+    """(the element that each symbol points into, whether the symbol ends in it, too)."""
+    rows = table.table[inner.symbol]
     value, extent = rows["value"].astype(np.uint64), rows["size"].astype(np.uint64)
-    room = sizes[home].astype(np.uint64)
+    room = f.sections["size"][inner.section].astype(np.uint64)
     fits = (value < room) & (extent <= room)
     value, extent = np.where(fits, value, 0).astype(np.int64), extent.astype(np.int64)
-    begins = (at << _SHIFT) + offset
-    holder = np.searchsorted(begins, (home << _SHIFT) + value, side="right") - 1
-    fits[fits] = value[fits] + extent[fits] <= (offset + size)[holder[fits]]
-    crossed = unique(home[~fits])
-    if len(crossed):
-        found[crossed] = False
-        mine, good = found[at], found[home]
-        moved = np.cumsum(mine) - 1
-        at, offset, size, begins = at[mine], offset[mine], size[mine], begins[mine]
-        symbol, home, of_section = symbol[good], home[good], of_section[good]
-        holder = moved[holder[good]]
-
-    addressed = np.zeros(len(found), np.bool_)
-    addressed[home[of_section]] = True
-    made = np.flatnonzero(addressed[at])
-    file = f.owner[at[made]]
-    number = np.diff(table.first)[file] + np.arange(len(made)) - np.searchsorted(file, file)
-    by_section, target, addend = (a[found[target]] for a in (by_section, target, addend))
-    element = np.searchsorted(begins, (target << _SHIFT) + addend, side="right") - 1
-    number_of = np.zeros(len(at), np.int64)
-    number_of[made] = number
-    relocations["symbol"][by_section] = number_of[element]
-    relocations["addend"][by_section] -= offset[element]
-    return Elements(at, offset, size, symbol, holder, made)
+    holder = bounds.element(inner.section, value)
+    fits[fits] = value[fits] + extent[fits] <= (bounds.offset + bounds.size)[holder[fits]]
+    return holder, fits
 
 
-def _cut(
-    f: ElfFiles, chosen: Int64, sections: Int64, entry: Array, strings: Array
-) -> tuple[Int64, Int64, Int64]:
-    """(section, offset, size) of all elements of the `chosen` sections.
-
-    `entry` and `strings` tell entry size and kind of each of `sections`.
-    """
+def _cut(f: ElfFiles, chosen: Int64) -> _Bounds:
+    """All elements of the `chosen` sections."""
     parts: list[tuple[Array, Array]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    which = np.searchsorted(sections, chosen)
-    for number, width, text in zip(
-        chosen.tolist(), entry[which].tolist(), strings[which].tolist(), strict=True
-    ):
+    entry = f.sections["entsize"][chosen].astype(np.int64)
+    strings = f.section_flags[chosen] & elf.SHF_STRINGS != 0
+    for number, width, text in zip(chosen.tolist(), entry.tolist(), strings.tolist(), strict=True):
         contents = np.frombuffer(f.contents(number), np.uint8)
         ends = np.arange(width, len(contents) + 1, width)
         if text:
@@ -145,7 +229,7 @@ def _cut(
                 ends = np.append(ends, len(contents))  # an unterminated rest
         starts = np.concatenate(([0], ends[:-1]))
         parts.append((starts, ends - starts))
-    return (
+    return _Bounds(
         np.repeat(chosen, [len(starts) for starts, _ in parts[1:]]),
         np.concatenate([starts for starts, _ in parts]),
         np.concatenate([sizes for _, sizes in parts]),

@@ -97,6 +97,33 @@ class Symbols:
     strings: list[memoryview]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _SymbolTables:
+    """The symbol tables as they stand in the files: one item for each file in every column.
+
+    `counts`: the number of symbols; `first_global`: in its own table; `offset`: of the table in
+    its file, 0 where there is none.
+    """
+
+    rows: list[Array]
+    counts: Int64
+    first_global: Int64
+    offset: Int64
+    strings: list[memoryview]
+
+
+def _global_names(table: Array, first: Int64, stored: _SymbolTables) -> list[list[bytes]]:
+    """Of each file the names of its global symbols; `first`: where its symbols begin in `table`."""
+    names = []
+    for file, text in enumerate(stored.strings):
+        begin = int(first[file] + stored.first_global[file])
+        raw = bytes(text) if begin < first[file + 1] else b""
+        find = raw.find
+        starts = table["name"][begin : first[file + 1]].tolist()
+        names.append([raw[s : find(b"\0", s)] for s in starts])
+    return names
+
+
 class ElfFiles:
     """Several files of one class, byte order and machine, while they are read: one table of each
     kind for all of them, so that the cost of numpy's calls is shared.
@@ -273,7 +300,27 @@ class ElfFiles:
     # ---- symbols
 
     def symbols(self) -> Symbols:
-        """The symbol tables of all files; a file without one has the null symbol only."""
+        """The symbol tables of all files; a file without one has the null symbol only.
+
+        Raises `ObjectError` for a table that is damaged.
+        """
+        stored = self._symbol_tables()
+        table, first = join(stored.rows), begins(stored.counts)
+        owner = np.repeat(np.arange(len(first) - 1), stored.counts)
+        offset = stored.offset[owner]
+        room = np.array([len(s) for s in stored.strings], np.int64)[owner]
+        outside = "a symbol's name lies outside of the string table"
+        self.check(table["name"] >= room, owner, outside, offset)
+        shndx, reserved = self._symbol_sections(table, first, stored.offset)
+        outside = "a symbol's section is out of range"
+        bad = ~reserved & (shndx.view(np.uint32) >= np.diff(self.first)[owner])
+        self.check(bad, owner, outside, offset)
+        names = _global_names(table, first, stored)
+        first_global = stored.first_global.tolist()
+        return Symbols(table, first, owner, first_global, shndx, reserved, names, stored.strings)
+
+    def _symbol_tables(self) -> _SymbolTables:
+        """Find the symbol table of each file. Raises `ObjectError` where its header is wrong."""
         record = self.r.symbol
         tables = self.one(elf.SHT_SYMTAB)
         files = np.flatnonzero(tables)
@@ -300,25 +347,24 @@ class ElfFiles:
         link = self.first[:-1][files] + np.where(bad, 0, link)
         bad |= self.types[link] != elf.SHT_STRTAB
         self.check(bad, files, "the symbol table has no string table", offset)
-        none = np.zeros(1, record)
-        rows = [none] * len(tables)
+        offsets = np.zeros(len(tables), np.int64)
+        offsets[files] = offset
+        rows = [np.zeros(1, record)] * len(tables)
         strings = [memoryview(b"\0")] * len(tables)
-        for file, at, string in zip(files.tolist(), offset.tolist(), link.tolist(), strict=True):
-            count = int(counts[file])
-            rows[file] = self.table(file, record, at, count, "the symbol table")
+        for file, start, string in zip(files.tolist(), offset.tolist(), link.tolist(), strict=True):
+            rows[file] = self.table(file, record, start, int(counts[file]), "the symbol table")
             strings[file] = self.contents(string)
             if len(strings[file]) == 0 or strings[file][-1] != 0:
-                raise self.fail(file, "the symbol names do not end with a zero byte", at)
-        table = join(rows)
-        first = begins(counts)
-        owner = np.repeat(np.arange(len(tables)), counts)
-        where = np.zeros(len(tables), np.int64)
-        where[files] = offset
-        where = where[owner]
-        room = np.array([len(s) for s in strings], np.int64)[owner]
-        outside = "a symbol's name lies outside of the string table"
-        self.check(table["name"] >= room, owner, outside, where)
-        shndx = table["shndx"].astype(np.int32)
+                raise self.fail(file, "the symbol names do not end with a zero byte", start)
+        return _SymbolTables(rows, counts, first_global, offsets, strings)
+
+    def _symbol_sections(self, table: Array, first: Int64, offset: Int64) -> tuple[Int32, Bool]:
+        """`shndx` and `reserved` of `Symbols`.
+
+        `first`: where each file's symbols begin in `table`; `offset`: of its table in the file.
+        Source: gABI, "Symbol Table", SHN_XINDEX.
+        """
+        shndx: Int32 = table["shndx"].astype(np.int32)
         # reserved values keep their meaning; real indices may pass them
         reserved = shndx >= elf.SHN_LORESERVE
         extended = self.one(elf.SHT_SYMTAB_SHNDX)
@@ -333,22 +379,12 @@ class ElfFiles:
             )
             mine = slice(int(first[file]), int(first[file + 1]))
             if len(wide) < len(shndx[mine]):
-                at = int(where[mine.start])
-                raise self.fail(file, "the extended section indices are too few", at)
+                what = "the extended section indices are too few"
+                raise self.fail(file, what, int(offset[file]))
             escaped = shndx[mine] == elf.SHN_XINDEX
             shndx[mine][escaped] = wide[: len(escaped)][escaped]
             reserved[mine] &= ~escaped
-        number = shndx.view(np.uint32)
-        outside = "a symbol's section is out of range"
-        self.check(~reserved & (number >= np.diff(self.first)[owner]), owner, outside, where)
-        names = []
-        for file, text in enumerate(strings):
-            begin = int(first[file] + first_global[file])
-            raw = bytes(text) if begin < first[file + 1] else b""
-            find = raw.find
-            starts = table["name"][begin : first[file + 1]].tolist()
-            names.append([raw[s : find(b"\0", s)] for s in starts])
-        return Symbols(table, first, owner, first_global.tolist(), shndx, reserved, names, strings)
+        return shndx, reserved
 
     # ---- relocations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from cargo_strip_hook.formats.elf import aside as beside
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.elements import Elements, find_elements
 from cargo_strip_hook.formats.elf.file import ElfFiles, ElfUnit, Symbols
+from cargo_strip_hook.formats.elf.groupinput import find_groups
 from cargo_strip_hook.formats.elf.section_keys import is_c_identifier
-from cargo_strip_hook.formats.elf.unwind import split_eh_frames
+from cargo_strip_hook.formats.elf.unwind import SplitFrames, split_eh_frames
 from cargo_strip_hook.link.arrays import isin, unique
 from cargo_strip_hook.link.model import (
     ATOM,
@@ -27,9 +29,9 @@ from cargo_strip_hook.link.model import (
     AtomFlag,
     Binding,
     Bool,
-    Group,
     Input,
     Int32,
+    Int64,
     Reach,
     SpecialIndex,
     Unit,
@@ -91,138 +93,235 @@ def _alike(one: memoryview, other: memoryview) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kinds:
+    """What sections are for: a bool for each section, numbered through.
+
+    `allocated` become atoms; of these are `aside` the ones that are never loaded, and `eh_frame`
+    the ones whose records become the atoms.
+    """
+
+    allocated: Bool
+    aside: Bool
+    eh_frame: Bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SectionAtoms:
+    """The atoms that are sections or elements of them, in the order of the sections.
+
+    `section` (numbered through) and `number` (counted in its file) of each; `counts`: how many
+    each file has. `of_section`: for each section its first atom, -1 where it has none.
+    """
+
+    section: Int64
+    number: Int32
+    counts: Int64
+    of_section: Int32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _FrameAtoms:
+    """The atoms that are records of `.eh_frame`; in each file they follow the other atoms.
+
+    `section` (numbered through), `owner` (the file) and `number` (counted in its file) of each
+    record of `split`; `counts`: how many each file has. `relocations`: rows of the relocations
+    that apply to them, which `split` speaks of.
+    """
+
+    split: SplitFrames
+    section: Int64
+    owner: Int64
+    number: Int32
+    counts: Int64
+    relocations: Int64
+
+
 def _read(f: ElfFiles) -> list[Unit]:
-    sections, types, flags, owner = f.sections, f.types, f.section_flags, f.owner
-    files = len(f.inputs)
-    allocated = (flags & elf.SHF_ALLOC != 0) & ~_among(types, _DROPPED_TYPES)
+    """Read files of one kind, each into a unit. Raises `ObjectError` for the first bad one."""
+    kinds = _kinds(f)
+    table = f.symbols()
+    tables, applies_to = _relocation_sections(f)
+    _refuse(f, table)
+    relocated = np.zeros(len(f.sections), np.bool_)
+    relocated[applies_to] = True
+    wanted = tables[kinds.allocated[applies_to]]
+    relocations, section = f.relocations(wanted, np.diff(table.first))
+    compressed = kinds.aside & (f.section_flags & elf.SHF_COMPRESSED != 0) & relocated
+    f.check(compressed, f.owner, "a compressed section that is no debug information is relocated")
+    elements = find_elements(f, table, relocated, relocations, section)
+    whole = _section_atoms(f, kinds, elements)
+    symbols, symbol_first, shndx = _symbols(f, table, whole.of_section, elements)
+    frames = _frame_atoms(f, kinds, whole, relocations["offset"], section)
+
+    relocations["symbol"][elements.reference] = elements.reference_symbol
+    relocations["addend"][elements.reference] = elements.reference_addend
+    relocations["atom"] = whole.of_section[section]
+    weak = kinds.aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
+    relocations["reach"][weak[section]] = Reach.NONE
+    relocations["atom"][frames.relocations] = frames.number[frames.split.record]
+    relocations["offset"][frames.relocations] = frames.split.within
+    relocations["reach"][frames.relocations[frames.split.begins]] = Reach.REVERSE
+
+    atom_first = np.concatenate([[0], np.cumsum(whole.counts + frames.counts)])
+    atoms = _atoms(f, kinds, whole, elements, frames, atom_first)
+    roots = _profile_roots(f, table, symbols["atom"], symbol_first, atom_first)
+    atoms["flags"][roots] |= np.uint32(AtomFlag.ROOT)
+    edges = _edges(f, whole.of_section, frames)
+    natives = _natives(f, table, whole.of_section, _parts(shndx, symbol_first))
+    groups = find_groups(f, table, whole.of_section)
+    atoms_of, symbols_of = _parts(atoms, atom_first), _parts(symbols, symbol_first)
+    relocations_of = _by_file(relocations, f.owner[section], len(f.inputs))
+    return [
+        Unit(
+            item.index,
+            item.name,
+            item.data,
+            atoms_of[file],
+            symbols_of[file],
+            table.first_global[file],
+            table.names[file],
+            relocations_of[file],
+            edges[file],
+            tuple(groups[file]),
+            natives[file],
+        )
+        for file, item in enumerate(f.inputs)
+    ]
+
+
+def _kinds(f: ElfFiles) -> _Kinds:
+    """Find out what each section is for."""
+    allocated = (f.section_flags & elf.SHF_ALLOC != 0) & ~_among(f.types, _DROPPED_TYPES)
     allocated &= ~f.named(b".note.gnu.proper")
     aside = beside.find(f)
     allocated |= aside
-    eh_frame = allocated & ~aside & f.named(b".eh_frame\0") & (types != elf.SHT_NOBITS)
-    is_rel = (types == elf.SHT_RELA) | (types == elf.SHT_REL)
-    info = np.where(is_rel, sections["info"], 0).astype(np.int64)
+    eh_frame = allocated & ~aside & f.named(b".eh_frame\0") & (f.types != elf.SHT_NOBITS)
+    return _Kinds(allocated, aside, eh_frame)
+
+
+def _relocation_sections(f: ElfFiles) -> tuple[Int64, Int64]:
+    """(sections that hold relocations, the section that each applies to), numbered through."""
+    tables = np.flatnonzero((f.types == elf.SHT_RELA) | (f.types == elf.SHT_REL))
+    owner = f.owner[tables]
+    info = f.sections["info"][tables].astype(np.int64)
     bad = info >= np.diff(f.first)[owner]
-    table = f.symbols()
     f.check(bad, owner, "a relocation section applies to no section")
-    _refuse(f, table)
-    relocated = np.zeros(len(sections), np.bool_)
-    relocated[(f.first[owner] + info)[is_rel]] = True
-    wanted = np.flatnonzero(is_rel & allocated[f.first[owner] + info])
-    relocations, section = f.relocations(wanted, np.diff(table.first))
-    compressed = aside & (flags & elf.SHF_COMPRESSED != 0) & relocated
-    f.check(compressed, owner, "a compressed section that is no debug information is relocated")
-    elements = find_elements(f, table, relocated, relocations, section)
+    return tables, f.first[owner] + info
 
-    atom_sections = np.flatnonzero(allocated & ~eh_frame)
-    pieces = np.ones(len(sections), np.int64)
-    pieces[elements.section] = 0
-    np.add.at(pieces, elements.section, 1)
-    atom_sections = np.repeat(atom_sections, pieces[atom_sections])
-    counts = np.bincount(owner[atom_sections], minlength=files)
-    # atoms are numbered in each file
-    section_atom = np.full(len(sections), -1, np.int32)
-    piece_number = _ramp(counts).astype(np.int32)
-    section_atom[atom_sections[::-1]] = piece_number[::-1]  # of several the first
 
-    symbols, symbol_first, shndx = _symbols(f, table, section_atom, elements)
-    relocations["atom"] = section_atom[section]
-    weak = aside & (flags & elf.SHF_GNU_RETAIN == 0)
-    relocations["reach"][weak[section]] = Reach.NONE
+def _section_atoms(f: ElfFiles, kinds: _Kinds, elements: Elements) -> _SectionAtoms:
+    """Number the atoms of each file that are sections, or elements of sections."""
+    atoms_in = np.ones(len(f.sections), np.int64)
+    atoms_in[elements.section] = 0
+    np.add.at(atoms_in, elements.section, 1)
+    section = np.flatnonzero(kinds.allocated & ~kinds.eh_frame)
+    section = np.repeat(section, atoms_in[section])
+    counts = np.bincount(f.owner[section], minlength=len(f.inputs))
+    number = _ramp(counts).astype(np.int32)
+    of_section = np.full(len(f.sections), -1, np.int32)
+    of_section[section[::-1]] = number[::-1]  # of several the first
+    return _SectionAtoms(section, number, counts, of_section)
 
-    # the records of unwind information are the atoms behind those of the sections
-    eh = np.flatnonzero(eh_frame)
-    position = np.full(len(sections), -1, np.int64)
+
+def _frame_atoms(
+    f: ElfFiles, kinds: _Kinds, whole: _SectionAtoms, offsets: Int64, section: Int64
+) -> _FrameAtoms:
+    """Take all `.eh_frame` sections apart and number their records behind the other atoms.
+
+    `offsets` and `section`: where each relocation applies. Raises `ObjectError` for records that
+    are damaged.
+    """
+    eh = np.flatnonzero(kinds.eh_frame)
+    position = np.full(len(f.sections), -1, np.int64)
     position[eh] = np.arange(len(eh))
     mine = np.flatnonzero(position[section] >= 0)
 
     def damaged(number: int, what: str, offset: int) -> ObjectError:
-        return f.fail(int(owner[eh[number]]), what, offset)
+        return f.fail(int(f.owner[eh[number]]), what, offset)
 
     split = split_eh_frames(
         [f.contents(number) for number in eh.tolist()],
         f.r.order,
         position[section[mine]],
-        relocations["offset"][mine],
+        offsets[mine],
         damaged,
     )
-    record_owner = owner[eh[split.table]]
-    records = np.bincount(record_owner, minlength=files)
-    number = (_ramp(records) + counts[record_owner]).astype(np.int32)
-    relocations["atom"][mine] = number[split.record]
-    relocations["offset"][mine] = split.within
-    relocations["reach"][mine[split.begins]] = Reach.REVERSE
+    owner = f.owner[eh[split.table]]
+    counts = np.bincount(owner, minlength=len(f.inputs))
+    number = (_ramp(counts) + whole.counts[owner]).astype(np.int32)
+    return _FrameAtoms(split, eh[split.table], owner, number, counts, mine)
 
-    atom_first = np.concatenate([[0], np.cumsum(counts + records)])
-    atoms = np.zeros(int(atom_first[-1]), ATOM)
-    rows = atom_first[owner[atom_sections]] + piece_number
-    atoms["section"][rows] = atom_sections - f.first[owner[atom_sections]]
-    atoms["size"][rows] = sections["size"][atom_sections]
-    atoms["align"][rows] = np.maximum(sections["align"][atom_sections].astype(np.int64), 1)
-    atoms["flags"][rows] = _atom_flags(f, aside, section_atom)[atom_sections]
-    _root_profile(f, table, symbols, symbol_first, atoms, atom_first)
-    rows = rows[isin(atom_sections, elements.section)]
+
+def _atoms(
+    f: ElfFiles,
+    kinds: _Kinds,
+    whole: _SectionAtoms,
+    elements: Elements,
+    frames: _FrameAtoms,
+    first: Int64,
+) -> Array:
+    """The ATOM rows of all files; `first` is where those of each file begin, and the total."""
+    atoms = np.zeros(int(first[-1]), ATOM)
+    owner = f.owner[whole.section]
+    rows = first[owner] + whole.number
+    atoms["section"][rows] = whole.section - f.first[owner]
+    atoms["size"][rows] = f.sections["size"][whole.section]
+    atoms["align"][rows] = np.maximum(f.sections["align"][whole.section].astype(np.int64), 1)
+    atoms["flags"][rows] = _atom_flags(f, kinds.aside, whole.of_section)[whole.section]
+    rows = rows[isin(whole.section, elements.section)]
     atoms["offset"][rows], atoms["size"][rows] = elements.offset, elements.size
     atoms["flags"][rows] |= np.uint32(AtomFlag.ELEMENT)
-    rows = atom_first[record_owner] + number
-    atoms["section"][rows] = eh[split.table] - f.first[record_owner]
-    atoms["offset"][rows], atoms["size"][rows] = split.offsets, split.sizes
+    rows = first[frames.owner] + frames.number
+    atoms["section"][rows] = frames.section - f.first[frames.owner]
+    atoms["offset"][rows], atoms["size"][rows] = frames.split.offsets, frames.split.sizes
     atoms["align"][rows] = 4
     atoms["flags"][rows] = AtomFlag.SEPARATE
+    return atoms
 
-    edges, edge_owner = _link_order(f, section_atom)
-    to_cie = np.zeros(len(split.fde), EDGE)
-    to_cie["source"], to_cie["target"] = number[split.fde], number[split.cie]
-    edges = np.concatenate([edges, to_cie])
-    edge_owner = np.concatenate([edge_owner, record_owner[split.fde]])
-    order = np.argsort(edge_owner, kind="stable")
 
+def _edges(f: ElfFiles, section_atom: Int32, frames: _FrameAtoms) -> list[Array]:
+    """Each file's EDGE rows: what a section is linked to, and from each FDE to its CIE."""
+    linked, linked_owner = _link_order(f, section_atom)
+    fde, cie = frames.split.fde, frames.split.cie
+    to_cie = np.zeros(len(fde), EDGE)
+    to_cie["source"], to_cie["target"] = frames.number[fde], frames.number[cie]
+    edges = np.concatenate([linked, to_cie])
+    owner = np.concatenate([linked_owner, frames.owner[fde]])
+    order = np.argsort(owner, kind="stable")
+    return _by_file(edges[order], owner[order], len(f.inputs))
+
+
+def _natives(
+    f: ElfFiles, table: Symbols, section_atom: Int32, shndx: Sequence[Array]
+) -> list[ElfUnit]:
+    """What only this format knows of each file; `shndx`: `ElfUnit.shndx` of each."""
     debug = np.flatnonzero(
         # sections of split debug information (`.dwo`) are not for linkers
-        (flags & (elf.SHF_ALLOC | elf.SHF_EXCLUDE) == 0)
-        & _among(types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
+        (f.section_flags & (elf.SHF_ALLOC | elf.SHF_EXCLUDE) == 0)
+        & _among(f.types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
         & (f.named(b".debug_") | f.named(b".zdebug_"))
     )
-    atoms_of = _parts(atoms, atom_first)
-    symbols_of = _parts(symbols, symbol_first)
-    relocations_of = _by_file(relocations, owner[section], files)
-    edges_of = _by_file(edges[order], edge_owner[order], files)
-    debug_of = _by_file(debug - f.first[owner[debug]], owner[debug], files)
-    sections_of = _parts(sections, f.first)
-    names_of = _parts(f.names16, f.first)
+    owner = f.owner[debug]
+    debug_of = _by_file(debug - f.first[owner], owner, len(f.inputs))
+    sections_of, names_of = _parts(f.sections, f.first), _parts(f.names16, f.first)
     section_atom_of = _parts(section_atom, f.first)
-    shndx_of = _parts(shndx, symbol_first)
-    groups_of = _groups(f, table, section_atom)
-    units = []
-    for file, item in enumerate(f.inputs):
-        native = ElfUnit(
+    return [
+        ElfUnit(
             f.r,
             f.machine,
-            f.headers[file].osabi,
-            f.headers[file].flags,
+            header.osabi,
+            header.flags,
             sections_of[file],
             names_of[file],
             f.strings[file],
             table.strings[file],
             section_atom_of[file],
-            shndx_of[file],
+            shndx[file],
             tuple(debug_of[file].tolist()),
         )
-        units.append(
-            Unit(
-                item.index,
-                item.name,
-                item.data,
-                atoms_of[file],
-                symbols_of[file],
-                table.first_global[file],
-                table.names[file],
-                relocations_of[file],
-                edges_of[file],
-                tuple(groups_of[file]),
-                native,
-            )
-        )
-    return units
+        for file, header in enumerate(f.headers)
+    ]
 
 
 def _ramp(counts: Array) -> Array:
@@ -309,17 +408,23 @@ def _listed(f: ElfFiles) -> Array:
     return rows[np.fromiter(map(is_c_identifier, called), np.bool_, len(rows))]
 
 
-def _root_profile(
-    f: ElfFiles, table: Symbols, symbols: Array, symbol_first: Array, atoms: Array, first: Array
-) -> None:
-    """Make roots of what tells the profile runtime of a file's counters: nothing refers to it."""
+def _profile_roots(
+    f: ElfFiles, table: Symbols, symbol_atom: Int32, symbol_first: Int64, atom_first: Int64
+) -> Int64:
+    """Rows of the atoms that tell the profile runtime of a file's counters: nothing refers to them.
+
+    `symbol_atom`: the atom of each symbol; `symbol_first`, `atom_first`: where the symbols and
+    the atoms of each file begin.
+    """
+    roots: list[int] = []
     for file in unique(f.owner[f.named(elf.PROFILE_SECTION)]).tolist():
         begin = int(symbol_first[file]) + table.first_global[file]
         for number, name in enumerate(table.names[file]):
             if name in elf.PROFILE_SYMBOLS:
-                atom = int(symbols["atom"][begin + number])
+                atom = int(symbol_atom[begin + number])
                 if atom >= 0:
-                    atoms["flags"][int(first[file]) + atom] |= np.uint32(AtomFlag.ROOT)
+                    roots.append(int(atom_first[file]) + atom)
+    return np.array(roots, np.int64)
 
 
 def _symbols(
@@ -372,44 +477,6 @@ def _link_order(f: ElfFiles, section_atom: Int32) -> tuple[Array, Array]:
     edges["target"] = section_atom[ordered]
     kept = edges["source"] >= 0
     return edges[kept], owner[kept]
-
-
-def _groups(f: ElfFiles, table: Symbols, section_atom: Int32) -> list[list[Group]]:
-    """Each file's COMDAT and plain groups; old `.gnu.linkonce.` sections are groups of one.
-
-    Source: gABI, "Section Groups".
-    """
-    groups: list[list[Group]] = [[] for _ in f.inputs]
-    for i in np.flatnonzero(f.types == elf.SHT_GROUP).tolist():
-        file = int(f.owner[i])
-        first, end = int(f.first[file]), int(f.first[file + 1])
-        header = f.sections[i]
-        words = np.frombuffer(f.contents(i), f"{f.r.order}u4", int(header["size"]) // 4)
-        symbol = int(table.first[file]) + int(header["info"])
-        if (
-            len(words) == 0
-            or symbol >= int(table.first[file + 1])
-            or (words[1:] >= end - first).any()
-        ):
-            raise f.fail(file, "a section group is damaged", int(header["offset"]))
-        entry = table.table[symbol]
-        if entry["info"] & 0xF == elf.STT_SECTION:
-            signature = _section_name(f, file, first + int(table.shndx[symbol]))
-        else:
-            signature = string_at(table.strings[file], int(entry["name"]))
-        members = section_atom[first + words[1:].astype(np.int64)]
-        members = members[members >= 0]
-        comdat = bool(words[0] & elf.GRP_COMDAT)
-        groups[file].append(Group(signature, tuple(members.tolist()), comdat))
-    for i in np.flatnonzero(f.named(b".gnu.linkonce") & (section_atom >= 0)).tolist():
-        file = int(f.owner[i])
-        atoms = (int(section_atom[i]),)
-        groups[file].append(Group(_section_name(f, file, i), atoms, comdat=True))
-    return groups
-
-
-def _section_name(f: ElfFiles, file: int, section: int) -> bytes:
-    return string_at(f.strings[file], int(f.sections["name"][section]))
 
 
 __all__ = ["read"]

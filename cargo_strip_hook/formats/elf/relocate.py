@@ -6,7 +6,7 @@ load through the GOT of something that is now local addresses it directly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,42 @@ class Applied:
     addend: Int64
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Relocations:
+    """The relocations that are worked on: all columns have one row for each.
+
+    `rows` is what the input says, `definition` the program-wide symbol that its symbol resolves to.
+    The others say what the relocation is in the output: its type, its output section and the
+    offset there, its addend.
+    """
+
+    rows: Array
+    definition: Int64
+    type: Int64
+    section: Int32
+    offset: Int64
+    addend: Int64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Targets:
+    """What each of `_Relocations` refers to.
+
+    `local`: something in the object that is known by its address; its output `section`, the
+    `offset` there and whether linkers merge it (`merged`) mean something for these alone.
+    `symbol_type` is that of the definition (STT_*). `gone`: nothing any more; of these are
+    `buried` the ones in sections that are never loaded.
+    """
+
+    local: Bool
+    section: Int32
+    offset: Int64
+    merged: Bool
+    symbol_type: Array
+    gone: Bool
+    buried: Bool
+
+
 def apply(
     program: Program, machine: Machine, live: Bool, placed: Placed, skip: Bool, by_name: Bool
 ) -> Applied:
@@ -71,89 +107,110 @@ def apply(
     `skip` marks atoms whose relocations are not written, `by_name` those that need a symbol of
     their own for each target. Raises `LinkError` for a reference that cannot be kept.
     """
+    relocations = _wanted(program, machine, live, placed, skip)
+    targets = _find_targets(program, machine, live, placed, relocations)
+    _bury(machine, placed, relocations, targets.buried)
+    near = targets.local & placed.executable[relocations.section] & ~placed.large[targets.section]
+    relocations = _relax(machine, placed, relocations, near)
+
+    fixed = targets.local & ~targets.merged & (targets.section == relocations.section)
+    settled = _store_distances(machine, placed, relocations, targets, fixed)
+    direct = _by_section(program, machine, placed, relocations, targets)
+    direct &= ~by_name[relocations.rows["atom"]]
+    if machine.rel:
+        direct &= ~settled
+        direct = _store_addends(program, machine, placed, relocations, targets, direct)
+    addend = relocations.addend.copy()
+    addend[direct] += targets.offset[direct]
+    target = np.where(direct, ~targets.section.astype(np.int64), relocations.definition)
+
+    section, offset = relocations.section, relocations.offset
+    rest = np.flatnonzero(~settled & ~targets.gone)
+    order = rest[np.lexsort((offset[rest], section[rest]))]
+    return Applied(
+        section[order], offset[order], relocations.type[order], target[order], addend[order]
+    )
+
+
+def _wanted(
+    program: Program, machine: Machine, live: Bool, placed: Placed, skip: Bool
+) -> _Relocations:
+    """The relocations of live atoms that say something, but for those of atoms in `skip`."""
     every = program.relocations
     wanted = live[every["atom"]] & ~skip[every["atom"]]
     nothing = every["type"] == 0  # R_*_NONE, whatever the architecture
     if machine.keeps_none:
         nothing &= ~_asks_for_library(program, placed, every, wanted & nothing)
     rows = every[wanted & ~nothing]
-    definition = program.definition[rows["symbol"]].astype(np.int64)
-    atom = rows["atom"]
-    kind = rows["type"].astype(np.int64)
-    addend = rows["addend"].copy()
-    section = placed.section[atom]
-    offset = placed.offset[atom] + rows["offset"]
+    return _Relocations(
+        rows,
+        program.definition[rows["symbol"]].astype(np.int64),
+        rows["type"].astype(np.int64),
+        placed.section[rows["atom"]],
+        placed.offset[rows["atom"]] + rows["offset"],
+        rows["addend"].copy(),
+    )
 
-    place = program.symbols["atom"][definition]
-    local = (place >= 0) & ~placed.kept[definition]
-    gone = local & ~live[np.where(local, place, 0)]
+
+def _find_targets(
+    program: Program, machine: Machine, live: Bool, placed: Placed, relocations: _Relocations
+) -> _Targets:
+    """Find what each relocation refers to. Raises `LinkError` if code needs what is gone."""
+    rows, definition = relocations.rows, relocations.definition
+    atom = program.symbols["atom"][definition]
+    inside = (atom >= 0) & ~placed.kept[definition]
+    gone = inside & ~live[np.where(inside, atom, 0)]
     if gone.any():
         _reject_discarded(program, placed, rows, gone)
-    elsewhere = place == SpecialIndex.ELSEWHERE
-    aside = program.atoms["flags"][atom] & AtomFlag.ASIDE != 0
+    elsewhere = atom == SpecialIndex.ELSEWHERE
+    aside = program.atoms["flags"][rows["atom"]] & AtomFlag.ASIDE != 0
     if aside.any():
         gone |= elsewhere & aside
         elsewhere &= ~aside
-        _bury(machine, placed, kind, section, offset, gone & aside)
     if elsewhere.any():
         raise LinkError(
             f"{_where(program, rows, elsewhere)} refers to a section that is not part of a program"
         )
-    symbol_kind = program.symbols["kind"][definition]
-    plain = local & ~gone & (symbol_kind != elf.STT_GNU_IFUNC) & (symbol_kind != elf.STT_TLS)
-    refuse_beyond(program, machine, definition[plain])
-    target_place = np.where(plain, place, 0)
-    target_section = placed.section[target_place]
-    target = placed.offset[target_place] + program.symbols["value"][definition]
-    mergeable = is_merged(program)[target_place]
-
-    code = placed.executable[section]
-    kind, offset = _relax(
-        machine,
-        placed,
-        kind,
-        offset,
-        section,
-        addend,
-        rows,
-        plain & code & ~placed.large[target_section],
+    symbol_type = program.symbols["kind"][definition]
+    local = inside & ~gone & (symbol_type != elf.STT_GNU_IFUNC) & (symbol_type != elf.STT_TLS)
+    refuse_beyond(program, machine, definition[local])
+    atom = np.where(local, atom, 0)
+    return _Targets(
+        local,
+        placed.section[atom],
+        placed.offset[atom] + program.symbols["value"][definition],
+        is_merged(program)[atom],
+        symbol_type,
+        gone,
+        gone & aside,
     )
 
-    small = np.minimum(kind, TYPES - 1)
-    field = np.where(kind < TYPES, machine.relative_types[small], Field.NONE)
-    inside = plain & ~mergeable & (field != Field.NONE) & (target_section == section)
-    done = inside & _store_distances(
-        machine, placed, field, section, offset, target + addend - offset, inside
-    )
 
-    by_section = program.symbols["kind"][rows["symbol"]] == elf.STT_SECTION
-    direct = plain & (~mergeable | by_section) & (kind < TYPES) & machine.direct_types[small]
-    direct &= exact(program, machine, placed, definition, target_section, symbol_kind)
+def _by_section(
+    program: Program, machine: Machine, placed: Placed, relocations: _Relocations, targets: _Targets
+) -> Bool:
+    """Which relocations can refer to the symbol of their target's section instead of its own."""
+    small = np.minimum(relocations.type, TYPES - 1)
+    was_section = program.symbols["kind"][relocations.rows["symbol"]] == elf.STT_SECTION
+    direct: Bool = targets.local & (~targets.merged | was_section)
+    direct &= (relocations.type < TYPES) & machine.direct_types[small]
+    direct &= exact(
+        program, machine, placed, relocations.definition, targets.section, targets.symbol_type
+    )
     # the addend is a place in the section here: as any linker's -r, whatever the type
-    direct |= plain & mergeable & by_section
-    direct &= ~by_name[atom]
-    if machine.rel:
-        direct &= ~done
-        _store_addends(
-            program, machine, placed, rows, small, section, offset, addend + target, direct
-        )
-    addend[direct] += target[direct]
-    result = np.where(direct, ~target_section.astype(np.int64), definition)
-
-    rest = np.flatnonzero(~done & ~gone)
-    order = rest[np.lexsort((offset[rest], section[rest]))]
-    return Applied(section[order], offset[order], kind[order], result[order], addend[order])
+    direct |= targets.local & targets.merged & was_section
+    return direct
 
 
-def _bury(
-    machine: Machine, placed: Placed, kind: Int64, section: Int32, offset: Int64, which: Bool
-) -> None:
+def _bury(machine: Machine, placed: Placed, relocations: _Relocations, which: Bool) -> None:
     """Zero the fields of what is never loaded whose target is gone, as GNU ld does."""
-    width = machine.absolute_types[np.minimum(kind, TYPES - 1)].astype(np.int64)
-    at = placed.start[section] + offset
+    if not which.any():
+        return
+    width = machine.absolute_types[np.minimum(relocations.type, TYPES - 1)].astype(np.int64)
+    start = placed.start[relocations.section] + relocations.offset
     for size in (4, 8):
         rows = np.flatnonzero(which & (width == size))
-        placed.blob[at[rows][:, None] + np.arange(size)] = 0
+        placed.blob[start[rows][:, None] + np.arange(size)] = 0
 
 
 def is_merged(program: Program) -> Bool:
@@ -180,45 +237,38 @@ def _where(program: Program, rows: Array, which: Bool) -> str:
 
 
 def _relax(
-    machine: Machine,
-    placed: Placed,
-    kind: Int64,
-    offset: Int64,
-    section: Int32,
-    addend: Int64,
-    rows: Array,
-    candidates: Bool,
-) -> tuple[Int64, Int64]:
+    machine: Machine, placed: Placed, relocations: _Relocations, candidates: Bool
+) -> _Relocations:
     """Turn loads through the GOT into direct references, with the instruction bytes checked.
 
     Source: x86-64 psABI, section B.2 ("Optimize GOTPCRELX Relocations"). The bytes before the
     field say which instruction it is; addend -4 says that nothing follows the field.
     """
-    relaxation = machine.relaxation_types[np.minimum(kind, TYPES - 1)]
-    found = np.flatnonzero(
+    relaxation = machine.relaxation_types[np.minimum(relocations.type, TYPES - 1)]
+    loads = np.flatnonzero(
         candidates
-        & (kind < TYPES)
+        & (relocations.type < TYPES)
         & (relaxation == Relaxation.X86_64_GOT)
-        & (addend == -4)
-        & (rows["offset"] >= 3)
+        & (relocations.addend == -4)
+        & (relocations.rows["offset"] >= 3)
     )
-    if not len(found):
-        return kind, offset
-    kind, offset = kind.copy(), offset.copy()
+    if not len(loads):
+        return relocations
+    kind, offset = relocations.type.copy(), relocations.offset.copy()
     blob = placed.blob
-    at = placed.start[section[found]] + offset[found]
-    rex, opcode, modrm = blob[at - 3], blob[at - 2], blob[at - 1]
+    field = placed.start[relocations.section[loads]] + offset[loads]
+    rex, opcode, modrm = blob[field - 3], blob[field - 2], blob[field - 1]
 
     call = (opcode == 0xFF) & (modrm == 0x15)  # call *f@GOTPCREL(%rip) -> addr32 call f
-    blob[at[call] - 2], blob[at[call] - 1] = 0x67, 0xE8
+    blob[field[call] - 2], blob[field[call] - 1] = 0x67, 0xE8
     jump = (opcode == 0xFF) & (modrm == 0x25)  # jmp *f@GOTPCREL(%rip) -> jmp f; nop
-    blob[at[jump] - 2], blob[at[jump] + 3] = 0xE9, 0x90
-    offset[found[jump]] -= 1
+    blob[field[jump] - 2], blob[field[jump] + 3] = 0xE9, 0x90
+    offset[loads[jump]] -= 1
     # mov x@GOTPCREL(%rip), %reg -> lea x(%rip), %reg
-    load = (opcode == 0x8B) & (modrm & 0xC7 == 0x05) & (rex & 0xF8 == 0x48)
-    blob[at[load] - 2] = 0x8D
-    kind[found[call | jump | load]] = machine.pc32
-    return kind, offset
+    move = (opcode == 0x8B) & (modrm & 0xC7 == 0x05) & (rex & 0xF8 == 0x48)
+    blob[field[move] - 2] = 0x8D
+    kind[loads[call | jump | move]] = machine.pc32
+    return replace(relocations, type=kind, offset=offset)
 
 
 def exact(
@@ -242,7 +292,7 @@ def exact(
 
 def _asks_for_library(program: Program, placed: Placed, rows: Array, which: Bool) -> Bool:
     """The first R_*_NONE of each output section that names an undefined symbol."""
-    found = np.zeros(len(rows), np.bool_)
+    asks = np.zeros(len(rows), np.bool_)
     candidates = np.flatnonzero(which)
     definition = program.definition[rows["symbol"][candidates]].astype(np.int64)
     null = isin(definition, program.symbol_base)
@@ -250,63 +300,61 @@ def _asks_for_library(program: Program, placed: Placed, rows: Array, which: Bool
     candidates, definition = candidates[outside], definition[outside]
     section = placed.section[rows["atom"][candidates]].astype(np.int64)
     _, first = np.unique(section * len(program.symbols) + definition, return_index=True)
-    found[candidates[first]] = True
-    return found
+    asks[candidates[first]] = True
+    return asks
 
 
 def _store_distances(
-    machine: Machine,
-    placed: Placed,
-    field: Array,
-    section: Int32,
-    offset: Int64,
-    value: Int64,
-    which: Bool,
+    machine: Machine, placed: Placed, relocations: _Relocations, targets: _Targets, which: Bool
 ) -> Bool:
-    """Store the values of pc-relative fields; True where that was done (the value fits)."""
-    done = np.zeros(len(field), np.bool_)
+    """Store the distances that `which` pc-relative relocations ask for, where they fit.
+
+    Returns a bool for each relocation: whether that settled it.
+    """
+    section, offset = relocations.section, relocations.offset
+    small = np.minimum(relocations.type, TYPES - 1)
+    field = np.where(relocations.type < TYPES, machine.relative_types[small], Field.NONE)
+    value = targets.offset + relocations.addend - offset
+    settled = np.zeros(len(field), np.bool_)
     for kind in sorted(set(machine.relative.values())):
         rows = np.flatnonzero(which & (field == kind))
         rows = rows[fields.fits(kind, value[rows])]
         if len(rows):
-            at = placed.start[section[rows]] + offset[rows]
-            fields.store(placed.blob, at, kind, value[rows], machine.order)
-            done[rows] = True
-    return done
+            start = placed.start[section[rows]] + offset[rows]
+            fields.store(placed.blob, start, kind, value[rows], machine.order)
+            settled[rows] = True
+    return settled
 
 
 def _store_addends(
     program: Program,
     machine: Machine,
     placed: Placed,
-    rows: Array,
-    kind: Int64,
-    section: Int32,
-    offset: Int64,
-    addend: Int64,
+    relocations: _Relocations,
+    targets: _Targets,
     direct: Bool,
-) -> None:
-    """Store the new addends of `direct` in the contents; takes those out that do not fit.
+) -> Bool:
+    """Store the new addends of `direct` relocations in the contents, where they fit.
 
-    An address may be any 32-bit number, with or without sign.
+    Returns a bool for each relocation: whether that was done. An address may be any 32-bit
+    number, with or without sign. Raises `LinkError` if there is no way but by an addend.
     """
-    field = machine.implicit_types[kind]
-    stored = np.zeros(len(rows), np.bool_)
-    for which in sorted(set(machine.implicit.values())):
-        mine = np.flatnonzero(direct & (field == which))
-        if which != Field.BITS32:
-            mine = mine[fields.fits(which, addend[mine])]
-        if len(mine):
-            at = placed.start[section[mine]] + offset[mine]
-            fields.store(placed.blob, at, which, addend[mine], machine.order)
-            stored[mine] = True
-    lost = direct & ~stored
+    section, offset = relocations.section, relocations.offset
+    field = machine.implicit_types[np.minimum(relocations.type, TYPES - 1)]
+    addend = relocations.addend + targets.offset
+    stored = np.zeros(len(field), np.bool_)
+    for kind in sorted(set(machine.implicit.values())):
+        rows = np.flatnonzero(direct & (field == kind))
+        if kind != Field.BITS32:
+            rows = rows[fields.fits(kind, addend[rows])]
+        if len(rows):
+            start = placed.start[section[rows]] + offset[rows]
+            fields.store(placed.blob, start, kind, addend[rows], machine.order)
+            stored[rows] = True
+    lost = direct & ~stored & targets.merged
     if lost.any():
-        target = program.symbols["atom"][program.definition[rows["symbol"]]]
-        merged = is_merged(program)[np.where(lost, target, 0)]
-        if (lost & merged).any():
-            raise LinkError(f"{_where(program, rows, lost & merged)} cannot hold its new addend")
-    direct &= stored
+        raise LinkError(f"{_where(program, relocations.rows, lost)} cannot hold its new addend")
+    return stored
 
 
 __all__ = ["Applied", "Placed", "apply", "exact"]

@@ -75,6 +75,30 @@ def _by_name(program: Program, chosen: Bool) -> list[tuple[bytes, int]]:
     return sorted(zip(symbol_names(program, rows), rows.tolist(), strict=True))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entries:
+    """The symbols of the program that get an entry, in the order of the table.
+
+    `rows` are their program-wide numbers, `names` their names (empty where it is dropped). The
+    first `locals` of them are local, `exports` more are defined and global, the rest undefined.
+    """
+
+    rows: Int64
+    names: list[bytes]
+    locals: int
+    exports: int
+
+    @property
+    def globals(self) -> slice:
+        """Where the defined global ones are."""
+        return slice(self.locals, self.locals + self.exports)
+
+    @property
+    def undefined(self) -> slice:
+        """Where the undefined ones are."""
+        return slice(self.locals + self.exports, len(self.rows))
+
+
 def build(
     program: Program,
     machine: Machine,
@@ -90,92 +114,27 @@ def build(
     in the section header table of each output section. Names of live functions stay below
     `Strip.SYMBOLS`.
     """
-    symbols = program.symbols
     used_sections = np.sort(~used[used < 0])
-    used_rows = used[used >= 0].astype(np.int64)
-    place = symbols["atom"]
-    at = np.where(place >= 0, place, 0)
-    here = (place >= 0) & live[at] & (placed.section[at] >= 0)
-    wins = program.definition == np.arange(len(symbols))
-
-    unplaced = (place == SpecialIndex.COMMON) | (place == SpecialIndex.ABSOLUTE)
-    is_global = placed.kept & (here | unplaced) & wins
-    needed = np.zeros(len(symbols), np.bool_)
-    needed[used_rows] = True
+    needed = np.zeros(len(program.symbols), np.bool_)
+    needed[used[used >= 0].astype(np.int64)] = True
     null = program.symbol_base[:-1]  # the first symbol of each file stands for "no symbol"
     needed[null] = False
-    undefined = needed & (place == SpecialIndex.UNDEFINED)
-    named = _for_people(program, here & wins, placed, strip)
-    mapping, mapping_names = _mapping_symbols(program, machine, here, placed)
-    local = (needed & ~is_global & ~undefined) | named
-    local_rows = np.flatnonzero(local | mapping)
-    if machine.mapping and len(local_rows):
-        local_rows = _without_repeats(symbols, placed, local_rows, mapping, mapping_names)
-    strings = StringTable()
-    keep_name = named[local_rows] | (needed[local_rows] & (strip is not Strip.SYMBOLS))
-    kept_names = iter(symbol_names(program, local_rows[keep_name & ~mapping[local_rows]]))
-    local_names: list[bytes] = []
-    for row, keep in zip(local_rows.tolist(), keep_name.tolist(), strict=True):
-        name = mapping_names.get(row)
-        if name is None:
-            name = next(kept_names) if keep else b""
-        made = name.startswith(b".L") and strip is not Strip.NONE  # an assembler's own
-        local_names.append(b"" if made else name)
+    entries = _entries(program, machine, live, placed, needed, strip)
+    refuse_beyond(program, machine, entries.rows)
 
-    globals_, outside = _by_name(program, is_global), _by_name(program, undefined)
-    rows_ = np.array(
-        [*local_rows.tolist(), *(r for _, r in globals_), *(r for _, r in outside)], np.int64
-    )
-    refuse_beyond(program, machine, rows_)
     first = 1 + len(used_sections)
-    first_global = first + len(local_rows)
-    count = first + len(rows_)
-    records = program.units[0].native.records
-    table = np.zeros(count, records.symbol)
-    shndx = np.zeros(count, np.int64)
+    count = first + len(entries.rows)
+    strings = StringTable()
+    table = np.zeros(count, program.units[0].native.records.symbol)
     table["info"][1:first] = elf.STT_SECTION
+    table[first:] = _records(program, live, placed, entries)
+    table["name"][first:] = [strings.add(name) for name in entries.names]
+    shndx = np.zeros(count, np.int64)
     shndx[1:first] = header_index[used_sections]
+    shndx[first:] = _section_indices(program, placed, header_index, entries.rows)
 
-    chosen = symbols[rows_]
-    body = table[first:]
-    defined = chosen["atom"] >= 0
-    kind = chosen["kind"].copy()
-    # a section symbol that needs an entry of its own is a plain local label now
-    labels = np.flatnonzero(kind == elf.STT_SECTION)
-    kind[labels] = np.where(
-        placed.tls[placed.section[chosen["atom"][labels]]], elf.STT_TLS, elf.STT_NOTYPE
-    )
-    own = np.flatnonzero((kind == elf.STT_OBJECT) & defined)  # a common that we placed
-    own = own[placed.tls[placed.section[chosen["atom"][own]]]]
-    kind[own] = elf.STT_TLS
-    binding = _BINDING_BITS[chosen["binding"]]
-    binding[: len(local_rows)] = elf.STB_LOCAL
-    # of a COMDAT group each: the first of a program wins, without its group as a weak one
-    shared = [s for s in profile_symbols(program, live) if s not in program.exported]
-    binding[isin(rows_, np.array(shared, np.int64))] = elf.STB_WEAK
-    weak = _weak_references(program, live, rows_[len(local_rows) + len(globals_) :])
-    binding[len(local_rows) + len(globals_) :] = np.where(weak, elf.STB_WEAK, elf.STB_GLOBAL)
-    body["info"] = (binding << 4) | kind
-    body["other"] = chosen["native"]
-    missing = rows_[len(local_rows) + len(globals_) :]
-    body["other"][len(local_rows) + len(globals_) :] &= np.uint8(0xFC)
-    body["other"][len(local_rows) + len(globals_) :] |= _strictest(program, missing)
-    body["value"] = chosen["value"]
-    body["value"][defined] += placed.offset[chosen["atom"][defined]].astype(np.uint64)
-    body["value"][chosen["atom"] == SpecialIndex.UNDEFINED] = 0
-    body["size"] = np.where(chosen["atom"] == SpecialIndex.UNDEFINED, 0, chosen["size"])
-    names = [*local_names, *(n for n, _ in globals_), *(n for n, _ in outside)]
-    body["name"] = [strings.add(n) for n in names]
-    sections = np.full(len(chosen), elf.SHN_UNDEF, np.int64)
-    sections[defined] = header_index[placed.section[chosen["atom"][defined]]]
-    # reserved indices are negative here, to be told apart from real ones
-    sections[chosen["atom"] == SpecialIndex.ABSOLUTE] = -elf.SHN_ABS
-    common = np.flatnonzero(chosen["atom"] == SpecialIndex.COMMON)
-    sections[common] = [-_common_index(program, row) for row in rows_[common].tolist()]
-    shndx[first:] = sections
-
-    of_symbol = np.full(len(symbols), -1, np.int32)
-    of_symbol[rows_] = np.arange(first, count, dtype=np.int32)
+    of_symbol = np.full(len(program.symbols), -1, np.int32)
+    of_symbol[entries.rows] = np.arange(first, count, dtype=np.int32)
     of_symbol[null] = 0
     of_section = np.full(len(header_index), -1, np.int32)
     of_section[used_sections] = np.arange(1, first, dtype=np.int32)
@@ -183,12 +142,113 @@ def build(
         table,
         shndx,
         strings.bytes(),
-        first_global,
+        first + entries.locals,
         of_symbol,
         of_section,
-        tuple(n for n, _ in globals_),
-        tuple(n for n, _ in outside),
+        tuple(entries.names[entries.globals]),
+        tuple(entries.names[entries.undefined]),
     )
+
+
+def _entries(
+    program: Program, machine: Machine, live: Bool, placed: Placed, needed: Bool, strip: Strip
+) -> _Entries:
+    """Choose the symbols that get an entry; `needed` are those that relocations refer to."""
+    atom = program.symbols["atom"]
+    inside = np.where(atom >= 0, atom, 0)
+    here = (atom >= 0) & live[inside] & (placed.section[inside] >= 0)
+    wins = program.definition == np.arange(len(atom))
+    unplaced = (atom == SpecialIndex.COMMON) | (atom == SpecialIndex.ABSOLUTE)
+    is_global = placed.kept & (here | unplaced) & wins
+    is_undefined = needed & (atom == SpecialIndex.UNDEFINED)
+    named = _for_people(program, here & wins, placed, strip)
+    mapping, mapping_names = _mapping_symbols(program, machine, here, placed)
+    local = np.flatnonzero((needed & ~is_global & ~is_undefined) | named | mapping)
+    if machine.mapping and len(local):
+        local = _without_repeats(program.symbols, placed, local, mapping, mapping_names)
+    keep_name = named[local] | (needed[local] & (strip is not Strip.SYMBOLS))
+    keep_name &= ~mapping[local]
+    names = _local_names(program, local, keep_name, mapping_names, strip)
+    exports, undefined = _by_name(program, is_global), _by_name(program, is_undefined)
+    others = exports + undefined
+    return _Entries(
+        np.array([*local.tolist(), *(row for _, row in others)], np.int64),
+        [*names, *(name for name, _ in others)],
+        len(local),
+        len(exports),
+    )
+
+
+def _local_names(
+    program: Program, rows: Int64, keep_name: Bool, mapping: dict[int, bytes], strip: Strip
+) -> list[bytes]:
+    """The names of the local symbols `rows`: of mapping symbols, and where `keep_name` says so."""
+    kept_names = iter(symbol_names(program, rows[keep_name]))
+    names: list[bytes] = []
+    for row, keep in zip(rows.tolist(), keep_name.tolist(), strict=True):
+        name = mapping.get(row)
+        if name is None:
+            name = next(kept_names) if keep else b""
+        made = name.startswith(b".L") and strip is not Strip.NONE  # an assembler's own
+        names.append(b"" if made else name)
+    return names
+
+
+def _records(program: Program, live: Bool, placed: Placed, entries: _Entries) -> Array:
+    """The format's record of each of `entries`, but for its name and section."""
+    symbols = program.symbols[entries.rows]
+    defined = symbols["atom"] >= 0
+    is_undefined = symbols["atom"] == SpecialIndex.UNDEFINED
+    missing = entries.rows[entries.undefined]
+    records = np.zeros(len(symbols), program.units[0].native.records.symbol)
+    records["info"] = (_bindings(program, live, entries) << 4) | _types(symbols, placed)
+    records["other"] = symbols["native"]
+    records["other"][entries.undefined] &= np.uint8(0xFC)
+    records["other"][entries.undefined] |= _strictest(program, missing)
+    records["value"] = symbols["value"]
+    records["value"][defined] += placed.offset[symbols["atom"][defined]].astype(np.uint64)
+    records["value"][is_undefined] = 0
+    records["size"] = np.where(is_undefined, 0, symbols["size"])
+    return records
+
+
+def _types(symbols: Array, placed: Placed) -> Array:
+    """The type (STT_*, uint8) of the entry of each of `symbols` (SYMBOL rows)."""
+    types: Array = symbols["kind"].copy()
+    # a section symbol that needs an entry of its own is a plain local label now
+    labels = np.flatnonzero(types == elf.STT_SECTION)
+    types[labels] = np.where(
+        placed.tls[placed.section[symbols["atom"][labels]]], elf.STT_TLS, elf.STT_NOTYPE
+    )
+    own = np.flatnonzero((types == elf.STT_OBJECT) & (symbols["atom"] >= 0))
+    own = own[placed.tls[placed.section[symbols["atom"][own]]]]  # a common that we placed
+    types[own] = elf.STT_TLS
+    return types
+
+
+def _bindings(program: Program, live: Bool, entries: _Entries) -> Array:
+    """The binding (STB_*, uint8) of each of `entries`."""
+    bindings = _BINDING_BITS[program.symbols["binding"][entries.rows]]
+    bindings[: entries.locals] = elf.STB_LOCAL
+    # of a COMDAT group each: the first of a program wins, without its group as a weak one
+    shared = [s for s in profile_symbols(program, live) if s not in program.exported]
+    bindings[isin(entries.rows, np.array(shared, np.int64))] = elf.STB_WEAK
+    weak = _weak_references(program, live, entries.rows[entries.undefined])
+    bindings[entries.undefined] = np.where(weak, elf.STB_WEAK, elf.STB_GLOBAL)
+    return bindings
+
+
+def _section_indices(program: Program, placed: Placed, header_index: Int64, rows: Int64) -> Int64:
+    """The section header index of each symbol of `rows`, as in `SymbolTable.shndx`."""
+    atom = program.symbols["atom"][rows]
+    defined = atom >= 0
+    indices = np.full(len(rows), elf.SHN_UNDEF, np.int64)
+    indices[defined] = header_index[placed.section[atom[defined]]]
+    # reserved indices are negative here, to be told apart from real ones
+    indices[atom == SpecialIndex.ABSOLUTE] = -elf.SHN_ABS
+    common = np.flatnonzero(atom == SpecialIndex.COMMON)
+    indices[common] = [-_common_index(program, row) for row in rows[common].tolist()]
+    return indices
 
 
 def _common_index(program: Program, symbol: int) -> int:
