@@ -9,25 +9,33 @@ lld, `COFF/PDB.cpp` (`DebugSHandler`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from cargo_strip_hook.formats.coff import cvsymbols as cv
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.cvtypes import FIRST, SIGNATURE, Types, UnknownError, u32
-from cargo_strip_hook.formats.coff.debug import Debug, Targets, store, targets
+from cargo_strip_hook.formats.coff.debug import (
+    Debug,
+    References,
+    Targets,
+    concatenated,
+    nothing,
+    rewritten,
+    store,
+    targets,
+)
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind
-from cargo_strip_hook.formats.coff.machine import Machine, Mode
+from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
-from cargo_strip_hook.formats.coff.relocate import STEP, Rewritten
+from cargo_strip_hook.formats.coff.relocate import STEP
 from cargo_strip_hook.link.model import LINK_MAP, Array, Bool, Int64, Program
 
 _SYMBOLS, _TYPES, _PRECOMPILED = b".debug$S", b".debug$T", b".debug$P"
 _ALWAYS = -1  # the section that stays
-_NOTHING = np.zeros(0, np.int64)
 _Mapping = Callable[[Int64], Int64]
 
 
@@ -108,7 +116,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed, befo
     """The CodeView of every unit with a live atom; `before` sections come before its own."""
     tables = _Tables()
     sections: dict[int, _Section] = {_ALWAYS: _Section()}
-    found: list[tuple[Int64, ...]] = []
+    references = [nothing()]
     left_out = []
     for number in program.live_units(live):
         native: CoffUnit = program.units[number].native
@@ -116,13 +124,10 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed, befo
         if _TYPES not in names and _SYMBOLS not in names:
             continue
         try:
-            rows = _unit(program, live, placed, number, tables, sections)
+            references.append(_unit(program, live, placed, number, tables, sections))
         except UnknownError as e:
             left_out.append((program.units[number].name, str(e)))
-            continue
-        if rows:
-            found.append(rows)
-    return _finish(machine, before, tables, sections, found, tuple(left_out))
+    return _finish(machine, before, tables, sections, concatenated(references), tuple(left_out))
 
 
 def _unit(
@@ -132,10 +137,11 @@ def _unit(
     number: int,
     tables: _Tables,
     sections: dict[int, _Section],
-) -> tuple[Int64, ...] | None:
-    """Add a unit's records. (home, offset, type, target, place, adds, dead) of its relocations.
+) -> References:
+    """Add a unit's records, and return their relocations, by home for `section`.
 
-    Raises `UnknownError` before anything was added.
+    The home is the output section of a group, or `_ALWAYS`. Raises `UnknownError` before anything
+    was added.
     """
     unit = program.units[number]
     native: CoffUnit = unit.native
@@ -149,12 +155,9 @@ def _unit(
     parents = {s: _parent(program, live, placed, number, s) for s in mine}
     mine = [s for s in mine if parents[s] != cv.DEAD]
     rows = f.relocations(np.array(mine, np.int64))
-    place, elsewhere = targets(program, live, placed, number, rows)
-    place.dead[elsewhere] = True
-    _by_name(program, number, rows, place)
-    _replaced(program, live, placed, number, rows, place)
+    refers = _unit_targets(program, live, placed, number, rows)
     contents = {s: bytes(f.contents(s)) for s in mine}
-    read = cv.read(contents, _homes(mine, rows, np.where(place.dead, cv.DEAD, place.home)))
+    read = cv.read(contents, _homes(mine, rows, np.where(refers.dead, cv.DEAD, refers.home)))
     buffers = {s: bytearray(c) for s, c in contents.items()}
     inlined = _inlined(read, contents)
     files = {old: tables.file(name, read.checksums[old]) for old, name in read.names.items()}
@@ -182,29 +185,48 @@ def _unit(
     for one in sections.values():
         one.end()  # a unit's symbols stay in a subsection of their own
     _inlinee_lines(tables, read, buffers, inlined, index, files)
-    if not len(rows):
-        return None
     homes, offset = moves.of(rows["atom"].astype(np.int64), rows["offset"])
     kept = homes != cv.DEAD
-    columns = (homes, offset, rows["type"].astype(np.int64), place.target)
-    more = (place.place.astype(np.int64), place.adds, place.dead.astype(np.int64))
-    return tuple(column[kept] for column in (*columns, *more))
+    left = Targets(
+        refers.target[kept],
+        refers.place[kept],
+        refers.adds[kept],
+        refers.dead[kept],
+        refers.home[kept],
+    )
+    return References(homes[kept], offset[kept], rows["type"][kept].astype(np.int64), left)
 
 
-def _by_name(program: Program, number: int, rows: Array, found: Targets) -> None:
+def _unit_targets(
+    program: Program, live: Bool, placed: Placed, number: int, rows: Array
+) -> Targets:
+    """What a unit's relocations refer to. What is in sections that are no atoms is dead."""
+    refers, elsewhere = targets(program, live, placed, number, rows)
+    dead = refers.dead.copy()
+    dead[elsewhere] = True
+    named = _by_name(program, number, rows, replace(refers, dead=dead))
+    return _replaced(program, live, placed, number, rows, named)
+
+
+def _by_name(program: Program, number: int, rows: Array, refers: Targets) -> Targets:
     """Refer to functions by their own symbols: readers tell lines apart by these."""
     native: CoffUnit = program.units[number].native
     symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
     own = program.symbols["atom"][symbol]
     lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
     definition = program.definition[symbol]
-    named = found.place & ~lost & (program.symbols["kind"][definition] == KIND_FUNCTION)
-    found.target[named], found.adds[named], found.place[named] = definition[named], 0, False
+    named = refers.place & ~lost & (program.symbols["kind"][definition] == KIND_FUNCTION)
+    return replace(
+        refers,
+        target=np.where(named, definition, refers.target),
+        adds=np.where(named, 0, refers.adds),
+        place=refers.place & ~named,
+    )
 
 
 def _replaced(
-    program: Program, live: Bool, placed: Placed, number: int, rows: Array, found: Targets
-) -> None:
+    program: Program, live: Bool, placed: Placed, number: int, rows: Array, refers: Targets
+) -> Targets:
     """Refer to a weak function that another took the place of where it is itself, if it lives.
 
     What is said of it, its lines above all, does not hold for the other.
@@ -212,16 +234,18 @@ def _replaced(
     native: CoffUnit = program.units[number].native
     symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
     own = program.symbols["atom"][symbol].astype(np.int64)
-    at = np.maximum(own, 0)
-    mine = (own >= 0) & ~program.discarded[at] & (program.definition[symbol] != symbol)
+    atom = np.maximum(own, 0)
+    mine = (own >= 0) & ~program.discarded[atom] & (program.definition[symbol] != symbol)
     mine &= program.symbols["kind"][symbol] == KIND_FUNCTION
-    alive = mine & live[at] & (placed.section[at] >= 0)
-    at, symbol = at[alive], symbol[alive]
-    found.home[mine], found.dead[mine], found.place[mine] = -1, True, False
-    found.home[alive] = placed.section[at]
-    found.target[alive] = found.home[alive] << STEP
-    found.adds[alive] = placed.offset[at] + program.symbols["value"][symbol]
-    found.place[alive], found.dead[alive] = True, False
+    alive = mine & live[atom] & (placed.section[atom] >= 0)
+    section = placed.section[atom].astype(np.int64)
+    return Targets(
+        np.where(alive, section << STEP, refers.target),
+        (refers.place & ~mine) | alive,
+        np.where(alive, placed.offset[atom] + program.symbols["value"][symbol], refers.adds),
+        (refers.dead | mine) & ~alive,
+        np.where(alive, section, np.where(mine, -1, refers.home)),
+    )
 
 
 def _parent(program: Program, live: Bool, placed: Placed, number: int, section: int) -> int:
@@ -362,7 +386,7 @@ def _finish(
     before: int,
     tables: _Tables,
     sections: dict[int, _Section],
-    found: list[tuple[Int64, ...]],
+    references: References,
     left_out: tuple[tuple[str, str], ...],
 ) -> Debug:
     """The sections, the one that stays first: its tables are for all of them."""
@@ -390,22 +414,13 @@ def _finish(
     sizes = np.array([len(c) for _, c in parts], np.int64)
     blob = np.frombuffer(b"".join(c for _, c in parts), np.uint8).copy()
     start = np.cumsum(sizes) - sizes
-    columns: list[Int64] = [_NOTHING] * 7
-    if found:
-        columns = [np.concatenate(c) for c in zip(*found, strict=True)]
-    home_of, offset, kind, target, at_place, adds, dead = columns
-    where = np.array([_ALWAYS, *order], np.int64)
-    section: Int64 = np.searchsorted(where, home_of)
-    offset = offset + np.where(section == 0, shift, 0)
+    homes = np.array([_ALWAYS, *order], np.int64)
+    section: Int64 = np.searchsorted(homes, references.section)
+    offset = references.offset + np.where(section == 0, shift, 0)
     section = np.where(section > 0, section + first - 1, 0)
-    told = Targets(target, at_place != 0, adds, dead != 0, home_of)
-    store(machine, blob, start[section] + offset, kind, told, np.zeros(len(kind), np.bool_))
-    left = np.flatnonzero(dead == 0)
-    left = left[np.lexsort((offset[left], section[left]))]
-    kind, inside = kind[left], at_place[left] != 0
-    exact = inside & (machine.mode[kind] == Mode.EXACT)
-    place = (section[left] + before, offset[left])
-    rewritten = Rewritten(*place, kind, target[left], inside, exact)
+    references = replace(references, section=section, offset=offset)
+    store(machine, blob, start, references, np.zeros(len(parts), np.bool_))
     aligns = np.full(len(parts), 4, np.int64)
     kinds = tuple(k for k, _ in parts)
-    return Debug(kinds, sizes, aligns, blob, rewritten, left_out, np.zeros(0, LINK_MAP))
+    entries = rewritten(machine, references, before)
+    return Debug(kinds, sizes, aligns, blob, entries, left_out, np.zeros(0, LINK_MAP))

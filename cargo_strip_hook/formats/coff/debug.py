@@ -39,12 +39,64 @@ class Debug:
     link_map: Array  # PLACEMENT
 
 
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """The sections of all units by name, and what each holds.
+
+    `names`, `sizes` and `aligns` are by output section, counted from 0 among these sections.
+    """
+
+    names: list[bytes]
+    sizes: Int64
+    aligns: Int64
+    pieces: list[tuple[int, int, int, int]]  # unit, section, output section, offset
+
+
 def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> Debug:
     """The debug sections of every unit with a live atom."""
+    joined = _join(program, live)
+    start = np.cumsum(joined.sizes) - joined.sizes
+    blob = np.zeros(int(joined.sizes.sum()), np.uint8)
+    first = len(placed.kinds)
+    of_unit: dict[int, list[tuple[int, int, int]]] = {}
+    for number, section, out, offset in joined.pieces:
+        of_unit.setdefault(number, []).append((section, out, offset))
+    columns = [nothing()]
+    for number, mine in of_unit.items():
+        f = CoffFile(program.units[number].name, program.units[number].data)
+        base = np.full((len(f.sections), 2), -1, np.int64)
+        for section, out, offset in mine:
+            base[section] = out, offset
+            contents = f.contents(section)
+            begin = int(start[out]) + offset
+            blob[begin : begin + len(contents)] = np.frombuffer(contents, np.uint8)
+        rows = f.relocations(np.array([s for s, _, _ in mine], np.int64))
+        refers, elsewhere = targets(program, live, placed, number, rows)
+        refers = _into_records(refers, elsewhere, f, rows, base, first)
+        section, begin = base[rows["atom"]].T
+        kind = rows["type"].astype(np.int64)
+        columns.append(References(section, begin + rows["offset"], kind, refers))
+    references = concatenated(columns)
+    one = np.array([name in _TOMBSTONE_ONE for name in joined.names], np.bool_)
+    store(machine, blob, start, references, one)
+    flags = coff.DEBUG & ~coff.SCN_ALIGN_MASK
+    return Debug(
+        tuple(SectionKind(name, flags, root=True) for name in joined.names),
+        joined.sizes,
+        joined.aligns,
+        blob,
+        rewritten(machine, references, first),
+        (),
+        _link_map(program, joined, first),
+    )
+
+
+def _join(program: Program, live: Bool) -> _Joined:
+    """Put the sections of the same name behind one another."""
     order: dict[bytes, int] = {}
     sizes: list[int] = []
     aligns: list[int] = []
-    pieces: list[tuple[int, int, int, int]] = []  # unit, section, output section, offset
+    pieces: list[tuple[int, int, int, int]] = []
     for number in program.live_units(live):
         native: CoffUnit = program.units[number].native
         for section in native.debug:
@@ -58,54 +110,23 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
                 aligns.append(1)
             shift = (int(native.sections["flags"][section]) & coff.SCN_ALIGN_MASK) >> 20
             align = 1 << max(shift - 1, 0)
-            at = -(-sizes[out] // align) * align
-            pieces.append((number, section, out, at))
-            sizes[out], aligns[out] = at + size, max(aligns[out], align)
+            offset = -(-sizes[out] // align) * align
+            pieces.append((number, section, out, offset))
+            sizes[out], aligns[out] = offset + size, max(aligns[out], align)
+    return _Joined(list(order), np.array(sizes, np.int64), np.array(aligns, np.int64), pieces)
 
-    total = np.array(sizes, np.int64)
-    start = np.cumsum(total) - total
-    blob = np.zeros(int(total.sum()), np.uint8)
-    first = len(placed.kinds)
-    names = list(order)
-    found: list[tuple[Int64, ...]] = []
-    of_unit: dict[int, list[tuple[int, int, int]]] = {}
-    for number, section, out, at in pieces:
-        of_unit.setdefault(number, []).append((section, out, at))
-    for number, mine in of_unit.items():
-        f = CoffFile(program.units[number].name, program.units[number].data)
-        base = np.full((len(f.sections), 2), -1, np.int64)
-        for section, out, at in mine:
-            base[section] = out, at
-            contents = f.contents(section)
-            begin = int(start[out]) + at
-            blob[begin : begin + len(contents)] = np.frombuffer(contents, np.uint8)
-        rows = f.relocations(np.array([s for s, _, _ in mine], np.int64))
-        if len(rows):
-            one = np.array([n in _TOMBSTONE_ONE for n in names], np.bool_)
-            found.append(
-                _rewrite(program, machine, live, placed, number, f, rows, base, (start, blob, one))
-            )
-    columns = [np.concatenate(c) for c in zip(*found, strict=True)] if found else _empty()
-    by_place = np.lexsort((columns[1], columns[0]))
-    out_section, offset, kind, target, at_place = (c[by_place] for c in columns)
-    inside = at_place != 0
-    exact = inside & (machine.mode[kind] == Mode.EXACT)
-    rewritten = Rewritten(out_section + first, offset, kind, target, inside, exact)
-    flags = coff.DEBUG & ~coff.SCN_ALIGN_MASK
-    kinds = tuple(SectionKind(n, flags, root=True) for n in names)
-    told = np.zeros(len(pieces), LINK_MAP)
-    for row, (number, section, out, at) in enumerate(pieces):
+
+def _link_map(program: Program, joined: _Joined, first: int) -> Array:
+    """`LINK_MAP` rows of the pieces; `first` is the number of their first output section from 0."""
+    link_map = np.zeros(len(joined.pieces), LINK_MAP)
+    for row, (number, section, out, offset) in enumerate(joined.pieces):
         size = int(program.units[number].native.sections["size"][section])
         member = program.units[number].index
-        told[row] = member, section + 1, 0, size, first + out + 1, at
-    return Debug(kinds, total, np.array(aligns, np.int64), blob, rewritten, (), told)
+        link_map[row] = member, section + 1, 0, size, first + out + 1, offset
+    return link_map
 
 
-def _empty() -> list[Int64]:
-    return [np.zeros(0, np.int64) for _ in range(5)]
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Targets:
     """What relocations refer to in the new object. Arrays by relocation.
 
@@ -135,74 +156,113 @@ def targets(
     lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
     place = np.where(lost, program.twin[np.maximum(own, 0)], place)
     value = np.where(lost, program.symbols["value"][symbol], value)
-    at = np.maximum(place, 0)
-    alive = (place >= 0) & live[at] & (placed.section[at] >= 0)
+    atom = np.maximum(place, 0)
+    alive = (place >= 0) & live[atom] & (placed.section[atom] >= 0)
     whole = alive & (~placed.kept[definition] | lost)
-    home = np.where(alive, placed.section[at], -1).astype(np.int64)
-    found = Targets(
+    home = np.where(alive, placed.section[atom], -1).astype(np.int64)
+    refers = Targets(
         np.where(whole, home << STEP, definition),
         whole,
-        np.where(whole, placed.offset[at] + value, 0),
+        np.where(whole, placed.offset[atom] + value, 0),
         ((place >= 0) | lost) & ~alive,
         home,
     )
-    return found, np.flatnonzero(place == SpecialIndex.ELSEWHERE)
+    return refers, np.flatnonzero(place == SpecialIndex.ELSEWHERE)
 
 
-def store(
-    machine: Machine, blob: Array, field: Int64, kind: Int64, found: Targets, one: Bool
-) -> None:
-    """Add to fields of `blob` what is added, and put a tombstone into those of what is dead."""
-    mode, width = machine.mode[kind], machine.width[kind]
+@dataclass(frozen=True, slots=True)
+class References:
+    """Relocations of debug information in the new object. Arrays by relocation.
+
+    `section` counts from 0 among the sections of this information; `offset` is that of the field.
+    """
+
+    section: Int64
+    offset: Int64
+    type: Int64
+    targets: Targets
+
+
+def nothing() -> References:
+    """No relocations."""
+    empty, never = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+    return References(empty, empty, empty, Targets(empty, never, empty, never, empty))
+
+
+def concatenated(tables: list[References]) -> References:
+    """Several tables as one, in their order."""
+    refers = [t.targets for t in tables]
+    return References(
+        np.concatenate([t.section for t in tables]),
+        np.concatenate([t.offset for t in tables]),
+        np.concatenate([t.type for t in tables]),
+        Targets(
+            np.concatenate([t.target for t in refers]),
+            np.concatenate([t.place for t in refers]),
+            np.concatenate([t.adds for t in refers]),
+            np.concatenate([t.dead for t in refers]),
+            np.concatenate([t.home for t in refers]),
+        ),
+    )
+
+
+def store(machine: Machine, blob: Array, start: Int64, references: References, one: Bool) -> None:
+    """Add to fields of `blob` what is added, and put a tombstone into those of what is dead.
+
+    Arrays by section: `start` is where each begins in the blob, `one` whether its tombstone is 1.
+    """
+    refers, field = references.targets, start[references.section] + references.offset
+    mode, width = machine.mode[references.type], machine.width[references.type]
     for size, form in ((4, "<u4"), (8, "<u8")):
-        chosen = np.flatnonzero(found.place & ~found.dead & (mode == Mode.ADDS) & (width == size))
+        chosen = np.flatnonzero(refers.place & ~refers.dead & (mode == Mode.ADDS) & (width == size))
         octets = field[chosen, None] + np.arange(size)
         word = np.ascontiguousarray(blob[octets]).view(form).reshape(-1)
-        word = word + found.adds[chosen].astype(form)
+        word = word + refers.adds[chosen].astype(form)
         blob[octets] = word.astype(form).view(np.uint8).reshape(-1, size)
     for size in (2, 4, 8):
-        chosen = np.flatnonzero(found.dead & (width == size))
+        chosen = np.flatnonzero(refers.dead & (width == size))
         octets = field[chosen, None] + np.arange(size)
         blob[octets] = 0
-        blob[field[chosen]] = one[chosen]
+        blob[field[chosen]] = one[references.section[chosen]]
 
 
-def _rewrite(
-    program: Program,
-    machine: Machine,
-    live: Bool,
-    placed: Placed,
-    number: int,
-    f: CoffFile,
-    rows: Array,
-    base: Int64,
-    output: tuple[Int64, Array, Bool],
-) -> tuple[Int64, ...]:
-    """(output section, offset, type, target, whether that is a place) of a unit's relocations.
+def rewritten(machine: Machine, references: References, first: int) -> Rewritten:
+    """The entries of what is not dead, by section and offset; `first`: the first section's number.
 
-    `base`: (output section, offset) of each section of the unit. Changes the contents.
+    Those at the same offset keep their order.
     """
-    start, blob, one = output
-    found, elsewhere = targets(program, live, placed, number, rows)
-    section, begin = base[rows["atom"]].T
-    offset = begin + rows["offset"]
-    kind = rows["type"].astype(np.int64)
-    if len(elsewhere):
-        # the symbol of a section that is no atom: its place is in the file's own record
-        symbols = f.symbols[rows["symbol"][elsewhere]]
-        where = symbols["section"].astype(np.int64)
-        inside = (where > 0) & (where <= len(base))
-        out = np.where(inside[:, None], base[np.where(inside, where - 1, 0)], -1)
-        kept = out[:, 0] >= 0
-        mine = elsewhere[kept]
-        found.target[mine] = (out[kept, 0] + len(placed.kinds)) << STEP
-        found.adds[mine] = out[kept, 1] + symbols["value"][kept].astype(np.int64)
-        found.place[mine] = True
-        found.dead[elsewhere[~kept]] = True
-    store(machine, blob, start[section] + offset, kind, found, one[section])
-    left = ~found.dead
-    columns = (section, offset, kind, found.target, found.place.astype(np.int64))
-    return tuple(column[left] for column in columns)
+    refers = references.targets
+    left = np.flatnonzero(~refers.dead)
+    left = left[np.lexsort((references.offset[left], references.section[left]))]
+    kind, inside = references.type[left], refers.place[left]
+    exact = inside & (machine.mode[kind] == Mode.EXACT)
+    section = references.section[left] + first
+    return Rewritten(section, references.offset[left], kind, refers.target[left], inside, exact)
+
+
+def _into_records(
+    refers: Targets, elsewhere: Int64, f: CoffFile, rows: Array, base: Int64, first: int
+) -> Targets:
+    """The targets, where the rows `elsewhere` name symbols of sections that are no atoms.
+
+    Such a symbol's place is in the file's own record. `base`: (output section, offset) of each
+    section of the file; `first`: the number of the first of these output sections.
+    """
+    if not len(elsewhere):
+        return refers
+    symbols = f.symbols[rows["symbol"][elsewhere]]
+    section = symbols["section"].astype(np.int64)
+    inside = (section > 0) & (section <= len(base))
+    out = np.where(inside[:, None], base[np.where(inside, section - 1, 0)], -1)
+    kept = out[:, 0] >= 0
+    mine = elsewhere[kept]
+    target, adds = refers.target.copy(), refers.adds.copy()
+    place, dead = refers.place.copy(), refers.dead.copy()
+    target[mine] = (out[kept, 0] + first) << STEP
+    adds[mine] = out[kept, 1] + symbols["value"][kept].astype(np.int64)
+    place[mine] = True
+    dead[elsewhere[~kept]] = True
+    return Targets(target, place, adds, dead, refers.home)
 
 
 def combined(first: Debug, second: Debug) -> Debug:

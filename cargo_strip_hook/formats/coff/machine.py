@@ -51,24 +51,19 @@ class Machine:
     relative: int  # and of one of 32 bits that counts from the image
     entry: int  # bytes of an entry of `.pdata`, 0 for none
     padding: int  # byte between pieces of code
-    branch_limit: int  # bytes of a section that branches can span
+    branch_limit: int = 1 << 31  # bytes of a section that branches can span
 
 
-def _machine(
-    number: int,
-    rows: dict[int, tuple[int, Mode, Applied, int]],
-    *,
-    pointer: int,
-    relative: int,
-    entry: int,
-    padding: int,
-    bits: int = 64,
-    branch_limit: int = 1 << 31,
-) -> Machine:
+_Row = tuple[int, Mode, Applied, int]  # width, mode, applied, trailing
+
+
+def _columns(rows: dict[int, _Row]) -> tuple[Array, Array, Array, Array]:
+    """(width, mode, applied, trailing) of a processor's relocation types: int64, by type."""
     columns = np.zeros((4, TYPES), np.int64)
     for kind, row in rows.items():
         columns[:, kind] = row
-    return Machine(number, bits, *columns, pointer, relative, entry, padding, branch_limit)  # type: ignore[call-arg]
+    width, mode, applied, trailing = columns
+    return width, mode, applied, trailing
 
 
 _NOTHING = (0, Mode.NOTHING, Applied.NO, 0)
@@ -78,68 +73,76 @@ _SECTION = (2, Mode.SECTION, Applied.NO, 0)
 _EXACT = (4, Mode.EXACT, Applied.NO, 0)
 
 
-def _rel32(trailing: int) -> tuple[int, Mode, Applied, int]:
+def _rel32(trailing: int) -> _Row:
     return 4, Mode.ADDS, Applied.REL32, trailing
 
 
 _MACHINES = {
-    coff.AMD64: _machine(
+    coff.AMD64: Machine(
         coff.AMD64,
-        {
-            0x0: _NOTHING,
-            0x1: _ADDS64,  # ADDR64
-            0x2: _ADDS32,  # ADDR32
-            0x3: _ADDS32,  # ADDR32NB
-            **{0x4 + n: _rel32(4 + n) for n in range(6)},  # REL32 … REL32_5
-            0xA: _SECTION,
-            0xB: _ADDS32,  # SECREL
-            0xC: (1, Mode.EXACT, Applied.NO, 0),  # SECREL7
-        },
+        64,
+        *_columns(
+            {
+                0x0: _NOTHING,
+                0x1: _ADDS64,  # ADDR64
+                0x2: _ADDS32,  # ADDR32
+                0x3: _ADDS32,  # ADDR32NB
+                **{0x4 + n: _rel32(4 + n) for n in range(6)},  # REL32 … REL32_5
+                0xA: _SECTION,
+                0xB: _ADDS32,  # SECREL
+                0xC: (1, Mode.EXACT, Applied.NO, 0),  # SECREL7
+            }
+        ),
         pointer=0x1,
         relative=0x3,
         entry=12,
         padding=0xCC,
     ),
-    coff.I386: _machine(
+    coff.I386: Machine(
         coff.I386,
-        {
-            0x0: _NOTHING,
-            0x1: (2, Mode.EXACT, Applied.NO, 0),  # DIR16
-            0x2: (2, Mode.EXACT, Applied.NO, 0),  # REL16
-            0x6: _ADDS32,  # DIR32
-            0x7: _ADDS32,  # DIR32NB
-            0xA: _SECTION,
-            0xB: _ADDS32,  # SECREL
-            0xD: (1, Mode.EXACT, Applied.NO, 0),  # SECREL7
-            0x14: _rel32(4),
-        },
-        bits=32,
+        32,
+        *_columns(
+            {
+                0x0: _NOTHING,
+                0x1: (2, Mode.EXACT, Applied.NO, 0),  # DIR16
+                0x2: (2, Mode.EXACT, Applied.NO, 0),  # REL16
+                0x6: _ADDS32,  # DIR32
+                0x7: _ADDS32,  # DIR32NB
+                0xA: _SECTION,
+                0xB: _ADDS32,  # SECREL
+                0xD: (1, Mode.EXACT, Applied.NO, 0),  # SECREL7
+                0x14: _rel32(4),
+            }
+        ),
         pointer=0x6,
         relative=0x7,
         entry=0,
         padding=0xCC,
     ),
-    coff.ARM64: _machine(
+    coff.ARM64: Machine(
         coff.ARM64,
-        {
-            0x0: _NOTHING,
-            0x1: _ADDS32,  # ADDR32
-            0x2: _ADDS32,  # ADDR32NB
-            0x3: (4, Mode.EXACT, Applied.BRANCH26, 0),
-            0x4: _EXACT,  # PAGEBASE_REL21
-            0x5: _EXACT,  # REL21
-            0x6: _EXACT,  # PAGEOFFSET_12A
-            0x7: _EXACT,  # PAGEOFFSET_12L
-            0x8: _ADDS32,  # SECREL
-            0x9: _EXACT,  # SECREL_LOW12A
-            0xA: _EXACT,  # SECREL_HIGH12A
-            0xB: _EXACT,  # SECREL_LOW12L
-            0xD: _SECTION,
-            0xE: _ADDS64,  # ADDR64
-            0xF: (4, Mode.EXACT, Applied.BRANCH19, 0),
-            0x10: (4, Mode.EXACT, Applied.BRANCH14, 0),
-            0x11: _rel32(4),
-        },
+        64,
+        *_columns(
+            {
+                0x0: _NOTHING,
+                0x1: _ADDS32,  # ADDR32
+                0x2: _ADDS32,  # ADDR32NB
+                0x3: (4, Mode.EXACT, Applied.BRANCH26, 0),
+                0x4: _EXACT,  # PAGEBASE_REL21
+                0x5: _EXACT,  # REL21
+                0x6: _EXACT,  # PAGEOFFSET_12A
+                0x7: _EXACT,  # PAGEOFFSET_12L
+                0x8: _ADDS32,  # SECREL
+                0x9: _EXACT,  # SECREL_LOW12A
+                0xA: _EXACT,  # SECREL_HIGH12A
+                0xB: _EXACT,  # SECREL_LOW12L
+                0xD: _SECTION,
+                0xE: _ADDS64,  # ADDR64
+                0xF: (4, Mode.EXACT, Applied.BRANCH19, 0),
+                0x10: (4, Mode.EXACT, Applied.BRANCH14, 0),
+                0x11: _rel32(4),
+            }
+        ),
         pointer=0xE,
         relative=0x2,
         entry=8,

@@ -306,69 +306,66 @@ class _Table:
 
         An export is preferred as a leader, then a name, then a label; the first of its section.
         """
-        sections, count = self.sections, len(self.sections.names)
-        section = np.concatenate([g.section for g in groups])
-        value = np.concatenate([g.value for g in groups])
+        rows = _joined(groups)
         rank = np.repeat(np.arange(len(groups)), [len(g.section) for g in groups])
-        symbol = np.concatenate([g.symbol for g in groups])
-        kind = np.concatenate([g.type for g in groups])
-        storage = np.concatenate([g.storage for g in groups])
-        names = [n for g in groups for n in g.names]
-        order = np.lexsort((value, rank, section))
-        order = order[section[order] >= 0]
-        of = section[order]
-        first = np.flatnonzero(np.r_[True, of[1:] != of[:-1]] if len(of) else [])
-        leader = np.full(count, -1, np.int64)
-        leader[of[first]] = order[first]
+        order = np.lexsort((rows.value, rank, rows.section))
+        order = order[rows.section[order] >= 0]
+        of_leader = self.add_heads(rows, _first_rows(rows, order, len(self.sections.names)))
+        index = self.add_statics(rows, order, of_leader)
+        known = np.flatnonzero((rows.symbol >= 0) & (index >= 0))
+        self.of_symbol[rows.symbol[known]] = index[known]
+        static = np.flatnonzero((rows.storage == coff.CLASS_STATIC) & (index >= 0))
+        places = (rows.section[static] << STEP) + rows.value[static]
+        by_place = np.argsort(places, kind="stable")
+        self.places, self.of_place = places[by_place], index[static[by_place]]
+
+    def add_heads(self, rows: _Rows, leader: Int64) -> Int64:
+        """Section symbols, their records and leaders.
+
+        `leader`: the row that leads each section, -1 for none. Returns the symbol of each row,
+        int64, -1 for those that lead nothing.
+        """
+        sections, count = self.sections, len(self.sections.names)
         led = (sections.selection != 0) & (sections.selection != coff.COMDAT_ASSOCIATIVE)
-
         step = 2 + led
-        start = self.count + np.cumsum(step) - step
-        self.of_section[:] = start
-        total = int(step.sum())
-        head = np.zeros(total, self.dtype)
-        at = start - self.count
-        head["name"][at] = self.names(sections.names).view("V8").reshape(-1)
-        head["section"][at] = np.arange(1, count + 1)
-        head["class"][at] = coff.CLASS_STATIC
-        head["aux"][at] = 1
-        aux = np.zeros(count, coff.SECTION_AUX)
-        aux["size"] = sections.size
-        aux["relocations"] = np.minimum(sections.relocations, coff.MOST_RELOCATIONS)
-        number = np.where(sections.parent >= 0, sections.parent, np.arange(count)) + 1
-        aux["number"], aux["number_high"] = number & 0xFFFF, number >> 16
-        aux["number"][sections.selection == 0] = 0
-        aux["number_high"][sections.selection == 0] = 0
-        aux["selection"] = sections.selection
-        head[at + 1] = self.add_aux(aux)
+        first = np.cumsum(step) - step
+        self.of_section[:] = self.count + first
+        head = np.zeros(int(step.sum()), self.dtype)
+        head["name"][first] = self.names(sections.names).view("V8").reshape(-1)
+        head["section"][first] = np.arange(1, count + 1)
+        head["class"][first] = coff.CLASS_STATIC
+        head["aux"][first] = 1
+        head[first + 1] = self.add_aux(_section_records(sections))
 
-        chosen = np.where(led, leader, -1)
         mine = np.flatnonzero(led)
-        row = chosen[mine]
+        row = leader[mine]
         there = row >= 0
-        body = self.rows([names[r] if r >= 0 else LEADER for r in row.tolist()])
+        body = self.rows([rows.names[r] if r >= 0 else LEADER for r in row.tolist()])
         body["section"] = mine + 1
         body["class"] = coff.CLASS_STATIC
-        body["value"][there] = value[row[there]]
-        body["type"][there] = kind[row[there]]
-        body["class"][there] = storage[row[there]]
-        head[at[mine] + 2] = body
-        index = np.full(len(section), -1, np.int64)
-        index[row[there]] = start[mine[there]] + 2
+        body["value"][there] = rows.value[row[there]]
+        body["type"][there] = rows.type[row[there]]
+        body["class"][there] = rows.storage[row[there]]
+        head[first[mine] + 2] = body
+        index = np.full(len(rows.section), -1, np.int64)
+        index[row[there]] = self.count + first[mine[there]] + 2
         self.put(head)
+        return index
 
-        rest = order[(index[order] < 0) & (storage[order] == coff.CLASS_STATIC)]
-        body = self.rows([names[r] for r in rest.tolist()])
-        body["section"] = section[rest] + 1
-        body["value"], body["type"], body["class"] = value[rest], kind[rest], storage[rest]
+    def add_statics(self, rows: _Rows, order: Int64, of_leader: Int64) -> Int64:
+        """The statics that lead no section, in this order.
+
+        Returns the symbol of each row, int64, -1 for those that are not written.
+        """
+        rest = order[(of_leader[order] < 0) & (rows.storage[order] == coff.CLASS_STATIC)]
+        body = self.rows([rows.names[r] for r in rest.tolist()])
+        body["section"] = rows.section[rest] + 1
+        body["value"], body["type"] = rows.value[rest], rows.type[rest]
+        body["class"] = rows.storage[rest]
+        index = of_leader.copy()
         index[rest] = self.count + np.arange(len(rest))
         self.put(body)
-        known = np.flatnonzero((symbol >= 0) & (index >= 0))
-        self.of_symbol[symbol[known]] = index[known]
-        static = np.flatnonzero((storage == coff.CLASS_STATIC) & (index >= 0))
-        keys = (section[static] << STEP) + value[static]
-        order = np.argsort(keys, kind="stable")
-        self.places, self.of_place = keys[order], index[static[order]]
+        return index
 
     def add_globals(self, rows: _Rows) -> None:
         """The exports that lead no section."""
@@ -401,6 +398,41 @@ class _Table:
             record["tag"] = self.of_symbol[aux[symbol]]
             record["search"] = _search(program, symbol)
             self.put(self.add_aux(record))
+
+
+def _joined(groups: list[_Rows]) -> _Rows:
+    """The rows of all groups, in their order."""
+    return _Rows(
+        np.concatenate([g.symbol for g in groups]),
+        np.concatenate([g.section for g in groups]),
+        np.concatenate([g.value for g in groups]),
+        np.concatenate([g.type for g in groups]),
+        np.concatenate([g.storage for g in groups]),
+        [name for g in groups for name in g.names],
+    )
+
+
+def _first_rows(rows: _Rows, order: Int64, count: int) -> Int64:
+    """The first row in this order of each of `count` sections: int64, -1 for none."""
+    section = rows.section[order]
+    begins = np.flatnonzero(np.r_[True, section[1:] != section[:-1]] if len(section) else [])
+    first = np.full(count, -1, np.int64)
+    first[section[begins]] = order[begins]
+    return first
+
+
+def _section_records(sections: OutputSections) -> Array:
+    """The auxiliary record of each section. Source: "PE Format", "Section Definitions"."""
+    count = len(sections.names)
+    aux = np.zeros(count, coff.SECTION_AUX)
+    aux["size"] = sections.size
+    aux["relocations"] = np.minimum(sections.relocations, coff.MOST_RELOCATIONS)
+    number = np.where(sections.parent >= 0, sections.parent, np.arange(count)) + 1
+    aux["number"], aux["number_high"] = number & 0xFFFF, number >> 16
+    aux["number"][sections.selection == 0] = 0
+    aux["number_high"][sections.selection == 0] = 0
+    aux["selection"] = sections.selection
+    return aux
 
 
 def _search(program: Program, symbol: int) -> int:

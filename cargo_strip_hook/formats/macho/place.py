@@ -89,115 +89,174 @@ def place(
     `regions`: blocks in which each atom is a subsection of its own, with the (unit, section) they
     are. Raises `LinkError` for more sections than there can be.
     """
+    kinds, kind_of_block = _section_kinds(layout)
+    extra = [p for p in (*parts, _marker(marker)) if len(p.contents)]
+    total = len(kinds) + len(extra)
+    if total > mo.MAX_SECTIONS:
+        raise LinkError(f"the library needs {total} sections, more than a Mach-O file can have")
+    filled = [k for k, kind in enumerate(kinds) if kind.type not in mo.ZEROFILL_TYPES]
+    part_of = dict(enumerate(extra, start=len(filled)))  # by section
+    number = _numbers(kinds, filled, len(extra))
+    sizes, aligns, block_place = _stacked(layout, number[kind_of_block], total)
+    section, offset = _atom_places(layout, block_place, part_of)
+    kind_of = dict(zip(number.tolist(), kinds, strict=True))  # by section
+    sections = _sections(kind_of, part_of, sizes, aligns)
+    named = np.array([k.type not in _NAMELESS for k in kinds], np.bool_)[kind_of_block]
+    atom_block, places, begins = _subsections(program, layout, block_place, regions)
+    plain = [n in part_of or s.flags & mo.SECTION_TYPE in _NAMELESS for n, s in enumerate(sections)]
+    return Placed(
+        sections,
+        section,
+        offset,
+        atom_block,
+        places,
+        unique(np.concatenate([block_place[named], begins])),
+        np.array(plain, np.bool_),
+        {home: int(block_place[block]) for block, home in regions.items()},
+        _contents(program, layout, sections, section, offset, part_of),
+        np.array([s.address for s in sections], np.int64),
+        np.array([s.start for s in sections], np.int64),
+    )
+
+
+def _section_kinds(layout: Layout) -> tuple[list[SectionKind], Int64]:
+    """(the different sections that blocks need, the one of each block as an index of these)."""
     order: dict[tuple[bytes, bytes, int], int] = {}
     kinds: list[SectionKind] = []
-    block_kind = np.zeros(len(layout.sections), np.int64)
-    for number, out in enumerate(layout.sections):
+    of_block = np.zeros(len(layout.sections), np.int64)
+    for block, out in enumerate(layout.sections):
         kind: SectionKind = layout.section_keys[out.section_key].descriptor
         key = (kind.segment, kind.section, kind.type)
         if key not in order:
             order[key] = len(order)
             kinds.append(kind)
-        block_kind[number] = order[key]
-    # contents first, what has none at the end: addresses follow the file
-    rank = sorted(range(len(kinds)), key=lambda k: kinds[k].type in mo.ZEROFILL_TYPES)
-    filled = sum(1 for k in kinds if k.type not in mo.ZEROFILL_TYPES)
-    extra = [p for p in (*parts, _marker(marker)) if len(p.contents)]
-    final = np.zeros(max(len(kinds), 1), np.int64)
-    for position, k in enumerate(rank):
-        final[k] = position if position < filled else position + len(extra)
-    total = len(kinds) + len(extra)
-    if total > mo.MAX_SECTIONS:
-        raise LinkError(f"the library needs {total} sections, more than a Mach-O file can have")
+        of_block[block] = order[key]
+    return kinds, of_block
 
+
+def _numbers(kinds: list[SectionKind], filled: list[int], parts: int) -> Int64:
+    """The number of each kind's section, from 0: int64, by kind.
+
+    The `filled` kinds come first, then so many parts, then the kinds without contents: addresses
+    follow the file.
+    """
+    number = np.zeros(len(kinds), np.int64)
+    number[filled] = np.arange(len(filled))
+    empty = np.ones(len(kinds), np.bool_)
+    empty[filled] = False
+    number[empty] = len(filled) + parts + np.arange(len(kinds) - len(filled))
+    return number
+
+
+def _stacked(layout: Layout, home: Int64, total: int) -> tuple[list[int], list[int], Int64]:
+    """Put each block behind the others of its section, which is `home` (int64, by block).
+
+    Returns sizes and alignments by section, 0 and 1 where there are no blocks, and the place of
+    each block (int64, section << STEP | offset).
+    """
     sizes = [0] * total
     aligns = [1] * total
     block_place = np.zeros(len(layout.sections), np.int64)
-    for number, out in enumerate(layout.sections):
-        kind = layout.section_keys[out.section_key].descriptor
-        s = int(final[block_kind[number]])
-        at = -(-sizes[s] // out.align) * out.align
+    for block, (out, section) in enumerate(zip(layout.sections, home.tolist(), strict=True)):
+        kind: SectionKind = layout.section_keys[out.section_key].descriptor
+        begin = -(-sizes[section] // out.align) * out.align
         if kind.section == IMAGE_INFO:
-            at = 0  # a file has one
-        block_place[number] = (s << STEP) + at
+            begin = 0  # a file has one
+        block_place[block] = (section << STEP) + begin
         # the symbol at the end of a set must not be the start of what follows
-        sizes[s] = max(sizes[s], at + out.size + (max(out.align, 8) if kind.set else 0))
-        aligns[s] = max(aligns[s], out.align)
-    block = layout.section.copy()
-    inside = np.where(block >= 0, block, 0)
-    base = block_place[inside] if len(block_place) else np.zeros(len(block), np.int64)
-    section = np.where(block >= 0, base >> STEP, -1).astype(np.int32)
-    offset = np.where(block >= 0, (base & ((1 << STEP) - 1)) + layout.offset, 0)
-    headers: list[tuple[bytes, bytes, int]] = [(b"", b"", 0)] * total
-    for k, kind in enumerate(kinds):
-        headers[int(final[k])] = (kind.segment, kind.section, kind.type | kind.attributes)
-    for position, part in enumerate(extra, start=filled):
-        headers[position] = (part.segment, part.section, part.flags)
-        sizes[position] = len(part.contents)
-        aligns[position] = 1 if part.segment == mo.DEBUG_SEGMENT else 8
-        section[part.atoms] = position
-        offset[part.atoms] = part.offset
+        end = begin + out.size + (max(out.align, 8) if kind.set else 0)
+        sizes[section] = max(sizes[section], end)
+        aligns[section] = max(aligns[section], out.align)
+    return sizes, aligns, block_place
 
+
+def _atom_places(
+    layout: Layout, block_place: Int64, part_of: Mapping[int, Part]
+) -> tuple[Int32, Int64]:
+    """(section, offset) of each atom; the section is -1 for those that are nowhere."""
+    placed = layout.section >= 0
+    base = np.zeros(len(placed), np.int64)
+    base[placed] = block_place[layout.section[placed]]
+    section = np.where(placed, base >> STEP, -1).astype(np.int32)
+    offset = np.where(placed, (base & ((1 << STEP) - 1)) + layout.offset, 0)
+    for number, part in part_of.items():
+        section[part.atoms] = number
+        offset[part.atoms] = part.offset
+    return section, offset
+
+
+def _sections(
+    kind_of: Mapping[int, SectionKind],
+    part_of: Mapping[int, Part],
+    sizes: list[int],
+    aligns: list[int],
+) -> tuple[OutSection, ...]:
+    """Headers and addresses: a section is of a kind, with this size and alignment, or a part."""
     sections: list[OutSection] = []
     address, start = 0, 0
-    for (segment, name, flags), size, align in zip(headers, sizes, aligns, strict=True):
+    for number, (size, align) in enumerate(zip(sizes, aligns, strict=True)):
+        if number in part_of:
+            part = part_of[number]
+            header = part.segment, part.section, part.flags
+            size, align = len(part.contents), 1 if part.segment == mo.DEBUG_SEGMENT else 8
+        else:
+            kind = kind_of[number]
+            header = kind.segment, kind.section, kind.type | kind.attributes
         address = -(-address // align) * align
-        sections.append(OutSection(segment, name, flags, align, size, address, start))
+        sections.append(OutSection(*header, align, size, address, start))
         address += size
         if not sections[-1].zerofill:
             start += -(-size // 8) * 8
-    blob = np.zeros(start, np.uint8)
-    starts = np.array([s.start for s in sections], np.int64)
-    _fill(program, layout, sections, section, offset, blob)
-    for position, part in enumerate(extra, start=filled):
-        begin = int(starts[position])
-        blob[begin : begin + len(part.contents)] = part.contents
-    plain = [s.flags & mo.SECTION_TYPE in _NAMELESS for s in sections]
-    for position in range(filled, filled + len(extra)):
-        plain[position] = True
-    named = np.array([kinds[k].type not in _NAMELESS for k in block_kind.tolist()], np.bool_)
-    starts_here = [block_place[named]]
-    where: dict[tuple[int, int], int] = {}
-    for number, (unit, home) in regions.items():
-        where[unit, home] = int(block_place[number])
-        own = program.units[unit].atoms
-        starts_here.append(block_place[number] + own["offset"][own["section"] == home])
-        atoms = layout.sections[number].atoms
-        block[atoms] = len(block_place) + np.arange(len(atoms), dtype=np.int32)
-        block_place = np.append(block_place, block_place[number] + program.atoms["offset"][atoms])
-    return Placed(
-        tuple(sections),
-        section,
-        offset,
-        block,
-        block_place,
-        unique(np.concatenate(starts_here)),
-        np.array(plain, np.bool_),
-        where,
-        blob,
-        np.array([s.address for s in sections], np.int64),
-        starts,
-    )
+    return tuple(sections)
 
 
-def _fill(
+def _subsections(
     program: Program,
     layout: Layout,
-    sections: list[OutSection],
+    block_place: Int64,
+    regions: Mapping[int, tuple[int, int]],
+) -> tuple[Int32, Int64, Int64]:
+    """The atoms of `regions` get blocks of their own, behind all others.
+
+    Returns the block of each atom, the place of each block, and the places where the unit's atoms
+    of these regions were, those that are dead too.
+    """
+    block = layout.section.copy()
+    places, begins = [block_place], [np.zeros(0, np.int64)]
+    count = len(block_place)
+    for number, (unit, home) in regions.items():
+        own = program.units[unit].atoms
+        begins.append(block_place[number] + own["offset"][own["section"] == home])
+        atoms = layout.sections[number].atoms
+        block[atoms] = count + np.arange(len(atoms), dtype=np.int32)
+        places.append(block_place[number] + program.atoms["offset"][atoms])
+        count += len(atoms)
+    return block, np.concatenate(places), np.concatenate(begins)
+
+
+def _contents(
+    program: Program,
+    layout: Layout,
+    sections: Sequence[OutSection],
     section: Int32,
     offset: Int64,
-    blob: Array,
-) -> None:
-    """Copy the contents of every placed atom."""
+    part_of: Mapping[int, Part],
+) -> Array:
+    """The bytes of all sections (uint8): of every placed atom, and of the parts."""
+    ends = [s.start + -(-s.size // 8) * 8 for s in sections if not s.zerofill]
+    blob = np.zeros(max(ends, default=0), np.uint8)
+    for number, part in part_of.items():
+        begin = sections[number].start
+        blob[begin : begin + len(part.contents)] = part.contents
     if not len(blob) or not layout.sections:
-        return
+        return blob
     target = memoryview(blob.data)
     atoms = np.concatenate([out.atoms for out in layout.sections])
     start = np.array([-1 if home.zerofill else home.start for home in sections], np.int64)
     rows = program.atoms[atoms]
     held = (start[section[atoms]] >= 0) & (rows["section"] >= 0) & (rows["size"] > 0)
     atoms, rows = atoms[held], rows[held]
-    for unit_number, number, begin, size, where in zip(
+    for unit_number, number, begin, size, to in zip(
         program.unit_of(atoms).tolist(),
         *(rows[name].tolist() for name in ("section", "offset", "size")),
         (start[section[atoms]] + offset[atoms]).tolist(),
@@ -207,13 +266,14 @@ def _fill(
         first, stored = unit.native.headers[number]
         if stored:
             source = first + begin
-            target[where : where + size] = unit.data[source : source + size]
+            target[to : to + size] = unit.data[source : source + size]
     for number, home in enumerate(sections):
         if home.section == IMAGE_INFO:
             mine = np.flatnonzero(section[atoms] == number)
             infos = [_info(program, int(atoms[n])) for n in mine.tolist() if rows["size"][n] >= 8]
             if infos:
                 target[home.start : home.start + 8] = merged_info(infos)
+    return blob
 
 
 def _info(program: Program, atom: int) -> tuple[str, bytes]:

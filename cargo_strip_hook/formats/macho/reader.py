@@ -15,8 +15,8 @@ import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import MachoFiles
-from cargo_strip_hook.formats.macho.frames import read_frames, split_frames
-from cargo_strip_hook.formats.macho.relocations import read_relocations
+from cargo_strip_hook.formats.macho.frames import Frames, read_frames, split_frames
+from cargo_strip_hook.formats.macho.relocations import Rows, read_relocations
 from cargo_strip_hook.formats.macho.split import Pieces, cut, symbol_places
 from cargo_strip_hook.formats.macho.versions import Version
 from cargo_strip_hook.link.arrays import begins, isin
@@ -74,96 +74,164 @@ def read(inputs: Sequence[Input]) -> list[Unit]:
     return units
 
 
+@dataclass(frozen=True, slots=True)
+class _Numbering:
+    """How the symbols of all files are numbered.
+
+    Those of a file are one for each atom, its anchor, then the local ones, then the global ones.
+    `rows` of the symbol tables are in this order. `anchors`: the symbol of each atom; `numbers`:
+    that of each row, -1 for none. By file: `first` is the first symbol, with the end of all, and
+    `locals` the number of local ones. All are int64.
+    """
+
+    rows: Int64
+    anchors: Int64
+    numbers: Int64
+    first: Int64
+    locals: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """The tables of each file. What they number counts from the first one of the file."""
+
+    atoms: list[Array]
+    symbols: list[Array]
+    desc: list[Array]
+    numbers: list[Array]
+    relocations: list[Array]
+    edges: list[Array]
+    data_in_code: list[tuple[tuple[int, int, int, int], ...]]
+    first_global: list[int]
+
+
 def _read(f: MachoFiles) -> list[Unit]:
+    """Read files of one processor, all at once: numbers are those of all files up to `_tables`."""
     _refuse(f)
     records = split_frames(f)
     pieces = cut(f, records.keys)
-    atoms = np.diff(pieces.first)
+    numbering = _numbered(f, pieces)
+    rows, anchors, numbers = numbering.rows, numbering.anchors, numbering.numbers
+    symbols, desc = _symbols(f, pieces, rows, anchors, numbers[rows])
+    relocations = _live_support(f, read_relocations(f, pieces, numbers, anchors))
+    places = symbols["atom"], symbols["value"]
+    unwind = read_frames(f, pieces, relocations, records, places, anchors)
+    pointers = _pointers(f, pieces, numbers)
+    tables = _tables(f, pieces, numbering, (symbols, desc), unwind, pointers)
+    return [_unit(f, tables, file) for file in range(len(f.inputs))]
 
-    # symbols of a file: one for each atom, its anchor, then the local ones, then the global ones
+
+def _numbered(f: MachoFiles, pieces: Pieces) -> _Numbering:
+    """Number the symbols of all files."""
     external = f.symbols["type"] & mo.N_EXT != 0
     rows = np.flatnonzero(f.plain)
     rows = rows[np.argsort(2 * f.symbol_owner[rows] + external[rows], kind="stable")]
     owner = f.symbol_owner[rows]
     counts = np.bincount(owner, minlength=len(f.inputs))
     atom_owner = f.owner[pieces.atoms["section"]]
-    anchors = np.arange(len(pieces.atoms)) + begins(counts)[atom_owner]
     numbers = np.full(len(f.symbols), -1, np.int64)
     numbers[rows] = np.arange(len(rows)) + pieces.first[owner + 1]
-    first = begins(atoms + counts)
-    symbols, desc = _symbols(f, pieces, rows, anchors, numbers[rows])
+    return _Numbering(
+        rows,
+        np.arange(len(pieces.atoms)) + begins(counts)[atom_owner],
+        numbers,
+        begins(np.diff(pieces.first) + counts),
+        np.bincount(owner[~external[rows]], minlength=len(f.inputs)),
+    )
 
-    found = read_relocations(f, pieces, numbers, anchors)
+
+def _live_support(f: MachoFiles, relocations: Rows) -> Rows:
+    """Sections with `S_ATTR_LIVE_SUPPORT` live with what they refer to, and keep it alive."""
     support = (f.flags & mo.S_ATTR_LIVE_SUPPORT != 0) & ~f.eh_frame
-    found.rows["reach"][support[found.section]] = Reach.BOTH
-    places = symbols["atom"], symbols["value"]
-    unwind = read_frames(f, pieces, found, records, places, anchors)
-    pointers, pointer_owner = _pointers(f, pieces, numbers)
+    if not support.any():
+        return relocations
+    rows = relocations.rows.copy()
+    rows["reach"][support[relocations.section]] = Reach.BOTH
+    return Rows(rows, relocations.section)
 
-    # from here on numbers are those in each file
-    relocations = np.concatenate([unwind.rows, pointers])
-    of_relocation = np.concatenate([f.owner[unwind.section], pointer_owner])
-    relocations["atom"] -= pieces.first[of_relocation].astype(np.int32)
-    relocations["symbol"] -= first[of_relocation].astype(np.int32)
-    edges, of_edge = unwind.edges, f.owner[unwind.edge_section]
+
+def _tables(
+    f: MachoFiles,
+    pieces: Pieces,
+    numbering: _Numbering,
+    symbols_desc: tuple[Array, Array],
+    unwind: Frames,
+    pointers: tuple[Array, Int64],
+) -> _Tables:
+    """Take the tables of all files apart, and count in each from its first atom and symbol.
+
+    `symbols_desc`: see `_symbols`; `pointers`: see `_pointers`.
+    """
+    atoms, (symbols, desc), edges = pieces.atoms.copy(), symbols_desc, unwind.edges.copy()
+    atoms["section"] = _within(atoms["section"], f.first[f.owner[atoms["section"]]])
+    symbols = symbols.copy()
+    symbol_owner = np.repeat(np.arange(len(f.inputs)), np.diff(numbering.first))
+    symbols["atom"] = _within(symbols["atom"], pieces.first[symbol_owner])
+    relocations = np.concatenate([unwind.rows, pointers[0]])
+    owner = np.concatenate([f.owner[unwind.section], pointers[1]])
+    relocations["atom"] = _within(relocations["atom"], pieces.first[owner])
+    relocations["symbol"] = _within(relocations["symbol"], numbering.first[owner])
+    edge_owner = f.owner[unwind.edge_section]
     for column in ("source", "target"):
-        edges[column] -= pieces.first[of_edge].astype(np.int32)
-    placed = symbols["atom"] >= 0
-    of_symbol = np.repeat(np.arange(len(f.inputs)), np.diff(first))
-    symbols["atom"][placed] -= pieces.first[of_symbol[placed]].astype(np.int32)
-    numbers -= np.where(numbers >= 0, first[f.symbol_owner], 0)
-    code = _data_in_code(f, pieces)
-    pieces.atoms["section"] -= f.first[atom_owner].astype(np.int32)
+        edges[column] = _within(edges[column], pieces.first[edge_owner])
+    numbers = _within(numbering.numbers, numbering.first[f.symbol_owner])
+    return _Tables(
+        _parts(atoms, pieces.first),
+        _parts(symbols, numbering.first),
+        _parts(desc, numbering.first),
+        _parts(numbers, f.symbol_first),
+        _by_file(relocations, owner, len(f.inputs)),
+        _by_file(edges, edge_owner, len(f.inputs)),
+        _data_in_code(f, pieces),
+        (np.diff(pieces.first) + numbering.locals).tolist(),
+    )
 
-    locals_ = np.bincount(owner[~external[rows]], minlength=len(f.inputs))
-    atoms_of = _parts(pieces.atoms, pieces.first)
-    symbols_of, desc_of = _parts(symbols, first), _parts(desc, first)
-    numbers_of = _parts(numbers, f.symbol_first)
-    relocations_of = _by_file(relocations, of_relocation, len(f.inputs))
-    edges_of = _by_file(edges, of_edge, len(f.inputs))
-    units = []
-    for file, item in enumerate(f.inputs):
-        commands = f.commands[file]
-        mine = slice(int(f.first[file]), int(f.first[file + 1]))
-        names = f.names[mine]
-        groups: tuple[Group, ...] = ()
-        if not f.scatter[file] and atoms[file]:
-            alive = np.flatnonzero(atoms_of[file]["flags"] & AtomFlag.SEPARATE == 0)
-            groups = (Group(b"", tuple(alive.tolist()), False),)
-        contents = ~isin(f.kinds[mine], _ZEROFILL)
-        native = MachoUnit(
-            commands.cputype,
-            commands.cpusubtype,
-            commands.sections,
-            names,
-            commands.strings,
-            desc_of[file],
-            numbers_of[file],
-            commands.versions,
-            commands.options,
-            code[file],
-            (mo.DEBUG_SEGMENT, b"__debug_info") in names,
-            list(zip(commands.sections["offset"].tolist(), contents.tolist(), strict=True)),
-        )
-        first_global = int(atoms[file] + locals_[file])
-        text = bytes(commands.strings)
-        name_starts = symbols_of[file]["name"][first_global:].tolist()
-        units.append(
-            Unit(
-                item.index,
-                item.name,
-                item.data,
-                atoms_of[file],
-                symbols_of[file],
-                first_global,
-                [text[s : text.find(b"\0", s)] for s in name_starts],
-                relocations_of[file],
-                edges_of[file],
-                groups,
-                native,
-            )
-        )
-    return units
+
+def _within(numbers: Array, first: Int64) -> Array:
+    """Numbers less the `first` of each one's file, in their dtype. What is negative stays."""
+    return numbers - np.where(numbers >= 0, first, 0).astype(numbers.dtype)
+
+
+def _unit(f: MachoFiles, tables: _Tables, file: int) -> Unit:
+    """One file in the model."""
+    item, commands, atoms = f.inputs[file], f.commands[file], tables.atoms[file]
+    sections = slice(int(f.first[file]), int(f.first[file + 1]))
+    names = f.names[sections]
+    contents = ~isin(f.kinds[sections], _ZEROFILL)
+    groups: tuple[Group, ...] = ()
+    if not f.scatter[file] and len(atoms):
+        alive = np.flatnonzero(atoms["flags"] & AtomFlag.SEPARATE == 0)
+        groups = (Group(b"", tuple(alive.tolist()), False),)
+    native = MachoUnit(
+        commands.cputype,
+        commands.cpusubtype,
+        commands.sections,
+        names,
+        commands.strings,
+        tables.desc[file],
+        tables.numbers[file],
+        commands.versions,
+        commands.options,
+        tables.data_in_code[file],
+        (mo.DEBUG_SEGMENT, b"__debug_info") in names,
+        list(zip(commands.sections["offset"].tolist(), contents.tolist(), strict=True)),
+    )
+    first_global = tables.first_global[file]
+    text = bytes(commands.strings)
+    name_starts = tables.symbols[file]["name"][first_global:].tolist()
+    return Unit(
+        item.index,
+        item.name,
+        item.data,
+        atoms,
+        tables.symbols[file],
+        first_global,
+        [text[s : text.find(b"\0", s)] for s in name_starts],
+        tables.relocations[file],
+        tables.edges[file],
+        groups,
+        native,
+    )
 
 
 def _parts(table: Array, first: Int64) -> list[Array]:

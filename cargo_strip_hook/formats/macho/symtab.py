@@ -44,7 +44,8 @@ _DESC = 0x05F0
 class SymbolTable:
     """`rows` are NLIST records: `locals` local ones, `externals` definitions, the undefined ones.
 
-    `places` (sorted) have the symbol `of_place`; `of_symbol` is the entry of a program's symbol.
+    `places` (sorted) have the symbol `of_place`, the first of equal ones. `of_symbol` is the entry
+    of a program's symbol.
     """
 
     rows: Array
@@ -74,14 +75,14 @@ def symbol_names(program: Program, symbols: Int64) -> list[bytes]:
     numbers = np.searchsorted(program.symbol_base, symbols, side="right") - 1
     local = (symbols - program.symbol_base[numbers]).tolist()
     starts = program.symbols["name"][symbols].tolist()
-    found = []
+    names = []
     for number, mine, start in zip(numbers.tolist(), local, starts, strict=True):
         unit = program.units[number]
         if mine >= unit.first_global:
-            found.append(unit.names[mine - unit.first_global])
+            names.append(unit.names[mine - unit.first_global])
         else:
-            found.append(b"" if start == ANCHOR else string_at(unit.native.symbol_strings, start))
-    return found
+            names.append(b"" if start == ANCHOR else string_at(unit.native.symbol_strings, start))
+    return names
 
 
 def symbol_name(program: Program, symbol: int) -> bytes:
@@ -99,12 +100,65 @@ def build(
 ) -> SymbolTable:
     """Make the table. `targets`: all targets of relocations; `kept`: see `kept_symbols`."""
     is_kept, extra = kept
-    symbols = program.symbols
     names = _names(program, live, placed, is_kept, strip)
-    exported = np.flatnonzero(is_kept & (symbols["atom"] != SpecialIndex.COMMON))
-    commons = np.flatnonzero(is_kept & (symbols["atom"] == SpecialIndex.COMMON))
-    external_places = _places(program, placed, exported)
+    if strip is Strip.NONE:
+        names = _told_apart(names)
     rooted = _rooted(program, live, placed)
+    exports = _exports(program, placed, is_kept)
+    local_places = _local_places(placed, targets, names, rooted, exports.places)
+    absolute, missing = _outside(program, is_kept, targets)
+
+    strings = StringTable()
+    used = _local_rows(local_places, placed, rooted, names, strings)
+    here = _here(program, live, placed)
+    used["desc"] |= marks.of_places(program, here, _places(program, placed, here), local_places)
+    numbers = _absolute_rows(program, absolute, strings)
+    external = _export_rows(program, placed, exports, rooted, extra, strings)
+    rows = np.concatenate([used, numbers, external, _missing_rows(program, missing, strings)])
+
+    first_external = len(used) + len(numbers)
+    later = [*absolute.tolist(), *exports.symbols.tolist(), *(s for _, s in missing)]
+    inside = np.flatnonzero(exports.places >= 0)
+    places = np.concatenate([local_places, exports.places[inside]])
+    of_place = np.concatenate([np.arange(len(used)), first_external + inside])
+    order = np.argsort(places, kind="stable")  # the first name of a place stands for it
+    commons = [n for n, s in missing if program.symbols["atom"][s] == SpecialIndex.COMMON]
+    listed = ~isin(exports.symbols, extra)
+    shown = [exports.names[n] for n in np.flatnonzero(listed).tolist()]
+    return SymbolTable(
+        rows,
+        strings.bytes(8),
+        first_external,
+        len(external),
+        places[order],
+        of_place[order],
+        dict(zip(later, range(len(used), len(rows)), strict=True)),
+        tuple(sorted(shown + commons)),
+        tuple(n for n, s in missing if program.symbols["atom"][s] != SpecialIndex.COMMON),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Exports:
+    """The external definitions by name. `places` are -1 for what is absolute."""
+
+    names: list[bytes]
+    symbols: Int64
+    places: Int64
+
+
+def _exports(program: Program, placed: Placed, kept: Bool) -> _Exports:
+    """The external definitions, without common symbols: Mach-O counts these as undefined."""
+    symbols = np.flatnonzero(kept & (program.symbols["atom"] != SpecialIndex.COMMON))
+    by_name = sorted(zip(symbol_names(program, symbols), symbols.tolist(), strict=True))
+    ordered = np.array([symbol for _, symbol in by_name], np.int64)
+    return _Exports([name for name, _ in by_name], ordered, _places(program, placed, ordered))
+
+
+def _local_places(
+    placed: Placed, targets: Int64, names: dict[int, bytes], rooted: Int64, external: Int64
+) -> Int64:
+    """The places that need a local symbol, sorted: those that no external symbol stands at."""
     needed = unique(
         np.concatenate(
             [
@@ -115,99 +169,97 @@ def build(
             ]
         )
     )
-    local_places = needed[~isin(needed, external_places)]
+    local: Int64 = needed[~isin(needed, external)]
+    return local
 
+
+def _outside(program: Program, kept: Bool, targets: Int64) -> tuple[Int64, list[tuple[bytes, int]]]:
+    """(absolute symbols that are referred to, what the consumer supplies by name).
+
+    Both are program-wide symbols; the consumer supplies common symbols, too.
+    """
+    atom = program.symbols["atom"]
     outside = unique(~targets[targets < 0])
-    absolute = outside[(symbols["atom"][outside] == SpecialIndex.ABSOLUTE) & ~is_kept[outside]]
-    undefined = outside[symbols["atom"][outside] == SpecialIndex.UNDEFINED]
-    by_name = sorted(zip(symbol_names(program, exported), exported.tolist(), strict=True))
-    others = np.concatenate([undefined, commons])
-    missing = sorted(zip(symbol_names(program, others), others.tolist(), strict=True))
-
-    count = len(local_places) + len(absolute) + len(by_name) + len(missing)
-    rows = np.zeros(count, mo.NLIST)
-    strings = StringTable()
-    used = rows[: len(local_places)]
-    if strip is Strip.NONE:
-        _tell_apart(names)
-    used["strx"] = [strings.add(names.get(p, UNNAMED)) for p in local_places.tolist()]
-    _fill_places(used, local_places, placed)
-    used["type"] = mo.N_SECT
-    used["desc"][isin(local_places, rooted)] |= mo.N_NO_DEAD_STRIP
-    here = _here(program, live, placed)
-    used["desc"] |= marks.of_places(program, here, _places(program, placed, here), local_places)
-    at = len(local_places)
-    for symbol in absolute.tolist():
-        where = strings.add(symbol_name(program, symbol))
-        rows[at] = (where, mo.N_ABS, 0, 0, int(symbols["value"][symbol]) & ((1 << 64) - 1))
-        at += 1
-    first_external = at
-    desc = marks.descs(program)
-    personality = set(extra.tolist())
-    of_symbol: dict[int, int] = {s: len(local_places) + i for i, s in enumerate(absolute.tolist())}
-    place_of = dict(zip(exported.tolist(), external_places.tolist(), strict=True))
-    taken: dict[int, int] = {}
-    always = set(rooted[isin(rooted, external_places)].tolist())
-    for name, symbol in by_name:
-        row = rows[at : at + 1]
-        row["strx"] = strings.add(name)
-        place = place_of[symbol]
-        if symbols["atom"][symbol] == SpecialIndex.ABSOLUTE:
-            row["type"], row["value"] = mo.N_ABS | mo.N_EXT, symbols["value"][symbol]
-        else:
-            _fill_places(row, np.array([place]), placed)
-            row["type"] = mo.N_SECT | mo.N_EXT
-            row["desc"] |= mo.N_NO_DEAD_STRIP if place in always else 0
-            taken.setdefault(place, at)
-        if symbols["visibility"][symbol] == HIDDEN:
-            row["type"] |= mo.N_PEXT
-        row["desc"] |= int(desc[symbol]) & _DESC
-        if symbol in personality:
-            # coalesces with that of any other such library, and no linked image exports it
-            row["type"] = mo.N_SECT | mo.N_EXT | mo.N_PEXT
-            row["desc"] = mo.N_WEAK_DEF
-        of_symbol[symbol] = at
-        at += 1
-    externals = at - first_external
-    weak = _weak_references(program)
-    for name, symbol in missing:
-        row = rows[at : at + 1]
-        row["strx"], row["type"] = strings.add(name), mo.N_UNDF | mo.N_EXT
-        if symbols["atom"][symbol] == SpecialIndex.COMMON:
-            row["value"] = symbols["size"][symbol]
-            row["desc"] = (int(symbols["value"][symbol]).bit_length() - 1) << 8
-        elif weak[symbol]:
-            row["desc"] = mo.N_WEAK_REF
-        of_symbol[symbol] = at
-        at += 1
-
-    places = np.concatenate([local_places, np.array(sorted(taken), np.int64)])
-    numbers = np.concatenate(
-        [np.arange(len(local_places)), np.array([taken[p] for p in sorted(taken)], np.int64)]
-    )
-    order = np.argsort(places)
-    shown = [n for n, s in by_name if s not in personality]
-    shown += [n for n, s in missing if symbols["atom"][s] == SpecialIndex.COMMON]
-    return SymbolTable(
-        rows,
-        strings.bytes(8),
-        first_external,
-        externals,
-        places[order],
-        numbers[order],
-        of_symbol,
-        tuple(sorted(shown)),
-        tuple(n for n, s in missing if symbols["atom"][s] != SpecialIndex.COMMON),
-    )
+    absolute = outside[(atom[outside] == SpecialIndex.ABSOLUTE) & ~kept[outside]]
+    undefined = outside[atom[outside] == SpecialIndex.UNDEFINED]
+    commons = np.flatnonzero(kept & (atom == SpecialIndex.COMMON))
+    missing = np.concatenate([undefined, commons])
+    return absolute, sorted(zip(symbol_names(program, missing), missing.tolist(), strict=True))
 
 
-def _fill_places(rows: Array, places: Int64, placed: Placed) -> None:
-    """Section and address of defined symbols; those inside of a block are alternate entries."""
+def _local_rows(
+    places: Int64, placed: Placed, rooted: Int64, names: dict[int, bytes], strings: StringTable
+) -> Array:
+    """NLIST records of local symbols at these places; names go into `strings`, as below."""
+    rows = _defined(places, placed, mo.N_SECT)
+    rows["strx"] = [strings.add(names.get(p, UNNAMED)) for p in places.tolist()]
+    rows["desc"][isin(places, rooted)] |= mo.N_NO_DEAD_STRIP
+    return rows
+
+
+def _absolute_rows(program: Program, absolute: Int64, strings: StringTable) -> Array:
+    """NLIST records of local absolute symbols."""
+    rows = np.zeros(len(absolute), mo.NLIST)
+    rows["strx"] = [strings.add(name) for name in symbol_names(program, absolute)]
+    rows["type"], rows["value"] = mo.N_ABS, program.symbols["value"][absolute]
+    return rows
+
+
+def _export_rows(
+    program: Program,
+    placed: Placed,
+    exports: _Exports,
+    rooted: Int64,
+    personalities: Int32,
+    strings: StringTable,
+) -> Array:
+    """NLIST records of external definitions."""
+    symbols = program.symbols[exports.symbols]
+    inside = symbols["atom"] != SpecialIndex.ABSOLUTE
+    rows = np.zeros(len(symbols), mo.NLIST)
+    rows[inside] = _defined(exports.places[inside], placed, mo.N_SECT | mo.N_EXT)
+    rows["strx"] = [strings.add(name) for name in exports.names]
+    rows["type"][~inside] = mo.N_ABS | mo.N_EXT
+    rows["value"][~inside] = symbols["value"][~inside]
+    rows["desc"][inside & isin(exports.places, rooted)] |= mo.N_NO_DEAD_STRIP
+    rows["type"][symbols["visibility"] == HIDDEN] |= mo.N_PEXT
+    rows["desc"] |= marks.descs(program)[exports.symbols] & _DESC
+    # coalesces with that of any other such library, and no linked image exports it
+    personality = isin(exports.symbols, personalities)
+    rows["type"][personality] = mo.N_SECT | mo.N_EXT | mo.N_PEXT
+    rows["desc"][personality] = mo.N_WEAK_DEF
+    return rows
+
+
+def _missing_rows(
+    program: Program, missing: list[tuple[bytes, int]], strings: StringTable
+) -> Array:
+    """NLIST records of undefined and common symbols."""
+    chosen = np.array([symbol for _, symbol in missing], np.int64)
+    symbols = program.symbols[chosen]
+    common = symbols["atom"] == SpecialIndex.COMMON
+    rows = np.zeros(len(chosen), mo.NLIST)
+    rows["strx"] = [strings.add(name) for name, _ in missing]
+    rows["type"] = mo.N_UNDF | mo.N_EXT
+    rows["value"][common] = symbols["size"][common]
+    aligns = symbols["value"][common].tolist()
+    rows["desc"][common] = [(align.bit_length() - 1) << 8 for align in aligns]
+    rows["desc"][~common & _weak_references(program)[chosen]] = mo.N_WEAK_REF
+    return rows
+
+
+def _defined(places: Int64, placed: Placed, kind: int) -> Array:
+    """NLIST records of this n_type at these places, nameless.
+
+    Those inside of a block are alternate entries.
+    """
+    rows = np.zeros(len(places), mo.NLIST)
     section = places >> STEP
-    rows["sect"] = section + 1
+    rows["type"], rows["sect"] = kind, section + 1
     rows["value"] = placed.address[section] + (places & ((1 << STEP) - 1))
     inner = ~isin(places, placed.blocks) & ~placed.plain[section]
-    rows["desc"][inner] |= mo.N_ALT_ENTRY
+    rows["desc"][inner] = mo.N_ALT_ENTRY
+    return rows
 
 
 def _here(program: Program, live: Bool, placed: Placed) -> Int64:
@@ -266,14 +318,14 @@ def _names(
     return found
 
 
-def _tell_apart(names: dict[int, bytes]) -> None:
-    """Number repeated names: a debug map finds a function of an object by its name."""
-    seen: dict[bytes, int] = {}
-    for place in sorted(names):
-        name = names[place]
-        count = seen[name] = seen.get(name, -1) + 1
-        if count:
-            names[place] = b"%b.%d" % (name, count)
+def _told_apart(names: dict[int, bytes]) -> dict[int, bytes]:
+    """The names by place, repeated ones numbered: a debug map finds a function by its name."""
+    counts: dict[bytes, int] = {}
+    apart: dict[int, bytes] = {}
+    for place, name in sorted(names.items()):
+        count = counts[name] = counts.get(name, -1) + 1
+        apart[place] = b"%b.%d" % (name, count) if count else name
+    return apart
 
 
 def _rooted(program: Program, live: Bool, placed: Placed) -> Int64:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -133,6 +134,21 @@ def _entries(placed: Placed, parts: Sequence[Rewritten], table: symtab.SymbolTab
     return [rows[borders[n] : borders[n + 1]].tobytes() for n in range(len(placed.sections))]
 
 
+@dataclass(frozen=True, slots=True)
+class _Offsets:
+    """Where in the file everything lies. `contents`: where address 0 does, and the end of the last.
+
+    `relocations` are by section, 0 for none.
+    """
+
+    contents: tuple[int, int]
+    relocations: list[int]
+    data_in_code: int
+    symbols: int
+    strings: int
+    end: int
+
+
 def _file(
     cpu: tuple[int, int],
     placed: Placed,
@@ -142,126 +158,132 @@ def _file(
     table: symtab.SymbolTable,
 ) -> tuple[int, Iterator[Chunk]]:
     """Sizes, headers and the stream of the whole file. Source: mach-o/loader.h."""
-    sections = placed.sections
-    count = len(sections)
-    length = mo.SEGMENT.itemsize + count * mo.SECTION.itemsize
+    length = mo.SEGMENT.itemsize + len(placed.sections) * mo.SECTION.itemsize
     length += sum(map(len, commands)) + 24 + 80 + (16 if len(data_in_code) else 0)
     total_commands = 3 + len(commands) + (1 if len(data_in_code) else 0)
-    # contents lie in the file as in memory, as assemblers put them
-    align = max((s.align for s in sections), default=1)
-    begin = -(-(mo.HEADER.itemsize + length) // min(align, 4096)) * min(align, 4096)
-
-    headers = np.zeros(count, mo.SECTION)
-    content_end = begin
-    body: list[tuple[int, Chunk]] = []
+    offsets = _offsets(mo.HEADER.itemsize + length, placed, entries, data_in_code, table)
+    head = struct.pack(
+        "<8I",
+        mo.MH_MAGIC_64,
+        *cpu,
+        mo.MH_OBJECT,
+        total_commands,
+        length,
+        mo.MH_SUBSECTIONS_VIA_SYMBOLS,
+        0,
+    )
+    parts = [head, _segment(placed, offsets, entries), *commands, _symbol_commands(table, offsets)]
+    if len(data_in_code):
+        size = data_in_code.nbytes
+        parts.append(struct.pack("<4I", mo.LC_DATA_IN_CODE, 16, offsets.data_in_code, size))
+    body: list[tuple[int, Chunk]] = [(0, b"".join(parts))]
     view = memoryview(placed.blob.data) if len(placed.blob) else memoryview(b"")
-    for number, section in enumerate(sections):
-        offset = 0
+    for section in placed.sections:
         if not section.zerofill and section.size:
-            offset = begin + section.address
-            body.append((offset, view[section.start : section.start + section.size]))
-            content_end = offset + section.size
+            contents = view[section.start : section.start + section.size]
+            body.append((offsets.contents[0] + section.address, contents))
+    body += [(offset, raw) for offset, raw in zip(offsets.relocations, entries, strict=True) if raw]
+    if len(data_in_code):
+        body.append((offsets.data_in_code, data_in_code.tobytes()))
+    body += [(offsets.symbols, table.rows.tobytes()), (offsets.strings, table.strings)]
+    return offsets.end, _stream(body)
+
+
+def _offsets(
+    before: int,
+    placed: Placed,
+    entries: list[bytes],
+    data_in_code: Array,
+    table: symtab.SymbolTable,
+) -> _Offsets:
+    """Lay out the file; `before` bytes of headers come first. Raises `LinkError` above 4 GiB."""
+    # contents lie in the file as in memory, as assemblers put them
+    align = min(max((s.align for s in placed.sections), default=1), 4096)
+    begin = -(-before // align) * align
+    ends = [s.address + s.size for s in placed.sections if not s.zerofill and s.size]
+    content_end = begin + max(ends, default=0)
+    position = -(-content_end // 8) * 8
+    relocations = []
+    for raw in entries:
+        relocations.append(position if raw else 0)
+        position += len(raw)
+    symbols = -(-(position + data_in_code.nbytes) // 8) * 8
+    strings = symbols + table.rows.nbytes
+    end = strings + len(table.strings)
+    if end >= 1 << 32:
+        raise LinkError("the object would be larger than 4 GiB, which Mach-O cannot describe")
+    return _Offsets((begin, content_end), relocations, position, symbols, strings, end)
+
+
+def _segment(placed: Placed, offsets: _Offsets, entries: list[bytes]) -> bytes:
+    """`LC_SEGMENT_64` with the headers of all sections."""
+    begin, content_end = offsets.contents
+    headers = np.zeros(len(placed.sections), mo.SECTION)
+    for number, section in enumerate(placed.sections):
         headers[number] = (
             section.section,
             section.segment,
             section.address,
             section.size,
-            offset,
+            begin + section.address if not section.zerofill and section.size else 0,
             section.align.bit_length() - 1,
-            0,
-            0,
+            offsets.relocations[number],
+            len(entries[number]) // 8,
             section.flags,
             0,
             0,
             0,
         )
-    at = -(-content_end // 8) * 8
-    for number, raw in enumerate(entries):
-        if raw:
-            headers["reloff"][number], headers["nreloc"][number] = at, len(raw) // 8
-            body.append((at, raw))
-            at += len(raw)
-    data_offset = at
-    if len(data_in_code):
-        body.append((at, data_in_code.tobytes()))
-        at += data_in_code.nbytes
-    at = -(-at // 8) * 8
-    symbol_offset = at
-    rows = table.rows.tobytes()
-    body.append((at, rows))
-    at += len(rows)
-    string_offset = at
-    body.append((at, table.strings))
-    at += len(table.strings)
-    if at >= 1 << 32:
-        raise LinkError("the object would be larger than 4 GiB, which Mach-O cannot describe")
-
-    end = max((s.address + s.size for s in sections), default=0)
     segment = np.zeros(1, mo.SEGMENT)
     segment[0] = (
         mo.LC_SEGMENT_64,
         mo.SEGMENT.itemsize + headers.nbytes,
         b"",
         0,
-        end,
+        max((s.address + s.size for s in placed.sections), default=0),
         begin,
         content_end - begin,
         7,
         7,
-        count,
+        len(headers),
         0,
     )
+    return segment.tobytes() + headers.tobytes()
+
+
+def _symbol_commands(table: symtab.SymbolTable, offsets: _Offsets) -> bytes:
+    """`LC_SYMTAB` and `LC_DYSYMTAB`."""
     undefined = len(table.rows) - table.locals - table.externals
-    parts = [
-        struct.pack(
-            "<8I",
-            mo.MH_MAGIC_64,
-            *cpu,
-            mo.MH_OBJECT,
-            total_commands,
-            length,
-            mo.MH_SUBSECTIONS_VIA_SYMBOLS,
-            0,
-        ),
-        segment.tobytes(),
-        headers.tobytes(),
-        *commands,
-        struct.pack(
-            "<6I",
-            mo.LC_SYMTAB,
-            24,
-            symbol_offset,
-            len(table.rows),
-            string_offset,
-            len(table.strings),
-        ),
-        struct.pack(
-            "<20I",
-            mo.LC_DYSYMTAB,
-            80,
-            0,
-            table.locals,
-            table.locals,
-            table.externals,
-            table.locals + table.externals,
-            undefined,
-            *[0] * 12,
-        ),
-    ]
-    if len(data_in_code):
-        parts.append(struct.pack("<4I", mo.LC_DATA_IN_CODE, 16, data_offset, data_in_code.nbytes))
-    head = b"".join(parts)
+    return struct.pack(
+        "<6I",
+        mo.LC_SYMTAB,
+        24,
+        offsets.symbols,
+        len(table.rows),
+        offsets.strings,
+        len(table.strings),
+    ) + struct.pack(
+        "<20I",
+        mo.LC_DYSYMTAB,
+        80,
+        0,
+        table.locals,
+        table.locals,
+        table.externals,
+        table.locals + table.externals,
+        undefined,
+        *[0] * 12,
+    )
 
-    def stream() -> Iterator[Chunk]:
-        yield head
-        position = len(head)
-        for offset, chunk in body:
-            if offset > position:
-                yield bytes(offset - position)
-            yield chunk
-            position = offset + len(chunk)
 
-    return at, stream()
+def _stream(body: list[tuple[int, Chunk]]) -> Iterator[Chunk]:
+    """The chunks, each at its offset in the file, with zeros between them."""
+    position = 0
+    for offset, chunk in body:
+        if offset > position:
+            yield bytes(offset - position)
+        yield chunk
+        position = offset + len(chunk)
 
 
 def _link_map(program: Program, live: Bool, placed: Placed) -> Array:
