@@ -69,71 +69,95 @@ class BadFrames(Exception):
     """Unwind tables that do not follow the format."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Records:
+    """The records of some `.eh_frame` sections: int64 for each, in the order of their places."""
+
+    at: Array  # in `Objects.data`
+    section: Array
+    offset: Array  # in the section
+    size: Array  # with the length field
+    pointer: Array  # from the CIE pointer back to the CIE; 0: this is a CIE itself
+    place: Array  # section and offset as one number
+
+
+@dataclass(frozen=True, eq=False)
+class _Relocations:
+    """The relocations of some `.eh_frame` sections, sorted by the place of their field."""
+
+    rows: Array  # RELOCATION
+    place: Array  # int64 for each row
+
+
+@dataclass(frozen=True, eq=False)
+class _Pointers:
+    """The relocation of one pointer in each of some records: int64 for each record."""
+
+    symbol: Array  # -1 for none
+    addend: Array
+    type: Array
+    used: Array  # positions in `_Relocations`, of those that there are
+
+
 def read_frames(objects: Objects, sections: Array) -> Frames:
-    """Take the `.eh_frame` sections with these numbers apart. Raises `BadFrames`."""
-    tables = np.flatnonzero(is_among(objects.targets, sections) & (objects.targets > 0))
-    relocations = objects.relocations(tables)
-    relocations = relocations[relocations["type"] != 0]
-    at, section = _records(objects, sections)
-    data, order = objects.data, objects.layouts.order
-    word = np.dtype(f"{order}u4")
-    size = gather(data, at, word).astype(np.int64) + 4
-    pointer = gather(data, at + 4, word).astype(np.int64)
-    offset = at - objects.sections["offset"][section]
+    """Take the `.eh_frame` sections with these numbers (int, ascending) apart.
 
-    key = (relocations["section"] << STEP) + relocations["offset"]
-    sort = np.argsort(key, kind="stable")
-    key, relocations = key[sort], relocations[sort]
+    Raises `BadFrames`.
+    """
+    relocations = _sorted_relocations(objects, sections)
+    records = _records(objects, sections)
+    is_cie = np.flatnonzero(records.pointer == 0)
+    is_fde = np.flatnonzero(records.pointer != 0)
+    starts, sizes = records.at[is_cie].tolist(), records.size[is_cie].tolist()
+    cies = [_common_entry(objects, *record) for record in zip(starts, sizes, strict=True)]
+    personality_at = np.array([c.personality_at for c in cies], np.int64)
+    place = records.place[is_cie] + personality_at
+    personality = _pointers(relocations, place, personality_at >= 0)
 
-    known = np.zeros(len(key), np.bool_)
-
-    def relocation(place: Array, possible: Array) -> tuple[Array, Array, Array]:
-        """Symbol (-1 for none), addend and type of the relocation at each place."""
-        none = np.zeros(len(place), np.int64)
-        if not len(key):
-            return none - 1, none, none
-        i = np.minimum(np.searchsorted(key, place), len(key) - 1)
-        hit = (key[i] == place) & possible
-        known[i[hit]] = True
-        symbol, addend, type_ = (relocations[f][i] for f in ("symbol", "addend", "type"))
-        return np.where(hit, symbol, -1), np.where(hit, addend, 0), np.where(hit, type_, 0)
-
-    is_cie = np.flatnonzero(pointer == 0)
-    cies = [_common_entry(objects, int(at[i]), int(size[i])) for i in is_cie.tolist()]
-    place = (section << STEP) + offset
-    personality = np.array([c.personality_at for c in cies], np.int64)
-    cie = relocation(place[is_cie] + personality, personality >= 0)
-
-    is_fde = np.flatnonzero(pointer != 0)
+    cie = _cie_of(records, is_cie, is_fde)
+    lsda_at = _lsda_offsets(objects.data, records.at[is_fde], cie, cies)
+    place = records.place[is_fde]
+    pc = _pointers(relocations, place + 8, np.ones(len(is_fde), np.bool_))
+    lsda = _pointers(relocations, place + lsda_at, lsda_at > 0)
     fdes = np.zeros(len(is_fde), FRAME)
-    for name, values in (("at", at), ("section", section), ("offset", offset), ("size", size)):
-        fdes[name] = values[is_fde]
-    wanted = place[is_fde] + 4 - pointer[is_fde]
-    if len(is_fde):
-        if not len(is_cie):
-            raise BadFrames("there is no CIE")
-        found = np.minimum(np.searchsorted(place[is_cie], wanted), len(is_cie) - 1)
-        if (place[is_cie][found] != wanted).any():
-            bad = int(np.flatnonzero(place[is_cie][found] != wanted)[0])
-            raise BadFrames(f"the FDE at {int(fdes['offset'][bad]):#x} has no CIE")
-        fdes["cie"] = found
-    pc = relocation(place[is_fde] + 8, np.ones(len(is_fde), np.bool_))
-    fdes["symbol"], fdes["addend"], fdes["type"] = pc
-    _find_lsda(data, fdes, cies)
-    lsda = relocation(place[is_fde] + fdes["lsda_at"], fdes["lsda_at"] > 0)
-    fdes["lsda_symbol"], fdes["lsda_addend"], fdes["lsda_type"] = lsda
-    rest = np.flatnonzero(~known)
-    number = np.full(len(place), -1, np.int64)
-    number[is_fde] = np.arange(len(is_fde))
-    record = np.searchsorted(place, key[rest], side="right") - 1
-    inside = (record >= 0) & (key[rest] < (place + size)[record]) if len(place) else record >= 0
-    owner = np.where(inside, number[record] if len(place) else -1, -1)
-    rest_at = key[rest] - (place[record] if len(place) else 0)
-    return Frames(fdes, cies, *cie, relocations[rest], owner, rest_at)
+    for name in ("at", "section", "offset", "size"):
+        fdes[name] = getattr(records, name)[is_fde]
+    fdes["cie"], fdes["lsda_at"] = cie, lsda_at
+    fdes["symbol"], fdes["addend"], fdes["type"] = pc.symbol, pc.addend, pc.type
+    fdes["lsda_symbol"], fdes["lsda_addend"] = lsda.symbol, lsda.addend
+    fdes["lsda_type"] = lsda.type
+
+    is_rest = np.ones(len(relocations.place), np.bool_)
+    for pointers in (personality, pc, lsda):
+        is_rest[pointers.used] = False
+    rest = relocations.rows[is_rest]
+    owner, rest_at = _owners(records, is_fde, relocations.place[is_rest])
+    columns = personality.symbol, personality.addend, personality.type
+    return Frames(fdes, cies, *columns, rest, owner, rest_at)
 
 
-def _records(objects: Objects, sections: Array) -> tuple[Array, Array]:
-    """Where each record begins in the data, and its section."""
+def _sorted_relocations(objects: Objects, sections: Array) -> _Relocations:
+    """All relocations of these sections that do something."""
+    tables = np.flatnonzero(is_among(objects.targets, sections) & (objects.targets > 0))
+    rows = objects.relocations(tables)
+    rows = rows[rows["type"] != 0]
+    place = (rows["section"] << STEP) + rows["offset"]
+    order = np.argsort(place, kind="stable")
+    return _Relocations(rows[order], place[order])
+
+
+def _records(objects: Objects, sections: Array) -> _Records:
+    """Find each record of these sections, and read the two fields that it begins with."""
+    at, section = _record_starts(objects, sections)
+    word = np.dtype(f"{objects.layouts.order}u4")
+    size = gather(objects.data, at, word).astype(np.int64) + 4
+    pointer = gather(objects.data, at + 4, word).astype(np.int64)
+    offset = at - objects.sections["offset"][section]
+    return _Records(at, section, offset, size, pointer, (section << STEP) + offset)
+
+
+def _record_starts(objects: Objects, sections: Array) -> tuple[Array, Array]:
+    """Where each record begins in the data, and its section (int64 both)."""
     starts: list[int] = []
     counts = []
     for section in sections.tolist():
@@ -141,19 +165,57 @@ def _records(objects: Objects, sections: Array) -> tuple[Array, Array]:
         whole = len(view) & ~3
         words = np.frombuffer(view[:whole], f"{objects.layouts.order}u4").tolist()
         base, before = int(objects.sections["offset"][section]), len(starts)
-        at, end = 0, len(words)
-        while at < end:
-            length = words[at]
+        word, end = 0, len(words)
+        while word < end:
+            length = words[word]
             if length == 0:
-                at += 1
+                word += 1
                 continue
-            if length & 3 or length < 8 or at + 1 + (length >> 2) > end:
+            if length & 3 or length < 8 or word + 1 + (length >> 2) > end:
                 name = objects.section_name(section)
-                raise BadFrames(f"the record at {name}+{4 * at:#x} does not fit")
-            starts.append(base + 4 * at)
-            at += 1 + (length >> 2)
+                raise BadFrames(f"the record at {name}+{4 * word:#x} does not fit")
+            starts.append(base + 4 * word)
+            word += 1 + (length >> 2)
         counts.append(len(starts) - before)
     return np.array(starts, np.int64), np.repeat(sections, np.array(counts, np.int64))
+
+
+def _pointers(relocations: _Relocations, place: Array, possible: Array) -> _Pointers:
+    """The relocation at each place (int64); `possible` (bool): whether there may be one."""
+    none = np.zeros(len(place), np.int64)
+    if not len(relocations.place):
+        return _Pointers(none - 1, none, none, none[:0])
+    near = np.minimum(np.searchsorted(relocations.place, place), len(relocations.place) - 1)
+    hit = (relocations.place[near] == place) & possible
+    symbol, addend, type_ = (relocations.rows[f][near] for f in ("symbol", "addend", "type"))
+    symbol, addend = np.where(hit, symbol, -1), np.where(hit, addend, 0)
+    return _Pointers(symbol, addend, np.where(hit, type_, 0), near[hit])
+
+
+def _cie_of(records: _Records, is_cie: Array, is_fde: Array) -> Array:
+    """The CIE of each FDE, as a position in `is_cie` (int64). Raises `BadFrames`."""
+    if not len(is_fde):
+        return np.zeros(0, np.int64)
+    if not len(is_cie):
+        raise BadFrames("there is no CIE")
+    wanted = records.place[is_fde] + 4 - records.pointer[is_fde]
+    places = records.place[is_cie]
+    cie = np.minimum(np.searchsorted(places, wanted), len(is_cie) - 1)
+    bad = np.flatnonzero(places[cie] != wanted)
+    if len(bad):
+        raise BadFrames(f"the FDE at {int(records.offset[is_fde[bad[0]]]):#x} has no CIE")
+    return cie
+
+
+def _owners(records: _Records, is_fde: Array, place: Array) -> tuple[Array, Array]:
+    """The FDE that holds each place, -1 for none, and the offset in its record (int64 both)."""
+    if not len(records.place):
+        return np.full(len(place), -1, np.int64), place
+    number = np.full(len(records.place), -1, np.int64)
+    number[is_fde] = np.arange(len(is_fde))
+    record = np.searchsorted(records.place, place, side="right") - 1
+    inside = (record >= 0) & (place < (records.place + records.size)[record])
+    return np.where(inside, number[record], -1), place - records.place[record]
 
 
 def _uleb(data: Any, at: int) -> tuple[int, int]:
@@ -205,14 +267,20 @@ def _parse_common_entry(record: bytes, address: int, implicit: bool) -> CommonEn
     return CommonEntry(bytes(content), personality, pointer, augmentation.startswith(b"z"), lsda)
 
 
-def _find_lsda(data: Array, fdes: Array, cies: list[CommonEntry]) -> None:
-    """Sets `lsda_at`: behind pc_begin, pc_range and the length of the augmentation."""
+def _lsda_offsets(data: Array, starts: Array, cie: Array, cies: list[CommonEntry]) -> Array:
+    """The offset of each FDE's LSDA pointer in its record, 0 for none (int64).
+
+    It is behind pc_begin, pc_range and the length of the augmentation. `starts`: where each FDE
+    begins in `data`; `cie`: its position in `cies`. Raises `BadFrames`.
+    """
+    offsets = np.zeros(len(starts), np.int64)
     width = np.array([c.pointer for c in cies], np.int64)
     has = np.array([c.lsda > 0 and c.augmented for c in cies], np.bool_)
-    rows = np.flatnonzero(has[fdes["cie"]]) if len(cies) else np.empty(0, np.int64)
-    at = 8 + 2 * width[fdes["cie"][rows]]
+    rows = np.flatnonzero(has[cie]) if len(cies) else np.empty(0, np.int64)
+    length_at = 8 + 2 * width[cie[rows]]
     # the length is one byte: an LSDA pointer is all that any compiler puts there
-    long = gather(data, fdes["at"][rows] + at, np.dtype("u1")) >= 0x80
+    long = gather(data, starts[rows] + length_at, np.dtype("u1")) >= 0x80
     if long.any():
         raise BadFrames("an FDE has an augmentation of unusual length")
-    fdes["lsda_at"][rows] = at + 1
+    offsets[rows] = length_at + 1
+    return offsets

@@ -98,14 +98,15 @@ class Pair:
     def element(self, symbol: Array, addend: Array) -> tuple[Array, Array, Array]:
         """References by the symbol of a section that came in pieces.
 
-        (their positions among all, the place of the element that is meant, -1 where it is gone,
-        and the offset in it)
+        Takes a symbol of the original (-1 for none) and an addend for each reference. Gives the
+        positions of those references among all, the place of the element that each means, -1
+        where it is gone, and the offset in it (int64 all).
         """
         section = self.before.symbols["section"][np.maximum(symbol, 0)]
         mine = (symbol >= 0) & (section > 0) & self.cut.is_cut[np.maximum(section, 0)]
-        at = np.flatnonzero(mine)
-        at = at[self.before.symbols["kind"][symbol[at]] == STT_SECTION]
-        return at, *self.cut.find(section[at], addend[at])
+        which = np.flatnonzero(mine)
+        which = which[self.before.symbols["kind"][symbol[which]] == STT_SECTION]
+        return which, *self.cut.find(section[which], addend[which])
 
 
 @dataclass
@@ -127,11 +128,11 @@ class Names:
 
     def of(self, name: bytes) -> int:
         """The number of a name, a new one the first time."""
-        found = self.number.get(name)
-        if found is None:
-            found = self.number[name] = len(self.text)
+        number = self.number.get(name)
+        if number is None:
+            number = self.number[name] = len(self.text)
             self.text.append(name)
-        return found
+        return number
 
 
 @dataclass
@@ -199,13 +200,70 @@ def shared_names(pair: Pair) -> set[bytes]:
     """What the result shows of `_SHARED`: weak, and seen within one program only."""
     s = pair.after.symbols
     weak = (s["binding"] == STB_WEAK) & (s["other"] & 3 == STV_HIDDEN) & ~s["undefined"]
-    return {pair.after.string(at) for at in s["name"][weak].tolist()} & _SHARED
+    return {pair.after.string(offset) for offset in s["name"][weak].tolist()} & _SHARED
+
+
+@dataclass(frozen=True, eq=False)
+class _Defined:
+    """The names that the original defines.
+
+    `candidates` and `chosen` hold symbols of the original by name: all definitions that are placed,
+    and the one that a linker takes. `unfound`: names whose definition may be in the result although
+    it was not found, since the placement is not complete.
+    """
+
+    own: Symbols  # what each symbol of the original stands for by itself
+    candidates: dict[bytes, list[int]]
+    chosen: dict[bytes, int]
+    exports: set[bytes]
+    unfound: set[bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class _Uses:
+    """What references by name ask for; each part is as in `Resolution`."""
+
+    strong: set[int] = field(default_factory=set)
+    names: set[int] = field(default_factory=set)
+    visibility: dict[int, set[int]] = field(default_factory=dict)
+    alternatives: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    set_ends: set[int] = field(default_factory=set)
 
 
 def resolve(pair: Pair, referenced: Array) -> Resolution:
-    """Resolve the symbols of the original that are `referenced` (bool), as a linker would."""
-    s = pair.before.symbols
+    """Resolve symbols of the original as a linker would.
+
+    `referenced`: bool for each symbol of the original; the others keep what they stand for by
+    themselves.
+    """
     names = Names()
+    defined = _defined(pair, _own_symbols(pair))
+    own, chosen = defined.own, defined.chosen
+    after = result_symbols(pair.after, names, pair.machine)
+    export_place = {
+        names.of(name): int(own.base[chosen[name]])
+        for name in defined.exports & chosen.keys()
+        if own.kind[chosen[name]] == Kind.PLACE
+    }
+    before, uses = _references(pair, names, defined, referenced)
+    return Resolution(
+        names,
+        own,
+        before,
+        after,
+        defined.candidates,
+        uses.strong,
+        uses.names,
+        uses.visibility,
+        export_place,
+        uses.alternatives,
+        uses.set_ends,
+    )
+
+
+def _own_symbols(pair: Pair) -> Symbols:
+    """What each symbol of the original stands for without regard to other objects."""
+    s = pair.before.symbols
     section = s["section"]
     row = np.where(section > 0, pair.row[np.maximum(section, 0)], -1)
     placed = row >= 0
@@ -217,105 +275,103 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     parted = parted[s["kind"][parted] != STT_SECTION]
     where, within = pair.cut.find(section[parted], s["value"][parted])
     parted, where = parted[where >= 0], (where + within)[where >= 0]
-    kind[parted], base[parted], placed[parted] = Kind.PLACE, where, True
-    is_global = s["binding"] != STB_LOCAL
-    valued = (section == IN_ABS) | (s["undefined"] & ~is_global)
+    kind[parted], base[parted] = Kind.PLACE, where
+    valued = (section == IN_ABS) | (s["undefined"] & (s["binding"] == STB_LOCAL))
     kind[valued] = Kind.VALUE
     base[valued] = s["value"][valued]
+    return Symbols(kind, base, s["kind"] == STT_SECTION, special_symbols(pair.before, pair.machine))
 
+
+def _defined(pair: Pair, own: Symbols) -> _Defined:
+    """Collect the definitions of each name, and choose among them."""
+    s = pair.before.symbols
+    is_global = s["binding"] != STB_LOCAL
     exports = {name.encode(errors="surrogateescape") for name in pair.expectation.exports}
     exports |= shared_names(pair)
-    string, name_at, text = pair.before.string, s["name"], pair.before.names
-    definitions: dict[bytes, list[int]] = {}
+    section = s["section"]
+    placed = own.kind == Kind.PLACE
     defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))
-    found = np.flatnonzero(defining)
-    for i, name in zip(found.tolist(), text[found].tolist(), strict=True):
-        definitions.setdefault(name, []).append(i)
-
-    special = special_symbols(pair.before, pair.machine)
-    resolution = Resolution(
-        names,
-        Symbols(kind.copy(), base.copy(), s["kind"] == STT_SECTION),
-        Symbols(kind, base, s["kind"] == STT_SECTION, special),
-        result_symbols(pair.after, names, pair.machine),
-        definitions,
-        set(),
-        set(),
-        {},
-        {},
-        {},
-        set(),
-    )
+    symbols = np.flatnonzero(defining)
+    candidates: dict[bytes, list[int]] = {}
+    for i, name in zip(symbols.tolist(), pair.before.names[symbols].tolist(), strict=True):
+        candidates.setdefault(name, []).append(i)
     chosen = {
-        name: found[0] if len(found) == 1 else _choose(pair, found)
-        for name, found in definitions.items()
+        name: rivals[0] if len(rivals) == 1 else _choose(pair, rivals)
+        for name, rivals in candidates.items()
     }
-    for name in exports & chosen.keys():
-        if kind[chosen[name]] == Kind.PLACE:
-            resolution.export_place[names.of(name)] = int(base[chosen[name]])
-    own = resolution.own
-    # without a complete placement a definition may be in the result although it was not found
     unfound: set[bytes] = set()
     if not pair.complete:
+        string = pair.before.string
         hidden = is_global & ~defining & ~s["undefined"]
-        unfound = {string(at) for at in name_at[hidden].tolist()} - chosen.keys() - exports
-    rows = np.flatnonzero(is_global & referenced)
-    texts = text[rows].tolist()
-    plain = _plain(pair, definitions, chosen, exports)
-    winner = np.fromiter(map(plain.get, texts, itertools.repeat(-1)), np.int64, len(rows))
+        unfound = (
+            {string(offset) for offset in s["name"][hidden].tolist()} - chosen.keys() - exports
+        )
+    return _Defined(own, candidates, chosen, exports, unfound)
+
+
+def _references(
+    pair: Pair, names: Names, defined: _Defined, referenced: Array
+) -> tuple[Symbols, _Uses]:
+    """What a reference to each symbol of the original stands for. Numbers the names it meets."""
+    s, own, chosen = pair.before.symbols, defined.own, defined.chosen
+    kind, base = own.kind.copy(), own.base.copy()
+    special = None if own.special is None else own.special.copy()
+    uses = _Uses()
+    symbols = np.flatnonzero((s["binding"] != STB_LOCAL) & referenced)
+    texts = pair.before.names[symbols].tolist()
+    plain = _plain(pair, defined)
+    winner = np.fromiter(map(plain.get, texts, itertools.repeat(-1)), np.int64, len(symbols))
     simple = winner >= 0
-    kind[rows[simple]] = own.kind[winner[simple]]
-    base[rows[simple]] = own.base[winner[simple]]
+    kind[symbols[simple]] = own.kind[winner[simple]]
+    base[symbols[simple]] = own.base[winner[simple]]
     if special is not None:
-        special[rows[simple]] = special[winner[simple]]
-    rest = ~simple
-    for i, name in zip(rows[rest].tolist(), itertools.compress(texts, rest.tolist()), strict=True):
-        if name in unfound:
+        special[symbols[simple]] = special[winner[simple]]
+    rest = symbols[~simple].tolist()
+    for i, name in zip(rest, itertools.compress(texts, (~simple).tolist()), strict=True):
+        if name in defined.unfound:
             kind[i] = Kind.NOWHERE
             continue
-        if name in exports or name not in chosen:
+        if name in defined.exports or name not in chosen:
             number = names.of(name)
-            resolution.used_names.add(number)
-            resolution.visibility.setdefault(number, set()).add(int(s["other"][i]))
+            uses.visibility.setdefault(number, set()).add(int(s["other"][i]))
             if s["binding"][i] == STB_GLOBAL:
-                resolution.strong_use.add(number)
-            ends = None if name in exports else _set_end(pair, name)
-            if ends is not None:
-                kind[i], base[i] = Kind.PLACE, ends
-                resolution.set_ends.add(ends)
-                resolution.used_names.discard(number)
-            else:
+                uses.strong.add(number)
+            end = None if name in defined.exports else _set_end(pair, name)
+            if end is None:
                 kind[i], base[i] = Kind.NAME, number
+                uses.names.add(number)
+            else:
+                kind[i], base[i] = Kind.PLACE, end
+                uses.set_ends.add(end)
             continue
-        if section[chosen[name]] == IN_COMMON:
+        if s["section"][chosen[name]] == IN_COMMON:
             kind[i], base[i] = Kind.COMMON, names.of(name)
             continue
         kind[i], base[i] = own.kind[chosen[name]], own.base[chosen[name]]
         if special is not None:
             special[i] = special[chosen[name]]
-        resolution.alternatives[i] = tuple(
-            int(own.base[k]) for k in definitions[name] if own.kind[k] == Kind.PLACE
+        uses.alternatives[i] = tuple(
+            int(own.base[k]) for k in defined.candidates[name] if own.kind[k] == Kind.PLACE
         )
-    return resolution
+    return Symbols(kind, base, own.in_section, special), uses
 
 
-def _plain(
-    pair: Pair, definitions: dict[bytes, list[int]], chosen: dict[bytes, int], exports: set[bytes]
-) -> dict[bytes, int]:
+def _plain(pair: Pair, defined: _Defined) -> dict[bytes, int]:
     """Of `chosen` the names of which there is no more to say than where they are."""
     s = pair.before.symbols
-    winners = np.fromiter(chosen.values(), np.int64, len(chosen))
-    single = np.fromiter((len(d) == 1 for d in definitions.values()), np.bool_, len(definitions))
+    winners = np.fromiter(defined.chosen.values(), np.int64, len(defined.chosen))
+    counts = (len(rivals) == 1 for rivals in defined.candidates.values())
+    single = np.fromiter(counts, np.bool_, len(winners))
     good = (s["section"][winners] != IN_COMMON) & (single | (s["binding"][winners] == STB_GLOBAL))
-    named = zip(chosen.items(), good.tolist(), strict=True)
-    return {name: i for (name, i), plain in named if plain and name not in exports}
+    named = zip(defined.chosen.items(), good.tolist(), strict=True)
+    return {name: i for (name, i), plain in named if plain and name not in defined.exports}
 
 
-def _choose(pair: Pair, found: list[int]) -> int:
+def _choose(pair: Pair, rivals: list[int]) -> int:
     """The one that a linker takes: a strong one, then a common one, then the first it loads."""
     s = pair.before.symbols
-    strong = [i for i in found if s["binding"][i] == STB_GLOBAL and s["section"][i] != IN_COMMON]
-    common = [i for i in found if s["section"][i] == IN_COMMON]
+    strong = [i for i in rivals if s["binding"][i] == STB_GLOBAL and s["section"][i] != IN_COMMON]
+    common = [i for i in rivals if s["section"][i] == IN_COMMON]
     if len(strong) > 1:
         name = pair.before.string(int(s["name"][strong[0]])).decode("utf-8", "replace")
         where = ", ".join(pair.members[int(s["object"][i])] for i in strong)
@@ -324,8 +380,8 @@ def _choose(pair: Pair, found: list[int]) -> int:
         return max(common, key=lambda i: int(s["size"][i]))
     if not strong and pair.complete:
         rank = pair.loading.rank
-        return min(found, key=lambda i: rank.get(pair.numbers[s["object"][i]], len(rank)))
-    return (strong or found)[0]
+        return min(rivals, key=lambda i: rank.get(pair.numbers[s["object"][i]], len(rank)))
+    return (strong or rivals)[0]
 
 
 def _set_end(pair: Pair, name: bytes) -> int | None:
