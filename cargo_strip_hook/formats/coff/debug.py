@@ -61,7 +61,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     of_unit: dict[int, list[tuple[int, int, int]]] = {}
     for number, section, out, offset in joined.pieces:
         of_unit.setdefault(number, []).append((section, out, offset))
-    columns = [nothing()]
+    tables = [nothing()]
     for number, mine in of_unit.items():
         f = CoffFile(program.units[number].name, program.units[number].data)
         base = np.full((len(f.sections), 2), -1, np.int64)
@@ -75,8 +75,8 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
         refers = _into_records(refers, elsewhere, f, rows, base, first)
         section, begin = base[rows["atom"]].T
         kind = rows["type"].astype(np.int64)
-        columns.append(References(section, begin + rows["offset"], kind, refers))
-    references = concatenated(columns)
+        tables.append(References(section, begin + rows["offset"], kind, refers))
+    references = concatenated(tables)
     one = np.array([name in _TOMBSTONE_ONE for name in joined.names], np.bool_)
     store(machine, blob, start, references, one)
     flags = coff.DEBUG & ~coff.SCN_ALIGN_MASK

@@ -362,7 +362,7 @@ class _Table:
         body["section"] = rows.section[rest] + 1
         body["value"], body["type"] = rows.value[rest], rows.type[rest]
         body["class"] = rows.storage[rest]
-        index = of_leader.copy()
+        index: Int64 = of_leader.copy()
         index[rest] = self.count + np.arange(len(rest))
         self.put(body)
         return index

@@ -94,9 +94,9 @@ def place(
     total = len(kinds) + len(extra)
     if total > mo.MAX_SECTIONS:
         raise LinkError(f"the library needs {total} sections, more than a Mach-O file can have")
-    filled = [k for k, kind in enumerate(kinds) if kind.type not in mo.ZEROFILL_TYPES]
-    part_of = dict(enumerate(extra, start=len(filled)))  # by section
-    number = _numbers(kinds, filled, len(extra))
+    empty = np.array([kind.type in mo.ZEROFILL_TYPES for kind in kinds], np.bool_)
+    part_of = dict(enumerate(extra, start=int((~empty).sum())))  # by section
+    number = _numbers(empty, len(extra))
     sizes, aligns, block_place = _stacked(layout, number[kind_of_block], total)
     section, offset = _atom_places(layout, block_place, part_of)
     kind_of = dict(zip(number.tolist(), kinds, strict=True))  # by section
@@ -134,17 +134,14 @@ def _section_kinds(layout: Layout) -> tuple[list[SectionKind], Int64]:
     return kinds, of_block
 
 
-def _numbers(kinds: list[SectionKind], filled: list[int], parts: int) -> Int64:
+def _numbers(empty: Bool, parts: int) -> Int64:
     """The number of each kind's section, from 0: int64, by kind.
 
-    The `filled` kinds come first, then so many parts, then the kinds without contents: addresses
-    follow the file.
+    So many parts stand between what has contents and what is `empty`: addresses follow the file.
     """
-    number = np.zeros(len(kinds), np.int64)
-    number[filled] = np.arange(len(filled))
-    empty = np.ones(len(kinds), np.bool_)
-    empty[filled] = False
-    number[empty] = len(filled) + parts + np.arange(len(kinds) - len(filled))
+    order = np.argsort(empty, kind="stable")
+    number = np.zeros(len(empty), np.int64)
+    number[order] = np.arange(len(empty)) + parts * empty[order]
     return number
 
 
@@ -218,8 +215,8 @@ def _subsections(
 ) -> tuple[Int32, Int64, Int64]:
     """The atoms of `regions` get blocks of their own, behind all others.
 
-    Returns the block of each atom, the place of each block, and the places where the unit's atoms
-    of these regions were, those that are dead too.
+    Returns the block of each atom (int32, -1 for none), the place of each block (int64), and the
+    places of all atoms of these regions, dead ones, too (int64).
     """
     block = layout.section.copy()
     places, begins = [block_place], [np.zeros(0, np.int64)]

@@ -189,7 +189,8 @@ def _tables(
 
 def _within(numbers: Array, first: Int64) -> Array:
     """Numbers less the `first` of each one's file, in their dtype. What is negative stays."""
-    return numbers - np.where(numbers >= 0, first, 0).astype(numbers.dtype)
+    within: Array = numbers - np.where(numbers >= 0, first, 0).astype(numbers.dtype)
+    return within
 
 
 def _unit(f: MachoFiles, tables: _Tables, file: int) -> Unit:
