@@ -29,14 +29,14 @@ def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
     """
     if bytes(data[:8]) != b"!<arch>\n":
         raise ValueError("no archive")
-    members, index, second, at, anonymous = [], None, None, 8, True
-    while at < len(data):
-        header = bytes(data[at : at + 60])
+    members, index, second, offset, anonymous = [], None, None, 8, True
+    while offset < len(data):
+        header = bytes(data[offset : offset + 60])
         if len(header) < 60 or header[58:] != b"`\n":
-            raise ValueError(f"no member header at {at:#x}")
-        size, name, start = int(header[48:58]), header[:16].rstrip(), at + 60
+            raise ValueError(f"no member header at {offset:#x}")
+        size, name, start = int(header[48:58]), header[:16].rstrip(), offset + 60
         if start + size > len(data):
-            raise ValueError(f"the member at {at:#x} is cut short")
+            raise ValueError(f"the member at {offset:#x} is cut short")
         anonymous &= set(header[16:40].split()) <= {b"0"}
         body = start
         if name.startswith(b"#1/"):
@@ -52,8 +52,8 @@ def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
         elif name.startswith(b"__.SYMDEF"):
             index = _bsd(bytes(data[body : start + size]), 8 if b"_64" in name else 4)
         elif name != b"//":
-            members.append((at, body, start + size - body))
-        at = start + size + (size & 1)
+            members.append((offset, body, start + size - body))
+        offset = start + size + (size & 1)
     return Listing(tuple(members), index, anonymous, second)
 
 

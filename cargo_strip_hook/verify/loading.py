@@ -89,10 +89,10 @@ class Loading:
 
     def winner(self, name: bytes) -> tuple[int, Strength]:
         """The member whose definition of a name counts, a strong one or the first; -1 for none."""
-        found = [(m, self._members[m].defines[name]) for m in self.rank if self._has(m, name)]
-        strong = [(m, how) for m, how in found if how >= Strength.STRONG]
-        common = [(m, how) for m, how in found if how is Strength.COMMON]
-        return next(iter(strong or common or found), (-1, Strength.WANTED))
+        definitions = [(m, self._members[m].defines[name]) for m in self.rank if self._has(m, name)]
+        strong = [(m, how) for m, how in definitions if how >= Strength.STRONG]
+        common = [(m, how) for m, how in definitions if how is Strength.COMMON]
+        return next(iter(strong or common or definitions), (-1, Strength.WANTED))
 
     def takes(self, name: bytes, members: Collection[int]) -> bool:
         """Whether the definition of a name that a linker takes is among those of `members`.
@@ -144,18 +144,18 @@ class _Walk:
     def add(self, member: int) -> Sequence[bytes]:
         """Load a member; the names that it wants."""
         self.loaded[member] = None
-        found = self.members[member]
-        for name, how in found.defines.items():
+        loaded = self.members[member]
+        for name, how in loaded.defines.items():
             old = self.known.get(name)
             if old is None and how is Strength.COMMON:
                 self.listed += 1
             if old is None or how > old:
                 self.known[name] = how
-        for name in found.needs:
+        for name in loaded.needs:
             if name not in self.known:
                 self.known[name] = Strength.WANTED
                 self.listed += 1
-        return found.needs
+        return loaded.needs
 
     def again_and_again(self, *, commons: bool) -> None:
         finished: set[int] = set()

@@ -37,17 +37,18 @@ def _read(data: mmap.mmap, tight: bool) -> tuple[FatArch, ...]:
     end = 8 + count * step
     if end > len(data):
         raise ValueError("the universal header is cut short")
-    found = []
-    for at in range(8, end, step):
+    slices = []
+    for entry in range(8, end, step):
         start, size = (
-            int.from_bytes(data[at + 8 + i * width : at + 8 + (i + 1) * width], "big")
+            int.from_bytes(data[entry + 8 + i * width : entry + 8 + (i + 1) * width], "big")
             for i in (0, 1)
         )
-        align = data[at + 8 + 2 * width : at + 12 + 2 * width]
+        align = data[entry + 8 + 2 * width : entry + 12 + 2 * width]
         if start % (1 << (align[3] & 31)) or align[:3] != bytes(3):
             raise ValueError("a slice is not aligned as the universal header says")
-        found.append(FatArch((magic, data[at : at + 4], data[at + 4 : at + 8], align), start, size))
-    for one in sorted(found, key=lambda s: s.start):
+        kind = magic, data[entry : entry + 4], data[entry + 4 : entry + 8], align
+        slices.append(FatArch(kind, start, size))
+    for one in sorted(slices, key=lambda s: s.start):
         if one.start < end or one.start + one.size > len(data):
             raise ValueError("slices of the universal file overlap or reach beyond its end")
         if tight and any(data[end : one.start]):
@@ -55,7 +56,7 @@ def _read(data: mmap.mmap, tight: bool) -> tuple[FatArch, ...]:
         end = one.start + one.size
     if tight and end != len(data):
         raise ValueError("there is something after the slices of the universal file")
-    return tuple(found)
+    return tuple(slices)
 
 
 def differences(original: Path, candidate: Path, parts: Sequence[Slice]) -> tuple[str, ...]:

@@ -67,10 +67,8 @@ def compare(pair: Pair, found: Definitions) -> tuple[Made, tuple[int, int, int]]
     """All pieces. Returns what was made, and (bytes, relocations, settled relocations)."""
     after = pair.after
     own = np.array([not _is_apart(name) for name in after.names])
-    result = references_after(pair, after.relocations[own[after.relocations["section"]]])
-    order = np.argsort(result.place, kind="stable")
-    for name in ("place", "type", "kind", "base", "addend"):
-        setattr(result, name, getattr(result, name)[order])
+    relocations = after.relocations[own[after.relocations["section"]]]
+    result = by_place(references_after(pair, relocations))
     twice = result.place[1:] == result.place[:-1]
     if twice.any():
         where = pair.where(int(result.place[1:][twice][0]))
@@ -88,8 +86,8 @@ def compare(pair: Pair, found: Definitions) -> tuple[Made, tuple[int, int, int]]
         if len(result.place):
             there = (i < len(result.place)) & (result.place[near] == wanted.place)
         used[near[there]] = True
-        _check_kept(pair, found, made, _take(wanted, there), _take(result, near[there]))
-        _check_settled(pair, found, _take(wanted, ~there))
+        _check_kept(pair, found, made, take(wanted, there), take(result, near[there]))
+        _check_settled(pair, found, take(wanted, ~there))
         clear(copy, file_places(after, wanted.place), masks)
         count, applied = count + len(i), applied + int((~there).sum())
         parts.append(raw)
@@ -104,7 +102,8 @@ def _is_apart(name: bytes) -> bool:
     return name.startswith(b".debug") or name in _APART
 
 
-def _take(references: References, which: Array) -> References:
+def take(references: References, which: Array) -> References:
+    """Those at these positions (int or bool), in this order."""
     return References(
         references.place[which],
         references.type[which],
@@ -112,6 +111,10 @@ def _take(references: References, which: Array) -> References:
         references.base[which],
         references.addend[which],
     )
+
+
+def by_place(references: References) -> References:
+    return take(references, np.argsort(references.place, kind="stable"))
 
 
 def file_places(o: Object, places: Array) -> Array:
@@ -211,7 +214,7 @@ def _check_kept(
         wanted.target == result.target,
     )
     for i in np.flatnonzero(~(same & split) & (wanted.kind != NOWHERE)).tolist():
-        one = _take(wanted, np.array([i])), _take(result, np.array([i]))
+        one = take(wanted, np.array([i])), take(result, np.array([i]))
         if wanted.kind[i] != NAME or not _as_made(pair, found, made, *one):
             _tell(pair, place[[i]], "refers to another place than in the original")
 
@@ -282,7 +285,7 @@ def _check_made(
         if start + size > other and (mine or others):
             findings.add("placement", f"two pieces overlap at {pair.where(other)}")
     new = np.flatnonzero(~used)
-    kept = [_keeps_group(pair, _take(result, new[[i]]), spans) for i in range(len(new))]
+    kept = [_keeps_group(pair, take(result, new[[i]]), spans) for i in range(len(new))]
     _tell(pair, result.place[np.delete(new, np.flatnonzero(kept))], "is not in the original")
 
 

@@ -8,14 +8,18 @@ tombstone. Sources: DWARF 5, section 2.17.3 (what ends a list); Microsoft PE/COF
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from cargo_strip_hook.verify.coff.compare import (
     Made,
     References,
+    by_place,
     clear,
     file_places,
     references_after,
+    take,
 )
 from cargo_strip_hook.verify.coff.machine import HALF, addends
 from cargo_strip_hook.verify.coff.places import (
@@ -45,23 +49,30 @@ def part(o: Object, link_map: Array) -> tuple[Array, Array]:
     return link_map[~about], link_map[about]
 
 
-def check(pair: Pair, found: Definitions, made: Made, rows: Array) -> None:
+def check(pair: Pair, definitions: Definitions, made: Made, rows: Array) -> None:
     """`rows`: PLACEMENT of debug information; they tell of whole sections."""
     if not _check_rows(pair, rows):
         return
     after = pair.after
     tables = np.array([name.startswith(_DWARF) for name in after.names], np.bool_)
-    result = references_after(pair, after.relocations[tables[after.relocations["section"]]])
-    order = np.argsort(result.place, kind="stable")
-    for name in ("place", "type", "kind", "base", "addend"):
-        setattr(result, name, getattr(result, name)[order])
+    relocations = after.relocations[tables[after.relocations["section"]]]
+    result = by_place(references_after(pair, relocations))
     known = np.zeros(len(result.place), np.bool_)
     copy = after.raw.copy()
     for m, o in enumerate(pair.objects):
         mine = rows[rows["member"] == pair.indices[m]]
         base = np.full(len(o.sections), -1, np.int64)
         base[mine["section"]] = (mine["out_section"].astype(np.int64) << STEP) + mine["out_offset"]
-        _check_member(pair, found, made, m, base, result, known, copy, mine)
+        fields = _fields(pair, definitions, made, m, base)
+        place = fields.wanted.place
+        near = np.minimum(np.searchsorted(result.place, place), max(len(result.place) - 1, 0))
+        match = np.zeros(len(place), np.bool_)
+        if len(result.place):
+            match = result.place[near] == place
+        known[near[match]] = True
+        _check_references(pair, fields, match, take(result, near[match]))
+        clear(copy, file_places(after, place), fields.masks)
+        _check_bytes(pair, m, fields, mine, copy)
     for place in result.place[~known][:8].tolist():
         pair.findings.add(
             "debug information", f"has a relocation of its own at {pair.where(place)}"
@@ -104,28 +115,27 @@ def _check_rows(pair: Pair, rows: Array) -> bool:
     return not pair.findings
 
 
-def _check_member(
-    pair: Pair,
-    found: Definitions,
-    made: Made,
-    member: int,
-    base: Array,
-    result: References,
-    known: Array,
-    copy: Array,
-    rows: Array,
-) -> None:
-    """Relocations and bytes of one member's debug information. Marks `known`, clears `copy`.
+@dataclass(frozen=True, eq=False)
+class _Fields:
+    """The relocated fields of one member's debug information: a value for each."""
 
-    `base`: where each of its sections of debug information is, -1 for others.
+    wanted: References  # where it is in the result, and what it should refer to there
+    file_offset: Array  # int64: where it is in the member's file
+    masks: Array  # uint64: the bits of its eight bytes that the relocation sets
+    gone: Array  # bool: what it refers to is not in the result
+
+
+def _fields(pair: Pair, definitions: Definitions, made: Made, member: int, base: Array) -> _Fields:
+    """Find what the fields of one member's debug information should refer to in the result.
+
+    `base`: int64 for each section of the member: where its debug information is, -1 for others.
     """
-    o, after = pair.objects[member], pair.after
+    o = pair.objects[member]
     relocations = o.relocations[base[o.relocations["section"]] >= 0]
     relocations = relocations[relocations["type"] != 0]
-    place = base[relocations["section"]] + relocations["offset"]
     number, masks, _ = addends(o.machine, relocations["type"], relocations["field"])
     symbol = relocations["symbol"]
-    meaning = meanings(pair, found, member)
+    meaning = meanings(pair, definitions, member)
     kind, start = meaning.kind[symbol].copy(), meaning.base[symbol].copy()
     home = o.symbols["section"][symbol].astype(np.int64)
     value = o.symbols["value"][symbol].astype(np.int64)
@@ -136,48 +146,57 @@ def _check_member(
     inside = np.flatnonzero((home > 0) & ~debug)
     here[inside] = pair.find(member, home[inside], value[inside]) >= 0
     gone = (home > 0) & ~debug & ~here
-    gone |= (kind == NAME) & np.isin(start, list(found.defined))
-    gone |= (kind == NAME) & np.isin(start, list(found.common.keys() - made.common.keys()))
+    gone |= (kind == NAME) & np.isin(start, list(definitions.defined))
+    gone |= (kind == NAME) & np.isin(start, list(definitions.common.keys() - made.common.keys()))
     for i in np.flatnonzero((kind == NAME) & ~gone).tolist():
         if int(start[i]) in made.common:
             kind[i], start[i] = PLACE, made.common[int(start[i])]
-        elif int(start[i]) in found.fallback:
-            kind[i], start[i] = fallback(pair, found, int(start[i]))
-    at = np.searchsorted(result.place, place)
-    near = np.minimum(at, max(len(result.place) - 1, 0))
-    match = np.zeros(len(at), np.bool_)
-    if len(result.place):
-        match = result.place[near] == place
-    known[near[match]] = True
-    _tell(pair, place[~match & ~gone & (kind != NOWHERE)], "has lost its relocation")
+        elif int(start[i]) in definitions.fallback:
+            kind[i], start[i] = fallback(pair, definitions, int(start[i]))
+    place = base[relocations["section"]] + relocations["offset"]
+    file_offset = o.sections["offset"][relocations["section"]] + relocations["offset"]
+    wanted = References(place, relocations["type"], kind, start, number)
+    return _Fields(wanted, file_offset, masks, gone)
 
-    near, chosen = near[match], np.flatnonzero(match)
-    half = masks[chosen] == HALF
-    target = start[chosen] + number[chosen]
-    same = result.type[near] == relocations["type"][chosen]
+
+def _check_references(pair: Pair, fields: _Fields, match: Array, result: References) -> None:
+    """`match` (bool): whether a field has a relocation in the result; `result`: these, in order."""
+    wanted, after = fields.wanted, pair.after
+    lost = ~match & ~fields.gone & (wanted.kind != NOWHERE)
+    _tell(pair, wanted.place[lost], "has lost its relocation")
+
+    kept = take(wanted, match)
     exact = np.where(
-        half, result.target[near] >> STEP == target >> STEP, result.target[near] == target
+        fields.masks[match] == HALF,
+        result.target >> STEP == kept.target >> STEP,
+        result.target == kept.target,
     )
-    named = (result.base[near] == start[chosen]) & (result.addend[near] == number[chosen])
-    exact = np.where(kind[chosen] == NAME, named, exact)
+    named = (result.base == kept.base) & (result.addend == kept.addend)
+    exact = np.where(kept.kind == NAME, named, exact)
     # an export is told by its name, too
-    same &= (result.kind[near] == kind[chosen]) & exact & (kind[chosen] != NOWHERE)
-    _tell(pair, place[chosen[~same]], "refers to another place than in the original")
+    same = (result.type == kept.type) & (result.kind == kept.kind) & exact & (kept.kind != NOWHERE)
+    _tell(pair, kept.place[~same], "refers to another place than in the original")
 
-    dead = np.flatnonzero(~match)
-    fields = file_places(after, place)
-    octets = np.ascontiguousarray(after.raw[fields[dead, None] + np.arange(8)]).view("<u8").ravel()
-    names = np.array([name in _ONE for name in after.names], np.uint64)
-    wrong = octets & masks[dead] != names[place[dead] >> STEP]
-    _tell(pair, place[dead[wrong]], "refers to what is gone, but holds no tombstone")
+    dead = wanted.place[~match]
+    octets = after.raw[file_places(after, dead)[:, None] + np.arange(8)]
+    values = np.ascontiguousarray(octets).view("<u8").ravel()
+    tombstones = np.array([name in _ONE for name in after.names], np.uint64)
+    wrong = values & fields.masks[~match] != tombstones[dead >> STEP]
+    _tell(pair, dead[wrong], "refers to what is gone, but holds no tombstone")
 
+
+def _check_bytes(pair: Pair, member: int, fields: _Fields, rows: Array, copy: Array) -> None:
+    """One member's debug information is as it was but for its relocated fields.
+
+    `rows`: its PLACEMENT; `copy`: the bytes of the result, these fields zero.
+    """
+    o = pair.objects[member]
     raw = o.raw.copy()
-    clear(raw, o.sections["offset"][relocations["section"]] + relocations["offset"], masks)
-    clear(copy, fields, masks)
+    clear(raw, fields.file_offset, fields.masks)
     for _, section, _, size, out_section, out_offset in rows.tolist():
-        begin, at_ = int(o.sections["offset"][section]), int(after.sections["offset"][out_section])
-        at_ += out_offset
-        if raw[begin : begin + size].tobytes() != copy[at_ : at_ + size].tobytes():
+        begin = int(o.sections["offset"][section])
+        out_begin = int(pair.after.sections["offset"][out_section]) + out_offset
+        if raw[begin : begin + size].tobytes() != copy[out_begin : out_begin + size].tobytes():
             text = f"{shown(o.names[section])} of {pair.titles[member]}"
             pair.findings.add("debug information", f"{text} differs from the original")
 

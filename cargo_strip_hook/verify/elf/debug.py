@@ -41,7 +41,7 @@ _RESULT = np.dtype([("place", "<i8"), ("target", "<i8"), ("symbol", "<i4"), ("ty
 
 @dataclass(frozen=True)
 class _Map:
-    """Where offsets of the original's debug sections went.
+    """Where offsets of the original's debug sections went (int64 all).
 
     `whole[section]`: the place of a section that is kept as it is, -1 for others. `start`, `size`,
     `place` of the parts of the others, sorted; a start is a section and an offset as a place is.
@@ -54,19 +54,19 @@ class _Map:
     place: Array
 
     def of(self, section: Array, offset: Array) -> Array:
-        """The place in the result, -1 for what is not there."""
-        found = self.whole[section]
-        found = np.where(found >= 0, found + offset, -1)
-        rest = np.flatnonzero((found < 0) & (offset >= 0)) if len(self.start) else ()
+        """The place in the result of each offset in a section, -1 for what is not there (int64)."""
+        place = self.whole[section]
+        place = np.where(place >= 0, place + offset, -1)
+        rest = np.flatnonzero((place < 0) & (offset >= 0)) if len(self.start) else ()
         if len(rest):
             wanted = (section[rest] << STEP) + offset[rest]
-            at = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
-            inside = wanted - self.start[at]
-            good = (inside >= 0) & (inside < self.size[at])
+            near = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
+            inside = wanted - self.start[near]
+            good = (inside >= 0) & (inside < self.size[near])
             # the end of a section belongs to its last part
-            good |= (inside == self.size[at]) & (offset[rest] == self.total[section[rest]])
-            found[rest] = np.where(good, self.place[at] + inside, -1)
-        return np.asarray(found)
+            good |= (inside == self.size[near]) & (offset[rest] == self.total[section[rest]])
+            place[rest] = np.where(good, self.place[near] + inside, -1)
+        return np.asarray(place)
 
 
 def check(pair: Pair, rows: Array, section: Array) -> None:
@@ -75,27 +75,24 @@ def check(pair: Pair, rows: Array, section: Array) -> None:
     if where is None:
         return
     before, after = pair.before, pair.after
-    old_debug, new_debug = before.is_debug, after.is_debug
-    base_before = _bases_before(pair)
     s = after.symbols
+    base_before = _bases_before(pair)
     base_after = np.where(s["section"] > 0, (s["section"] << STEP) + s["value"], -1)
     outside = _Outside(pair, base_before)
-    for number in np.flatnonzero(new_debug).tolist():
-        name = after.section_name(number)
-        members = np.flatnonzero(_named(before, name) & old_debug)
-        fields = _relocations(
-            pair, where, number, members, base_before, base_after, old_debug, outside
-        )
+    sides = _Sides(pair, where, base_before, base_after, before.is_debug, outside)
+    for number in np.flatnonzero(after.is_debug).tolist():
+        fields = _relocations(sides, number)
         mine = np.flatnonzero(rows["out_section"] == number)
         _bytes(pair, rows[mine], section[mine], number, fields)
         let_go(before.buffer)
         let_go(after.buffer)
-    _nothing_lost(pair, where, old_debug, base_before)
+    _nothing_lost(sides)
 
 
 def _named(objects: Objects, name: str) -> Array:
-    found = objects.names_begin(name.encode() + b"\0")
-    return np.asarray(found | objects.names_begin(b".z" + name[1:].encode() + b"\0"))
+    """Whether each section has this name, or the old one of a compressed section (bool)."""
+    named = objects.names_begin(name.encode() + b"\0")
+    return np.asarray(named | objects.names_begin(b".z" + name[1:].encode() + b"\0"))
 
 
 def _bases_before(pair: Pair) -> Array:
@@ -134,23 +131,23 @@ def _sizes(objects: Objects, numbers: Array) -> Array | None:
 def _alignments(pair: Pair, kinds: Array) -> Array:
     """Of each section of the result, not compressed; headers of compressed ones are checked."""
     after, add = pair.after, pair.findings.add
-    found = after.sections["align"].copy()
+    align = after.sections["align"].copy()
     layout, wanted = (
         header_of(after.layouts.order, after.layouts.bits),
         _KINDS[pair.expectation.compress_debug],
     )
     for number in np.flatnonzero(after.compressed & kinds).tolist():
         where = pair.where_after(number << STEP)
-        if found[number] != after.layouts.bits // 8:
+        if align[number] != after.layouts.bits // 8:
             add("a compressed section is not aligned as its header is", where)
         old_style = not after.sections["flags"][number] & SHF_COMPRESSED
-        kind, _, align = (0, 0, 1) if old_style else layout.unpack_from(after.contents(number))
+        kind, _, plain = (0, 0, 1) if old_style else layout.unpack_from(after.contents(number))
         if kind != wanted or old_style:
             add("a section is compressed as was not asked for", where)
-        if align & (align - 1):
+        if plain & (plain - 1):
             add("an alignment that is no power of two", where)
-        found[number] = align
-    return np.asarray(found)
+        align[number] = plain
+    return np.asarray(align)
 
 
 def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
@@ -220,17 +217,41 @@ class _Outside:
         s, string = self.pair.before.symbols, self.pair.before.string
         defined = np.flatnonzero((s["binding"] != STB_LOCAL) & ~s["undefined"])
         placed = self.base[defined] >= 0
-        names = [string(at) for at in s["name"][defined].tolist()]
+        names = [string(offset) for offset in s["name"][defined].tolist()]
         alive = {name for name, is_placed in zip(names, placed.tolist(), strict=True) if is_placed}
         return set(names) - alive
 
     def needed(self, symbol: Array) -> Array:
-        """Which of these symbols have to be named by the result, too."""
-        s = self.pair.before.symbols
-        found = [
-            self.pair.before.string(int(s["name"][i])) not in self.dead for i in symbol.tolist()
-        ]
-        return np.array(found, np.bool_)
+        """Whether the result has to name each of these symbols of the original, too (bool)."""
+        s, string = self.pair.before.symbols, self.pair.before.string
+        needed = [string(int(s["name"][i])) not in self.dead for i in symbol.tolist()]
+        return np.array(needed, np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """What holds for all debug information: where it went, and what its relocations refer to."""
+
+    pair: Pair
+    where: _Map
+    base_before: Array  # int64 by symbol of the original: its place in the result, -1 for none
+    base_after: Array  # the same by symbol of the result
+    is_debug: Array  # bool by section of the original
+    outside: _Outside
+
+
+@dataclass(frozen=True, eq=False)
+class _Wanted:
+    """Relocations of the original's debug information, in parts that are kept."""
+
+    rows: Array  # RELOCATION; all else has a value for each of them
+    place: Array  # int64: where its field is in the result
+    symbol: Array  # of the original
+    home: Array  # the section of that symbol; 0 or less: none
+    target: Array  # int64: the place in the result that is meant, negative where it is gone
+    debug: Array  # bool: it refers to debug information
+    lives: Array  # bool: what it refers to is in the result
+    dangling: Array  # bool: it refers to debug information that should be in the result and is not
 
 
 @dataclass(frozen=True)
@@ -268,86 +289,120 @@ def _result(after: Objects, number: int, base: Array) -> Array:
     return np.concatenate(parts)
 
 
-def _relocations(
-    pair: Pair,
-    where: _Map,
-    number: int,
-    members: Array,
-    base_before: Array,
-    base_after: Array,
-    old_debug: Array,
-    outside: _Outside,
-) -> _Fields:
+def _relocations(sides: _Sides, number: int) -> _Fields:
     """Compare the relocations of one section of the result; returns all relocated fields."""
-    before, after = pair.before, pair.after
-    new = _result(after, number, base_after)
+    pair, before, after = sides.pair, sides.pair.before, sides.pair.after
+    members = np.flatnonzero(_named(before, after.section_name(number)) & sides.is_debug)
+    new = _result(after, number, sides.base_after)
     new_place = np.ascontiguousarray(new["place"])
-    known = np.zeros(len(new), np.bool_)
     in_order = bool((np.diff(new_place) > 0).all())
-    places, widths, deads = [], [], []
+    known = np.zeros(len(new), np.bool_)
+    parts: list[_Fields] = []
     for tables in _tables(before, members):
-        old = before.relocations(tables)
-        place = where.of(old["section"], old["offset"])
-        kept = np.flatnonzero((place >= 0) & (old["type"] != 0))
-        old, place = old[kept], place[kept]
-        type_ = np.minimum(old["type"].astype(np.int64), TYPES - 1)
-        if in_order:
-            at = np.searchsorted(new_place, place)
-            match = np.minimum(at, max(len(new_place) - 1, 0))
-            repeated = bool((np.diff(place) <= 0).any())
-            hit = new_place[match] == place if len(new_place) else np.zeros(len(place), np.bool_)
-            match = np.where(hit, match, -1)
-            if repeated:
-                match = match_keys(keys(place), keys(new_place))
-        else:
-            match = match_keys(keys(place), keys(new_place))
+        wanted = _wanted(sides, tables)
+        match = _match(wanted.place, new_place, in_order)
         known[match[match >= 0]] = True
-        symbol = np.maximum(old["symbol"], 0)
-        home = before.symbols["section"][symbol]
-        inside = np.maximum(home, 0)
-        debug = (home > 0) & old_debug[inside]
-        target = _places(pair, base_before, old)
-        lives = target != -1
-        offset = before.symbols["value"][symbol] + old["addend"]
-        mine = np.flatnonzero(debug)
-        target[mine] = where.of(home[mine], offset[mine])
-        excluded = before.sections["flags"][inside] & SHF_EXCLUDE != 0
-        dangling = debug & (target < 0) & ~excluded
-        lives |= debug & (target >= 0)
-        other = home <= 0  # undefined, absolute or common: the consumer's, or chosen by the result
-        gone = np.flatnonzero(other & (match < 0))
-        other[gone] = outside.needed(symbol[gone])
-        same = np.zeros(len(old), np.bool_)
-        there = np.flatnonzero(match >= 0)
-        found = new[match[there]]
-        same[there] = (found["type"] == old["type"][there]) & (found["symbol"] >= 0)
-        agrees = found["target"] == target[there]
-        same[there] &= agrees | ~lives[there]
-        doubtful = there[(~agrees & lives[there] & ~debug[there]) | ~(lives | other)[there]]
-        for i in doubtful.tolist():
-            same[i] = _alike(pair, int(symbol[i]), int(new["symbol"][match[i]]), home[i])
-        wrong = (match >= 0) & ~same
-        for bad, kind in (
-            (dangling, "debug information refers to some that is gone"),
-            ((match < 0) & (lives | other), "a relocation of debug information is missing"),
-            (wrong, "a relocation of debug information has another target"),
-        ):
-            for i in np.flatnonzero(bad)[:8].tolist():
-                text = pair.where_before(int(old["section"][i]), int(old["offset"][i]))
-                pair.findings.add(kind, text)
-            pair.findings.more(kind, int(bad.sum()) - 8)
-        places.append(place)
-        widths.append(pair.machine.width[type_])
-        plain_address = (pair.machine.use[type_] == Use.PLACE) & (
-            pair.machine.value[type_] == Value.NEVER
-        )
-        deads.append((match < 0) & plain_address)
+        other = _others(sides, wanted, match)
+        _tell(pair, wanted, wanted.dangling, "debug information refers to some that is gone")
+        missing = (match < 0) & (wanted.lives | other)
+        _tell(pair, wanted, missing, "a relocation of debug information is missing")
+        wrong = (match >= 0) & ~_same(pair, wanted, other, new, match)
+        _tell(pair, wanted, wrong, "a relocation of debug information has another target")
+        parts.append(_fields(pair, wanted, match))
     for place in new_place[np.flatnonzero(~known)[:8]].tolist():
         pair.findings.add("a relocation that the original has not", pair.where_after(place))
-    if not places:
+    return _sorted_fields(parts)
+
+
+def _wanted(sides: _Sides, tables: Array) -> _Wanted:
+    """Read these relocation tables of the original, and find what they mean in the result."""
+    before, where = sides.pair.before, sides.where
+    rows = before.relocations(tables)
+    place = where.of(rows["section"], rows["offset"])
+    kept = np.flatnonzero((place >= 0) & (rows["type"] != 0))
+    rows, place = rows[kept], place[kept]
+    symbol = np.maximum(rows["symbol"], 0)
+    home = before.symbols["section"][symbol]
+    inside = np.maximum(home, 0)
+    debug = (home > 0) & sides.is_debug[inside]
+    target = _places(sides.pair, sides.base_before, rows)
+    lives = target != -1
+    offset = before.symbols["value"][symbol] + rows["addend"]
+    mine = np.flatnonzero(debug)
+    target[mine] = where.of(home[mine], offset[mine])
+    excluded = before.sections["flags"][inside] & SHF_EXCLUDE != 0
+    dangling = debug & (target < 0) & ~excluded
+    lives |= debug & (target >= 0)
+    return _Wanted(rows, place, symbol, home, target, debug, lives, dangling)
+
+
+def _match(place: Array, new_place: Array, in_order: bool) -> Array:
+    """The relocation of the result at each place, as a position in `new_place`; -1 for none.
+
+    `in_order`: `new_place` (int64) ascends, and has no place twice.
+    """
+    if not in_order or bool((np.diff(place) <= 0).any()):
+        return match_keys(keys(place), keys(new_place))
+    if not len(new_place):
+        return np.full(len(place), -1, np.int64)
+    near = np.minimum(np.searchsorted(new_place, place), len(new_place) - 1)
+    return np.where(new_place[near] == place, near, -1)
+
+
+def _others(sides: _Sides, wanted: _Wanted, match: Array) -> Array:
+    """bool: it refers to what is the consumer's, or was chosen by the result, and has to be there.
+
+    That is undefined, absolute or common.
+    """
+    other = wanted.home <= 0
+    gone = np.flatnonzero(other & (match < 0))
+    other[gone] = sides.outside.needed(wanted.symbol[gone])
+    return np.asarray(other)
+
+
+def _same(pair: Pair, wanted: _Wanted, other: Array, new: Array, match: Array) -> Array:
+    """bool: the result has the relocation, of the same type, and with the same target if it lives.
+
+    `other` (bool): see `_others`; `match`: the position in `new` (_RESULT), -1 for none.
+    """
+    same = np.zeros(len(wanted.rows), np.bool_)
+    there = np.flatnonzero(match >= 0)
+    result = new[match[there]]
+    same[there] = (result["type"] == wanted.rows["type"][there]) & (result["symbol"] >= 0)
+    lives = wanted.lives[there]
+    agrees = result["target"] == wanted.target[there]
+    same[there] &= agrees | ~lives
+    doubtful = there[(~agrees & lives & ~wanted.debug[there]) | ~(lives | other[there])]
+    for i in doubtful.tolist():
+        symbol, new_symbol = int(wanted.symbol[i]), int(new["symbol"][match[i]])
+        same[i] = _alike(pair, symbol, new_symbol, wanted.home[i])
+    return same
+
+
+def _tell(pair: Pair, wanted: _Wanted, bad: Array, kind: str) -> None:
+    """Add a finding of this kind for each relocation that is `bad` (bool)."""
+    for i in np.flatnonzero(bad)[:8].tolist():
+        row = wanted.rows[i]
+        pair.findings.add(kind, pair.where_before(int(row["section"]), int(row["offset"])))
+    pair.findings.more(kind, int(bad.sum()) - 8)
+
+
+def _fields(pair: Pair, wanted: _Wanted, match: Array) -> _Fields:
+    """The fields of these relocations; those of no relocation in the result are dead."""
+    type_ = np.minimum(wanted.rows["type"].astype(np.int64), TYPES - 1)
+    plain_address = (pair.machine.use[type_] == Use.PLACE) & (
+        pair.machine.value[type_] == Value.NEVER
+    )
+    return _Fields(wanted.place, pair.machine.width[type_], (match < 0) & plain_address)
+
+
+def _sorted_fields(parts: list[_Fields]) -> _Fields:
+    if not parts:
         none = np.zeros(0, np.int64)
         return _Fields(none, none, none.astype(np.bool_))
-    place, width, dead = np.concatenate(places), np.concatenate(widths), np.concatenate(deads)
+    place = np.concatenate([part.place for part in parts])
+    width = np.concatenate([part.width for part in parts])
+    dead = np.concatenate([part.dead for part in parts])
     order = np.argsort(place, kind="stable")
     return _Fields(place[order], width[order], dead[order])
 
@@ -393,9 +448,9 @@ def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields
             source = int(section[row])
             if opened is None or opened[0] != source:
                 opened = source, pair.before.plain(source)
-            at, size = int(rows["out_offset"][row]) - begin, int(rows["size"][row])
+            target, size = int(rows["out_offset"][row]) - begin, int(rows["size"][row])
             start = int(rows["offset"][row])
-            view[at : at + size] = opened[1][start : start + size]
+            view[target : target + size] = opened[1][start : start + size]
         differs = np.flatnonzero(expected != result[begin:end]) + begin + base
         near = np.searchsorted(fields.place, differs, side="right") - 1
         safe = np.maximum(near, 0)
@@ -414,31 +469,31 @@ def _tombstones(pair: Pair, fields: _Fields, result: Array, base: int, value: in
     """Fields whose target is gone: 0, or 1 where a zero would end a list."""
     little = pair.after.layouts.order == "<"
     for width in (4, 8):
-        at = fields.place[fields.dead & (fields.width == width)] - base
-        at = at[at + width <= len(result)]
-        octets = result[at[:, None] + np.arange(width)]
+        offset = fields.place[fields.dead & (fields.width == width)] - base
+        offset = offset[offset + width <= len(result)]
+        octets = result[offset[:, None] + np.arange(width)]
         low = octets[:, 0 if little else -1]
         rest = octets[:, 1:] if little else octets[:, :-1]
         bad = (low != value) | rest.any(axis=1)
-        for place in at[bad][:8].tolist():
+        for wrong in offset[bad][:8].tolist():
             pair.findings.add(
-                "dead debug information without a tombstone", pair.where_after(place + base)
+                "dead debug information without a tombstone", pair.where_after(wrong + base)
             )
         pair.findings.more("dead debug information without a tombstone", int(bad.sum()) - 8)
 
 
-def _nothing_lost(pair: Pair, where: _Map, old_debug: Array, base_before: Array) -> None:
+def _nothing_lost(sides: _Sides) -> None:
     """Every relocation of the original's debug information to live code is in a part that is kept.
 
     So the unit of each live function is there, with its lines and ranges.
     """
-    before = pair.before
+    pair, before, where = sides.pair, sides.pair.before, sides.where
     excluded = before.sections["flags"] & SHF_EXCLUDE != 0
-    lost = np.flatnonzero(old_debug & ~excluded & (where.whole < 0))
+    lost = np.flatnonzero(sides.is_debug & ~excluded & (where.whole < 0))
     for tables in _tables(before, lost):
         old = before.relocations(tables)
         gone = where.of(old["section"], old["offset"]) < 0
-        alive = _places(pair, base_before, old) != -1
+        alive = _places(pair, sides.base_before, old) != -1
         bad = np.flatnonzero(gone & alive & (old["type"] != 0))
         for i in bad[:8].tolist():
             text = pair.where_before(int(old["section"][i]), int(old["offset"][i]))

@@ -89,16 +89,6 @@ class _Relocations:
     place: Array  # int64 for each row
 
 
-@dataclass(frozen=True, eq=False)
-class _Pointers:
-    """The relocation of one pointer in each of some records: int64 for each record."""
-
-    symbol: Array  # -1 for none
-    addend: Array
-    type: Array
-    used: Array  # positions in `_Relocations`, of those that there are
-
-
 def read_frames(objects: Objects, sections: Array) -> Frames:
     """Take the `.eh_frame` sections with these numbers (int, ascending) apart.
 
@@ -112,28 +102,26 @@ def read_frames(objects: Objects, sections: Array) -> Frames:
     cies = [_common_entry(objects, *record) for record in zip(starts, sizes, strict=True)]
     personality_at = np.array([c.personality_at for c in cies], np.int64)
     place = records.place[is_cie] + personality_at
-    personality = _pointers(relocations, place, personality_at >= 0)
+    personality = _match(relocations, place, personality_at >= 0)
 
     cie = _cie_of(records, is_cie, is_fde)
     lsda_at = _lsda_offsets(objects.data, records.at[is_fde], cie, cies)
     place = records.place[is_fde]
-    pc = _pointers(relocations, place + 8, np.ones(len(is_fde), np.bool_))
-    lsda = _pointers(relocations, place + lsda_at, lsda_at > 0)
+    pc = _match(relocations, place + 8, np.ones(len(is_fde), np.bool_))
+    lsda = _match(relocations, place + lsda_at, lsda_at > 0)
     fdes = np.zeros(len(is_fde), FRAME)
     for name in ("at", "section", "offset", "size"):
         fdes[name] = getattr(records, name)[is_fde]
     fdes["cie"], fdes["lsda_at"] = cie, lsda_at
-    fdes["symbol"], fdes["addend"], fdes["type"] = pc.symbol, pc.addend, pc.type
-    fdes["lsda_symbol"], fdes["lsda_addend"] = lsda.symbol, lsda.addend
-    fdes["lsda_type"] = lsda.type
+    fdes["symbol"], fdes["addend"], fdes["type"] = _columns(relocations, pc)
+    fdes["lsda_symbol"], fdes["lsda_addend"], fdes["lsda_type"] = _columns(relocations, lsda)
 
     is_rest = np.ones(len(relocations.place), np.bool_)
-    for pointers in (personality, pc, lsda):
-        is_rest[pointers.used] = False
-    rest = relocations.rows[is_rest]
+    for match in (personality, pc, lsda):
+        is_rest[match[match >= 0]] = False
     owner, rest_at = _owners(records, is_fde, relocations.place[is_rest])
-    columns = personality.symbol, personality.addend, personality.type
-    return Frames(fdes, cies, *columns, rest, owner, rest_at)
+    cie_columns = _columns(relocations, personality)
+    return Frames(fdes, cies, *cie_columns, relocations.rows[is_rest], owner, rest_at)
 
 
 def _sorted_relocations(objects: Objects, sections: Array) -> _Relocations:
@@ -180,16 +168,25 @@ def _record_starts(objects: Objects, sections: Array) -> tuple[Array, Array]:
     return np.array(starts, np.int64), np.repeat(sections, np.array(counts, np.int64))
 
 
-def _pointers(relocations: _Relocations, place: Array, possible: Array) -> _Pointers:
-    """The relocation at each place (int64); `possible` (bool): whether there may be one."""
-    none = np.zeros(len(place), np.int64)
+def _match(relocations: _Relocations, place: Array, possible: Array) -> Array:
+    """The relocation at each place (int64), as a position in `relocations`; -1 for none.
+
+    `possible` (bool): whether there may be one.
+    """
     if not len(relocations.place):
-        return _Pointers(none - 1, none, none, none[:0])
+        return np.full(len(place), -1, np.int64)
     near = np.minimum(np.searchsorted(relocations.place, place), len(relocations.place) - 1)
-    hit = (relocations.place[near] == place) & possible
-    symbol, addend, type_ = (relocations.rows[f][near] for f in ("symbol", "addend", "type"))
-    symbol, addend = np.where(hit, symbol, -1), np.where(hit, addend, 0)
-    return _Pointers(symbol, addend, np.where(hit, type_, 0), near[hit])
+    return np.where((relocations.place[near] == place) & possible, near, -1)
+
+
+def _columns(relocations: _Relocations, match: Array) -> tuple[Array, Array, Array]:
+    """Symbol (-1 for none), addend and type of the relocations at these positions (-1: none)."""
+    if not len(relocations.rows):
+        none = np.zeros(len(match), np.int64)
+        return none - 1, none, none
+    symbol, addend, type_ = (relocations.rows[f][match] for f in ("symbol", "addend", "type"))
+    hit = match >= 0
+    return np.where(hit, symbol, -1), np.where(hit, addend, 0), np.where(hit, type_, 0)
 
 
 def _cie_of(records: _Records, is_cie: Array, is_fde: Array) -> Array:
