@@ -151,7 +151,8 @@ def find_elements(
 def _candidates(f: ElfFiles, relocated: Bool) -> Bool:
     """Which sections have elements by what their headers say; bool for each section."""
     flags, sizes = f.section_flags, f.sections["size"].astype(np.int64)
-    divided = flags & (elf.SHF_MERGE | elf.SHF_ALLOC | _REFUSED) == elf.SHF_MERGE | elf.SHF_ALLOC
+    wanted = elf.SHF_MERGE | elf.SHF_ALLOC
+    divided: Bool = flags & (wanted | _REFUSED) == wanted
     divided &= (f.types == elf.SHT_PROGBITS) & (sizes > 0) & ~relocated & f.named(b".rodata")
     divided &= f.machine.strings
     sections = np.flatnonzero(divided)
@@ -167,7 +168,7 @@ def _candidates(f: ElfFiles, relocated: Bool) -> Bool:
 def _inner_symbols(f: ElfFiles, table: Symbols, divided: Bool) -> _Inner:
     """The symbols in the sections that are `divided`."""
     symbol = np.flatnonzero(~table.reserved & (table.shndx > 0))
-    section = f.first[table.owner[symbol]] + table.shndx[symbol]
+    section = (f.first[table.owner[symbol]] + table.shndx[symbol]).astype(np.int64)
     symbol, section = symbol[divided[section]], section[divided[section]]
     return _Inner(symbol, section, table.table["info"][symbol] & 0xF == elf.STT_SECTION)
 
@@ -208,9 +209,11 @@ def _holders(f: ElfFiles, table: Symbols, bounds: _Bounds, inner: _Inner) -> tup
     value, extent = rows["value"].astype(np.uint64), rows["size"].astype(np.uint64)
     room = f.sections["size"][inner.section].astype(np.uint64)
     fits = (value < room) & (extent <= room)
-    value, extent = np.where(fits, value, 0).astype(np.int64), extent.astype(np.int64)
-    holder = bounds.element(inner.section, value)
-    fits[fits] = value[fits] + extent[fits] <= (bounds.offset + bounds.size)[holder[fits]]
+    begin = np.where(fits, value, 0).astype(np.int64)
+    holder = bounds.element(inner.section, begin)
+    fits[fits] = (
+        begin[fits] + extent[fits].astype(np.int64) <= (bounds.offset + bounds.size)[holder[fits]]
+    )
     return holder, fits
 
 

@@ -228,7 +228,7 @@ def _types(symbols: Array, placed: Placed) -> Array:
 
 def _bindings(program: Program, live: Bool, entries: _Entries) -> Array:
     """The binding (STB_*, uint8) of each of `entries`."""
-    bindings = _BINDING_BITS[program.symbols["binding"][entries.rows]]
+    bindings: Array = _BINDING_BITS[program.symbols["binding"][entries.rows]]
     bindings[: entries.locals] = elf.STB_LOCAL
     # of a COMDAT group each: the first of a program wins, without its group as a weak one
     shared = [s for s in profile_symbols(program, live) if s not in program.exported]
