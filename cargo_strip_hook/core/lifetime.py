@@ -44,10 +44,13 @@ _holding: list[None] = []
 _came: list[int] = []
 _asked: list[tuple[int, float]] = []
 _PATIENCE = 3.0  # seconds for tidying up
+_home: list[int] = []  # the process that signals are for
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
     """The handler: the first signal counts, others would only disturb the tidying up after it."""
+    if _home and os.getpid() not in _home:  # between a fork and what the child is for
+        os._exit(128 + number)
     now = time.monotonic()
     if _asked and now < _asked[-1][1] + _PATIENCE:
         return
@@ -86,6 +89,7 @@ def endings_raise() -> Iterator[None]:
     one nothing is changed.
     """
     before = {}
+    _home[:] = [os.getpid()]
     try:
         for number in _ENDING:
             handler = signal.getsignal(number)
@@ -120,6 +124,7 @@ def serve(parent: int, ended: Callable[[], object] | None = None) -> None:
     The other signals are for the parent, which a terminal sends them, too. `ended` returns when
     the parent is gone; a thread calls it where the system has no better way.
     """
+    _home[:] = [os.getpid()]
     for number in _ENDING:
         signal.signal(number, signal.SIG_IGN if number != signal.SIGTERM else _raise)
     _holding.clear()

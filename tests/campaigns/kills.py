@@ -180,7 +180,9 @@ class Range:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         # the interpreter's own words, before there is anything of ours
-        starting = run.returncode == -signal.SIGINT and said.rstrip().endswith("KeyboardInterrupt")
+        starting = said.rstrip().endswith("KeyboardInterrupt") and (
+            run.returncode == -signal.SIGINT or said.startswith("Could not import runpy module")
+        )
         if (
             ("Traceback" in said and not starting)
             or "internal error" in said
@@ -189,7 +191,7 @@ class Range:
             wrong.append(f"it said: {said}")
         if run.returncode not in (0, 1, -number, 128 + number):
             wrong.append(f"exit code {run.returncode}")
-        if whom != "child" and run.returncode == 1:
+        if whom != "child" and run.returncode == 1 and not starting:
             wrong.append(f"it failed: {said}")
         state = _state(case, contents(place), wrong)
         if state == "mixed" and "xcframework" in case.name and number != signal.SIGKILL:

@@ -381,3 +381,24 @@ def test_a_signal_is_not_lost_where_exceptions_are() -> None:
     )
     assert (done.returncode, done.stderr) == (signal.SIGTERM, "")
     assert time.monotonic() - began < 4
+
+
+BEFORE_ITS_WORK = """
+import os, signal, sys, time
+from cargo_strip_hook.core.lifetime import endings_raise
+
+with endings_raise():
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), signal.SIGTERM)  # as a group's, before a program is run in it
+        time.sleep(5)
+    status = os.waitpid(child, 0)[1]
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_child_that_has_not_begun_ends_silently() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BEFORE_ITS_WORK], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
