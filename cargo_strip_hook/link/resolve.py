@@ -276,7 +276,9 @@ class _Loader:
         self.discarded.extend(base + a for a in winner.atoms)
         atoms = owner.globals["atom"]
         for n in np.flatnonzero(np.isin(atoms, winner.atoms)).tolist():
-            self.table[owner.names[n]] &= ~3
+            name = owner.names[n]
+            if name in self.table:  # in a damaged object a group has what defines nothing
+                self.table[name] &= ~3
         return True
 
     def unit_of(self, row: int) -> Unit:

@@ -180,9 +180,7 @@ class Range:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         # the interpreter's own words, before there is anything of ours
-        starting = said.rstrip().endswith("KeyboardInterrupt") and (
-            run.returncode == -signal.SIGINT or said.startswith("Could not import runpy module")
-        )
+        starting = said.rstrip().endswith("KeyboardInterrupt") and "/cargo_strip_hook/" not in said
         if (
             ("Traceback" in said and not starting)
             or "internal error" in said
