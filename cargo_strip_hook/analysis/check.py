@@ -242,7 +242,7 @@ def read_facts(library: Path | Slice) -> Facts:
     with open_archive(library) as archive:
         if archive.thin:
             raise InputError("a thin archive cannot be published", path=str(library))
-        return _by_model(archive, _bitcode(archive))
+        return _by_model(archive)
 
 
 def _bitcode(archive: Archive) -> int:
@@ -251,24 +251,24 @@ def _bitcode(archive: Archive) -> int:
     return sum(m.size for m in members if sniff(bytes(archive.data(m)[:20])) == "bitcode")
 
 
-def _by_model(archive: Archive, bitcode: int) -> Facts:
+def _by_model(archive: Archive) -> Facts:
     """What the common model tells of a library of any format."""
     from cargo_strip_hook.formats import summary
 
+    defined, found = summary.contents(archive)
     # Rust's personality routine is weak and hidden in a finished library, so that it coalesces
     symbols = [
         s
-        for s in summary.defined_symbols(archive, bundled=False).values()
+        for s in defined.values()
         if not (s.weak and s.hidden and s.name == "_rust_eh_personality")
     ]
-    found = summary.leftovers(archive)
     weak = frozenset(s.name for s in symbols if s.weak)
     strong = frozenset(s.name for s in symbols if not s.weak)
     return Facts(
         found.objects,
         strong,
         weak,
-        bitcode + found.bitcode,
+        _bitcode(archive) + found.bitcode,
         found.debug,
         found.initialisers,
         _private_types(found.objects, found.locals),

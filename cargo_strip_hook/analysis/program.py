@@ -13,7 +13,7 @@ from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats import format_for
-from cargo_strip_hook.formats.members import entries_of, loadable
+from cargo_strip_hook.formats.members import entries_of, loadable, without_imports
 from cargo_strip_hook.link.arrays import join
 from cargo_strip_hook.link.model import (
     PART,
@@ -64,10 +64,8 @@ def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) ->
             "nothing is public, so that nothing is needed",
             help="name the public symbols with `--header`, `--export` or `--cdylib`",
         )
-    members = loadable(archive, target)
     format = format_for(target.object_format)
-    for import_member in format.import_members(list(members.values())):
-        del members[import_member.index]
+    members, _ = without_imports(loadable(archive, target), format)
     index = entries_of(archive, target)
     names = [n.encode("utf-8", "surrogateescape") for n in exports]
     program = resolve(members, index, names, format, target.linker)

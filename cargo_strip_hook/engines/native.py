@@ -10,7 +10,7 @@ from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archi
 from cargo_strip_hook.core.errors import InputError, LinkError, UsageError
 from cargo_strip_hook.core.requests import Compression, PrelinkRequest, PrelinkResult, Strip
 from cargo_strip_hook.formats import format_for
-from cargo_strip_hook.formats.members import entries_of, loadable
+from cargo_strip_hook.formats.members import entries_of, loadable, without_imports
 from cargo_strip_hook.link.model import Image, ImportMember
 from cargo_strip_hook.link.prelink import prelink
 
@@ -51,9 +51,7 @@ class NativeEngine:
                     help="leave `--compress-debug` out, or the key `compress-debug` for this "
                     "target",
                 )
-            import_members = format.import_members(list(members.values()))
-            for import_member in import_members:
-                del members[import_member.index]
+            members, import_members = without_imports(members, format)
             if not members:
                 raise InputError("the archive holds no object files", path=archive.path.name)
             index = entries_of(archive, request.target)

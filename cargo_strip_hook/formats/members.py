@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.core.errors import InputError
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats.detect import must_be_format, only_bitcode
 from cargo_strip_hook.formats.sniff import coff_machine, elf_machine, macho_machine, sniff
-from cargo_strip_hook.link.model import Input
+from cargo_strip_hook.link.model import Format, ImportMember, Input
 
 
 def is_bundled(member: str) -> bool:
@@ -57,6 +59,18 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
     if not found:
         raise InputError("the archive holds no object files", path=archive.part.name)
     return found
+
+
+def without_imports(
+    members: Mapping[int, Input], format: Format
+) -> tuple[dict[int, Input], list[ImportMember]]:
+    """The objects among `members`, and the members that are never joined with others.
+
+    Raises `ObjectError`.
+    """
+    imports = format.import_members(list(members.values()))
+    beside = {import_member.index for import_member in imports}
+    return {n: item for n, item in members.items() if n not in beside}, imports
 
 
 def entries_of(archive: Archive, target: Target) -> Entries | None:

@@ -34,33 +34,43 @@ class Leftovers:
     unasked: tuple[str, ...]
 
 
-def defined_symbols(archive: Archive, *, bundled: bool = True) -> dict[str, DefinedSymbol]:
+def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
     """All global definitions, by name; the first member that defines a name strongly counts.
 
-    `bundled`: those of the C library's objects that Rust puts into a library, too. Members that
+    Those of the C library's objects that Rust puts into a library are among them; members that
     are no objects are passed over. Raises `ObjectError` for a damaged member.
     """
-    found: dict[str, DefinedSymbol] = {}
-    for format, unit in _units(archive, bundled=bundled):
-        for symbol in _definitions(unit, format.symbol_kinds()):
-            old = found.get(symbol.name)
-            if old is None or (old.weak and not symbol.weak):
-                found[symbol.name] = symbol
-    return found
+    symbols: dict[str, DefinedSymbol] = {}
+    for format, unit in _units(archive, bundled=True):
+        _enter(symbols, format, unit)
+    return symbols
 
 
-def leftovers(archive: Archive) -> Leftovers:
-    """Count, without bundled objects. Raises `ObjectError` for a damaged member."""
+def _enter(symbols: dict[str, DefinedSymbol], format: Format, unit: Unit) -> None:
+    for symbol in _definitions(unit, format.symbol_kinds()):
+        old = symbols.get(symbol.name)
+        if old is None or (old.weak and not symbol.weak):
+            symbols[symbol.name] = symbol
+
+
+def contents(archive: Archive) -> tuple[dict[str, DefinedSymbol], Leftovers]:
+    """The definitions, as `defined_symbols` has them, and what else there is, in one reading.
+
+    Without bundled objects. Raises `ObjectError` for a damaged member.
+    """
+    symbols: dict[str, DefinedSymbol] = {}
     objects = debug = bitcode = initialisers = 0
     names: set[str] = set()
     for format, unit in _units(archive, bundled=False):
+        _enter(symbols, format, unit)
         size, entries = format.leftovers(unit)
         parts = format.parts(unit)
         objects, debug, initialisers = objects + 1, debug + size, initialisers + entries
         bitcode += int(parts["stored"][parts["kind"] == Contents.BITCODE].sum())
         names.update(n.decode(errors="replace") for n in format.local_names(unit))
     unasked = _unasked(archive)
-    return Leftovers(objects, debug, bitcode, initialisers, tuple(sorted(names)), unasked)
+    rest = Leftovers(objects, debug, bitcode, initialisers, tuple(sorted(names)), unasked)
+    return symbols, rest
 
 
 def _unasked(archive: Archive) -> tuple[str, ...]:
