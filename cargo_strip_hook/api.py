@@ -178,9 +178,6 @@ def _request(  # noqa: PLR0913 - a parameter for each way to say what is public
     library: Path,
     *,
     headers: Files = (),
-    exports: Names = (),
-    exports_files: Files = (),
-    presets: Names = (),
     keep: Names = (),
     cdylib: File | None = None,
     crate_name: str | None = None,
@@ -188,9 +185,14 @@ def _request(  # noqa: PLR0913 - a parameter for each way to say what is public
     include_dirs: Files = (),
     allow_missing: bool = False,
     target: str | None = None,
+    **named: Names | Files,
 ) -> ExportRequest:
     from cargo_strip_hook.exports.decide import ExportRequest
+    from cargo_strip_hook.exports.sources import SOURCES
 
+    sources = {s.keyword: s for s in SOURCES}
+    for keyword in named.keys() - sources:
+        raise TypeError(f"there is no parameter `{keyword}`")
     found = _paths(headers)
     return ExportRequest(
         target_of(library, target),
@@ -198,9 +200,10 @@ def _request(  # noqa: PLR0913 - a parameter for each way to say what is public
         include_dirs=_paths(include_dirs),
         defines=_names(defines),
         cdylib=_path(cdylib),
-        patterns=_names(exports),
-        presets=_names(presets),
-        files=_paths(exports_files),
+        named={
+            sources[k].name: tuple(sources[k].kind(v) for v in _many(given))
+            for k, given in named.items()
+        },
         keep=_names(keep),
         crate_name=crate_name,
         allow_missing=allow_missing,
@@ -222,11 +225,15 @@ def _path(file: File | None) -> Path | None:
 
 
 def _paths(files: Files) -> tuple[Path, ...]:
-    return (Path(files),) if isinstance(files, str | PathLike) else tuple(map(Path, files))
+    return tuple(map(Path, _many(files)))
 
 
 def _names(names: Names) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _many(values: Names | Files) -> Sequence[File]:
+    return (values,) if isinstance(values, str | PathLike) else values
 
 
 __all__ = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,22 +16,23 @@ from cargo_strip_hook.core.amounts import Growth, parse_growth, parse_size
 from cargo_strip_hook.core.errors import UsageError
 from cargo_strip_hook.core.requests import Compression, Granularity, Strip
 from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.exports.sources import SOURCES, Source, Values
 
 ENGINES = ("native", "system")
-PRESETS = ("gst", "jni", "uniffi")
 _Amount = TypeVar("_Amount")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What Cargo.toml says about the result; None is what it does not say. Paths are absolute."""
+    """What Cargo.toml says about the result; None is what it does not say. Paths are absolute.
 
-    export: tuple[str, ...] | None = None
-    exports_file: tuple[Path, ...] | None = None
+    `named` has what it says of the sources of public symbols.
+    """
+
+    named: Values = field(default_factory=dict)
     header: tuple[Path, ...] | None = None
     strip: Strip | None = None
     engine: str | None = None
-    preset: tuple[str, ...] | None = None
     keep: tuple[str, ...] | None = None
     allow_missing: bool | None = None
     granularity: Granularity | None = None
@@ -74,7 +76,10 @@ def load_settings(
             help=f"name one for each package, under `{package.key}`",
         )
     values = {**shared, **_resolve(package, target, cfg)}
-    return Settings(**values)
+    named = {
+        s.name: values.pop(_attribute(s.name)) for s in SOURCES if _attribute(s.name) in values
+    }
+    return Settings(named, **values)
 
 
 def settings_of(
@@ -178,11 +183,6 @@ def _on_error(value: object, key: str, manifest: Path) -> str:
     return _choice(value, ("fail", "warn"), key, manifest)
 
 
-def _presets(value: object, key: str, manifest: Path) -> tuple[str, ...]:
-    names = _strings(value, key, manifest)
-    return tuple(_choice(name, PRESETS, key, manifest) for name in names)
-
-
 def _granularity(value: object, key: str, manifest: Path) -> Granularity:
     return Granularity(_choice(value, tuple(g.value for g in Granularity), key, manifest))
 
@@ -223,13 +223,27 @@ def _boolean(value: object, key: str, manifest: Path) -> bool:
     return value
 
 
-_READERS: Mapping[str, Callable[[object, str, Path], Any]] = {
-    "export": _strings,
-    "exports-file": _paths,
+def _named(
+    source: Source, value: object, key: str, manifest: Path
+) -> tuple[str, ...] | tuple[Path, ...]:
+    if source.kind is Path:
+        return _paths(value, key, manifest)
+    texts = _strings(value, key, manifest)
+    if source.choices:
+        return tuple(_choice(text, source.choices, key, manifest) for text in texts)
+    return texts
+
+
+def _attribute(key: str) -> str:
+    return key.replace("-", "_")
+
+
+_Reader = Callable[[object, str, Path], Any]
+_READERS: Mapping[str, _Reader] = {
+    **{source.name: partial(_named, source) for source in SOURCES},
     "header": _paths,
     "strip": _strip,
     "engine": _engine,
-    "preset": _presets,
     "keep": _strings,
     "allow-missing": _boolean,
     "granularity": _granularity,
@@ -242,7 +256,9 @@ _READERS: Mapping[str, Callable[[object, str, Path], Any]] = {
     "debug-twin": _path,
     "verbose": _boolean,
 }
-assert {name.replace("-", "_") for name in _READERS} == {f.name for f in fields(Settings)}
+assert {f.name for f in fields(Settings)} == {"named"} | {
+    _attribute(name) for name in _READERS if name not in {source.name for source in SOURCES}
+}
 
 
 def _values(table: dict[str, Any], key: str, manifest: Path, also: set[str]) -> dict[str, Any]:
@@ -257,5 +273,5 @@ def _values(table: dict[str, Any], key: str, manifest: Path, also: set[str]) -> 
                     name.replace("_", "-").lower(), known, "known keys: " + ", ".join(sorted(known))
                 ),
             )
-        values[name.replace("-", "_")] = reader(value, f"{key}.{name}", manifest)
+        values[_attribute(name)] = reader(value, f"{key}.{name}", manifest)
     return values

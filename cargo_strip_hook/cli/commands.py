@@ -262,11 +262,13 @@ def report(args: argparse.Namespace, console: Console) -> int:
 
 def _must_be_free(args: argparse.Namespace) -> None:
     """Raise `UsageError` where the page would be written over what is read."""
+    from cargo_strip_hook.cli.options import named_of
+    from cargo_strip_hook.exports.sources import named_files
     from cargo_strip_hook.pipeline.outputs import File, must_differ
 
     read = [(p, "a library") for p in (args.library, args.other, args.cdylib) if p is not None]
     read += [(p, "a header") for p in args.header or ()]
-    read += [(p, "a list of symbols") for p in args.exports_file or ()]
+    read += named_files(named_of(args)).items()
     must_differ([File(args.html, "`--html`")], [File(*one) for one in read])
 
 

@@ -11,6 +11,7 @@ from cargo_strip_hook.core.errors import UsageError
 from cargo_strip_hook.core.requests import Compression, Granularity, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.exports.sources import SOURCES, Values
 from cargo_strip_hook.pipeline.strip import Job
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def request_for_file(args: argparse.Namespace, subject: Subject, target: Target)
         include_dirs=_many(args.include_dir),
         defines=_many(args.define),
         cdylib=args.cdylib,
-        patterns=_many(args.export),
-        presets=_many(args.preset),
-        files=_many(args.exports_file),
+        named=named_of(args),
         keep=_many(args.keep),
         crate_name=args.crate_name,
         allow_missing=bool(args.allow_missing),
@@ -85,9 +84,7 @@ def request_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Export
         include_dirs=_many(args.include_dir),
         defines=(*artefact.active_defines, *_many(args.define)),
         cdylib=artefact.cdylib if args.cdylib is None else args.cdylib,
-        patterns=_first(args.export, settings.export) or (),
-        presets=_first(args.preset, settings.preset) or (),
-        files=_first(args.exports_file, settings.exports_file) or (),
+        named={**settings.named, **named_of(args)},
         keep=_first(args.keep, settings.keep) or (),
         crate_name=args.crate_name or artefact.crate_name,
         allow_missing=bool(settings.allow_missing if allow_missing is None else allow_missing),
@@ -187,6 +184,12 @@ def _manifest(path: Path | None) -> Path | None:
     from cargo_strip_hook.cargo.metadata import manifest_file
 
     return manifest_file(path)
+
+
+def named_of(args: argparse.Namespace) -> Values:
+    """What is named by hand, by the source's name; only those that were given."""
+    given = {s.name: _many(getattr(args, s.name.replace("-", "_"))) for s in SOURCES}
+    return {name: values for name, values in given.items() if values}
 
 
 def _many(values: list[Any] | None) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from cargo_strip_hook import __version__
 from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.exports.sources import SOURCES
 
 COMMANDS = {
     "cbuild": "run cargo-c's `cbuild` with the arguments that follow, then strip what it built",
@@ -86,19 +87,8 @@ def _exports(parser: Parser) -> None:
         group.add_argument(*names, action="append", type=kind, metavar=metavar, help=help)
 
     many("--header", kind=Path, metavar="H", help="the functions and variables a C header declares")
-    many(
-        "--export",
-        kind=str,
-        metavar="PATTERN",
-        help="symbols by name, shell pattern (`foo_*`) or regular expression (`/foo_.+/`)",
-    )
-    many(
-        "--exports-file",
-        kind=Path,
-        metavar="F",
-        help="a list of names or patterns, a .def file or a version script",
-    )
-    many("--preset", kind=str, metavar="P", help="what a framework makes public: gst, jni, uniffi")
+    for source in SOURCES:
+        many(f"--{source.name}", kind=source.kind, metavar=source.metavar, help=source.help)
     many(
         "--keep",
         kind=str,

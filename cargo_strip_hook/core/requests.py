@@ -42,7 +42,9 @@ class Granularity(Enum):
     WHOLE = "whole"  # one section of each kind
 
 
-OriginKind = Literal["header", "cdylib", "crate", "pattern", "preset", "file", "keep"]
+OriginKind = (
+    str  # the kind of source: "header", "cdylib", "crate", "pattern", "preset", "file", "keep"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from cargo_strip_hook.core.requests import DefinedSymbol, Export, ExportSet, Ori
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.declarations import Declared
 from cargo_strip_hook.exports.matching import Names
-from cargo_strip_hook.exports.patterns import Pattern, preset, read_list, select_all
+from cargo_strip_hook.exports.patterns import Pattern, select_all
+from cargo_strip_hook.exports.sources import SOURCES, Named, Values
 
 if TYPE_CHECKING:
     from cargo_strip_hook.exports.cxxnames import CxxName
@@ -33,9 +34,10 @@ _RUST = {
 class ExportRequest:
     """Where the public symbols are to be taken from.
 
-    A header or cdylib that is not `…_explicit` was only found beside the library: patterns,
-    presets and files then replace it instead of adding to it. `every_crate`: where nothing else
-    says what is public, it is what a cdylib would export, of the crate's dependencies too.
+    `named`: by the sources of `SOURCES`. A header or cdylib that is not `…_explicit` was only found
+    beside the library: what is named then replaces it instead of adding to it. `every_crate`:
+    where nothing else says what is public, it is what a cdylib would export, of the crate's
+    dependencies too.
     """
 
     target: Target
@@ -43,9 +45,7 @@ class ExportRequest:
     include_dirs: tuple[Path, ...] = ()
     defines: tuple[str, ...] = ()
     cdylib: Path | None = None
-    patterns: tuple[str, ...] = ()
-    presets: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
+    named: Values = field(default_factory=dict)
     keep: tuple[str, ...] = ()
     crate_name: str | None = None
     every_crate: bool = False
@@ -86,7 +86,7 @@ def remembered(request: ExportRequest, marker: bytes | None, library: str) -> Ex
 
     `marker` is that of the `library`, None where it has none.
     """
-    given = (request.headers, request.cdylib, request.patterns, request.presets, request.files)
+    given = (request.headers, request.cdylib, *request.named.values())
     if marker is None or any(given) or request.keep:
         return None
     try:
@@ -154,7 +154,7 @@ class _Decision:
 
     def made(self) -> ExportSet:
         request = self.request
-        by_hand = bool(request.patterns or request.presets or request.files)
+        by_hand = any(request.named.values())
         use_header = bool(request.headers) and (not by_hand or request.headers_explicit)
         use_cdylib = request.cdylib is not None and (
             (not by_hand and not use_header) or (by_hand and request.cdylib_explicit)
@@ -164,7 +164,7 @@ class _Decision:
         if use_cdylib:
             self.from_cdylib()
         if by_hand:
-            self.from_patterns()
+            self.from_named()
         if not (use_header or use_cdylib or by_hand):
             self.from_crate()
         if request.keep:
@@ -247,7 +247,7 @@ class _Decision:
                 f"{', '.join(shown)}",
                 "they stay public with " + " ".join(f"--export '{p}'" for p in patterns),
             )
-            kept = [Pattern(t) for t in self.request.patterns]
+            kept = [Pattern(str(t)) for t in self.request.named.get("export", ())]
             chosen = select_all(kept, self.names())[0] if kept else {}
             if any(s not in chosen for s in symbols):
                 self.warnings.append("; ".join(self.cxx).replace("no C symbols", "made private", 1))
@@ -346,41 +346,38 @@ class _Decision:
         self.add((n, Origin("cdylib", cdylib.name)) for n in names if n not in gone)
         self.sources.append(f"{_count(len(names) - len(gone))} from {cdylib.name}")
 
-    def from_patterns(self) -> None:
-        request = self.request
-        wanted = [Pattern(text, "pattern", text) for text in request.patterns]
-        excluded: list[Pattern] = []
-        for file in request.files:
-            found = read_list(file, self.target)
-            wanted += found.patterns
-            excluded += found.excluded
-        chosen = self.selected(wanted, "--export")
+    def from_named(self) -> None:
+        named = [
+            s.read(v, self.target) for s in SOURCES for v in self.request.named.get(s.name, ())
+        ]
+        each = [p for one in named if one.each for p in one.patterns]
+        chosen = self.selected(each, "--export")
+        excluded = [p for one in named for p in one.excluded]
         if excluded:
             hidden, _ = select_all(excluded, Names(chosen, self.target))
+            # a list takes back only what lists name, and nothing that is named in full
             files_only = {n for n in hidden if all(o.kind == "file" for o in chosen[n])}
-            exact = {p.text for p in wanted if p.exact}
+            exact = {p.text for p in each if p.exact}
             for name in files_only:
                 if name.removeprefix(self.target.symbol_prefix) not in exact:
                     del chosen[name]
-        for name in request.presets:
-            for symbol, origins in self.preset(name).items():
-                chosen.setdefault(symbol, []).extend(origins)
+        for one in named:
+            if not one.each:
+                for symbol, origins in self.any_of(one).items():
+                    chosen.setdefault(symbol, []).extend(origins)
         for symbol, origins in chosen.items():
             self.add((symbol, origin) for origin in origins)
-        parts = [f"`{text}`" for text in request.patterns]
-        parts += [f"the preset {name}" for name in request.presets]
-        parts += [file.name for file in request.files]
-        shown = ", ".join(parts[:4]) + (", …" if len(parts) > 4 else "")
+        shown = ", ".join(one.shown for one in named[:4]) + (", …" if len(named) > 4 else "")
         self.sources.append(f"{_count(len(chosen))} from {shown}")
 
-    def preset(self, name: str) -> Origins:
-        """Only a preset of which nothing at all matches is an error."""
-        patterns = preset(name)
-        chosen, _ = self.select(patterns, each=False)
+    def any_of(self, named: Named) -> Origins:
+        """What matches at least one of the patterns. Raises `ExportsError` where nothing does."""
+        chosen, _ = self.select(named.patterns, each=False)
         if not chosen:
-            texts = ", ".join(p.text for p in patterns)
+            texts = ", ".join(p.text for p in named.patterns)
             raise ExportsError(
-                f"the preset `{name}` matches no symbol of the archive ({texts})", absent=True
+                f"no pattern of {named.shown} matches a symbol of the archive ({texts})",
+                absent=True,
             )
         return {n: [Origin(p.kind, p.where) for p in found] for n, found in chosen.items()}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cargo_strip_hook.core.errors import UsageError
+from cargo_strip_hook.exports.sources import named_files
 from cargo_strip_hook.replace import reserved
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def read(jobs: Iterable[Job]) -> list[File]:
     for job in jobs:
         request = job.request
         found += [File(p, "a header") for p in request.headers]
-        found += [File(p, "a list of symbols") for p in request.files]
+        found += [File(path, noun) for path, noun in named_files(request.named).items()]
         if request.cdylib is not None:
             found.append(File(request.cdylib, "the shared library"))
         # `--output` that names the library replaces it, as no option does

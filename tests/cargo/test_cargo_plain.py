@@ -243,13 +243,13 @@ def test_settings_package_over_workspace_with_targets(crate: Path) -> None:
     manifest = crate / "Cargo.toml"
     manifest.write_text(manifest.read_text().replace("[workspace]\n", "") + SETTINGS)
     settings = only().settings
-    assert settings.export == ("pkg_*",)
+    assert settings.named == {"export": ("pkg_*",)}
     assert settings.keep == ("ws_keep",)
     assert settings.header == (crate / "ws.h",)
     assert settings.strip is Strip.NONE
     assert settings.engine == "system"
     assert settings.granularity is Granularity.WHOLE
-    assert (settings.preset, settings.exports_file, settings.allow_missing) == (None, None, None)
+    assert settings.allow_missing is None
 
 
 def test_unknown_setting_names_the_key_and_the_file(crate: Path) -> None:

@@ -156,7 +156,8 @@ def test_the_example_of_the_configuration_is_accepted(tmp_path: Path) -> None:
         Target.parse("x86_64-unknown-linux-gnu"),
         lambda: frozenset({("unix", None)}),  # type: ignore[arg-type, return-value]
     )
-    assert (found.export, str(found.strip and found.strip.value)) == (("foo_*",), "symbols")
+    public = found.named["export"]
+    assert (public, str(found.strip and found.strip.value)) == (("foo_*",), "symbols")
 
 
 def sections() -> dict[str, str]:

@@ -59,7 +59,7 @@ def build(
 
 
 def request(*patterns: str) -> ExportRequest:
-    return ExportRequest(LINUX, patterns=patterns)
+    return ExportRequest(LINUX, named={"export": patterns})
 
 
 def look(library: Path, *patterns: str, against: Sequence[Path] = ()) -> dict[str, tuple[str, ...]]:
@@ -149,7 +149,7 @@ def test_private_type_information(tmp_path: Path) -> None:
     strip_library(Job(library, LINUX, request("api"), Strip.NONE))
     assert look(library)["type-information"] == ("_ZTI4Base",)
     kept = build(tmp_path, {"api.cpp": source})
-    job = ExportRequest(LINUX, patterns=("api",), keep=("_ZT[IS]*",))
+    job = ExportRequest(LINUX, named={"export": ("api",)}, keep=("_ZT[IS]*",))
     strip_library(Job(kept, LINUX, job, Strip.NONE))
     assert "type-information" not in look(kept)
 
@@ -173,7 +173,7 @@ def test_type_information_of_every_format(
     flags = ["-fexceptions", "-fcxx-exceptions"]
     library = build(tmp_path, {"api.cpp": source}, flags, triple)
     target = Target.parse(rust)
-    asked = ExportRequest(target, patterns=("api",))
+    asked = ExportRequest(target, named={"export": ("api",)})
     done = strip_library(Job(library, target, asked, Strip.NONE))
     (warning,) = done.warnings
     assert "C++ symbols with an identity across libraries become local" in warning
@@ -196,7 +196,7 @@ def test_bitcode_of_every_format(tmp_path: Path, triple: str, rust: str) -> None
     assert len(sizes) == 4
     assert read_facts(library).bitcode == sum(sizes)
     target = Target.parse(rust)
-    strip_library(Job(library, target, ExportRequest(target, patterns=("api_*",))))
+    strip_library(Job(library, target, ExportRequest(target, named={"export": ("api_*",)})))
     assert read_facts(library).bitcode == 0
 
 
@@ -211,7 +211,7 @@ def test_a_stripped_library_remembers_what_is_public(
     """Stripped again without options it is fresh; another level is made of the same symbols."""
     library = build(tmp_path, {"api.c": API, "helper.c": HELPER}, [], triple)
     target = Target.parse(rust)
-    first = strip_library(Job(library, target, ExportRequest(target, patterns=("api_*",))))
+    first = strip_library(Job(library, target, ExportRequest(target, named={"export": ("api_*",)})))
     made = library.read_bytes()
     again = strip_library(Job(library, target, ExportRequest(target)))
     assert again.fresh
@@ -235,7 +235,7 @@ def test_routines_of_compilers_that_firmware_may_take(tmp_path: Path) -> None:
     seen = []
     for triple in ("thumbv7em-none-eabi", "armv7-unknown-linux-gnueabihf"):
         target = Target.parse(triple)
-        asked = ExportRequest(target, patterns=("api_*",), keep=("__aeabi_*",))
+        asked = ExportRequest(target, named={"export": ("api_*",)}, keep=("__aeabi_*",))
         with open_archive(library) as archive:
             exports = decide_or_remember(archive, asked)
         notes = inspect(library, target, exports).notes
@@ -256,7 +256,7 @@ def test_members_that_objc_loads(tmp_path: Path) -> None:
     )
     argv = [need("llvm-ar-22", "llvm-ar"), "rsD", library, tmp_path / "category.o"]
     subprocess.run(argv, check=True)
-    asked = ExportRequest(target, patterns=("api_*",))
+    asked = ExportRequest(target, named={"export": ("api_*",)})
     words = []
     for _ in range(2):
         with open_archive(library) as archive:
@@ -349,7 +349,7 @@ def test_only_what_the_library_lost_is_blamed_on_stripping(tmp_path: Path) -> No
     with pytest.raises(ExportsError) as caught:
         plan_library(Job(library, LINUX, request("gone")))
     assert "stripped before" in caught.value.help[0]
-    listed = replace(request(), files=(tmp_path / "nothere",))
+    listed = replace(request(), named={"exports-file": (tmp_path / "nothere",)})
     with pytest.raises(ExportsError, match="cannot be read") as caught:
         plan_library(Job(library, LINUX, listed))
     assert not caught.value.help

@@ -199,7 +199,7 @@ def test_the_way_round_a_defect_was_tried(
     monkeypatch.setattr(NativeEngine, "prelink", breaks(NativeEngine.prelink, ""))
     monkeypatch.setattr(SystemEngine, "prelink", breaks(SystemEngine.prelink, "system"))
     target = Target.parse(TARGETS["elf"])
-    request = ExportRequest(target, patterns=("api_*",))
+    request = ExportRequest(target, named={"export": ("api_*",)})
     before = library.read_bytes()
     with pytest.raises(VerifyError) as caught:
         strip_library(Job(library, target, request, granularity=Granularity.CLASS))

@@ -49,5 +49,5 @@ def test_crate_symbols_are_those_of_the_cdylib(name: str, profile: str) -> None:
     ):
         assert set(decide(request, lambda: defined).names()) == expected
     if name.startswith("gst"):
-        found = decide(ExportRequest(HOST, presets=("gst",)), lambda: defined)
+        found = decide(ExportRequest(HOST, named={"preset": ("gst",)}), lambda: defined)
         assert set(found.names()) == expected

@@ -108,7 +108,7 @@ def test_an_index_that_names_what_no_object_defines(model: str, tmp_path: Path) 
     archive.write_bytes(data[:at] + b"api_e\0" + data[at + 6 :])  # in the index alone
     with open_archive(parts_of(archive)[0]) as opened:
         assert not confirmed(opened, ["api_a", "api_e"])
-        request = ExportRequest(HOST, patterns=("api_*",))
+        request = ExportRequest(HOST, named={"export": ("api_*",)})
         assert decide_exports(opened, request).names() == ("api_a", "api_d", "api_weak")
 
 

@@ -332,7 +332,7 @@ def test_what_is_asked_of_it_has_to_make_sense(
 
 def job(library: Path) -> pipeline.Job:
     target = Target.parse("aarch64-apple-darwin")
-    return pipeline.Job(library, target, ExportRequest(target, patterns=("one_api",)))
+    return pipeline.Job(library, target, ExportRequest(target, named={"export": ("one_api",)}))
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, "write", "flush"])

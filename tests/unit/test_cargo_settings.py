@@ -48,12 +48,14 @@ def test_every_key() -> None:
         "baseline": "sizes.json",
     }
     assert load(table) == Settings(
-        export=("a_*", "b"),
-        exports_file=(Path("/ws/p/api.txt"),),
+        {
+            "export": ("a_*", "b"),
+            "exports-file": (Path("/ws/p/api.txt"),),
+            "preset": ("gst", "jni"),
+        },
         header=(Path("/ws/p/one.h"), Path("/abs/two.h")),
         strip=Strip.DEBUGINFO,
         engine="native",
-        preset=("gst", "jni"),
         keep=("type_info",),
         allow_missing=True,
         granularity=Granularity.WHOLE,
@@ -86,11 +88,11 @@ def test_strip_takes_booleans_as_cargo_does(value: bool, strip: Strip) -> None:
 def test_paths_are_relative_to_the_manifest_that_says_them() -> None:
     settings = load({"header": "h.h"}, {"header": "w.h", "exports-file": "w.txt"})
     assert settings.header == (Path("/ws/p/h.h"),)
-    assert settings.exports_file == (Path("/ws/w.txt"),)
+    assert settings.named["exports-file"] == (Path("/ws/w.txt"),)
 
 
 def test_a_list_replaces_and_an_empty_one_counts() -> None:
-    assert load({"export": []}, {"export": ["x"]}).export == ()
+    assert load({"export": []}, {"export": ["x"]}).named == {"export": ()}
 
 
 def test_the_package_goes_over_the_workspaces_targets() -> None:

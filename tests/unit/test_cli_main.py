@@ -135,12 +135,12 @@ def test_strip_takes_everything_from_its_arguments() -> None:
     assert request.headers == (Path("a.h"), Path("b.h"))
     assert request.headers_explicit
     assert request.cdylib_explicit
-    assert request.patterns == ("x_*",)
-    assert request.presets == ("gst",)
+    assert request.named["export"] == ("x_*",)
+    assert request.named["preset"] == ("gst",)
     assert request.keep == ("_ZTI*",)
     assert request.defines == ("A=1",)
     assert request.include_dirs == (Path("inc"),)
-    assert request.files == (Path("f.txt"),)
+    assert request.named["exports-file"] == (Path("f.txt"),)
     assert request.crate_name == "c"
     assert request.allow_missing
 
@@ -176,7 +176,9 @@ def artefact(settings: Settings) -> object:
 
 
 def test_options_over_settings_over_what_was_found() -> None:
-    settings = Settings(export=("s_*",), strip=Strip.SYMBOLS, engine="system", allow_missing=True)
+    settings = Settings(
+        {"export": ("s_*",)}, strip=Strip.SYMBOLS, engine="system", allow_missing=True
+    )
     found = artefact(settings)
 
     def job(*words: str):  # type: ignore[no-untyped-def]
@@ -186,7 +188,7 @@ def test_options_over_settings_over_what_was_found() -> None:
     plain = job()
     assert plain.strip is Strip.SYMBOLS
     assert plain.engine == "system"
-    assert plain.request.patterns == ("s_*",)
+    assert plain.request.named == {"export": ("s_*",)}
     assert plain.request.headers == (Path("p.h"),)
     assert not plain.request.headers_explicit
     assert plain.request.cdylib == Path("libp.so")
@@ -195,7 +197,7 @@ def test_options_over_settings_over_what_was_found() -> None:
     given = job("--strip", "debuginfo", "--engine", "native", "--export", "o_*", "--header", "o.h")
     assert given.strip is Strip.DEBUGINFO
     assert given.engine == "native"
-    assert given.request.patterns == ("o_*",)
+    assert given.request.named == {"export": ("o_*",)}
     assert given.request.headers == (Path("o.h"),)
     assert given.request.headers_explicit
     # nothing said: Cargo's profile

@@ -38,7 +38,10 @@ def made(
     target: Target = LINUX,
     index: Index | None = None,
 ) -> ExportSet:
-    return decide(ExportRequest(target, **request), defined, index)
+    sources = {"patterns": "export", "presets": "preset", "files": "exports-file"}
+    named = {name: request[key] for key, name in sources.items() if key in request}
+    request = {key: value for key, value in request.items() if key not in sources}
+    return decide(ExportRequest(target, named=named, **request), defined, index)
 
 
 def index(*names: str) -> Index:

@@ -11,7 +11,9 @@ import pytest
 from cargo_strip_hook.core.errors import ExportsError, UsageError
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.matching import Names
-from cargo_strip_hook.exports.patterns import Pattern, preset, read_list, select_all
+from cargo_strip_hook.exports.patterns import Pattern, select_all
+from cargo_strip_hook.exports.sources import preset
+from cargo_strip_hook.exports.sources.symbol_list import read as read_list
 
 LINUX = Target.parse("x86_64-unknown-linux-gnu")
 DARWIN = Target.parse("aarch64-apple-darwin")
@@ -186,15 +188,17 @@ def test_what_is_no_pattern(text: str) -> None:
     ],
 )  # fmt: skip
 def test_presets(name: str, matching: list[str], others: list[str]) -> None:
-    found = {n for p in preset(name) for n in chosen(p, [*matching, *others])}
+    found = {n for p in preset.read(name, LINUX).patterns for n in chosen(p, [*matching, *others])}
     assert found == set(matching)
     prefixed = [f"_{n}" for n in matching]
-    assert {n for p in preset(name) for n in chosen(p, prefixed, DARWIN)} == set(prefixed)
+    assert {
+        n for p in preset.read(name, LINUX).patterns for n in chosen(p, prefixed, DARWIN)
+    } == set(prefixed)
 
 
 def test_unknown_preset() -> None:
     with pytest.raises(UsageError, match="gts") as caught:
-        preset("gts")
+        preset.read("gts", LINUX)
     assert "gst, jni, uniffi" in caught.value.help[0]
 
 

@@ -21,6 +21,7 @@ from cargo_strip_hook.core.requests import Compression, Granularity, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.exports.included import included_files
+from cargo_strip_hook.exports.sources import named_files
 from cargo_strip_hook.pipeline.strip import Job
 
 
@@ -60,7 +61,7 @@ def read_wanted(invocation: Invocation, origin: Origin, target: Target, program:
     headers = _source_headers(settings, origin)
     read = settings.header or headers
     defines = _defines(invocation, package, target, rustc) if read else ()
-    files = [*origin.manifests, *(settings.exports_file or ())]
+    files = [*origin.manifests, *named_files(settings.named)]
     for header in read:
         files += included_files(header, target=target, defines=defines)
     if read:
@@ -72,13 +73,9 @@ def read_wanted(invocation: Invocation, origin: Origin, target: Target, program:
     return Wanted(settings, target, profile_of(invocation.out_dir), headers, defines, inputs)
 
 
-def _by_hand(settings: Settings) -> bool:
-    return bool(settings.export or settings.preset or settings.exports_file)
-
-
 def _source_headers(settings: Settings, origin: Origin) -> tuple[Path, ...]:
     """The headers that are source files of the package: cbindgen has not written its own yet."""
-    if settings.header is not None or _by_hand(settings):
+    if settings.header is not None or any(settings.named.values()):
         return ()
     capi = load_capi(origin.package)
     if not capi.header_enabled or capi.header_generation:
@@ -106,9 +103,7 @@ def job_of(invocation: Invocation, origin: Origin, library: Path, wanted: Wanted
         headers=headers,
         defines=wanted.defines,
         cdylib=cdylib if has_cdylib else None,
-        patterns=settings.export or (),
-        presets=settings.preset or (),
-        files=settings.exports_file or (),
+        named=settings.named,
         keep=settings.keep or (),
         crate_name=invocation.crate_name,
         every_crate=True,
