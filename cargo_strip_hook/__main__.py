@@ -66,9 +66,9 @@ def _main(parent: int | None) -> int:
 
         return main(sys.argv[1:], parent=parent)
     except KeyboardInterrupt as e:  # before or after the command itself
-        from cargo_strip_hook.core.lifetime import told
+        from cargo_strip_hook.core.lifetime import ending_of
 
-        return told(e)[1]
+        return ending_of(e)[1]
     except SystemExit as e:  # of an option that only shows something
         return e.code if isinstance(e.code, int) else int(e.code is not None)
     except MemoryError:

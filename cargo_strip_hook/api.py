@@ -113,12 +113,12 @@ def check(
     from cargo_strip_hook.formats.slices import about, slices_of
 
     request = _request(Path(library), **public)
-    found = []
-    for part, target in slices_of(Path(library), request.target):
-        with about(part), open_archive(part) as archive:
+    inspections = []
+    for slice_, target in slices_of(Path(library), request.target):
+        with about(slice_), open_archive(slice_) as archive:
             decided = decide_or_remember(archive, replace(request, target=target))
-            found.append(inspect(part, target, decided, _paths(against)))
-    return tuple(found)
+            inspections.append(inspect(slice_, target, decided, _paths(against)))
+    return tuple(inspections)
 
 
 def report(library: File, *, target: str | None = None) -> tuple[Sizes, ...]:
@@ -165,12 +165,12 @@ def target_of(library: Path, triple: str | None) -> Target:
         from cargo_strip_hook.core.targetspec import named_target
 
         return named_target(triple)
-    from cargo_strip_hook.archive import open_archive, parts_of
+    from cargo_strip_hook.archive import open_archive, read_slices
     from cargo_strip_hook.formats.detect import deduce_target
     from cargo_strip_hook.pipeline.strip import must_exist
 
     must_exist(library)
-    with open_archive(parts_of(library)[0]) as archive:
+    with open_archive(read_slices(library)[0]) as archive:
         return deduce_target(archive)
 
 
@@ -193,10 +193,10 @@ def _request(  # noqa: PLR0913 - a parameter for each way to say what is public
     sources = {s.keyword: s for s in SOURCES}
     for keyword in named.keys() - sources:
         raise TypeError(f"there is no parameter `{keyword}`")
-    found = _paths(headers)
+    header_paths = _paths(headers)
     return ExportRequest(
         target_of(library, target),
-        headers=found,
+        headers=header_paths,
         include_dirs=_paths(include_dirs),
         defines=_names(defines),
         cdylib=_path(cdylib),
@@ -207,7 +207,7 @@ def _request(  # noqa: PLR0913 - a parameter for each way to say what is public
         keep=_names(keep),
         crate_name=crate_name,
         allow_missing=allow_missing,
-        headers_explicit=bool(found),
+        headers_explicit=bool(header_paths),
         cdylib_explicit=cdylib is not None,
     )
 

@@ -61,11 +61,11 @@ def check_budget(library: Path, target: Target, budget: Budget) -> None:
     if breaches:
         sizes = measure_library(library, target)
         raise BudgetError(
-            f"{library.name} is {size(now)}, {'; '.join(breaches)}", help=_told(before, sizes)
+            f"{library.name} is {size(now)}, {'; '.join(breaches)}", help=_largest(before, sizes)
         )
 
 
-def _told(before: Sequence[Sizes], after: Sequence[Sizes]) -> list[str]:
+def _largest(before: Sequence[Sizes], after: Sequence[Sizes]) -> list[str]:
     """What grew most; what is largest, where nothing is known from before."""
     old = {s.architecture: s for s in before}
     lines = []
@@ -73,8 +73,8 @@ def _told(before: Sequence[Sizes], after: Sequence[Sizes]) -> list[str]:
         of = f" ({sizes.architecture})" if sizes.architecture else ""
         if sizes.architecture in old:
             changes = compare(old[sizes.architecture], sizes)
-            for what, found in (("crates", changes.crates), ("of the file", changes.file)):
-                grown = [_grew(c) for c in found if c.by > 0][:_SHOWN]
+            for what, candidates in (("crates", changes.crates), ("of the file", changes.file)):
+                grown = [_grew(c) for c in candidates if c.by > 0][:_SHOWN]
                 if grown:
                     lines.append(f"grew most{of}, {what}: {', '.join(grown)}")
         else:
@@ -100,13 +100,13 @@ def _baseline(budget: Budget, library: Path) -> list[Sizes]:
         ) from e
     try:
         messages = [json.loads(line) for line in lines if line.strip()]
-        found = [_read(m) for m in messages if m["reason"] == "sizes"]
+        sizes = [_read(m) for m in messages if m["reason"] == "sizes"]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"{budget.baseline} is no report in JSON", help=help) from None
-    found = [s for s in found if s.library.name == library.name]
-    if not found:
+    sizes = [s for s in sizes if s.library.name == library.name]
+    if not sizes:
         raise UsageError(f"{budget.baseline} says nothing of {library.name}", help=help)
-    return found
+    return sizes
 
 
 def _target(name: str) -> Target:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cargo_strip_hook.archive import Archive, open_archive, parts_of
+from cargo_strip_hook.archive import Archive, open_archive, read_slices
 from cargo_strip_hook.core.errors import InputError
 from cargo_strip_hook.core.requests import ExportSet, Slice
 from cargo_strip_hook.core.target import Target
@@ -83,7 +83,7 @@ def decide_or_remember(archive: Archive, request: ExportRequest) -> ExportSet:
     from cargo_strip_hook.exports.library import decide_exports
 
     must_have_objects(archive)
-    marker = read_marker(archive.part)
+    marker = read_marker(archive.slice)
     return remembered(request, marker, archive.path.name) or decide_exports(archive, request)
 
 
@@ -121,7 +121,7 @@ def inspect(
 
 def _beside(target: Target, others: Sequence[Path]) -> list[Slice]:
     """What of other libraries gets into one program with `target`'s: of universal ones a slice."""
-    found = [p for other in others for p in parts_of(other)]
+    found = [p for other in others for p in read_slices(other)]
     return [p for p in found if architecture_of(p) in ("", target.arch)]
 
 
@@ -205,11 +205,11 @@ def _builtins(facts: Facts, names: set[str]) -> list[Finding]:
 
 def _linkers(part: Slice, target: Target, names: Sequence[str]) -> list[Finding]:
     """Symbols of which it depends on the linker what a program gets."""
-    from cargo_strip_hook.analysis.linkers import differences, told
+    from cargo_strip_hook.analysis.linkers import describe, differences
 
     with open_archive(part) as archive:
         found = differences(archive, target, names)
-    return [Finding("linkers", "note", told(found), tuple(found))] if found else []
+    return [Finding("linkers", "note", describe(found), tuple(found))] if found else []
 
 
 def _one_object(facts: Facts, names: set[str]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Walks over who needs whom: shortest chains, what depends on a node alone."""
+"""Graphs of what needs what: shortest chains, and what depends on one node alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cargo_strip_hook.link.reach import Graph, mark
 
 
 def make_graph(sources: Array, targets: Array, count: int) -> Graph:
-    """The graph of `count` nodes with these edges, each once, targets in their order."""
+    """The graph of `count` nodes with these edges, without repetitions, by source and target."""
     keys = np.sort(sources.astype(np.int64) * count + targets)
     if len(keys):
         keys = keys[np.concatenate(([True], keys[1:] != keys[:-1]))]
@@ -31,44 +31,44 @@ def turned(graph: Graph) -> Graph:
 
 
 def walk(graph: Graph, roots: Array) -> Int64:
-    """For each node the one before it on a shortest way from any of `roots`.
+    """For each node, the one before it on a shortest path from any of `roots`.
 
-    A root has itself, what cannot be reached has -1. Of several ways the one that comes first
-    counts: roots in their order, then edges in theirs.
+    A root has itself, a node that cannot be reached has -1. Of several paths the first counts, in
+    the order of the roots, then in that of the edges.
     """
     count = len(graph.starts) - 1
     before, place = np.full((2, count), -1, np.int64)
     frontier = roots.astype(np.int64)
     before[frontier] = frontier
     while len(frontier):
-        position, found = graph.needed_by(frontier)
-        new = before[found] < 0
-        sources, found = frontier[position[new]], found[new].astype(np.int64)
-        # written backwards, so that of several the first one is what stays
-        before[found[::-1]] = sources[::-1]
-        place[found[::-1]] = np.arange(len(found))[::-1]
-        frontier = found[place[found] == np.arange(len(found))]
+        position, nodes = graph.needed_by(frontier)
+        new = before[nodes] < 0
+        sources, nodes = frontier[position[new]], nodes[new].astype(np.int64)
+        # written backwards, so that the first of several is the one that stays
+        before[nodes[::-1]] = sources[::-1]
+        place[nodes[::-1]] = np.arange(len(nodes))[::-1]
+        frontier = nodes[place[nodes] == np.arange(len(nodes))]
     return before
 
 
 def reached(graph: Graph, roots: Array, avoid: Array | None = None) -> Bool:
-    """bool for each node: whether a way from `roots` leads there that does not pass `avoid`."""
+    """bool for each node: whether a path from `roots` leads there that passes none of `avoid`."""
     return mark(graph, roots, len(graph.starts) - 1, avoid)
 
 
 def chain(before: Int64, node: int) -> list[int]:
-    """The way that `walk` found to a node, which must have one, from its root on."""
-    found = [node]
-    while int(before[found[-1]]) != found[-1]:
-        found.append(int(before[found[-1]]))
-    return found[::-1]
+    """The path that `walk` found to a node, from its root on. The node must be reachable."""
+    path = [node]
+    while int(before[path[-1]]) != path[-1]:
+        path.append(int(before[path[-1]]))
+    return path[::-1]
 
 
 def immediate_dominators(graph: Graph, roots: Array) -> Int64:
-    """For each node the nearest one that every way from `roots` to it passes.
+    """For each node, the nearest one that every path from `roots` to it passes.
 
-    It is `count`, one more than the last node, where only the roots taken together are passed, and
-    -1 for what cannot be reached.
+    It is `count`, one more than the last node, where no single node is on every path, and -1 for
+    a node that cannot be reached.
 
     Source: Georgiadis, "Linear-Time Algorithms for Dominators and Related Problems" (2005),
     section 2.2 (semi-NCA): semidominators as Lengauer and Tarjan have them, then the nearest
@@ -102,10 +102,10 @@ def immediate_dominators(graph: Graph, roots: Array) -> Int64:
         best = mine
         for source in into[mine]:
             # the smallest semidominator on the way from `source` up to what is not linked yet
-            at, path = source, []
-            while ancestor[at] >= 0 and ancestor[ancestor[at]] >= 0:
-                path.append(at)
-                at = ancestor[at]
+            current, path = source, []
+            while ancestor[current] >= 0 and ancestor[ancestor[current]] >= 0:
+                path.append(current)
+                current = ancestor[current]
             for below in reversed(path):
                 up = ancestor[below]
                 if semi[label[up]] < semi[label[below]]:
@@ -116,20 +116,20 @@ def immediate_dominators(graph: Graph, roots: Array) -> Int64:
         ancestor[mine] = parent[mine]
     dominator = parent
     for mine in range(1, total):
-        at = dominator[mine]
-        while at > semi[mine]:
-            at = dominator[at]
-        dominator[mine] = at
-    found = np.full(count, -1, np.int64)
+        current = dominator[mine]
+        while current > semi[mine]:
+            current = dominator[current]
+        dominator[mine] = current
+    nearest = np.full(count, -1, np.int64)
     nodes = np.array(order, np.int64)
-    found[nodes[1:]] = nodes[np.array(dominator[1:], np.int64)]
-    return found
+    nearest[nodes[1:]] = nodes[np.array(dominator[1:], np.int64)]
+    return nearest
 
 
 def retained(dominators: Int64, sizes: Int64) -> Int64:
-    """The size of each node and all that it dominates, that of everything reached behind them.
+    """The size of each node with all that it dominates; last, that of everything reached.
 
-    `sizes` counts what is reached; of what is not nothing is retained.
+    A node that is not reached retains nothing. `sizes` has one entry for each node.
     """
     count = len(dominators)
     total = np.zeros(count + 1, np.int64)
@@ -141,15 +141,15 @@ def retained(dominators: Int64, sizes: Int64) -> Int64:
 
 
 def _levels(dominators: Int64, live: Int64) -> list[Int64]:
-    """The nodes of the tree by how deep they are, the root's own children first."""
+    """The nodes of the tree by their depth, the children of the root first."""
     depth = np.full(len(dominators) + 1, -1, np.int64)
     depth[-1] = 0
     left = live
-    found: list[Int64] = []
+    levels: list[Int64] = []
     while len(left):
         known = depth[dominators[left]] >= 0
         level = left[known]
-        depth[level] = len(found) + 1
-        found.append(level)
+        depth[level] = len(levels) + 1
+        levels.append(level)
         left = left[~known]
-    return found
+    return levels

@@ -33,7 +33,7 @@ def differences(
 ) -> dict[str, dict[str, str]]:
     """Symbols of which linkers take different definitions: the member that each takes, "" for none.
 
-    Only those that the exports need. Copies of COMDAT groups are alike. Nothing is told of a
+    Only those that the exports need. Copies of a COMDAT group count as one definition. Empty for a
     library that does not link. Raises `ObjectError` and `ArchiveError` for damaged ones.
     """
     index = entries_of(archive, target)
@@ -57,12 +57,12 @@ def differences(
         return {}
     if target.object_format == "elf":
         chosen[_MOLD] = _by_rank(members, format, roots, repeated)
-    found: dict[str, dict[str, str]] = {}
+    differing: dict[str, dict[str, str]] = {}
     for name in sorted(repeated):
         takes = {called: of.get(name, "") for called, of in chosen.items()}
         if len(set(takes.values())) > 1:
-            found[name.decode(errors="replace")] = takes
-    return found
+            differing[name.decode(errors="replace")] = takes
+    return differing
 
 
 def _needed(program: Program) -> set[bytes]:
@@ -81,13 +81,13 @@ def _needed(program: Program) -> set[bytes]:
 
 def _winners(program: Program, names: set[bytes]) -> dict[bytes, str]:
     """The member of each name's definition; of commons, which are one, the largest has none."""
-    found = {}
+    winners = {}
     for name in names & program.globals.keys():
         row = program.globals[name]
         if program.symbols["atom"][row] != SpecialIndex.UNDEFINED:
             unit = int(np.searchsorted(program.symbol_base, row, side="right")) - 1
-            found[name] = program.units[unit].name or _COMMON
-    return found
+            winners[name] = program.units[unit].name or _COMMON
+    return winners
 
 
 _COMMON = "all (common)"
@@ -139,21 +139,21 @@ def _ranks(unit: Unit) -> list[int]:
     rank[symbols["atom"] == SpecialIndex.COMMON] = _COMMON_RANK
     undefined = symbols["atom"] == SpecialIndex.UNDEFINED
     rank[undefined] = np.where(is_global[undefined], _REFERENCE, _WEAK_REFERENCE)
-    found: list[int] = rank.tolist()
-    return found
+    ranks: list[int] = rank.tolist()
+    return ranks
 
 
-def told(found: Mapping[str, Mapping[str, str]]) -> str:
-    """The differences in words: who takes what from where."""
+def describe(differing: Mapping[str, Mapping[str, str]]) -> str:
+    """The differences in words: which linker takes which definition from where."""
     parts = []
-    for name, takes in found.items():
+    for name, takes in differing.items():
         owners: dict[str, list[str]] = {}
         for called, member in takes.items():
             owners.setdefault(member or "no member", []).append(called)
         ways = [f"{' and '.join(who)} from {member}" for member, who in owners.items()]
         parts.append(f"{name} ({'; '.join(ways)})")
-    count = f"{len(found)} symbol" if len(found) == 1 else f"{len(found)} symbols"
+    count = f"{len(differing)} symbol" if len(differing) == 1 else f"{len(differing)} symbols"
     return f"linkers take different definitions of {count}: {', '.join(parts)}"
 
 
-__all__ = ["differences", "told"]
+__all__ = ["describe", "differences"]

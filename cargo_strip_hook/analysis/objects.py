@@ -29,11 +29,11 @@ from cargo_strip_hook.link.pages import release
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The objects of an archive. Atoms, symbols and parts are numbered through all of them.
+    """The objects of an archive. Atoms, symbols and sections are numbered through all of them.
 
     `names` are those of all symbols, empty where there is none; an undefined symbol is not bound
-    to another object's definition. `part` is the part (section) of each atom, -1 for none;
-    `unit_of_part` the object of each part. `members` are positions in the archive.
+    to another object's definition. `section` is that of each atom, -1 for none;
+    `unit_of_section` is the object of each section. `members` are positions in the archive.
     """
 
     units: tuple[Unit, ...]
@@ -43,9 +43,9 @@ class Objects:
     names: list[bytes]
     relocations: Array  # RELOCATION
     edges: Array  # EDGE
-    parts: Array  # PART
-    part: Int64
-    unit_of_part: Int64
+    sections: Array  # PART
+    section: Int64
+    unit_of_section: Int64
 
 
 def read_objects(archive: Archive) -> Objects:
@@ -59,7 +59,7 @@ def read_objects(archive: Archive) -> Objects:
             inputs.setdefault(kind, []).append(Input(member.index, member.name, data))
     units: list[Unit] = []
     names: list[bytes] = []
-    parts: list[Array] = []
+    sections: list[Array] = []
     for kind, items in inputs.items():
         format = format_for(kind)
         beside = {c.index for c in format.import_members(items)}
@@ -67,9 +67,9 @@ def read_objects(archive: Archive) -> Objects:
         for unit in read_all(format, items):
             units.append(unit)
             names += symbol_names(format, [unit])
-            parts.append(format.parts(unit))
+            sections.append(format.parts(unit))
             release(unit.data)
-    return _joined(units, names, parts)
+    return _joined(units, names, sections)
 
 
 def symbol_names(format: Format, units: Sequence[Unit]) -> list[bytes]:
@@ -82,13 +82,13 @@ def symbol_names(format: Format, units: Sequence[Unit]) -> list[bytes]:
     return names
 
 
-def _joined(units: list[Unit], names: list[bytes], parts: list[Array]) -> Objects:
+def _joined(units: list[Unit], names: list[bytes], sections: list[Array]) -> Objects:
     def first(counts: list[int]) -> list[int]:
-        return [0, *np.cumsum(counts, dtype=np.int64).tolist()] if counts else [0]
+        return [0, *np.cumsum(counts, dtype=np.int64).tolist()]
 
     atom_base = first([len(u.atoms) for u in units])
     symbol_base = first([len(u.symbols) for u in units])
-    part_base = first([len(p) for p in parts])
+    section_base = first([len(p) for p in sections])
     atoms = join([u.atoms for u in units]) if units else np.zeros(0, ATOM)
     symbols = join([u.symbols for u in units]) if units else np.zeros(0, SYMBOL)
     relocations = join([u.relocations for u in units]) if units else np.zeros(0, RELOCATION)
@@ -106,8 +106,8 @@ def _joined(units: list[Unit], names: list[bytes], parts: list[Array]) -> Object
     counts = [len(u.edges) for u in units]
     shift(edges["source"], counts, atom_base)
     shift(edges["target"], counts, atom_base)
-    part = atoms["section"].astype(np.int64)
-    shift(part, [len(u.atoms) for u in units], part_base)
+    section = atoms["section"].astype(np.int64)
+    shift(section, [len(u.atoms) for u in units], section_base)
     return Objects(
         tuple(units),
         tuple(u.index for u in units),
@@ -116,7 +116,7 @@ def _joined(units: list[Unit], names: list[bytes], parts: list[Array]) -> Object
         names,
         relocations,
         edges,
-        join(parts) if parts else np.zeros(0, PART),
-        part,
-        np.repeat(np.arange(len(parts)), [len(p) for p in parts]),
+        join(sections) if sections else np.zeros(0, PART),
+        section,
+        np.repeat(np.arange(len(sections)), [len(p) for p in sections]),
     )

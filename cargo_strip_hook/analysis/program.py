@@ -88,11 +88,11 @@ def as_objects(library: Library) -> Objects:
     # the object that was made up, for commons and pointers, has no sections
     made_up = np.zeros(1, PART)
     made_up["kind"] = Contents.DATA
-    parts = [made_up if u.index < 0 else format.parts(u) for u in units]
-    part_base = np.cumsum([0, *map(len, parts)])
-    part = program.atoms["section"].astype(np.int64)
+    sections = [made_up if u.index < 0 else format.parts(u) for u in units]
+    section_base = np.cumsum([0, *map(len, sections)])
+    section = program.atoms["section"].astype(np.int64)
     counts = np.diff(program.atom_base)
-    part = np.where(part >= 0, part, 0) + np.repeat(part_base[:-1], counts)
+    section = np.where(section >= 0, section, 0) + np.repeat(section_base[:-1], counts)
     symbols, relocations = program.symbols.copy(), program.relocations.copy()
     atom = symbols["atom"]
     atom[(atom >= 0) & ~library.live[atom]] = SpecialIndex.ELSEWHERE
@@ -105,9 +105,9 @@ def as_objects(library: Library) -> Objects:
         symbol_names(format, units),
         relocations,
         program.edges,
-        join(parts),
-        part,
-        np.repeat(np.arange(len(parts)), [len(p) for p in parts]),
+        join(sections),
+        section,
+        np.repeat(np.arange(len(sections)), [len(p) for p in sections]),
     )
 
 

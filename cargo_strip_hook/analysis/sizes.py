@@ -79,45 +79,42 @@ class Sizes:
 
 def measure_library(library: Path, target: Target) -> tuple[Sizes, ...]:
     """Measure each slice of a library. Raises `InputError` for a damaged one."""
-    found = []
-    for part, its_target in slices_of(library, target):
-        with about(part), open_archive(part) as archive:
+    measured = []
+    for slice_, its_target in slices_of(library, target):
+        with about(slice_), open_archive(slice_) as archive:
             if archive.members:  # an empty one has its size
                 must_have_objects(archive)
-            found.append(measure(archive, its_target))
-    return tuple(found)
+            measured.append(measure(archive, its_target))
+    return tuple(measured)
 
 
 def measure(archive: Archive, target: Target) -> Sizes:
     """Measure an archive. Raises `ObjectError` for a damaged member."""
     objects = read_objects(archive)
-    parts, unit = objects.parts, objects.unit_of_part
-    part = archive.part
-    size = part.path.stat().st_size if part.size is None else part.size
+    sections, slice_ = objects.sections, archive.slice
+    size = slice_.length()
     file = dict.fromkeys(FILE_KINDS, 0)
     loaded = dict.fromkeys(LOADED_KINDS, 0)
     for kind, name in _KINDS.items():
-        chosen = parts["kind"] == kind
+        chosen = sections["kind"] == kind
         if name in file:
-            file[name] = int(parts["stored"][chosen].sum())
+            file[name] = int(sections["stored"][chosen].sum())
         if name in loaded:
-            loaded[name] = int(parts["size"][chosen].sum())
-    stored = _sums(unit, parts["stored"], len(objects.units))
-    in_memory = _sums(unit, parts["size"], len(objects.units))
-    number = {member: n for n, member in enumerate(objects.members)}
+            loaded[name] = int(sections["size"][chosen].sum())
+    stored = _by_member(objects, sections["stored"])
+    in_memory = _by_member(objects, sections["size"])
     members = []
     for member in archive.members:
-        at = number.get(member.index)
-        members.append(MemberSize(member.name, member.size, in_memory[at] if at is not None else 0))
-        if at is None:
-            file["members"] += member.size
+        members.append(MemberSize(member.name, member.size, in_memory.get(member.index, 0)))
+        if member.index in stored:
+            file[HEADERS] += member.size - stored[member.index]
         else:
-            file[HEADERS] += member.size - stored[at]
+            file["members"] += member.size
     file[ARCHIVE] = size - sum(m.size for m in archive.members)
     members.sort(key=lambda m: (-m.size, m.name))
     return Sizes(
-        part.path,
-        part.architecture,
+        slice_.path,
+        slice_.architecture,
         target,
         size,
         file,
@@ -127,28 +124,29 @@ def measure(archive: Archive, target: Target) -> Sizes:
     )
 
 
-def _sums(group: Array, values: Array, count: int) -> list[int]:
-    out = np.zeros(count, np.int64)
-    np.add.at(out, group, values)
-    return [int(v) for v in out.tolist()]
+def _by_member(objects: Objects, values: Array) -> dict[int, int]:
+    """The sum of a value of each section, for each member that is an object."""
+    sums = np.zeros(len(objects.units), np.int64)
+    np.add.at(sums, objects.unit_of_section, values)
+    return dict(zip(objects.members, sums.tolist(), strict=True))
 
 
 def _crates(objects: Objects) -> tuple[Crate, ...]:
-    pieces = find_owners(objects)
-    count = len(pieces.owners)
-    part = objects.part[pieces.atom]
-    kind = objects.parts["kind"][part]
+    ranges = find_owners(objects)
+    count = len(ranges.owners)
+    section = objects.section[ranges.atom]
+    kind = objects.sections["kind"][section]
     counted = kind <= Contents.UNWIND
     table = np.zeros((count, len(LOADED)), np.int64)
-    np.add.at(table, (pieces.owner[counted], kind[counted]), pieces.size[counted])
+    np.add.at(table, (ranges.owner[counted], kind[counted]), ranges.size[counted])
     # bytes of a section that are in no atom: padding, the end mark of unwind tables
     whole = np.zeros(len(LOADED), np.int64)
-    loaded = objects.parts["kind"] <= Contents.UNWIND
-    np.add.at(whole, objects.parts["kind"][loaded], objects.parts["size"][loaded])
-    table[pieces.owners.index(OTHER)] += whole - table.sum(axis=0)
+    loaded = objects.sections["kind"] <= Contents.UNWIND
+    np.add.at(whole, objects.sections["kind"][loaded], objects.sections["size"][loaded])
+    table[ranges.owners.index(OTHER)] += whole - table.sum(axis=0)
     crates = [
         Crate(name, dict(zip(LOADED_KINDS, row, strict=True)))
-        for name, row in zip(pieces.owners, table.tolist(), strict=True)
+        for name, row in zip(ranges.owners, table.tolist(), strict=True)
         if any(row)
     ]
     return tuple(sorted(crates, key=lambda c: (-c.size, c.name)))
@@ -210,5 +208,5 @@ def compare(before: Sizes, after: Sizes) -> Difference:
 
 def _changes(before: dict[str, int], after: dict[str, int]) -> tuple[Change, ...]:
     names = dict.fromkeys([*before, *after])
-    found = [Change(n, before.get(n), after.get(n)) for n in names]
-    return tuple(sorted(found, key=lambda c: (-abs(c.by), -(c.after or 0), c.name)))
+    changes = [Change(n, before.get(n), after.get(n)) for n in names]
+    return tuple(sorted(changes, key=lambda c: (-abs(c.by), -(c.after or 0), c.name)))

@@ -107,13 +107,13 @@ def explain_library(
     """Explain each slice of a library, whose public symbols `request` tells. See `explain`."""
     from cargo_strip_hook.analysis.check import decide_or_remember
 
-    found = []
-    for part, target in slices_of(library, request.target):
-        with about(part), open_archive(part) as archive:
+    reasons = []
+    for slice_, target in slices_of(library, request.target):
+        with about(slice_), open_archive(slice_) as archive:
             decided = decide_or_remember(archive, replace(request, target=target))
             resolved = resolve_library(archive, target, decided.names())
-            found.append(explain(archive, resolved, what, all_roots=all_roots, crate=crate))
-    return tuple(found)
+            reasons.append(explain(archive, resolved, what, all_roots=all_roots, crate=crate))
+    return tuple(reasons)
 
 
 def explain(
@@ -139,7 +139,7 @@ def explain(
     left = reached(library.graph, library.roots, atoms)
     return Reason(
         archive.path,
-        archive.part.architecture,
+        archive.slice.architecture,
         what,
         kind,
         tuple(sorted({_text(objects, n) for n in symbols.tolist()})),
@@ -157,8 +157,8 @@ def _text(objects: Objects, symbol: int) -> str:
 
 
 def _live_symbols(objects: Objects) -> list[int]:
-    found: list[int] = np.flatnonzero(objects.symbols["atom"] >= 0).tolist()
-    return found
+    live: list[int] = np.flatnonzero(objects.symbols["atom"] >= 0).tolist()
+    return live
 
 
 def _named(objects: Objects, what: str) -> Int64:
@@ -166,17 +166,17 @@ def _named(objects: Objects, what: str) -> Int64:
     live, names = _live_symbols(objects), objects.names
     exact = what.encode("utf-8", "surrogateescape")
     for wanted in (exact, b"_" + exact):
-        found = [n for n in live if names[n] == wanted]
-        if found:
+        matching = [n for n in live if names[n] == wanted]
+        if matching:
             break
-    return np.array(found, np.int64)
+    return np.array(matching, np.int64)
 
 
 def _of_crate(objects: Objects, crate: str) -> Int64:
     """The live symbols of a crate."""
     word = crate.encode()
-    found = [n for n in _live_symbols(objects) if word in objects.names[n]]
-    return np.array([n for n in found if crate_of(_text(objects, n)) == crate], np.int64)
+    candidates = [n for n in _live_symbols(objects) if word in objects.names[n]]
+    return np.array([n for n in candidates if crate_of(_text(objects, n)) == crate], np.int64)
 
 
 def _written(objects: Objects, what: str) -> Int64:
@@ -184,8 +184,8 @@ def _written(objects: Objects, what: str) -> Int64:
     # demangling all names would take long: what is named in Rust stands in the mangled name, too
     words = [w for w in _WORD.findall(what) if w not in _SIGNS and not w[0].isdigit()]
     word = max(words, key=len, default="").encode()
-    found = [n for n in _live_symbols(objects) if word in objects.names[n]]
-    return np.array([n for n in found if _means(what, _text(objects, n))], np.int64)
+    candidates = [n for n in _live_symbols(objects) if word in objects.names[n]]
+    return np.array([n for n in candidates if _means(what, _text(objects, n))], np.int64)
 
 
 def _means(what: str, name: str) -> bool:
@@ -209,7 +209,7 @@ def _must_be_there(archive: Archive, what: str, crate: bool) -> None:
     thing = "crate" if crate else "symbol and no crate"
     raise InputError(
         f"there is no {thing} `{what}`",
-        path=archive.part.name,
+        path=archive.slice.name,
         help="`cargo strip-hook report` lists the crates, `nm` the symbols",
     )
 
@@ -233,8 +233,8 @@ def _chain(
         unit = objects.units[int(library.program.unit_of(np.array([atom]))[0])]
         name = demangle(symbol) if symbol else _described(objects, atom)
         row = objects.atoms[atom]
-        at = int(row["section"]), int(row["offset"])
-        steps.append(Step(symbol, name, unit.name, by, int(sizes[atom]), int(kept[atom]), *at))
+        where = int(row["section"]), int(row["offset"])
+        steps.append(Step(symbol, name, unit.name, by, int(sizes[atom]), int(kept[atom]), *where))
     return tuple(steps)
 
 
@@ -253,8 +253,8 @@ def _link(library: Library, source: int, target: int) -> By:
 def _symbol_of(library: Library, objects: Objects, atom: int, meant: set[int]) -> str:
     """The name of an atom: one that was meant, else an export's, a global or local one."""
     symbols = library.program.symbols
-    found = [n for n in np.flatnonzero(symbols["atom"] == atom).tolist() if objects.names[n]]
-    if not found:
+    named = [n for n in np.flatnonzero(symbols["atom"] == atom).tolist() if objects.names[n]]
+    if not named:
         return ""
     exported = set(library.exports)
 
@@ -262,13 +262,13 @@ def _symbol_of(library: Library, objects: Objects, atom: int, meant: set[int]) -
         is_local = bool(symbols["binding"][n] == Binding.LOCAL)
         return n not in meant, _text(objects, n) not in exported, is_local, int(symbols["value"][n])
 
-    return _text(objects, min(found, key=rank))
+    return _text(objects, min(named, key=rank))
 
 
 def _described(objects: Objects, atom: int) -> str:
     """What an atom without a name is."""
-    part = int(objects.part[atom])
-    return _WORDS.get(Contents(int(objects.parts["kind"][part])), "something without a name")
+    section = int(objects.section[atom])
+    return _WORDS.get(Contents(int(objects.sections["kind"][section])), "something without a name")
 
 
 def _exports(library: Library, atoms: Int64) -> tuple[str, ...]:

@@ -39,10 +39,10 @@ class Entries:
 
     def first(self) -> dict[bytes, int]:
         """Each name's first member."""
-        found = dict(zip(self.names, self.members, strict=True))
-        if len(found) < len(self.names):  # the first of several definitions wins
-            found.update(zip(reversed(self.names), reversed(self.members), strict=True))
-        return found
+        first = dict(zip(self.names, self.members, strict=True))
+        if len(first) < len(self.names):  # the first of several definitions wins
+            first.update(zip(reversed(self.names), reversed(self.members), strict=True))
+        return first
 
 
 _MEMBER_NAMES: dict[IndexKind, str] = {
@@ -63,14 +63,14 @@ def parse_index(
     """
     reader = _Reader(archive[index.offset : index.offset + index.size], index, path)
     if index.kind == "coff":
-        names, places = reader.coff()
+        names, headers = reader.coff()
     elif index.kind in ("bsd", "bsd64"):
-        names, places = reader.bsd(8 if index.kind == "bsd64" else 4)
+        names, headers = reader.bsd(8 if index.kind == "bsd64" else 4)
     else:
-        names, places = reader.gnu(8 if index.kind == "gnu64" else 4)
+        names, headers = reader.gnu(8 if index.kind == "gnu64" else 4)
     by_offset = {member.header_offset: member.index for member in members}
     try:
-        positions = list(map(by_offset.__getitem__, places))
+        positions = list(map(by_offset.__getitem__, headers))
     except KeyError as e:
         reader.fail(f"no member begins at offset {e.args[0]:#x}, where the index has one")
     return Entries(names, positions)
@@ -80,33 +80,33 @@ class _Reader:
     def __init__(self, data: memoryview, index: SymbolIndex, path: str) -> None:
         self.data, self.index, self.path = data, index, path
 
-    def fail(self, what: str, at: int = 0) -> NoReturn:
+    def fail(self, what: str, offset: int = 0) -> NoReturn:
         raise ArchiveError(
             what,
             path=self.path,
             member=_MEMBER_NAMES[self.index.kind],
-            offset=self.index.offset + at,
+            offset=self.index.offset + offset,
             help="make a new index with `ranlib`",
         )
 
-    def integers(self, order: str, width: int, at: int, count: int) -> tuple[int, ...]:
-        if at + width * count > len(self.data):
-            self.fail("the symbol index is cut short", at)
+    def integers(self, order: str, width: int, offset: int, count: int) -> tuple[int, ...]:
+        if offset + width * count > len(self.data):
+            self.fail("the symbol index is cut short", offset)
         code = {2: "H", 4: "I", 8: "Q"}[width]
-        return struct.unpack_from(f"{order}{count}{code}", self.data, at)
+        return struct.unpack_from(f"{order}{count}{code}", self.data, offset)
 
-    def strings(self, at: int, count: int) -> list[bytes]:
+    def strings(self, offset: int, count: int) -> list[bytes]:
         # a shorter list means that an entry has no name
-        names = bytes(self.data[at:]).split(b"\0", count)[:-1]
+        names = bytes(self.data[offset:]).split(b"\0", count)[:-1]
         if len(names) < count:
-            self.fail(f"the symbol index has {count} entries and {len(names)} names", at)
+            self.fail(f"the symbol index has {count} entries and {len(names)} names", offset)
         return names
 
     def gnu(self, width: int) -> tuple[list[bytes], tuple[int, ...]]:
         """Big-endian count and header offsets, then the names in the same order (System V ABI)."""
         (count,) = self.integers(">", width, 0, 1)
-        places = self.integers(">", width, width, count)
-        return self.strings(width * (1 + count), count), places
+        headers = self.integers(">", width, width, count)
+        return self.strings(width * (1 + count), count), headers
 
     def coff(self) -> tuple[list[bytes], tuple[int, ...]]:
         """The second linker member: offsets of all members, and sorted names with 1-based indexes.
@@ -114,13 +114,13 @@ class _Reader:
         PE/COFF specification, "Second Linker Member".
         """
         (member_count,) = self.integers("<", 4, 0, 1)
-        places = self.integers("<", 4, 4, member_count)
-        at = 4 + 4 * member_count
-        (count,) = self.integers("<", 4, at, 1)
-        which = self.integers("<", 2, at + 4, count)
+        headers = self.integers("<", 4, 4, member_count)
+        offset = 4 + 4 * member_count
+        (count,) = self.integers("<", 4, offset, 1)
+        which = self.integers("<", 2, offset + 4, count)
         if count and not 1 <= min(which) <= max(which) <= member_count:
-            self.fail(f"an index entry is not among its {member_count} members", at + 4)
-        return self.strings(at + 4 + 2 * count, count), tuple(places[i - 1] for i in which)
+            self.fail(f"an index entry is not among its {member_count} members", offset + 4)
+        return self.strings(offset + 4 + 2 * count, count), tuple(headers[i - 1] for i in which)
 
     def bsd(self, width: int) -> tuple[list[bytes], tuple[int, ...]]:
         """`ranlib` structures (name offset, header offset) with their size in bytes before them.
@@ -131,15 +131,15 @@ class _Reader:
         if table % (2 * width):
             self.fail(f"the symbol index has {table} bytes, not a multiple of {2 * width}")
         entries = self.integers("<", width, width, table // width)
-        at = width + table
-        (size,) = self.integers("<", width, at, 1)
-        at += width
-        if at + size > len(self.data):
-            self.fail("the names of the symbol index are cut short", at)
-        texts = bytes(self.data[at : at + size])
-        return self.names_at(texts, entries[0::2], at), entries[1::2]
+        offset = width + table
+        (size,) = self.integers("<", width, offset, 1)
+        offset += width
+        if offset + size > len(self.data):
+            self.fail("the names of the symbol index are cut short", offset)
+        texts = bytes(self.data[offset : offset + size])
+        return self.names_at(texts, entries[0::2], offset), entries[1::2]
 
-    def names_at(self, texts: bytes, starts: tuple[int, ...], at: int) -> list[bytes]:
+    def names_at(self, texts: bytes, starts: tuple[int, ...], offset: int) -> list[bytes]:
         # nearly always each name begins where the last one ended
         in_order = texts.split(b"\0", len(starts))[:-1]
         position, expected = 0, []
@@ -152,6 +152,6 @@ class _Reader:
         for start in starts:
             stop = texts.find(b"\0", start) if start < len(texts) else -1
             if stop < 0:
-                self.fail(f"a name at {start} of {len(texts)} bytes of names has no end", at)
+                self.fail(f"a name at {start} of {len(texts)} bytes of names has no end", offset)
             names.append(texts[start:stop])
         return names

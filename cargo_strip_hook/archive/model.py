@@ -43,12 +43,11 @@ def object_name(library: Path | Slice | str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file in an archive; repeated names are told apart by `index`.
+    """One file in an archive; `index` distinguishes members of one name.
 
     `header_offset` is where its header starts in the archive. `offset` and `size` (bytes) say where
-    its data lies: in the archive (not in the file that an archive may be a part of), or for a thin
-    archive in the file of its own. A Darwin archive
-    counts up to seven bytes of padding as data.
+    its data is: in the archive (counted from the start of its slice), or in a file of its own where
+    the archive is thin. A Darwin archive counts up to seven bytes of padding as data.
     """
 
     name: str

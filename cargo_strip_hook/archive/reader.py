@@ -39,23 +39,23 @@ _INDEX_NAMES: dict[bytes, IndexKind] = {
 
 
 class _Mapping:
-    """A part of a file in memory, read-only. The file may be closed, replaced or removed meanwhile.
+    """A slice of a file, mapped read-only. The file may be closed, replaced or removed meanwhile.
 
-    Raises `ArchiveError` where the file has no such part.
+    Raises `ArchiveError` where the file ends before the slice does.
     """
 
-    def __init__(self, part: Slice) -> None:
-        with open_file(part.path) as file:
+    def __init__(self, slice_: Slice) -> None:
+        with open_file(slice_.path) as file:
             status = os.fstat(file.fileno())
-            end = status.st_size if part.size is None else part.start + part.size
-            self.identity = _identity(status, (part.start, end))
+            end = status.st_size if slice_.size is None else slice_.start + slice_.size
+            self.identity = _identity(status, (slice_.start, end))
             empty = status.st_size == 0  # which cannot be mapped
             self.map = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.whole = memoryview(self.map or b"")
-        self.view = self.whole[part.start : end]
+        self.view = self.whole[slice_.start : end]
         if end > len(self.whole):
             self.close()
-            raise ArchiveError("the file ends before this part of it does", path=str(part))
+            raise ArchiveError("the file ends before this part of it does", path=str(slice_))
 
     def close(self) -> None:
         try:
@@ -67,16 +67,16 @@ class _Mapping:
             pass  # views of it are still in use: the last one to go unmaps it
 
 
-# A file that was changed less than this ago could change again without a new time: the coarsest
+# A file that was changed less than this ago could change again and keep its time: the coarsest
 # clock of a file system, FAT's, has steps of two seconds.
-_SETTLED = 2_000_000_000  # ns
+_CLOCK_STEP = 2_000_000_000  # ns
 _Identity = tuple[int, ...]
 
 
 def _identity(status: os.stat_result, extent: tuple[int, int]) -> _Identity | None:
-    """What tells a part of a file from all others; None where the file's times cannot."""
+    """What identifies a slice of a file; None where the file was changed too recently to say."""
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    if not status.st_ino or not 0 <= changed < time.time_ns() - _SETTLED:
+    if not status.st_ino or not 0 <= changed < time.time_ns() - _CLOCK_STEP:
         return None
     return (
         status.st_dev,
@@ -112,15 +112,15 @@ class Archive:
     Data stays mapped until `close` and as long as a view of it is in use.
     """
 
-    part: Slice
+    slice: Slice
     _contents: _Contents = field(repr=False)
     _mapping: _Mapping = field(repr=False)
     _files: dict[Path, _Mapping] = field(repr=False, default_factory=dict)
 
     @property
     def path(self) -> Path:
-        """The file that it is, or that it is a part of."""
-        return self.part.path
+        """The file that the archive is in."""
+        return self.slice.path
 
     @property
     def dialect(self) -> Dialect:
@@ -157,7 +157,7 @@ class Archive:
                 must_be_about_file(e)
                 raise ArchiveError(
                     f"the thin archive's member cannot be read: {e}",
-                    path=str(self.part),
+                    path=str(self.slice),
                     member=member.name,
                     help="a thin archive needs the files it was made of; build it again",
                 ) from e
@@ -165,7 +165,7 @@ class Archive:
         if size < end or (whole and size != end):
             raise ArchiveError(
                 f"`{path}` has {size} bytes, the thin archive says {end}",
-                path=str(self.part),
+                path=str(self.slice),
                 member=member.name,
                 offset=member.header_offset,
                 help="the file has changed since the thin archive was made; build it again",
@@ -198,7 +198,7 @@ class Archive:
             return None
         if index not in contents.entries:
             contents.entries[index] = parse_index(
-                self._mapping.view, index, contents.members, str(self.part)
+                self._mapping.view, index, contents.members, str(self.slice)
             )
         return contents.entries[index]
 
@@ -229,34 +229,35 @@ def open_archive(where: Path | Slice) -> Archive:
     return _open(where if isinstance(where, Slice) else Slice(where), ())
 
 
-def _open(part: Slice, outer: tuple[str, ...]) -> Archive:
+def _open(slice_: Slice, outer: tuple[str, ...]) -> Archive:
     """`outer` are the thin archives that led here, which may not come again."""
     try:
-        mapping = _Mapping(part)
+        mapping = _Mapping(slice_)
     except (OSError, ValueError) as e:
         must_be_about_file(e)
-        raise ArchiveError(f"cannot be read: {e}", path=str(part)) from e
+        raise ArchiveError(f"cannot be read: {e}", path=str(slice_)) from e
     for identity, contents in _last:
         if identity == mapping.identity:
-            return Archive(part, contents, mapping)
+            return Archive(slice_, contents, mapping)
     try:
-        contents = _Scan(part, mapping, outer).run()
+        contents = _Scan(slice_, mapping, outer).run()
     except BaseException:
         mapping.close()
         raise
     # a thin archive's members may change while it stays as it is
     if mapping.identity is not None and not contents.thin:
         _last[:] = [(mapping.identity, contents)]
-    return Archive(part, contents, mapping)
+    return Archive(slice_, contents, mapping)
 
 
 class _Scan:
     """One pass over the member headers."""
 
-    def __init__(self, part: Slice, mapping: _Mapping, outer: tuple[str, ...]) -> None:
-        self.part, self.path, self.outer = part, part.path, outer
+    def __init__(self, slice_: Slice, mapping: _Mapping, outer: tuple[str, ...]) -> None:
+        self.slice, self.path, self.outer = slice_, slice_.path, outer
         self.view = mapping.view
         self.end = len(self.view)
+        self.offset = len(MAGIC)  # of the header that is being read
         self.thin = False
         self.dialect: Dialect | None = None
         self.index: SymbolIndex | None = None
@@ -267,9 +268,9 @@ class _Scan:
         self.nested: dict[Path, Archive] = {}
 
     def fail(
-        self, what: str, offset: int, member: str | None = None, help: str | tuple[str, ...] = ()
+        self, what: str, member: str | None = None, help: str | tuple[str, ...] = ()
     ) -> NoReturn:
-        raise ArchiveError(what, path=str(self.part), member=member, offset=offset, help=help)
+        raise ArchiveError(what, path=str(self.slice), member=member, offset=self.offset, help=help)
 
     def read(self, start: int, end: int) -> bytes:
         return bytes(self.view[start:end])
@@ -278,11 +279,11 @@ class _Scan:
         magic = self.read(0, len(MAGIC))
         if magic not in (MAGIC, THIN_MAGIC):
             what, help = what_instead(self.read(0, READ), self.path.suffix)
-            raise ArchiveError(what, path=str(self.part), help=help)
+            raise ArchiveError(what, path=str(self.slice), help=help)
         self.thin = magic == THIN_MAGIC
         try:
-            for at, raw, size in self.headers():
-                self.member(at, raw, size)
+            for raw, size in self.headers():
+                self.member(raw, size)
         finally:
             for archive in self.nested.values():
                 archive.close()
@@ -294,51 +295,49 @@ class _Scan:
             tuple(self.outside),
         )
 
-    def headers(self) -> Iterator[tuple[int, bytes, int]]:
-        """Offset, raw name and size of each member; data follows where the archive holds it."""
+    def headers(self) -> Iterator[tuple[bytes, int]]:
+        """Raw name and size of each member; `offset` is that of its header meanwhile."""
         view, end = self.view, self.end
-        at = len(MAGIC)
-        while at < end:
-            header = bytes(view[at : at + HEADER_SIZE])
+        while self.offset < end:
+            header = bytes(view[self.offset : self.offset + HEADER_SIZE])
             if len(header) < HEADER_SIZE:
-                self.fail(f"truncated: {len(header)} bytes are no member header", at)
+                self.fail(f"truncated: {len(header)} bytes are no member header")
             raw = header[:16].rstrip(b" ")
             if header[58:] != HEADER_END:
-                self.fail("the member header does not end as one", at, _show(raw))
+                self.fail("the member header does not end as one", _show(raw))
             digits = header[48:58].rstrip(b" ")
             if not digits.isdigit():
-                self.fail(f"the member's size `{_show(digits)}` is no number", at, _show(raw))
+                self.fail(f"the member's size `{_show(digits)}` is no number", _show(raw))
             size = int(digits)
             inline = not self.thin or raw in (b"/", b"//", b"/SYM64/")
-            after = at + HEADER_SIZE + (size if inline else 0)
+            data = self.offset + HEADER_SIZE
+            after = data + (size if inline else 0)
             if after > end:
                 self.fail(
-                    f"truncated: the member has {size} bytes and the archive "
-                    f"{end - at - HEADER_SIZE} more",
-                    at,
+                    f"truncated: the member has {size} bytes and the archive {end - data} more",
                     _show(raw),
                 )
-            yield at, raw, size
-            at = after + (after & 1)  # a missing last padding byte is common
+            yield raw, size
+            self.offset = after + (after & 1)  # a missing last padding byte is common
 
-    def member(self, at: int, raw: bytes, size: int) -> None:
-        data = at + HEADER_SIZE
+    def member(self, raw: bytes, size: int) -> None:
+        data = self.offset + HEADER_SIZE
         if raw.startswith(b"/") and not (raw[1:2].isdigit()):
-            self.table(at, raw, size)
+            self.table(raw, size)
             return
         if raw.startswith(b"#1/"):
             self.dialect = self.dialect or "bsd"
-            length = self.number(raw[3:], "length of the name", at, raw)
+            length = self.number(raw[3:], "length of the name", raw)
             if self.thin or length > size:
-                self.fail(f"the name of {length} bytes does not fit the member", at, _show(raw))
+                self.fail(f"the name of {length} bytes does not fit the member", _show(raw))
             name = self.read(data, data + length).rstrip(b"\0")
             data, size = data + length, size - length
         elif raw.startswith(b"/"):
             self.dialect = self.dialect or "gnu"
             where, colon, origin = raw[1:].partition(b":")
-            name = self.long_name(self.number(where, "position of the name", at, raw), at, raw)
+            name = self.long_name(self.number(where, "position of the name", raw), raw)
             if colon:
-                self.proxy(name, self.number(origin, "position in the archive", at, raw), at)
+                self.proxy(name, self.number(origin, "position in the archive", raw))
                 return
         elif raw.endswith(b"/"):
             self.dialect = self.dialect or "gnu"
@@ -349,100 +348,100 @@ class _Scan:
         kind = _INDEX_NAMES.get(name)
         if kind is not None and not raw.endswith(b"/"):
             if self.members or self.special:
-                self.fail("a symbol table that is not the first member", at, _show(name))
+                self.fail("a symbol table that is not the first member", _show(name))
             self.special.append(name)
-            self.index = SymbolIndex(kind, at, data, size)
+            self.index = SymbolIndex(kind, self.offset, data, size)
             if kind == "bsd64" or name.endswith(b"SORTED"):
                 self.dialect = "darwin"
             return
         if not name:
-            self.fail("a member without a name", at)
-        self.add(name, at, data, size)
+            self.fail("a member without a name")
+        self.add(name, data, size)
 
-    def add(self, name: bytes, at: int, data: int, size: int) -> None:
+    def add(self, name: bytes, data: int, size: int) -> None:
         text = name.decode(*NAME_ENCODING)
         if self.thin:
             if "\0" in text:
-                self.fail("no file can have this name", at, _show(name))
+                self.fail("no file can have this name", _show(name))
             self.outside.append((self.path.parent / text, True))
             data = 0
-        self.members.append(Member(text, len(self.members), at, data, size))
+        self.members.append(Member(text, len(self.members), self.offset, data, size))
 
-    def table(self, at: int, raw: bytes, size: int) -> None:
+    def table(self, raw: bytes, size: int) -> None:
         """One of the members whose name is only a slash and a word: they are no files."""
-        data = at + HEADER_SIZE
+        data = self.offset + HEADER_SIZE
         if raw == b"/<ECSYMBOLS>/":
             self.fail(
                 "an ARM64EC library (it has a map of EC symbols)",
-                at,
                 _show(raw),
                 help="ARM64EC is not supported; build for aarch64-pc-windows-msvc or x86_64",
             )
         if self.members and raw not in _COFF_MAPS:
-            self.fail("a table that does not stand before the members", at, _show(raw))
+            self.fail("a table that does not stand before the members", _show(raw))
         if raw == b"/" and not self.special:
-            self.index = SymbolIndex("gnu", at, data, size)
+            self.index = SymbolIndex("gnu", self.offset, data, size)
         elif raw == b"/SYM64/" and not self.special:
-            self.index = SymbolIndex("gnu64", at, data, size)
+            self.index = SymbolIndex("gnu64", self.offset, data, size)
         elif raw == b"/" and self.special == [b"/"] and not self.thin:
-            self.index = SymbolIndex("coff", at, data, size, self.index)
+            self.index = SymbolIndex("coff", self.offset, data, size, self.index)
             self.dialect = "coff"
         elif raw == b"//" and self.names is None:
             self.names = self.read(data, data + size)
         elif raw not in _COFF_MAPS or self.thin:
-            self.fail("a special member that is not known, or not at this place", at, _show(raw))
+            self.fail("a special member that is not known, or not at this place", _show(raw))
         self.dialect = self.dialect or "gnu"
         self.special.append(raw)
 
-    def number(self, digits: bytes, what: str, at: int, raw: bytes) -> int:
+    def number(self, digits: bytes, what: str, raw: bytes) -> int:
         if not digits.isdigit():
-            self.fail(f"the {what}, `{_show(digits)}`, is no number", at, _show(raw))
+            self.fail(f"the {what}, `{_show(digits)}`, is no number", _show(raw))
         return int(digits)
 
-    def long_name(self, where: int, at: int, raw: bytes) -> bytes:
+    def long_name(self, where: int, raw: bytes) -> bytes:
         """The name at a position of the `//` member.
 
         GNU ends it with slash and newline, Microsoft with a zero byte.
         """
         if self.names is None:
-            self.fail("a long name without a table of long names", at, _show(raw))
+            self.fail("a long name without a table of long names", _show(raw))
         if where >= len(self.names):
             self.fail(
                 f"the name is at {where} of {len(self.names)} bytes of long names",
-                at,
                 _show(raw),
             )
         zero = self.names.find(b"\0", where)
         newline = -1 if self.dialect == "coff" else self.names.find(b"\n", where)
         stops = [stop for stop in (zero, newline) if stop >= 0]
         if not stops:
-            self.fail(f"the long name at {where} has no end", at, _show(raw))
+            self.fail(f"the long name at {where} has no end", _show(raw))
         name = self.names[where : min(stops)]
         return name[:-1] if min(stops) == newline and name.endswith(b"/") else name
 
-    def proxy(self, name: bytes, origin: int, at: int) -> None:
+    def proxy(self, name: bytes, origin: int) -> None:
         """A member of another archive, as GNU's thin archives list them (`/NAME:OFFSET`)."""
         text = name.decode(*NAME_ENCODING)
         if not self.thin or not name or b"\0" in name:
-            self.fail("only a thin archive can list members of other archives", at, text)
+            self.fail("only a thin archive can list members of other archives", text)
         path = self.path.parent / text
         archive = self.nested.get(path)
         if archive is None:
             outer = (*self.outer, os.path.realpath(self.path))
             if os.path.realpath(path) in outer:
-                self.fail("thin archives that list each other", at, text)
+                self.fail("thin archives that list each other", text)
             try:
                 archive = self.nested[path] = _open(Slice(path), outer)
             except ArchiveError as e:
-                self.fail(f"an archive it lists cannot be used: {e.what}", at, text, e.help)
-        for found in archive.members:
-            if found.header_offset == origin:
+                self.fail(f"an archive it lists cannot be used: {e.what}", text, e.help)
+        for member in archive.members:
+            if member.header_offset == origin:
                 break
         else:
-            self.fail(f"no member begins at offset {origin:#x} of `{path}`", at, text)
+            self.fail(f"no member begins at offset {origin:#x} of `{path}`", text)
         contents = archive._contents
-        self.outside.append(contents.outside[found.index] if contents.thin else (path, False))
-        self.members.append(Member(found.name, len(self.members), at, found.offset, found.size))
+        self.outside.append(contents.outside[member.index] if contents.thin else (path, False))
+        self.members.append(
+            Member(member.name, len(self.members), self.offset, member.offset, member.size)
+        )
 
     def decide_dialect(self) -> Dialect:
         """BSD and Darwin archives differ in alignment only, so look what is in them."""

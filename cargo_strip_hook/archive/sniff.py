@@ -147,7 +147,7 @@ def folder_instead(folder: Path) -> tuple[str, str]:
             "for the library that cargo-c built of the package: "
             f"`cargo strip-hook --manifest-path {folder / 'Cargo.toml'}`",
         )
-    found = sorted(p for p in folder.iterdir() if p.suffix in (".a", ".lib") and p.is_file())
-    if found:
-        return "this is a folder, not a library", f"name a library in it, like {found[0]}"
+    libraries = sorted(p for p in folder.iterdir() if p.suffix in (".a", ".lib") and p.is_file())
+    if libraries:
+        return "this is a folder, not a library", f"name a library in it, like {libraries[0]}"
     return "this is a folder, not a library", "name a file, or an xcframework"

@@ -88,12 +88,12 @@ def read_universal(data: memoryview, path: str | None = None) -> Universal:
         raise fail("the universal file has no architecture", 4)
     slices = []
     for i in range(count):
-        at = 8 + i * form.size
-        cpu, subtype, offset, size, align = form.unpack_from(data, at)[:5]
+        header_offset = 8 + i * form.size
+        cpu, subtype, offset, size, align = form.unpack_from(data, header_offset)[:5]
         if align > _LARGEST_ALIGNMENT or offset % (1 << align):
-            raise fail(f"slice {i + 1} has an impossible alignment", at)
+            raise fail(f"slice {i + 1} has an impossible alignment", header_offset)
         if offset < end or offset + size > len(data):
-            raise fail(f"slice {i + 1} reaches beyond the end of the file", at)
+            raise fail(f"slice {i + 1} reaches beyond the end of the file", header_offset)
         slices.append(FatArch(cpu, subtype, align, offset, size))
     kinds = [(s.cputype, s.cpusubtype) for s in slices]
     if len(set(kinds)) != count:
@@ -111,13 +111,13 @@ def lay_out(old: Universal, sizes: Sequence[int]) -> Universal:
     Raises `ArchiveError` where 32-bit offsets do not reach.
     """
     form = 32 if old.wide else 20
-    at = 8 + form * len(old.slices)
+    position = 8 + form * len(old.slices)
     slices = []
     for one, size in zip(old.slices, sizes, strict=True):
-        at = -(-at // (1 << one.align)) * (1 << one.align)
-        slices.append(FatArch(one.cputype, one.cpusubtype, one.align, at, size))
-        at += size
-    if at >= 1 << 32 and not old.wide:
+        position = -(-position // (1 << one.align)) * (1 << one.align)
+        slices.append(FatArch(one.cputype, one.cpusubtype, one.align, position, size))
+        position += size
+    if position >= 1 << 32 and not old.wide:
         raise ArchiveError("the universal file would be larger than 4 GiB")
     return Universal(old.wide, tuple(slices))
 
@@ -134,8 +134,8 @@ def encode(header: Universal) -> bytes:
     return out
 
 
-def parts_of(path: Path) -> tuple[Slice, ...]:
-    """The archives that a library consists of: the file itself, or its slices in their order.
+def read_slices(path: Path) -> tuple[Slice, ...]:
+    """The archives in a library, in their order: the file itself, or the slices of a universal one.
 
     Raises `ArchiveError` for a damaged universal header, and where the file cannot be read.
     """
@@ -161,22 +161,21 @@ def _header(path: Path) -> Universal | None:
         raise ArchiveError(f"cannot be read: {e}", path=str(path)) from e
 
 
-def join_parts(file: BinaryIO, original: Path, parts: Sequence[Slice]) -> None:
-    """Write a universal file like `original`, with other slices: same order, same alignment.
+def write_universal(file: BinaryIO, original: Path, slices: Sequence[Slice]) -> None:
+    """Write a universal file like `original` with new slices, in the same order and alignment.
 
-    Raises `ArchiveError` where `original` is none, or has another number of slices.
+    Raises `ArchiveError` where `original` is no universal file, or has another number of slices.
     """
     old = _header(original)
-    if old is None or len(old.slices) != len(parts):
+    if old is None or len(old.slices) != len(slices):
         raise ArchiveError("the universal file has other slices than before", path=str(original))
-    sizes = [p.path.stat().st_size if p.size is None else p.size for p in parts]
-    new = lay_out(old, sizes)
-    at = file.write(encode(new))
-    for one, part in zip(new.slices, parts, strict=True):
-        at += file.write(bytes(one.offset - at))
-        with part.path.open("rb") as source:
-            source.seek(part.start)
-            at += _copy(source, file, one.size)
+    new = lay_out(old, [s.length() for s in slices])
+    position = file.write(encode(new))
+    for header, slice_ in zip(new.slices, slices, strict=True):
+        position += file.write(bytes(header.offset - position))
+        with slice_.path.open("rb") as source:
+            source.seek(slice_.start)
+            position += _copy(source, file, header.size)
 
 
 def _copy(source: BinaryIO, file: BinaryIO, size: int) -> int:

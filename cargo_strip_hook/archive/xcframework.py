@@ -78,18 +78,18 @@ def _variant(folder: Path, file: Path, entry: Any) -> Variant:
     identifier, library = text("LibraryIdentifier"), text("LibraryPath")
     if identifier is None or library is None:
         raise InputError("a library has no LibraryIdentifier or no LibraryPath", path=str(file))
-    place = folder / identifier
-    binary = place / library
+    variant_folder = folder / identifier
+    binary = variant_folder / library
     if binary.suffix == ".framework":
-        binary = place / (text("BinaryPath") or f"{library}/{binary.stem}")
-        headers = place / library / "Headers"
+        binary = variant_folder / (text("BinaryPath") or f"{library}/{binary.stem}")
+        headers = variant_folder / library / "Headers"
     else:
-        headers = place / (text("HeadersPath") or "Headers")
+        headers = variant_folder / (text("HeadersPath") or "Headers")
     _must_be_inside(headers, folder)
-    found = sorted(p for p in headers.rglob("*") if p.suffix in _HEADERS and p.is_file())
-    for header in found:
+    header_files = sorted(p for p in headers.rglob("*") if p.suffix in _HEADERS and p.is_file())
+    for header in header_files:
         _must_be_inside(header, folder)
-    return Variant(identifier, binary, tuple(found))
+    return Variant(identifier, binary, tuple(header_files))
 
 
 def _must_be_inside(path: Path, folder: Path) -> None:

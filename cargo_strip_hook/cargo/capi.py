@@ -73,10 +73,10 @@ def load_capi(package: Package) -> Capi:
     library = sub_table(capi, "library")
     pkg_config = sub_table(capi, "pkg_config")
 
-    place = header.get("subdirectory", True)
-    if isinstance(place, bool):
-        place = crate if place else ""
-    subdirectory: str = _typed(place, str, "header.subdirectory", package)
+    subfolder = header.get("subdirectory", True)
+    if isinstance(subfolder, bool):
+        subfolder = crate if subfolder else ""
+    subdirectory: str = _typed(subfolder, str, "header.subdirectory", package)
     # `header_name` beside the tables is the old form, which 0.10 still takes
     name = header.get("name", capi.get("header_name", crate))
     name = _typed(name, str, "header.name", package)
@@ -130,7 +130,7 @@ def _custom(
     table: Mapping[str, Any], kind: str, default_to: str, package: Package
 ) -> list[IncludeFiles]:
     entries = table.get(kind)
-    found: list[IncludeFiles] = []
+    include: list[IncludeFiles] = []
     for entry in entries if isinstance(entries, list) else []:
         pattern = entry.get("from") if isinstance(entry, dict) else None
         if not isinstance(pattern, str):
@@ -138,10 +138,10 @@ def _custom(
                 f"`package.metadata.capi.install.include.{kind}` in {package.manifest} has an "
                 "entry without `from`"
             )
-        found.append(
+        include.append(
             IncludeFiles(pattern, _string_or(entry.get("to"), default_to), kind == "generated")
         )
-    return found
+    return include
 
 
 def shipped_headers(files: IncludeFiles, root: Path) -> list[tuple[Path, PurePath]]:
@@ -152,9 +152,9 @@ def shipped_headers(files: IncludeFiles, root: Path) -> list[tuple[Path, PurePat
     else:
         base = (root / files.pattern).parent
     pattern = os.path.join(glob.escape(os.fspath(root)), files.pattern)  # noqa: PTH118
-    found: list[tuple[Path, PurePath]] = []
+    headers: list[tuple[Path, PurePath]] = []
     for text in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207
         path = Path(text)
         if path.is_file() and path.is_relative_to(base):
-            found.append((path, PurePath(files.to) / path.relative_to(base)))
-    return found
+            headers.append((path, PurePath(files.to) / path.relative_to(base)))
+    return headers

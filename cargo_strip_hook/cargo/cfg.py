@@ -43,27 +43,27 @@ Expression = Option | Combination
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self.text, self.at = text, 0
+        self.text, self.position = text, 0
 
     def error(self, what: str) -> UsageError:
         return UsageError(
-            f"`{self.text}` is not a cfg expression: {what} at column {self.at + 1}",
+            f"`{self.text}` is not a cfg expression: {what} at column {self.position + 1}",
             help='for example cfg(all(unix, not(target_os = "macos")))',
         )
 
     def peek(self) -> tuple[str, str]:
-        if not self.text[self.at :].strip():
+        if not self.text[self.position :].strip():
             return "end", ""
-        found = _TOKEN.match(self.text, self.at)
-        if not found:
+        match = _TOKEN.match(self.text, self.position)
+        if not match:
             raise self.error("unexpected character")
-        kind = found.lastgroup or ""
-        return kind, found[kind]
+        kind = match.lastgroup or ""
+        return kind, match[kind]
 
     def take(self) -> tuple[str, str]:
         token = self.peek()
-        found = _TOKEN.match(self.text, self.at)
-        self.at = found.end() if found else len(self.text)
+        match = _TOKEN.match(self.text, self.position)
+        self.position = match.end() if match else len(self.text)
         return token
 
     def expect(self, mark: str) -> None:
@@ -105,17 +105,17 @@ class _Parser:
         return tuple(parts)
 
     def value(self) -> str:
-        if self.text[self.at :].lstrip().startswith('"'):
-            quoted = _TOKEN.match(self.text, self.at)
+        if self.text[self.position :].lstrip().startswith('"'):
+            quoted = _TOKEN.match(self.text, self.position)
             if not quoted:
                 raise self.error("the string does not end")
             return self.take()[1][1:-1]
         # cbindgen.toml writes `"target_os = freebsd" = "DEFINE"`
-        found = _BARE_VALUE.match(self.text, self.at)
-        if not found:
+        match = _BARE_VALUE.match(self.text, self.position)
+        if not match:
             raise self.error("expected a value")
-        self.at = found.end()
-        return found[1]
+        self.position = match.end()
+        return match[1]
 
 
 def parse_cfg(text: str) -> Expression:

@@ -26,11 +26,11 @@ class CargoConfig:
 
     def get(self, *keys: str) -> Any:
         """The value at `keys`; None where nothing sets it. Environment values are strings."""
-        found = _lookup(self.cli, keys)
-        if found is None:
+        value = _lookup(self.cli, keys)
+        if value is None:
             name = "CARGO_" + "_".join(k.upper().replace("-", "_") for k in keys)
-            found = self.environ.get(name)
-        return _lookup(self.files, keys) if found is None else found
+            value = self.environ.get(name)
+        return _lookup(self.files, keys) if value is None else value
 
     def tables(self, *keys: str) -> Table:
         """The table at `keys`, files and `--config` merged (without the environment)."""
@@ -75,14 +75,14 @@ def config_files(here: Path, home: Path) -> list[Path]:
     resolved = {folder.resolve() for folder in folders}
     if home.resolve() not in resolved:
         folders.append(home)
-    found: list[Path] = []
+    paths: list[Path] = []
     for folder in folders:
         # where both exist cargo takes the one without extension
         for name in ("config", "config.toml"):
             if (folder / name).is_file():
-                found.append(folder / name)
+                paths.append(folder / name)
                 break
-    return found
+    return paths
 
 
 def _load(path: Path, base: Path, seen: tuple[Path, ...]) -> Table:

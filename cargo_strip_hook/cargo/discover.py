@@ -101,7 +101,7 @@ class _Context:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _File:
     """A library file and how it came to be; `crate` is the name its crate was compiled under."""
 
     library: Path
@@ -148,8 +148,8 @@ def _target(name: str, selection: Selection, config: CargoConfig, workspace: Wor
     if isinstance(text, list):
         text = text[0] if text else None
     is_file = isinstance(text, str) and text.endswith(".json")
-    found = named_target(str(text) if is_file else name, [workspace.manifest.parent])
-    return replace(found, triple=name)  # which cargo calls its folder
+    target = named_target(str(text) if is_file else name, [workspace.manifest.parent])
+    return replace(target, triple=name)  # which cargo calls its folder
 
 
 def _refuse_shared_paths(artefacts: list[Artefact]) -> None:
@@ -174,19 +174,19 @@ def _artefact(package: Package, context: _Context) -> Artefact:
     capi = load_capi(package)
     names = library_names(target, capi.library_name, meson_paths=selection.meson_paths)
     if selection.installed:
-        found = _find_installed(package, capi, names, context)
+        file = _find_installed(package, capi, names, context)
         headers = installed_headers(capi, package, context.tree, context.installed)
     else:
-        found = _find_built(package, capi, names, context)
-        headers = built_headers(capi, package, context.tree, by_cargo_c=found.by_cargo_c)
+        file = _find_built(package, capi, names, context)
+        headers = built_headers(capi, package, context.tree, by_cargo_c=file.by_cargo_c)
     if target.object_format == "coff":
-        refuse_import_library(found.library)
-    warnings = list(found.warnings)
-    source = newer_source(found.library, _dep_infos(found, context), package.root)
+        refuse_import_library(file.library)
+    warnings = list(file.warnings)
+    source = newer_source(file.library, _dep_infos(file, context), package.root)
     if source is not None:
         again = "cinstall" if selection.installed else "cbuild"
         warnings.append(
-            f"{found.library} is older than {source}: run `cargo {again}` again before stripping"
+            f"{file.library} is older than {source}: run `cargo {again}` again before stripping"
         )
     defines = load_defines(package.root)
     active: tuple[str, ...] = ()
@@ -200,12 +200,12 @@ def _artefact(package: Package, context: _Context) -> Artefact:
     return Artefact(
         package=package.name,
         version=package.version,
-        library=found.library,
+        library=file.library,
         target=target,
         headers=headers,
-        header_expected=found.by_cargo_c and bool(header_places(capi, package, context.tree)),
-        cdylib=found.cdylib if found.cdylib.is_file() else None,
-        crate_name=found.crate,
+        header_expected=file.by_cargo_c and bool(header_places(capi, package, context.tree)),
+        cdylib=file.cdylib if file.cdylib.is_file() else None,
+        crate_name=file.crate,
         defines=defines,
         active_defines=active,
         settings=settings,
@@ -215,14 +215,14 @@ def _artefact(package: Package, context: _Context) -> Artefact:
     )
 
 
-def _dep_infos(found: _Found, context: _Context) -> list[Path]:
+def _dep_infos(file: _File, context: _Context) -> list[Path]:
     """Where cargo lists the library's sources: beside what it built."""
-    names = (f"lib{found.crate}.d", f"{found.crate}.d")
-    folders = (found.library.parent, context.tree.output)
+    names = (f"lib{file.crate}.d", f"{file.crate}.d")
+    folders = (file.library.parent, context.tree.output)
     return [folder / name for folder in folders for name in names]
 
 
-def _find_built(package: Package, capi: Capi, names: LibraryNames, context: _Context) -> _Found:
+def _find_built(package: Package, capi: Capi, names: LibraryNames, context: _Context) -> _File:
     tree, target = context.tree, context.target
     crate = package.crate_name or ""
     own = tree.output / names.static
@@ -238,7 +238,7 @@ def _find_built(package: Package, capi: Capi, names: LibraryNames, context: _Con
                 f"{p} is newer than {own}, which cargo-c made and which is the one taken"
                 for p in newer
             )
-            return _Found(own, capi.crate_name, tree.output / names.shared, True, warnings)
+            return _File(own, capi.crate_name, tree.output / names.shared, True, warnings)
     looked_at = list(dict.fromkeys([own, *plain] if package.has_capi else plain))
     present = [p for p in dict.fromkeys(plain) if p.is_file()]
     if len(present) > 1:
@@ -251,9 +251,9 @@ def _find_built(package: Package, capi: Capi, names: LibraryNames, context: _Con
             ),
         )
     if present:
-        return _Found(present[0], crate, present[0].parent / plain_names.shared, False)
+        return _File(present[0], crate, present[0].parent / plain_names.shared, False)
     if package.has_capi and own.is_file():
-        return _Found(own, capi.crate_name, own.parent / names.shared, True)
+        return _File(own, capi.crate_name, own.parent / names.shared, True)
     raise _none_found(package, looked_at, names, context)
 
 
@@ -261,14 +261,14 @@ def _time(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
-def _find_installed(package: Package, capi: Capi, names: LibraryNames, context: _Context) -> _Found:
+def _find_installed(package: Package, capi: Capi, names: LibraryNames, context: _Context) -> _File:
     installed = context.installed
     folder = installed.libdir / capi.install_subdir if capi.install_subdir else installed.libdir
     library = folder / names.installed_static
     if not library.is_file():
         raise _none_found(package, [library], names, context)
     shared = installed_shared(installed, capi, context.target, names)
-    return _Found(library, capi.crate_name, shared, True)
+    return _File(library, capi.crate_name, shared, True)
 
 
 def _none_found(
@@ -323,7 +323,7 @@ def _elsewhere(names: LibraryNames, context: _Context) -> list[Path]:
     if context.selection.installed:
         # lib, lib64 and lib/<multiarch> stand for one another
         libdir, name = context.installed.libdir, names.installed_static
-        found = {
+        paths = {
             path
             for root in (libdir.parent, libdir.parent.parent)
             for pattern in (f"lib*/{name}", f"lib*/*/{name}")
@@ -331,5 +331,5 @@ def _elsewhere(names: LibraryNames, context: _Context) -> list[Path]:
         }
     else:
         target_dir = context.workspace.target_dir
-        found = {*target_dir.glob(f"*/{names.static}"), *target_dir.glob(f"*/*/{names.static}")}
-    return sorted(p for p in found if p.is_file() and p.parent.name != "deps")
+        paths = {*target_dir.glob(f"*/{names.static}"), *target_dir.glob(f"*/*/{names.static}")}
+    return sorted(p for p in paths if p.is_file() and p.parent.name != "deps")

@@ -15,13 +15,13 @@ def is_import_library(path: Path) -> bool:
     """
     if path.name.endswith((".dll.lib", ".dll.a")):
         return True
-    from cargo_strip_hook.archive import open_archive, parts_of
+    from cargo_strip_hook.archive import open_archive, read_slices
     from cargo_strip_hook.formats.detect import is_import_member
 
-    parts = parts_of(path)
-    if parts[0].architecture:  # a universal file: Darwin has no such libraries
+    slices = read_slices(path)
+    if slices[0].architecture:  # a universal file: Darwin has no such libraries
         return False
-    with open_archive(parts[0]) as archive:
+    with open_archive(slices[0]) as archive:
         if not archive.members:
             return False
         for member in archive.members:

@@ -163,14 +163,14 @@ def _requested(workspace: Workspace, selection: Selection) -> list[Package]:
 
 
 def _matching(spec: str, members: Sequence[Package]) -> list[Package]:
-    found = [p for p in members if matches_spec(spec, p)]
-    if not found:
+    matching = [p for p in members if matches_spec(spec, p)]
+    if not matching:
         names = [p.name for p in members]
         raise UsageError(
             f"package `{spec}` is not in the workspace",
             help=did_you_mean(spec, names, "members: " + ", ".join(names)),
         )
-    return found
+    return matching
 
 
 def matches_spec(spec: str, package: Package) -> bool:

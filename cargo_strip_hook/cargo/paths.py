@@ -263,21 +263,21 @@ def header_places(
 
 def _out_dirs(package: Package, tree: BuildTree) -> list[Path]:
     """The newest OUT_DIR of the package's build script, which cargo calls ``<name>-<hash>/out``."""
-    found = [
+    out_dirs = [
         out
         for scripts in tree.scripts
         for out in scripts.glob(f"{package.name}-*/out")
         # another package's name may begin with ours and a dash
         if len(out.parent.name) == len(package.name) + 17
     ]
-    return sorted(found, key=lambda out: out.stat().st_mtime, reverse=True)[:1]
+    return sorted(out_dirs, key=lambda out: out.stat().st_mtime, reverse=True)[:1]
 
 
 def built_headers(
     capi: Capi, package: Package, tree: BuildTree, *, by_cargo_c: bool
 ) -> tuple[Path, ...]:
     """The headers of a build: cargo-c's copies under ``include``, else where they came from."""
-    found: list[Path] = []
+    headers: list[Path] = []
     for source, to in header_places(capi, package, tree, generated=by_cargo_c):
         copies = [folder / "include" / to for folder in tree.header_outputs] if by_cargo_c else []
         # a copy older than its source is one of an earlier build
@@ -285,8 +285,8 @@ def built_headers(
         fresh = (p for p in copies if p.is_file() and p.stat().st_mtime_ns >= since)
         header = next(fresh, source)
         if header.is_file():
-            found.append(header)
-    return tuple(found)
+            headers.append(header)
+    return tuple(headers)
 
 
 def installed_headers(

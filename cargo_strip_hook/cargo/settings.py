@@ -204,11 +204,11 @@ def _growth(value: object, key: str, manifest: Path) -> Growth:
 def _amount(
     value: object, parse: Callable[[str], _Amount | None], wanted: str, key: str, manifest: Path
 ) -> _Amount:
-    found = parse(value) if isinstance(value, str) else None
-    if found is None:
+    amount = parse(value) if isinstance(value, str) else None
+    if amount is None:
         shown = f"`{value}`" if isinstance(value, str) else type_name(value)
         raise UsageError(f"`{key}` in {manifest} must be {wanted}, not {shown}")
-    return found
+    return amount
 
 
 def _path(value: object, key: str, manifest: Path) -> Path:

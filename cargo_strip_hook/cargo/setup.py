@@ -79,21 +79,21 @@ def _in_force(
     return None
 
 
-def state(found: Wrappers, environ: Mapping[str, str]) -> tuple[bool, str]:
+def state(calls: Wrappers, environ: Mapping[str, str]) -> tuple[bool, str]:
     """Whether cargo calls the hook, and by what it does, or why not."""
-    program = found.workspace[0] if found.workspace else WRAPPER
-    if found.active and shutil.which(program, path=environ.get("PATH")) is None:
-        return False, f"{found.ours} names `{program}`, which is not on PATH: cargo will fail"
-    return found.active, _state(found)
+    program = calls.workspace[0] if calls.workspace else WRAPPER
+    if calls.active and shutil.which(program, path=environ.get("PATH")) is None:
+        return False, f"{calls.ours} names `{program}`, which is not on PATH: cargo will fail"
+    return calls.active, _state(calls)
 
 
-def _state(found: Wrappers) -> str:
-    if found.sccache is not None and found.ours is not None:
-        return f"{found.sccache[1]} names `{found.sccache[0]}`, which goes around {found.ours}"
-    if found.ours is not None:
-        return f"by {found.ours}"
-    if found.workspace is not None:
-        return f"{found.workspace[1]} names `{found.workspace[0]}`"
+def _state(calls: Wrappers) -> str:
+    if calls.sccache is not None and calls.ours is not None:
+        return f"{calls.sccache[1]} names `{calls.sccache[0]}`, which goes around {calls.ours}"
+    if calls.ours is not None:
+        return f"by {calls.ours}"
+    if calls.workspace is not None:
+        return f"{calls.workspace[1]} names `{calls.workspace[0]}`"
     return "no file and no variable names it"
 
 
@@ -114,8 +114,8 @@ def turn_on(workspace: Workspace, environ: Mapping[str, str]) -> Path | None:
     Raises `UsageError` beside another wrapper, `DiscoveryError` where the hook is not on PATH or
     the file cannot be understood.
     """
-    found = wrappers(workspace.root, environ)
-    _refuse_others(found)
+    calls = wrappers(workspace.root, environ)
+    _refuse_others(calls)
     if shutil.which(WRAPPER, path=environ.get("PATH")) is None:
         raise DiscoveryError(
             f"`{WRAPPER}` is not on PATH, so that cargo would not find it",
@@ -154,15 +154,15 @@ def turn_off(workspace: Workspace) -> Path | None:
     return path
 
 
-def _refuse_others(found: Wrappers) -> None:
-    if found.workspace is not None and not is_ours(found.workspace[0]):
-        program, where = found.workspace
+def _refuse_others(calls: Wrappers) -> None:
+    if calls.workspace is not None and not is_ours(calls.workspace[0]):
+        program, where = calls.workspace
         raise UsageError(
             f"cargo calls `{program}` for this workspace ({where}), and it calls one such program",
             help="use `cargo strip-hook cinstall …`, or `cargo strip-hook` after each build",
         )
-    if found.sccache is not None:
-        program, where = found.sccache
+    if calls.sccache is not None:
+        program, where = calls.sccache
         raise UsageError(
             f"`{program}` is cargo's compiler wrapper ({where}), which does not run the hook or "
             "goes around it",
@@ -221,13 +221,13 @@ def build_again(workspace: Workspace, packages: Sequence[Package]) -> None:
 
 def _outputs(workspace: Workspace) -> list[tuple[str, str]]:
     """(triple or "", profile) of each folder that cargo built in."""
-    found: set[tuple[str, str]] = set()
+    built: set[tuple[str, str]] = set()
     for pattern in ("*/.fingerprint", "*/*/.fingerprint", "*/build", "*/*/build"):
         for folder in workspace.build_dir.glob(pattern):
             profile, parent = folder.parent.name, folder.parent.parent
             triple = "" if parent == workspace.build_dir else parent.name
-            found.add((triple, "dev" if profile == "debug" else profile))
-    return sorted(found)
+            built.add((triple, "dev" if profile == "debug" else profile))
+    return sorted(built)
 
 
 __all__ = [

@@ -42,14 +42,14 @@ def parse_dep_info(text: str) -> tuple[str, ...]:
     Format: make rules, one a line, spaces in names after a backslash (cargo
     `core/compiler/output_depinfo.rs`).
     """
-    found: dict[str, None] = {}
+    prerequisites: dict[str, None] = {}
     for line in text.splitlines():
         _, colon, names = line.partition(": ")
         if not colon or line.startswith("#"):
             continue
         for name in re.findall(r"(?:\\ |\S)+", names):
-            found[name.replace("\\ ", " ")] = None
-    return tuple(found)
+            prerequisites[name.replace("\\ ", " ")] = None
+    return tuple(prerequisites)
 
 
 def _sources(root: Path) -> Iterator[str]:

@@ -38,8 +38,8 @@ def parse_cargo_c_version(stdout: str) -> str:
 
     What follows the plus is the version of the cargo inside.
     """
-    found = re.search(r"^cargo-c v?(\d\S*)", stdout, re.MULTILINE)
-    return found[1].partition("+")[0] if found else ""
+    match = re.search(r"^cargo-c v?(\d\S*)", stdout, re.MULTILINE)
+    return match[1].partition("+")[0] if match else ""
 
 
 def cargo_c_version() -> str | None:

@@ -65,8 +65,8 @@ def wrap_argv(command: WrappedCommand, args: Sequence[str]) -> tuple[str, ...]:
     """
     program = f"cargo-{command}"
     beside_cargo = os.fspath(cargo_home(os.environ) / "bin")
-    found = shutil.which(program) or shutil.which(program, path=beside_cargo)
-    return (found or program, command, *args)
+    installed = shutil.which(program) or shutil.which(program, path=beside_cargo)
+    return (installed or program, command, *args)
 
 
 def wrap_selection(command: WrappedCommand, args: Sequence[str]) -> Selection | None:

@@ -120,19 +120,19 @@ def _tell(result: Result, console: Console) -> int:
 
 def _together(jobs: Sequence[Job], results: Iterator[Result], console: Console) -> int:
     """The libraries of one xcframework: all are replaced, or none."""
-    found: list[tuple[Job, Result]] = []
+    attempted: list[tuple[Job, Result]] = []
     prepared: list[Prepared] = []
     try:
         for job in jobs:
             result = next(results)
-            found.append((job, result))
+            attempted.append((job, result))
             if isinstance(result, Prepared):
                 prepared.append(result)
         if len(prepared) == len(jobs):
             try:
                 outcomes = commit_prepared(prepared)
             except StripHookError as e:
-                found = [(job, e if job is jobs[0] else one) for job, one in found]
+                attempted = [(job, e if job is jobs[0] else one) for job, one in attempted]
             else:
                 for outcome in outcomes:
                     console.outcome(outcome)
@@ -140,12 +140,12 @@ def _together(jobs: Sequence[Job], results: Iterator[Result], console: Console) 
     finally:
         discard_prepared([p for p in prepared if not all(s.committed for s in p.staged)])
     exit_code = 0
-    for job, result in found:
+    for job, result in attempted:
         if isinstance(result, StripHookError):
             console.shell.status("Failed", job.shown)
             console.problem(result)
             exit_code = max(exit_code, result.exit_code)
-    unchanged([job for job, result in found if not isinstance(result, StripHookError)], console)
+    unchanged([job for job, result in attempted if not isinstance(result, StripHookError)], console)
     return exit_code
 
 
@@ -289,16 +289,16 @@ def _parallel(
                 shown.say("Stripping", f"{next_job.shown} ({number + 1} of {len(jobs)})")
                 for ready in wait(list(busy)):
                     worker = busy[ready]  # type: ignore[index]
-                    at = worker.job
-                    assert at is not None
+                    finished = worker.job
+                    assert finished is not None
                     answer = worker.answer()
                     if answer is None:
                         shown.end()
                         workers.remove(worker)
-                        answer = lifetime.died(worker.end(), str(jobs[at].library))
-                        _tidy(jobs[at])
+                        answer = lifetime.died(worker.end(), str(jobs[finished].library))
+                        _tidy(jobs[finished])
                         _hire(workers, len(workers) + 1)
-                    done[at] = answer
+                    done[finished] = answer
             shown.end()
             yield done.pop(number)
     finally:

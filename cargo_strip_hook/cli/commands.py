@@ -120,8 +120,8 @@ def setup(args: argparse.Namespace, console: Console) -> int:
     packages = hook.hooked_packages(workspace)
     names = ", ".join(p.name for p in packages)
     if args.check:
-        found = hook.wrappers(workspace.root, os.environ)
-        active, why = hook.state(found, os.environ)
+        wrappers = hook.wrappers(workspace.root, os.environ)
+        active, why = hook.state(wrappers, os.environ)
         if active:
             console.shell.status("Active", f"{why}, for {names or 'no package'}")
             return 0
@@ -154,28 +154,28 @@ def check(args: argparse.Namespace, console: Console) -> int:
     from cargo_strip_hook.present import messages
 
     exit_code = 0
-    for part, target, request in _subjects(args, console):
+    for slice_, target, request in _subjects(args, console):
         try:
-            with about(part), open_archive(part) as archive:
+            with about(slice_), open_archive(slice_) as archive:
                 exports = decide_or_remember(archive, request)
-                found = inspect(part, target, exports, tuple(args.against or ()))
+                inspection = inspect(slice_, target, exports, tuple(args.against or ()))
         except StripHookError as e:
             console.problem(e)
             exit_code = max(exit_code, e.exit_code)
             continue
-        console.shell.status("Checking", f"{part.name} ({exports.source})")
+        console.shell.status("Checking", f"{slice_.name} ({exports.source})")
         for warning in exports.warnings:
             console.warning(warning)
-        for finding in found.findings:
-            console.shell.warning(f"{part.name}: {finding.message}")
+        for finding in inspection.findings:
+            console.shell.warning(f"{slice_.name}: {finding.message}")
             _list_symbols(finding.symbols, console)
-        for note in found.notes:
-            console.shell.note(f"{part.name}: {note.message}")
+        for note in inspection.notes:
+            console.shell.note(f"{slice_.name}: {note.message}")
             if console.shell.is_verbose:
                 _list_symbols(note.symbols, console)
         if console.json:
-            console.send(messages.checked(found))
-        if found.findings:
+            console.send(messages.checked(inspection))
+        if inspection.findings:
             exit_code = max(exit_code, 1)
     return exit_code
 
@@ -198,21 +198,21 @@ def exports(args: argparse.Namespace, console: Console) -> int:
     from cargo_strip_hook.present import messages
 
     exit_code = 0
-    for part, _, request in _subjects(args, console):
+    for slice_, _, request in _subjects(args, console):
         try:
-            with about(part), open_archive(part) as archive:
+            with about(slice_), open_archive(slice_) as archive:
                 decided = decide_or_remember(archive, request)
         except StripHookError as e:
             console.problem(e)
             exit_code = max(exit_code, e.exit_code)
             continue
-        console.shell.status("Exporting", f"{decided.source} ({part.name})")
+        console.shell.status("Exporting", f"{decided.source} ({slice_.name})")
         for warning in decided.warnings:
             console.warning(warning)
         if console.json:
-            console.send(messages.exports(str(part.path), decided, part.architecture))
+            console.send(messages.exports(str(slice_.path), decided, slice_.architecture))
         else:
-            _print_exports(decided, part.architecture, console)
+            _print_exports(decided, slice_.architecture, console)
     return exit_code
 
 
@@ -228,13 +228,13 @@ def report(args: argparse.Namespace, console: Console) -> int:
     if args.html is not None:
         _must_be_free(args)
     target = target_of(args.library, args.target)
-    found: list[tuple[str, list[present.Table], present.Message]] = []
+    reports: list[tuple[str, list[present.Table], present.Message]] = []
     differences: tuple[Difference, ...] = ()
     if args.other is None:
         with progress(console, "Measuring", args.library):
             sizes = measure_library(args.library, target)
         for one in sizes:
-            found.append(
+            reports.append(
                 (present.headline(one), present.tables(one, args.top), present.message(one))
             )
     else:
@@ -247,10 +247,10 @@ def report(args: argparse.Namespace, console: Console) -> int:
                 present.difference_headline(two),
                 present.difference_tables(two, args.top),
             )
-            found.append((title, tables, present.difference_message(two)))
+            reports.append((title, tables, present.difference_message(two)))
     if args.html is not None:
         _write_page(args, console, sizes, differences)
-    for title, tables, message in found:
+    for title, tables, message in reports:
         if console.json:
             console.send([message])
         elif args.markdown:
@@ -288,10 +288,10 @@ def _write_page(
 
     library = args.other or args.library
     decided: list[ExportSet | None] = []
-    for part, target in slices_of(library, sizes[0].target):
+    for slice_, target in slices_of(library, sizes[0].target):
         request = options.request_for_file(args, options.Subject(library), target)
         try:
-            with about(part), open_archive(part) as archive:
+            with about(slice_), open_archive(slice_) as archive:
                 decided.append(decide_or_remember(archive, request))
         except ExportsError as e:
             console.warning(f"the page has no public symbols: {e.what}")
@@ -379,18 +379,18 @@ def _subjects(
     from cargo_strip_hook.api import target_of
     from cargo_strip_hook.formats.slices import slices_of
 
-    found: list[tuple[Path, Target, ExportRequest]] = []
+    libraries: list[tuple[Path, Target, ExportRequest]] = []
     if args.library:
         for one in options.subjects(args):
             target = target_of(one.library, args.target)
-            found.append((one.library, target, options.request_for_file(args, one, target)))
+            libraries.append((one.library, target, options.request_for_file(args, one, target)))
     else:
         for a in _find(options.selection_of(args), console):
-            found.append((a.library, a.target, options.request_for_artefact(args, a)))
+            libraries.append((a.library, a.target, options.request_for_artefact(args, a)))
     return [
-        (part, target, replace(request, target=target))
-        for library, named, request in found
-        for part, target in slices_of(library, named)
+        (slice_, target, replace(request, target=target))
+        for library, named, request in libraries
+        for slice_, target in slices_of(library, named)
     ]
 
 

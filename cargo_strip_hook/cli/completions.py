@@ -21,7 +21,7 @@ def script(shell: str) -> str:
 
 def _tree() -> Parser:
     """One parser with all commands below it, which is what shtab reads."""
-    root = _told_of_files(PARSERS[""]())
+    root = _with_completions(PARSERS[""]())
     root.prog = _PROGRAM
     below = root.add_subparsers(prog=_PROGRAM, metavar="COMMAND", parser_class=_Given)
     for name, summary in COMMANDS.items():
@@ -31,7 +31,7 @@ def _tree() -> Parser:
             parser = Parser(add_help=False)
             parser.add_argument("command", choices=[c for c in COMMANDS if c != "help"])
         else:
-            parser = _told_of_files(PARSERS[name]())
+            parser = _with_completions(PARSERS[name]())
         parser.description = summary
         below.add_parser(name, given=parser, help=summary)
     return root
@@ -44,7 +44,7 @@ class _Given(Parser):
         return given
 
 
-def _told_of_files(parser: Parser) -> Parser:
+def _with_completions(parser: Parser) -> Parser:
     """shtab is told which arguments are files and which are folders."""
     for action in parser._actions:
         if action.type is Path:

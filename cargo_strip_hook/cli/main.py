@@ -118,7 +118,7 @@ def _run(words: list[str], console: list[Console]) -> int:
 
 
 def _ended(error: KeyboardInterrupt, console: Console) -> int:
-    what, exit_code = lifetime.told(error)
+    what, exit_code = lifetime.ending_of(error)
     console.shell.error(what)
     return exit_code
 

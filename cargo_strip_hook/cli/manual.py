@@ -36,25 +36,25 @@ def page() -> str:
 
 
 def _lines() -> Iterator[str]:
-    told = reference()
+    documented = reference()
     yield f'.TH CARGO\\-STRIP\\-HOOK 1 {_DATE} "cargo\\-strip\\-hook {__version__}" "User Commands"'
     yield ".SH NAME"
     yield "cargo\\-strip\\-hook \\- make static libraries of cargo\\-c small and self\\-contained"
     yield ".SH SYNOPSIS"
-    for number, command in enumerate(told.commands):
+    for number, command in enumerate(documented.commands):
         if number:
             yield ".br"
         yield _usage(command.usage)
     yield ".SH DESCRIPTION"
-    yield from _paragraphs(told.commands[0].description)
+    yield from _paragraphs(documented.commands[0].description)
     yield ".SH COMMANDS"
-    for command in told.commands[1:]:
+    for command in documented.commands[1:]:
         yield from _command(command)
     yield from _entry(_bold("help"), COMMANDS["help"])
     yield ".SH OPTIONS"
-    for group in told.groups:
+    for group in documented.groups:
         yield f".SS {_quoted(group.title)}"
-        if len(group.commands) < len(told.commands):
+        if len(group.commands) < len(documented.commands):
             yield from _text(f"For {_listed(group.commands)}.")
         yield from _options(group.options)
     yield ".SH CONFIGURATION"

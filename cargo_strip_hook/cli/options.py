@@ -36,15 +36,15 @@ def subjects(args: argparse.Namespace) -> list[Subject]:
 
     Raises `InputError` for a damaged xcframework.
     """
-    found: list[Subject] = []
+    named: list[Subject] = []
     for path in args.library:
         if not is_xcframework(path):
-            found.append(Subject(path))
+            named.append(Subject(path))
             continue
         from cargo_strip_hook.archive.xcframework import variants
 
-        found += [Subject(v.library, v.headers, path) for v in variants(path)]
-    return found
+        named += [Subject(v.library, v.headers, path) for v in variants(path)]
+    return named
 
 
 def is_xcframework(path: Path) -> bool:

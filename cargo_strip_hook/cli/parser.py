@@ -429,11 +429,11 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]
         return [], argv[0], list(argv[1:])
     with_value: set[str] | None = None
     words = list(argv)
-    at = 0
-    while at < len(words):
-        word = words[at]
+    position = 0
+    while position < len(words):
+        word = words[position]
         if word in COMMANDS:
-            return words[:at], word, words[at + 1 :]
+            return words[:position], word, words[position + 1 :]
         if not word.startswith("-"):
             raise _no_command(word)
         if with_value is None:
@@ -446,7 +446,7 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]
                 "--html",
                 *_options_with_value(bare_parser()),
             }
-        at += 2 if word in with_value else 1
+        position += 2 if word in with_value else 1
     return words, None, []
 
 

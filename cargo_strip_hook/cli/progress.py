@@ -62,7 +62,7 @@ class Progress:
         self._thread: Thread | None = None
         self._words = ("", "")
         self._display: Any = None
-        self._told = False
+        self._visible = False
 
     def observe(self, phase: Phase) -> None:
         """Tell of a phase of the pipeline."""
@@ -86,7 +86,7 @@ class Progress:
             return
         with self._lock:
             self._words = verb, text
-            if self._told:
+            if self._visible:
                 self._show()
 
     def _run(self) -> None:
@@ -120,7 +120,7 @@ class Progress:
             display.start()
             self._display = display
         with self._lock:
-            self._told = True
+            self._visible = True
             self._show()
 
     def _show(self) -> None:
@@ -138,7 +138,7 @@ class Progress:
             self._thread.join()
         if self._display is not None:
             self._display.stop()
-        self._thread, self._display, self._told = None, None, False
+        self._thread, self._display, self._visible = None, None, False
 
 
 def _width(environment: Mapping[str, str]) -> int | None:

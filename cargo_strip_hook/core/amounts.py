@@ -36,16 +36,16 @@ class Growth:
 
 def parse_size(text: str) -> int | None:
     """Bytes of ``2 MB``, ``1.5MiB`` or ``300``; None for what is no size."""
-    found = _AMOUNT.fullmatch(text.strip())
-    if found is None or found[2].lower() not in _UNITS:
+    amount = _AMOUNT.fullmatch(text.strip())
+    if amount is None or amount[2].lower() not in _UNITS:
         return None
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    return int(float(amount[1]) * _UNITS[amount[2].lower()])
 
 
 def parse_growth(text: str) -> Growth | None:
     """``5 %`` or a size; None for what is neither."""
-    found = _AMOUNT.fullmatch(text.strip())
-    if found is not None and found[2] == "%":
-        return Growth(float(found[1]), True, text)
+    amount = _AMOUNT.fullmatch(text.strip())
+    if amount is not None and amount[2] == "%":
+        return Growth(float(amount[1]), True, text)
     size = parse_size(text)
     return None if size is None else Growth(size, False, text)

@@ -57,21 +57,21 @@ def of_system(error: OSError) -> StripHookError:
 
 def of_memory(error: BaseException) -> StripHookError | None:
     """The error for lack of memory, in whatever shape that came; None for all else."""
-    found: BaseException | None = error
-    while found is not None:
-        lacks = isinstance(found, OSError) and found.errno == errno.ENOMEM
+    cause: BaseException | None = error
+    while cause is not None:
+        lacks = isinstance(cause, OSError) and cause.errno == errno.ENOMEM
         # of a library that is loaded, the dynamic linker says it in words
         lacks = lacks or (
-            isinstance(found, ImportError) and bool(re.search(_NO_ROOM, str(found), re.IGNORECASE))
+            isinstance(cause, ImportError) and bool(re.search(_NO_ROOM, str(cause), re.IGNORECASE))
         )
-        if lacks or isinstance(found, MemoryError):
+        if lacks or isinstance(cause, MemoryError):
             return StripHookError("there is not enough memory")
-        found = found.__cause__ or found.__context__
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
 @contextlib.contextmanager
-def telling_of_memory() -> Iterator[None]:
+def reporting_lack_of_memory() -> Iterator[None]:
     """Lack of memory in the body is a `StripHookError` that says so."""
     try:
         yield

@@ -33,7 +33,7 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
-def told(error: KeyboardInterrupt) -> tuple[str, int]:
+def ending_of(error: KeyboardInterrupt) -> tuple[str, int]:
     """What is said of a run that was ended so, and its exit code, as shells say it."""
     number = error.number if isinstance(error, Terminated) else signal.SIGINT
     return _WORDS[signal.Signals(number).name], 128 + number

@@ -106,6 +106,10 @@ class Slice:
     size: int | None = None
     architecture: str = ""
 
+    def length(self) -> int:
+        """Its size in bytes, that of the file where it is all of it. Raises `OSError`."""
+        return self.path.stat().st_size if self.size is None else self.size
+
     @property
     def stem(self) -> str:
         """The file's name without its suffix."""

@@ -59,21 +59,21 @@ def read_spec(path: Path) -> Target:
         return value if isinstance(value, str) else ""
 
     try:
-        found = Target.parse(text("llvm-target"))
+        target = Target.parse(text("llvm-target"))
     except UsageError:
         raise UsageError(
             f"the target specification {path} has no `llvm-target` that is a triple",
             help="it is a key that rustc needs, too, for example x86_64-unknown-none",
         ) from None
-    arch = _ARCHITECTURES.get(found.arch, found.arch)
+    arch = _ARCHITECTURES.get(target.arch, target.arch)
     if arch == "unknown":
         arch = _WIDTH.get(text("arch"), text("arch")) or arch
-    system = re.sub(r"[\d.]+$", "", found.system)
+    system = re.sub(r"[\d.]+$", "", target.system)
     system = _SYSTEMS.get(system, system)
     if system in ("unknown", "none") and text("os"):
         system = text("os")
-    environment = re.sub(r"[\d.]+$", "", found.environment)
+    environment = re.sub(r"[\d.]+$", "", target.environment)
     if environment in ("", "elf", "unknown"):
         environment = text("env")
     environment = {"simulator": "sim"}.get(environment, environment)
-    return replace(found, arch=arch, system=system, environment=environment)
+    return replace(target, arch=arch, system=system, environment=environment)

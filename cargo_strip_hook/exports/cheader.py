@@ -35,25 +35,25 @@ def c_symbols(tokens: Sequence[Token]) -> list[Declared]:
     that cannot be understood: a symbol is never lost in silence. Raises `NotC` for C++.
     """
     parser = _Parser()
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
         if token.text == ";":
-            at += 1
+            index += 1
             continue
-        _refuse_cxx(tokens, at)
+        _refuse_cxx(tokens, index)
         if token.text == "}":
             raise HeaderError(f"{token.where}: `}}` is not expected here", help=HELP_EXPORT)
-        declaration, at = read_declaration(tokens, at)
+        declaration, index = read_declaration(tokens, index)
         # One word alone declares nothing: `int;`, or an unknown macro at the end of the file.
         if token.source.public and len(declaration.tokens) > 1:
             parser.declaration(declaration)
-    return parser.found
+    return parser.declared
 
 
-def _refuse_cxx(tokens: Sequence[Token], at: int) -> None:
-    text = tokens[at].text
-    following = tokens[at + 1] if at + 1 < len(tokens) else None
+def _refuse_cxx(tokens: Sequence[Token], index: int) -> None:
+    text = tokens[index].text
+    following = tokens[index + 1] if index + 1 < len(tokens) else None
     if following is None:
         return
     if (
@@ -62,7 +62,7 @@ def _refuse_cxx(tokens: Sequence[Token], at: int) -> None:
         or (text == "inline" and following.text == "namespace")
         or (text == "enum" and following.text in {"class", "struct"})
     ):
-        raise NotC(tokens[at].where)
+        raise NotC(tokens[index].where)
 
 
 class _Parser:
@@ -71,7 +71,7 @@ class _Parser:
 
         self.parser = CParser()
         self.function_types: set[str] = set()
-        self.found: list[Declared] = []
+        self.declared: list[Declared] = []
 
     def declaration(self, declaration: Declaration) -> None:
         tokens = declaration.tokens
@@ -114,7 +114,7 @@ class _Parser:
         column = coordinate.column if coordinate and coordinate.column else 1
         place = places.find(name, column)
         label = declaration.labels.get(index)
-        self.found.append(
+        self.declared.append(
             Declared(
                 label or name,
                 "function" if function else "variable",
@@ -144,7 +144,7 @@ def type_positions(tokens: Sequence[Token]) -> list[int]:
 
     So the types of headers that are not there need not be known by name.
     """
-    found: list[int] = []
+    positions: list[int] = []
     parameters: list[bool] = []  # for each open parenthesis: does it hold parameters?
     typed = False  # the specifiers at hand have their type
     before = ""  # what the last token was: a type, the name, a closing bracket
@@ -169,9 +169,9 @@ def type_positions(tokens: Sequence[Token]) -> list[int]:
         elif typed:
             before = "name"
         else:
-            found.append(index)
+            positions.append(index)
             typed, before = True, "type"
-    return found
+    return positions
 
 
 def _is_private(tokens: Sequence[Token]) -> bool:
@@ -204,8 +204,8 @@ class _Places:
 def _columns(tokens: Sequence[Token]) -> list[int]:
     """The columns, from 1, that the tokens have when they are joined by single spaces."""
     columns = []
-    at = 1
+    column = 1
     for token in tokens:
-        columns.append(at)
-        at += len(token.text) + 1
+        columns.append(column)
+        column += len(token.text) + 1
     return columns

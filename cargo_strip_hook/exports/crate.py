@@ -63,10 +63,10 @@ def crate_symbols(
         if crate == wanted:
             own.append(symbol)
     if wanted is None or wanted not in crates:
-        found = ", ".join(list(crates)[:8]) or "none"
+        known = ", ".join(list(crates)[:8]) or "none"
         what = f"the crate `{wanted}`" if wanted else "any Rust crate"
         raise ExportsError(
-            f"the archive has no code-generation unit of {what} (found: {found})",
+            f"the archive has no code-generation unit of {what} (found: {known})",
             help="name the public symbols with --export PATTERN, --header FILE or --cdylib FILE",
             absent=True,
         )

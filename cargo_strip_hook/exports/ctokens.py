@@ -68,10 +68,10 @@ def tokenize(text: str, source: Source, *, raw: bool = True) -> list[list[Token]
     lines: list[list[Token]] = []
     current: list[Token] = []
     line, space, splice = 1, False, 0
-    at = 0
-    while m := _SCAN.match(text, at):
+    offset = 0
+    while m := _SCAN.match(text, offset):
         kind = m.lastgroup
-        at = m.end()
+        offset = m.end()
         while removed[splice] <= m.start():
             splice += 1
             line += 1
@@ -88,18 +88,18 @@ def tokenize(text: str, source: Source, *, raw: bool = True) -> list[list[Token]
             space = True
         elif kind == "r" and raw:
             prefix, _, delimiter = m[0][:-1].partition('R"')
-            end = text.find(f'){delimiter}"', at)
+            end = text.find(f'){delimiter}"', offset)
             if end < 0:
                 raise HeaderError(f"{source.name}:{line}: the raw string has no end")
-            value = f'{prefix}"{_escaped(text[at:end])}"'
+            value = f'{prefix}"{_escaped(text[offset:end])}"'
             current.append(Token("s", value, source, line, space))
-            line += text.count("\n", at, end)
-            at = end + len(delimiter) + 2
+            line += text.count("\n", offset, end)
+            offset = end + len(delimiter) + 2
             space = False
         else:
             if kind == "r":  # a name, and a string after it
-                kind, at = "i", m.start() + m[0].index('"')
-            value = text[m.start() : at]
+                kind, offset = "i", m.start() + m[0].index('"')
+            value = text[m.start() : offset]
             if value == "/" and text.startswith("/*", m.start()):
                 raise HeaderError(f"{source.name}:{line}: the comment has no end")
             current.append(Token(kind, value, source, line, space))  # type: ignore[arg-type]
@@ -117,13 +117,13 @@ def _escaped(text: str) -> str:
 def _without_splices(text: str, removed: list[int]) -> str:
     """`text` with its backslash-newlines taken out; their offsets go to `removed`."""
     parts: list[str] = []
-    at = length = 0
+    begin = length = 0
     for m in _SPLICE.finditer(text):
-        parts.append(text[at : m.start()])
-        length += m.start() - at
+        parts.append(text[begin : m.start()])
+        length += m.start() - begin
         removed.append(length)
-        at = m.end()
-    parts.append(text[at:])
+        begin = m.end()
+    parts.append(text[begin:])
     return "".join(parts)
 
 

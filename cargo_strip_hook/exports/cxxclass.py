@@ -20,48 +20,48 @@ def class_members(tokens: Sequence[Token], scopes: tuple[str, ...]) -> Iterator[
     Yields nothing for a declaration without a class body, and for what is not understood: it is
     only told of, never made public.
     """
-    at = 0
-    while at < len(tokens) and tokens[at].text not in _TAGS:
-        if tokens[at].text in {"(", "{", ";", "="}:
+    index = 0
+    while index < len(tokens) and tokens[index].text not in _TAGS:
+        if tokens[index].text in {"(", "{", ";", "="}:
             return
-        at += 1
-    at += 1
+        index += 1
+    index += 1
     name = ""
-    while at < len(tokens) and tokens[at].text not in {"{", ";", ":", "="}:
-        token = tokens[at]
+    while index < len(tokens) and tokens[index].text not in {"{", ";", ":", "="}:
+        token = tokens[index]
         if token.text in {"(", "["}:
-            at = closing(tokens, at)
+            index = closing(tokens, index)
         elif token.text == "<":
             return  # a specialisation
         elif token.kind == "i" and token.text not in {"final", "__attribute__", "__declspec"}:
             name = token.text
-        at += 1
-    while at < len(tokens) and tokens[at].text not in {"{", ";"}:
-        at += 1
-    if name and at < len(tokens) and tokens[at].text == "{":
+        index += 1
+    while index < len(tokens) and tokens[index].text not in {"{", ";"}:
+        index += 1
+    if name and index < len(tokens) and tokens[index].text == "{":
         try:
-            yield from _body(tokens[at + 1 : closing(tokens, at)], (*scopes, name))
+            yield from _body(tokens[index + 1 : closing(tokens, index)], (*scopes, name))
         except HeaderError:
             return
 
 
 def _body(tokens: Sequence[Token], scopes: tuple[str, ...]) -> Iterator[CxxName]:
-    at = 0
-    while at < len(tokens):
-        text = tokens[at].text
-        following = tokens[at + 1].text if at + 1 < len(tokens) else ""
+    index = 0
+    while index < len(tokens):
+        text = tokens[index].text
+        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
         if text in {";", "}"}:
-            at += 1
+            index += 1
         elif text in _ACCESS and following == ":":
-            at += 2
+            index += 2
         elif text in _SKIPPED:
             if text == "template" and following == "<":
-                at = closing_angle(tokens, at + 1) + 1
-            _, at = read_declaration(tokens, at, cxx=True)
+                index = closing_angle(tokens, index + 1) + 1
+            _, index = read_declaration(tokens, index, cxx=True)
         else:
-            start = at
-            declaration, at = read_declaration(tokens, at, cxx=True)
-            at = max(at, start + 1)
+            start = index
+            declaration, index = read_declaration(tokens, index, cxx=True)
+            index = max(index, start + 1)
             if text in _TAGS:
                 yield from class_members(declaration.original, scopes)
             elif not declaration.body and not declaration.initialised:

@@ -38,49 +38,49 @@ def cxx_symbols(tokens: Sequence[Token]) -> tuple[list[Declared], list[CxxName]]
     """
     scanner = _Scanner(tokens)
     scanner.scope(c_linkage=False)
-    if scanner.at < len(tokens):
-        where = tokens[scanner.at].where
+    if scanner.index < len(tokens):
+        where = tokens[scanner.index].where
         raise HeaderError(f"{where}: `}}` is not expected here", help=HELP_EXPORT)
-    return scanner.found, scanner.foreign
+    return scanner.declared, scanner.foreign
 
 
 class _Scanner:
     def __init__(self, tokens: Sequence[Token]) -> None:
         self.tokens = tokens
-        self.at = 0
-        self.found: list[Declared] = []
+        self.index = 0
+        self.declared: list[Declared] = []
         self.foreign: list[CxxName] = []
         self.scopes: tuple[str, ...] = ()  # the namespaces around
 
     def text(self, distance: int = 0) -> str:
-        index = self.at + distance
+        index = self.index + distance
         return self.tokens[index].text if index < len(self.tokens) else ""
 
     def scope(self, c_linkage: bool) -> None:
         """Everything up to the ``}`` that ends the scope at hand."""
-        while self.at < len(self.tokens) and self.text() != "}":
+        while self.index < len(self.tokens) and self.text() != "}":
             self.one(c_linkage)
 
     def block(self, c_linkage: bool) -> None:
         """A ``{ … }`` of declarations."""
-        end = closing(self.tokens, self.at)
-        self.at += 1
+        end = closing(self.tokens, self.index)
+        self.index += 1
         self.scope(c_linkage)
-        if self.at != end:  # or behind all tokens, where a declaration swallowed the `}`
-            where = self.tokens[min(self.at, len(self.tokens) - 1)].where
+        if self.index != end:  # or behind all tokens, where a declaration swallowed the `}`
+            where = self.tokens[min(self.index, len(self.tokens) - 1)].where
             raise HeaderError(f"{where}: `}}` is not expected here", help=HELP_EXPORT)
-        self.at = end + 1
+        self.index = end + 1
 
     def one(self, c_linkage: bool) -> None:
         text = self.text()
-        following = self.tokens[self.at + 1] if self.at + 1 < len(self.tokens) else None
+        following = self.tokens[self.index + 1] if self.index + 1 < len(self.tokens) else None
         if text == ";":
-            self.at += 1
+            self.index += 1
         elif text == "namespace" or (text == "inline" and self.text(1) == "namespace"):
             self.namespace(c_linkage)
         elif text == "extern" and following is not None and following.kind == "s":
             linkage = following.text == '"C"'
-            self.at += 2
+            self.index += 2
             if self.text() == "{":
                 self.block(linkage)
             else:
@@ -94,41 +94,41 @@ class _Scanner:
 
     def namespace(self, c_linkage: bool) -> None:
         outer = self.scopes
-        while self.at < len(self.tokens) and self.text() not in {"{", ";"}:
-            token = self.tokens[self.at]
+        while self.index < len(self.tokens) and self.text() not in {"{", ";"}:
+            token = self.tokens[self.index]
             if token.kind == "i" and token.text not in {"inline", "namespace", "__attribute__"}:
                 self.scopes += (token.text,)
-            self.at += 1
+            self.index += 1
             if self.text() in {"(", "["}:
-                self.at = closing(self.tokens, self.at) + 1
+                self.index = closing(self.tokens, self.index) + 1
         if self.text() == "{":
             self.block(c_linkage)
         else:  # namespace a = b;
-            self.at += 1
+            self.index += 1
         self.scopes = outer
 
     def template(self) -> None:
         while self.text() in {"extern", "template"}:
-            self.at += 1
+            self.index += 1
         if self.text() == "<":
-            self.at = closing_angle(self.tokens, self.at) + 1
+            self.index = closing_angle(self.tokens, self.index) + 1
         if self.text() == "template":
             self.template()
         elif self.text() in _STATEMENTS:
             self.statement()
         else:
-            _, self.at = read_declaration(self.tokens, self.at, cxx=True)
+            _, self.index = read_declaration(self.tokens, self.index, cxx=True)
 
     def statement(self) -> None:
         """Skip to the ``;``."""
-        while self.at < len(self.tokens) and self.text() != ";":
+        while self.index < len(self.tokens) and self.text() != ";":
             if self.text() in {"(", "{", "["}:
-                self.at = closing(self.tokens, self.at)
-            self.at += 1
-        self.at += 1
+                self.index = closing(self.tokens, self.index)
+            self.index += 1
+        self.index += 1
 
     def declaration(self, c_linkage: bool, *, extern: bool) -> None:
-        declaration, self.at = read_declaration(self.tokens, self.at, cxx=True)
+        declaration, self.index = read_declaration(self.tokens, self.index, cxx=True)
         tokens = declaration.tokens
         if not tokens or not tokens[0].source.public:
             return
@@ -142,15 +142,15 @@ class _Scanner:
             return
         extern = extern or "extern" in texts
         const = _specifier_const(tokens)
-        for index, part in enumerate(_declarators(tokens)):
-            found = _named(part, first=index == 0)
-            if found is None:
+        for index, declarator in enumerate(_declarators(tokens)):
+            named = _named(declarator, first=index == 0)
+            if named is None:
                 if c_linkage:
                     raise not_understood(declaration)
                 continue
-            name, function, constant = found
+            name, function, constant = named
             if index and not function:
-                constant = constant or (const and not _has_pointer(part))
+                constant = constant or (const and not _has_pointer(declarator))
             if name.text == "operator" or index in declaration.initialised:
                 continue
             if not function and constant and not extern:
@@ -164,7 +164,7 @@ class _Scanner:
                 label is not None,
             )
             if c_linkage or label:
-                self.found.append(symbol)
+                self.declared.append(symbol)
             else:
                 self.foreign.append(CxxName((*self.scopes, name.text), name.where))
 
@@ -271,10 +271,10 @@ def _is_nested(inner: Sequence[Token], after: str, *, has_name: bool) -> bool:
 def _nested(
     inner: Sequence[Token], suffix: Sequence[Token], constant: bool
 ) -> tuple[Token, bool, bool] | None:
-    found = _named(inner, first=False)
-    if found is None:
+    named = _named(inner, first=False)
+    if named is None:
         return None
-    name, function, inner_constant = found
+    name, function, inner_constant = named
     if function:
         return name, True, False
     if _has_pointer(inner):

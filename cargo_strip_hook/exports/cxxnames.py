@@ -77,9 +77,9 @@ def symbols_of(
     out: dict[CxxName, list[str]] = {}
     for name in names:
         keys = [*_itanium(name.path), *_microsoft(name.path)]
-        found = [symbol for key in keys for symbol in by_start.get(key, ())]
-        if found:
-            out.setdefault(name, found)
+        symbols = [symbol for key in keys for symbol in by_start.get(key, ())]
+        if symbols:
+            out.setdefault(name, symbols)
     return out
 
 
@@ -95,20 +95,20 @@ def pattern_of(symbol: str, target: Target) -> str:
 
 def _path(symbol: str) -> str:
     """The names in an Itanium symbol, with their lengths: ``3org4demo4make``."""
-    at = 2
+    end = 2
     nested = symbol.startswith("_ZN")
     if nested:
         m = re.match(r"_ZN[rVK]*[RO]?", symbol)
-        at = m.end() if m else 3
+        end = m.end() if m else 3
     elif symbol.startswith("_ZL"):
-        at = 3
-    begin = at
-    while m := re.compile(r"\d+").match(symbol, at):
-        at = m.end() + int(m[0][:6])
+        end = 3
+    begin = end
+    while m := re.compile(r"\d+").match(symbol, end):
+        end = m.end() + int(m[0][:6])
         if not nested:
-            return symbol[begin:at]
-    m = re.compile(r"[CD][0-9]|[a-z][a-zA-Z]b?").match(symbol, at)
-    return symbol[begin : m.end()] if m else symbol[begin:at]
+            return symbol[begin:end]
+    m = re.compile(r"[CD][0-9]|[a-z][a-zA-Z]b?").match(symbol, end)
+    return symbol[begin : m.end()] if m else symbol[begin:end]
 
 
 def _itanium(path: Sequence[str]) -> list[str]:

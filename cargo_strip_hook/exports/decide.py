@@ -236,12 +236,12 @@ class _Decision:
         """Tell of C++ functions and methods: they become private unless patterns keep them."""
         from cargo_strip_hook.exports.cxxnames import pattern_of, symbols_of
 
-        found = symbols_of(names, self.defined(), self.target)
-        others = [n for n in names if n not in found]
-        if found:
-            symbols = dict.fromkeys(s for those in found.values() for s in those)
+        definitions = symbols_of(names, self.defined(), self.target)
+        others = [n for n in names if n not in definitions]
+        if definitions:
+            symbols = dict.fromkeys(s for those in definitions.values() for s in those)
             patterns = dict.fromkeys(pattern_of(s, self.target) for s in symbols)
-            shown = [f"{n.text} ({n.where})" for n in found]
+            shown = [f"{n.text} ({n.where})" for n in definitions]
             self.cxx = (
                 f"C++ functions of the header that the library defines are no C symbols: "
                 f"{', '.join(shown)}",
@@ -251,7 +251,7 @@ class _Decision:
             chosen = select_all(kept, self.names())[0] if kept else {}
             if any(s not in chosen for s in symbols):
                 self.warnings.append("; ".join(self.cxx).replace("no C symbols", "made private", 1))
-        if others and not found:
+        if others and not definitions:
             shown = [f"{n.text} ({n.where})" for n in others[:8]] + ["…"] * (len(others) > 8)
             self.warnings.append(
                 f'not extern "C" and not defined in the library: {", ".join(shown)}'
@@ -272,8 +272,8 @@ class _Decision:
         start = starts.get(symbol.convention, f"{symbol.name}@@")
         if symbol.convention not in {*starts, "vectorcall"}:
             return None
-        found = self.names().decorations_of(symbol.name)
-        return next((n for n in found if n.startswith(start)), None)
+        decorations = self.names().decorations_of(symbol.name)
+        return next((n for n in decorations if n.startswith(start)), None)
 
     def missing_symbols(self, missing: Origins) -> None:
         self.missing = missing
@@ -379,7 +379,7 @@ class _Decision:
                 f"no pattern of {named.shown} matches a symbol of the archive ({texts})",
                 absent=True,
             )
-        return {n: [Origin(p.kind, p.where) for p in found] for n, found in chosen.items()}
+        return {n: [Origin(p.kind, p.where) for p in matching] for n, matching in chosen.items()}
 
     def selected(self, wanted: list[Pattern], option: str) -> Origins:
         """Names by pattern. Raises `ExportsError` listing every pattern that matches nothing."""
@@ -393,7 +393,7 @@ class _Decision:
                 help=_suggestions(idle, self.names()),
                 absent=True,
             )
-        return {n: [Origin(p.kind, p.where) for p in found] for n, found in chosen.items()}
+        return {n: [Origin(p.kind, p.where) for p in matching] for n, matching in chosen.items()}
 
     def from_crate(self) -> None:
         from cargo_strip_hook.exports.crate import crate_symbols, every_crate_symbols

@@ -115,10 +115,10 @@ def not_understood(declaration: Declaration, said: str = "") -> HeaderError:
     )
 
 
-def closing(tokens: Sequence[Token], at: int) -> int:
-    """The index of the bracket that closes the one at `at`. Raises `HeaderError`."""
+def closing(tokens: Sequence[Token], opening: int) -> int:
+    """The index of the bracket that closes the one at `opening`. Raises `HeaderError`."""
     expected: list[str] = []
-    for index in range(at, len(tokens)):
+    for index in range(opening, len(tokens)):
         text = tokens[index].text
         if text in _CLOSING:
             expected.append(_CLOSING[text])
@@ -128,16 +128,17 @@ def closing(tokens: Sequence[Token], at: int) -> int:
             expected.pop()
             if not expected:
                 return index
+    bracket = tokens[opening]
     raise HeaderError(
-        f"{tokens[at].where}: the `{tokens[at].text}` has no `{_CLOSING[tokens[at].text]}`",
+        f"{bracket.where}: the `{bracket.text}` has no `{_CLOSING[bracket.text]}`",
         help=HELP_EXPORT,
     )
 
 
-def closing_angle(tokens: Sequence[Token], at: int) -> int:
-    """The index of the ``>`` that closes the template list opened at `at`."""
+def closing_angle(tokens: Sequence[Token], opening: int) -> int:
+    """The index of the ``>`` that closes the template list opened at `opening`."""
     depth = 0
-    index = at
+    index = opening
     while index < len(tokens):
         text = tokens[index].text
         if text == "<":
@@ -151,19 +152,19 @@ def closing_angle(tokens: Sequence[Token], at: int) -> int:
         elif text == ";":
             break
         index += 1
-    raise HeaderError(f"{tokens[at].where}: the `<` has no `>`", help=HELP_EXPORT)
+    raise HeaderError(f"{tokens[opening].where}: the `<` has no `>`", help=HELP_EXPORT)
 
 
 def read_declaration(
-    tokens: Sequence[Token], at: int, *, cxx: bool = False
+    tokens: Sequence[Token], start: int, *, cxx: bool = False
 ) -> tuple[Declaration, int]:
-    """The declaration that starts at `at`, and the index after it."""
-    return _Reader(tokens, at, cxx).read()
+    """The declaration that starts at `start`, and the index after it."""
+    return _Reader(tokens, start, cxx).read()
 
 
 class _Reader:
-    def __init__(self, tokens: Sequence[Token], at: int, cxx: bool) -> None:
-        self.tokens, self.at, self.start, self.cxx = tokens, at, at, cxx
+    def __init__(self, tokens: Sequence[Token], start: int, cxx: bool) -> None:
+        self.tokens, self.index, self.start, self.cxx = tokens, start, start, cxx
         self.out: list[Token] = []
         self.depth = self.angle = self.declarator = 0
         self.plain = 0  # tokens of the type and name before the first parenthesis
@@ -175,18 +176,18 @@ class _Reader:
     def read(self) -> tuple[Declaration, int]:
         tokens = self.tokens
         body = False
-        while self.at < len(tokens):
-            token = tokens[self.at]
+        while self.index < len(tokens):
+            token = tokens[self.index]
             if self.depth == 0:
                 if token.text == ";":
-                    self.at += 1
+                    self.index += 1
                     break
                 if token.text == "}":
                     break
                 if token.text == "{":
-                    end = closing(tokens, self.at)
-                    self.at = end + 1
-                    after = tokens[self.at].text if self.at < len(tokens) else ""
+                    end = closing(tokens, self.index)
+                    self.index = end + 1
+                    after = tokens[self.index].text if self.index < len(tokens) else ""
                     if self.cxx and not self.called and after in {";", ","}:
                         self.initialised.add(self.declarator)
                         continue
@@ -200,7 +201,7 @@ class _Reader:
                 self.skip_initialiser({",", ")"})
                 continue
             self.one(token)
-        original = tuple(tokens[self.start : self.at])
+        original = tuple(tokens[self.start : self.index])
         done = Declaration(
             tuple(self.out),
             original,
@@ -209,40 +210,40 @@ class _Reader:
             self.labels,
             frozenset(self.initialised),
         )
-        return done, self.at
+        return done, self.index
 
     def skip_initialiser(self, stop: set[str]) -> None:
-        while self.at < len(self.tokens) and self.tokens[self.at].text not in stop:
-            if self.tokens[self.at].text in _CLOSING:
-                self.at = closing(self.tokens, self.at)
-            self.at += 1
+        while self.index < len(self.tokens) and self.tokens[self.index].text not in stop:
+            if self.tokens[self.index].text in _CLOSING:
+                self.index = closing(self.tokens, self.index)
+            self.index += 1
 
     def peek(self, distance: int = 1) -> str:
-        index = self.at + distance
+        index = self.index + distance
         return self.tokens[index].text if index < len(self.tokens) else ""
 
     def group_end(self) -> int:
         """The index after the token at hand and its parenthesised arguments, if any."""
         if self.peek() == "(":
-            return closing(self.tokens, self.at + 1) + 1
-        return self.at + 1
+            return closing(self.tokens, self.index + 1) + 1
+        return self.index + 1
 
     def emit(self, token: Token) -> None:
         self.out.append(token)
         if not self.called and token.text not in STORAGE:
             self.plain += 1
-        self.at += 1
+        self.index += 1
 
     def one(self, token: Token) -> None:
         text = token.text
         if token.kind == "i":
             self.word(token, text)
         elif text == "[":
-            end = closing(self.tokens, self.at)
+            end = closing(self.tokens, self.index)
             # of an array of arrays one is enough to see that it is none of functions
             if self.peek() != "[" and (not self.out or self.out[-1].text != "]"):
                 self.out += [token, self.tokens[end]]
-            self.at = end + 1
+            self.index = end + 1
         elif text == "(":
             self.called = self.called or self.depth == 0
             self.depth += 1
@@ -256,34 +257,34 @@ class _Reader:
             self.declarator += 1
             self.emit(token)
         elif text == "{":  # in a parameter list: a compound literal or a lambda as default
-            self.at = closing(self.tokens, self.at) + 1
+            self.index = closing(self.tokens, self.index) + 1
         elif text == "^" and not self.cxx:
             self.emit(token._replace(text="*"))  # an Apple block
         elif self.cxx and text == "<" and self.out and self.out[-1].kind == "i":
-            end = closing_angle(self.tokens, self.at)
-            self.at = end + 1  # template arguments name no symbol
+            end = closing_angle(self.tokens, self.index)
+            self.index = end + 1  # template arguments name no symbol
         else:
             self.emit(token)
 
     def word(self, token: Token, text: str) -> None:
         if text in _DROP:
-            self.at += 1
+            self.index += 1
         elif text in _DROP_WITH_ARGUMENTS:
             end = self.group_end()
-            for inner in self.tokens[self.at + 1 : end]:
+            for inner in self.tokens[self.index + 1 : end]:
                 # __attribute__((stdcall))
                 if inner.kind == "i" and inner.text.strip("_") in _CALL_ATTRIBUTES:
                     self.set_convention(inner.text.strip("_"))
-            self.at = end
+            self.index = end
         elif text in CONVENTIONS:
             self.set_convention(CONVENTIONS[text])
-            self.at += 1
+            self.index += 1
         elif text in _ASM and self.peek() in {"(", "volatile"}:
             end = self.group_end()
-            strings = [t.text for t in self.tokens[self.at + 1 : end] if t.kind == "s"]
+            strings = [t.text for t in self.tokens[self.index + 1 : end] if t.kind == "s"]
             if self.depth == 0 and strings:
                 self.labels[self.declarator] = "".join(s[s.index('"') + 1 : -1] for s in strings)
-            self.at = end
+            self.index = end
         elif text == "_Atomic":
             self.as_int(token) if self.peek() == "(" else self.skip()
         elif text in _AS_INT and self.peek() == "(":
@@ -293,12 +294,12 @@ class _Reader:
         elif text in _RENAME:
             self.emit(token._replace(text=_RENAME[text]))
         elif self.unknown_attribute():
-            self.at = self.group_end()
+            self.index = self.group_end()
         else:
             self.emit(token)
 
     def skip(self) -> None:
-        self.at += 1
+        self.index += 1
 
     def set_convention(self, name: str) -> None:
         if self.depth == 0:
@@ -307,13 +308,13 @@ class _Reader:
     def as_int(self, token: Token) -> None:
         end = self.group_end()
         self.emit(token._replace(text="int"))
-        self.at = end
+        self.index = end
 
     def unknown_attribute(self) -> bool:
         """``void f(void) SOME_MACRO(x);`` with a macro that no header we saw defines."""
         if self.cxx or self.depth or self.plain < 2 or not self.out or self.out[-1].text != ")":
             return False
-        name = self.tokens[self.at].text
+        name = self.tokens[self.index].text
         if not name.isupper() and not name.startswith("__"):
             return False
         end = self.group_end()
@@ -324,7 +325,7 @@ class _Reader:
     def tag(self, token: Token) -> None:
         """``struct S { … }`` without its body, and with a name if it has none."""
         if token.text == "class" and self.out and self.out[-1].text == "enum":
-            self.at += 1
+            self.index += 1
             return
         if token.text == "class" and not self.cxx:
             self.emit(token)
@@ -332,29 +333,29 @@ class _Reader:
         self.emit(token)
         tokens = self.tokens
         named = False
-        while self.at < len(tokens):
-            text = tokens[self.at].text
+        while self.index < len(tokens):
+            text = tokens[self.index].text
             if text in _DROP_WITH_ARGUMENTS:
-                self.at = self.group_end()
+                self.index = self.group_end()
             elif text == "[" and self.peek() == "[":
-                self.at = closing(tokens, self.at) + 1
+                self.index = closing(tokens, self.index) + 1
             elif text in {"class", "struct"} and token.text == "enum":
-                self.at += 1
-            elif tokens[self.at].kind == "i" and not named and text not in _DROP:
+                self.index += 1
+            elif tokens[self.index].kind == "i" and not named and text not in _DROP:
                 named = True
-                self.emit(tokens[self.at])
+                self.emit(tokens[self.index])
                 while self.peek(0) == "::" and self.cxx:
-                    self.at += 2
+                    self.index += 2
                 if self.peek(0) == "<" and self.cxx:
-                    self.at = closing_angle(tokens, self.at) + 1
+                    self.index = closing_angle(tokens, self.index) + 1
             else:
                 break
         if self.peek(0) == "final":
-            self.at += 1
+            self.index += 1
         if self.peek(0) == ":" and (self.cxx or token.text == "enum"):
-            while self.at < len(tokens) and tokens[self.at].text not in {"{", ";"}:
-                self.at += 1
+            while self.index < len(tokens) and tokens[self.index].text not in {"{", ";"}:
+                self.index += 1
         if not named:
-            self.out.append(token._replace(kind="i", text=f"__anonymous_{self.at}", space=True))
+            self.out.append(token._replace(kind="i", text=f"__anonymous_{self.index}", space=True))
         if self.peek(0) == "{":
-            self.at = closing(tokens, self.at) + 1
+            self.index = closing(tokens, self.index) + 1

@@ -73,11 +73,11 @@ def _kind(data: Data) -> str:
     return "macho" if data[:4] in magics else ""
 
 
-def _string(data: Data, at: int) -> str:
-    end = data.find(b"\0", at)
+def _string(data: Data, offset: int) -> str:
+    end = data.find(b"\0", offset)
     if end < 0:
         raise ValueError("a name has no end")
-    return data[at:end].decode("utf-8", "surrogateescape")
+    return data[offset:end].decode("utf-8", "surrogateescape")
 
 
 def _elf(data: Data, _target: Target) -> Iterator[str]:
@@ -114,18 +114,18 @@ def _macho(data: Data, target: Target) -> Iterator[str]:
     if data[:3] == b"\xca\xfe\xba":
         base = _fat_slice(data, target)
     wide = data[base] == 0xCF
-    commands, at = struct.unpack_from("<I", data, base + 16)[0], base + (32 if wide else 28)
+    commands, position = struct.unpack_from("<I", data, base + 16)[0], base + (32 if wide else 28)
     for _ in range(commands):
-        command, size = struct.unpack_from("<II", data, at)
+        command, size = struct.unpack_from("<II", data, position)
         if command & 0x7FFFFFFF == 0x22:  # LC_DYLD_INFO
-            offset, length = struct.unpack_from("<II", data, at + 40)
+            offset, length = struct.unpack_from("<II", data, position + 40)
             yield from _trie(data[base + offset : base + offset + length])
             return
         if command & 0x7FFFFFFF == 0x33:  # LC_DYLD_EXPORTS_TRIE
-            offset, length = struct.unpack_from("<II", data, at + 8)
+            offset, length = struct.unpack_from("<II", data, position + 8)
             yield from _trie(data[base + offset : base + offset + length])
             return
-        at += size
+        position += size
     raise ValueError("it has no exports trie")
 
 
@@ -144,15 +144,15 @@ def _fat_slice(data: Data, target: Target) -> int:
     raise ValueError(f"it has no part for {target.arch}")
 
 
-def _uleb(data: bytes, at: int) -> tuple[int, int]:
+def _uleb(data: bytes, offset: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = data[at]
-        at += 1
+        byte = data[offset]
+        offset += 1
         value |= (byte & 0x7F) << shift
         shift += 7
         if not byte & 0x80:
-            return value, at
+            return value, offset
 
 
 def _trie(trie: bytes) -> Iterator[str]:
@@ -161,21 +161,21 @@ def _trie(trie: bytes) -> Iterator[str]:
     todo: list[tuple[int, bytes]] = [(0, b"")]
     visited: set[int] = set()
     while todo:
-        at, prefix = todo.pop()
-        if at in visited:
+        offset, prefix = todo.pop()
+        if offset in visited:
             raise ValueError("the exports trie has a cycle")
-        visited.add(at)
-        size, at = _uleb(trie, at)
+        visited.add(offset)
+        size, offset = _uleb(trie, offset)
         if size:
             yield prefix.decode("utf-8", "surrogateescape")
-        at += size
-        children = trie[at]
-        at += 1
+        offset += size
+        children = trie[offset]
+        offset += 1
         for _ in range(children):
-            end = trie.index(b"\0", at)
+            end = trie.index(b"\0", offset)
             child, after = _uleb(trie, end + 1)
-            todo.append((child, prefix + trie[at:end]))
-            at = after
+            todo.append((child, prefix + trie[offset:end]))
+            offset = after
 
 
 def _pe(data: Data, target: Target) -> Iterator[str]:
@@ -192,8 +192,8 @@ def _pe(data: Data, target: Target) -> Iterator[str]:
         return
     spans = []
     for i in range(sections):
-        at = optional + optional_size + 40 * i
-        spans.append(struct.unpack_from("<IIII", data, at + 8))
+        header_offset = optional + optional_size + 40 * i
+        spans.append(struct.unpack_from("<IIII", data, header_offset + 8))
 
     def offset(address: int) -> int:
         for virtual_size, virtual, raw_size, raw in spans:

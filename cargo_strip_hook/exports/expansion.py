@@ -78,12 +78,12 @@ class MacroTable:
         self.define(lines[0], text)
 
     def _macro(self, name: str) -> _Macro | None:
-        found = self._macros.get(name)
-        if isinstance(found, str):
-            lines = tokenize(found, self._builtin)
-            found = _Macro(None, "", tuple(lines[0]) if lines else ())
-            self._macros[name] = found
-        return found
+        macro = self._macros.get(name)
+        if isinstance(macro, str):
+            lines = tokenize(macro, self._builtin)
+            macro = _Macro(None, "", tuple(lines[0]) if lines else ())
+            self._macros[name] = macro
+        return macro
 
     def define(self, tokens: list[Token], where: str) -> None:
         """``#define`` without its first two words (6.10.3)."""
@@ -96,24 +96,24 @@ class MacroTable:
             return
         params: list[str] = []
         variadic = ""
-        at = 2
-        while at < len(tokens) and tokens[at].text != ")":
-            word = tokens[at].text
+        index = 2
+        while index < len(tokens) and tokens[index].text != ")":
+            word = tokens[index].text
             if word == "...":
                 variadic = "__VA_ARGS__"
-            elif at + 1 < len(tokens) and tokens[at + 1].text == "...":
+            elif index + 1 < len(tokens) and tokens[index + 1].text == "...":
                 variadic = word
-                at += 1
-            elif tokens[at].kind == "i":
+                index += 1
+            elif tokens[index].kind == "i":
                 params.append(word)
             else:
                 raise HeaderError(f"{name.where}: the parameters of `{name.text}` are malformed")
-            at += 1
-            if at < len(tokens) and tokens[at].text == ",":
-                at += 1
-        if at >= len(tokens):
+            index += 1
+            if index < len(tokens) and tokens[index].text == ",":
+                index += 1
+        if index >= len(tokens):
             raise HeaderError(f"{name.where}: the parameters of `{name.text}` have no `)`")
-        self._macros[name.text] = _Macro(tuple(params), variadic, tuple(tokens[at + 1 :]))
+        self._macros[name.text] = _Macro(tuple(params), variadic, tuple(tokens[index + 1 :]))
 
     # Expansion (6.10.3.1 to 6.10.3.4). As in GCC and clang a macro is off while what it expands to
     # is scanned: its name stands on the stack below that text, and a token of that name is painted.
@@ -191,14 +191,14 @@ class MacroTable:
 
     def _opens(self, stack: list[Token | str]) -> bool:
         """Whether the next token is a ``(``, which is then taken off."""
-        at = len(stack) - 1
-        while at >= 0 and isinstance(stack[at], str):
-            at -= 1
-        following = stack[at] if at >= 0 else None
+        index = len(stack) - 1
+        while index >= 0 and isinstance(stack[index], str):
+            index -= 1
+        following = stack[index] if index >= 0 else None
         if not isinstance(following, Token) or following.text != "(":
             return False
-        self._disabled.difference_update(n for n in stack[at + 1 :] if isinstance(n, str))
-        del stack[at:]
+        self._disabled.difference_update(n for n in stack[index + 1 :] if isinstance(n, str))
+        del stack[index:]
         return True
 
     def _pop(self, stack: list[Token | str]) -> Token | None:
@@ -277,47 +277,47 @@ class MacroTable:
         out: list[Token] = []
         body = macro.body
         expanded: dict[str, list[Token]] = {}
-        at = 0
+        index = 0
         paste = False  # the token before was ##
-        while at < len(body):
-            token = body[at]
-            at += 1
+        while index < len(body):
+            token = body[index]
+            index += 1
             if token.text == "##" and token.kind == "p" and out:
                 paste = True
                 continue
-            following = body[at].text if at < len(body) else ""
-            piece: list[Token]
+            following = body[index].text if index < len(body) else ""
+            tokens: list[Token]
             if token.text == "#" and following in args:
-                piece = [token._replace(kind="s", text=_quoted(args[following], token))]
-                at += 1
+                tokens = [token._replace(kind="s", text=_quoted(args[following], token))]
+                index += 1
             elif token.text == "__VA_OPT__" and macro.variadic and following == "(":
-                end = closing_parenthesis(body, at)
-                inner = _Macro(macro.params, macro.variadic, body[at + 1 : end])
-                piece = list(self._substitute(inner, args)) if args[macro.variadic] else []
-                at = end + 1
+                end = closing_parenthesis(body, index)
+                inner = _Macro(macro.params, macro.variadic, body[index + 1 : end])
+                tokens = list(self._substitute(inner, args)) if args[macro.variadic] else []
+                index = end + 1
             elif token.kind == "i" and token.text in args:
                 if paste or following == "##":
-                    piece = args[token.text]
+                    tokens = args[token.text]
                 else:
                     if token.text not in expanded:
                         expanded[token.text] = self._expand(args[token.text])
-                    piece = expanded[token.text]
-                self._count(token, len(piece))
-                if piece:
-                    piece = [piece[0]._replace(space=token.space), *piece[1:]]
+                    tokens = expanded[token.text]
+                self._count(token, len(tokens))
+                if tokens:
+                    tokens = [tokens[0]._replace(space=token.space), *tokens[1:]]
             else:
-                piece = [token]
+                tokens = [token]
             if paste:
                 paste = False
                 gnu_comma = out[-1].text == "," and token.text == macro.variadic
-                if gnu_comma and not piece and _OMITTED in args:
+                if gnu_comma and not tokens and _OMITTED in args:
                     out.pop()
-                elif piece and not gnu_comma and out[-1].text != "":
-                    out[-1:] = self._paste(out[-1], piece[0])
-                    piece = piece[1:]
-            elif following == "##" and not piece:
-                piece = [token._replace(kind="p", text="")]  # a placemarker
-            out += piece
+                elif tokens and not gnu_comma and out[-1].text != "":
+                    out[-1:] = self._paste(out[-1], tokens[0])
+                    tokens = tokens[1:]
+            elif following == "##" and not tokens:
+                tokens = [token._replace(kind="p", text="")]  # a placemarker
+            out += tokens
         return [t for t in out if t.text]
 
     def _paste_all(self, body: Sequence[Token]) -> Sequence[Token]:
@@ -351,7 +351,7 @@ def closing_parenthesis(tokens: Sequence[Token], opening: int) -> int:
     raise HeaderError(f"{tokens[opening].where}: `(` has no `)`")
 
 
-def _quoted(tokens: Sequence[Token], at: Token) -> str:
+def _quoted(tokens: Sequence[Token], token: Token) -> str:
     """The tokens as one string literal (6.10.3.2)."""
     escaped = [
         t._replace(text=t.text.replace("\\", "\\\\").replace('"', '\\"'))
@@ -360,13 +360,13 @@ def _quoted(tokens: Sequence[Token], at: Token) -> str:
         for t in tokens
     ]
     if sum(len(t.text) + 1 for t in escaped) > MAX_TOKEN:
-        raise _too_long(at)
+        raise _too_long(token)
     return f'"{spell(escaped)}"'
 
 
-def _too_long(at: Token) -> HeaderError:
+def _too_long(token: Token) -> HeaderError:
     return HeaderError(
-        f"{at.where}: the limit of expansion is reached: a macro makes a token of more than "
+        f"{token.where}: the limit of expansion is reached: a macro makes a token of more than "
         f"{MAX_TOKEN:,} characters",
         help=HELP_EXPORT,
     )

@@ -54,8 +54,8 @@ def _read(
     if header.suffix not in _CXX_SUFFIXES:
         seen = preprocess(header, target=target, include_dirs=include_dirs, defines=defines)
         try:
-            found = _renamed(c_symbols(seen.tokens), seen.renamed)
-            return HeaderSymbols(found, seen.warnings, "C", not_found=seen.not_found)
+            declared = _renamed(c_symbols(seen.tokens), seen.renamed)
+            return HeaderSymbols(declared, seen.warnings, "C", not_found=seen.not_found)
         except NotC:
             pass
         except HeaderError as e:
@@ -67,8 +67,8 @@ def _read(
         symbols, foreign = cxx_symbols(seen.tokens)
     except HeaderError as e:
         raise with_missing(e, seen.not_found) from None
-    found = _renamed(symbols, seen.renamed)
-    return HeaderSymbols(found, seen.warnings, "C++", tuple(foreign), seen.not_found)
+    declared = _renamed(symbols, seen.renamed)
+    return HeaderSymbols(declared, seen.warnings, "C++", tuple(foreign), seen.not_found)
 
 
 def _renamed(symbols: Sequence[Declared], names: Mapping[str, str]) -> tuple[Declared, ...]:

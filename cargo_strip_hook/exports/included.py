@@ -33,10 +33,10 @@ def included_files(
     names = ((m[1] or m[2] or b"?").decode(errors="replace") for m in _INCLUDE.finditer(text))
     if all(name in SYSTEM_HEADERS for name in names):
         return (header,)  # as most: there is nothing to look for
-    found = dict.fromkeys([header])
+    files = dict.fromkeys([header])
     for cxx in (False, True):
-        found |= dict.fromkeys(files_of(header, target, include_dirs, defines, cxx=cxx))
-    return tuple(found)
+        files |= dict.fromkeys(files_of(header, target, include_dirs, defines, cxx=cxx))
+    return tuple(files)
 
 
 __all__ = ["included_files"]

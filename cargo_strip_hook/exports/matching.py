@@ -75,27 +75,27 @@ class Names:
 
 def selected(patterns: Sequence[Pattern], names: Names) -> list[list[str]]:
     """For each pattern the definitions it means, in the archive's order."""
-    found: list[list[str]] = [[] for _ in patterns]
+    matches: list[list[str]] = [[] for _ in patterns]
     open_ones: list[int] = []
     for index, pattern in enumerate(patterns):
         pattern.check()
         if pattern.exact or (pattern.text[0] == "?" and pattern.text in names.defined):
-            found[index] = names.exact(pattern.text, raw=pattern.raw)
+            matches[index] = names.exact(pattern.text, raw=pattern.raw)
         else:
             open_ones.append(index)
     if not open_ones:
-        return found
+        return matches
     globs = {i: patterns[i] for i in open_ones if not patterns[i].is_regex}
-    _globs(globs, names, found)
+    _globs(globs, names, matches)
     for index in open_ones:
         if patterns[index].is_regex:
-            found[index] = _regex(patterns[index], names)
-        if not found[index] and not patterns[index].raw and names.prefix:
+            matches[index] = _regex(patterns[index], names)
+        if not matches[index] and not patterns[index].raw and names.prefix:
             # as it stands in the object file, as nm shows it
             match = patterns[index].matcher() if not patterns[index].is_regex else None
             if match is not None:
-                found[index] = [n for n in names.defined if match(n)]
-    return found
+                matches[index] = [n for n in names.defined if match(n)]
+    return matches
 
 
 def _regex(pattern: Pattern, names: Names) -> list[str]:
@@ -108,17 +108,17 @@ def _regex(pattern: Pattern, names: Names) -> list[str]:
     return list(dict.fromkeys(name for (name, _), hit in zip(spelled, hits, strict=True) if hit))
 
 
-def _globs(globs: dict[int, Pattern], names: Names, found: list[list[str]]) -> None:
+def _globs(globs: dict[int, Pattern], names: Names, matches: list[list[str]]) -> None:
     """Find what glob patterns mean; of many only those are asked that a name can meet.
 
     Each pattern is filed under the rarest piece of four letters that its names have to have.
     """
     matchers: dict[int, Callable[[str], bool]] = {}  # compiled when first asked
-    pieces = {index: _grams(pattern.text) for index, pattern in globs.items()}
-    often = Counter(gram for grams in pieces.values() for gram in grams)
+    grams_of = {index: _grams(pattern.text) for index, pattern in globs.items()}
+    often = Counter(gram for grams in grams_of.values() for gram in grams)
     filed: dict[str, list[int]] = {}
     always: list[int] = []
-    for index, grams in pieces.items():
+    for index, grams in grams_of.items():
         if grams and len(globs) > 16:
             filed.setdefault(min(grams, key=often.__getitem__), []).append(index)
         else:
@@ -131,7 +131,7 @@ def _globs(globs: dict[int, Pattern], names: Names, found: list[list[str]]) -> N
                 match = matchers[index] = globs[index].matcher()
             asked: Iterable[str] = (name,) if globs[index].raw else spellings
             if any(match(s) for s in asked):
-                found[index].append(name)
+                matches[index].append(name)
 
 
 def _promising(globs: Sequence[Pattern], names: Names) -> Iterable[str]:
@@ -151,7 +151,7 @@ def _candidates(name: str, filed: dict[str, list[int]], always: list[int]) -> It
     if not filed:
         return always
     # four iterators, each a letter further
-    grams = map("".join, zip(*(name[at:] for at in range(_GRAM)), strict=False))
+    grams = map("".join, zip(*(name[start:] for start in range(_GRAM)), strict=False))
     hits = filed.keys() & set(grams)
     return [*always, *dict.fromkeys(index for gram in hits for index in filed[gram])]
 
@@ -159,4 +159,4 @@ def _candidates(name: str, filed: dict[str, list[int]], always: list[int]) -> It
 def _grams(text: str) -> set[str]:
     """The pieces of a glob that stand in each name it matches."""
     chunks = re.split(r"\[.[^\]]*\]|[*?]", text)
-    return {c[at : at + _GRAM] for c in chunks for at in range(len(c) - _GRAM + 1)}
+    return {c[start : start + _GRAM] for c in chunks for start in range(len(c) - _GRAM + 1)}

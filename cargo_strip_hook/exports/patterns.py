@@ -78,9 +78,9 @@ def select_all(
     """
     chosen: dict[str, list[Pattern]] = {}
     idle: list[Pattern] = []
-    for pattern, found in zip(patterns, selected(patterns, names), strict=True):
-        if not found:
+    for pattern, matches in zip(patterns, selected(patterns, names), strict=True):
+        if not matches:
             idle.append(pattern)
-        for name in found:
+        for name in matches:
             chosen.setdefault(name, []).append(pattern)
     return chosen, idle

@@ -46,15 +46,15 @@ def evaluate(tokens: Sequence[Token], where: str, *, cxx: bool = False) -> bool:
     """
     parser = _Parser(tokens, where, cxx)
     value = parser.conditional(live=True)
-    if parser.at != len(tokens):
-        raise parser.error(f"{parser.named(tokens[parser.at])} is not expected here")
+    if parser.index != len(tokens):
+        raise parser.error(f"{parser.named(tokens[parser.index])} is not expected here")
     return value[0] != 0
 
 
 class _Parser:
     def __init__(self, tokens: Sequence[Token], where: str, cxx: bool) -> None:
         self.tokens, self.where, self.cxx = tokens, where, cxx
-        self.at = 0
+        self.index = 0
 
     def error(self, why: str) -> HeaderError:
         text = quoted(self.tokens)
@@ -65,9 +65,9 @@ class _Parser:
         return f"`{quoted([token])}`" if token.source.quotable else "something"
 
     def peek(self) -> str:
-        if self.at >= len(self.tokens):
+        if self.index >= len(self.tokens):
             return ""
-        token = self.tokens[self.at]
+        token = self.tokens[self.index]
         if self.cxx and token.kind == "i":
             return _WORDS.get(token.text, token.text)
         return token.text
@@ -75,13 +75,13 @@ class _Parser:
     def expect(self, text: str) -> None:
         if self.peek() != text:
             raise self.error(f"`{text}` is missing")
-        self.at += 1
+        self.index += 1
 
     def conditional(self, live: bool) -> Value:
         condition = self.binary(1, live)
         if self.peek() != "?":
             return condition
-        self.at += 1
+        self.index += 1
         chosen = condition[0] != 0
         first = self.conditional(live and chosen)
         self.expect(":")
@@ -95,7 +95,7 @@ class _Parser:
             level = _PRECEDENCE.get(operator, 0)
             if level < least or not level:
                 return left
-            self.at += 1
+            self.index += 1
             needed = live
             if operator == "&&":
                 needed = live and left[0] != 0
@@ -153,7 +153,7 @@ class _Parser:
     def unary(self, live: bool) -> Value:
         operator = self.peek()
         if operator in {"+", "-", "~", "!"}:
-            self.at += 1
+            self.index += 1
             value, unsigned = self.unary(live)
             if operator == "!":
                 return int(value == 0), False
@@ -165,10 +165,10 @@ class _Parser:
         return self.primary(live)
 
     def primary(self, live: bool) -> Value:
-        if self.at >= len(self.tokens):
+        if self.index >= len(self.tokens):
             raise self.error("something is missing at the end")
-        token = self.tokens[self.at]
-        self.at += 1
+        token = self.tokens[self.index]
+        self.index += 1
         if token.text == "(":
             value = self.conditional(live)
             self.expect(")")

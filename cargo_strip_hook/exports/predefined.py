@@ -285,18 +285,18 @@ def _made(target: Target, *, cxx: bool) -> dict[str, str]:
 
 
 def _of_key(key: str, *, cxx: bool) -> Iterator[tuple[str, str]]:
-    found: dict[str, str] = {}
+    macros: dict[str, str] = {}
     for for_cxx, keys, inverted, body in _blocks():
         if (key in keys) == inverted or (for_cxx and not cxx):
             continue
         for line in body.splitlines():
             if line[0] == "-":
-                found.pop(line[1:], None)
+                macros.pop(line[1:], None)
                 continue
             # `__INT64_C(c) c##L`: the name ends at the parenthesis
             name, _, value = line.partition(" ")
-            found[name] = value
-    return iter(found.items())
+            macros[name] = value
+    return iter(macros.items())
 
 
 def _listed(text: str) -> dict[str, str]:

@@ -332,18 +332,18 @@ class _Preprocessor:
         Also those that macros expand to, as GCC and clang have it (6.10.1 leaves it undefined).
         """
         out: list[Token] = []
-        at = 0
-        while at < len(tokens):
-            token = tokens[at]
-            at += 1
+        index = 0
+        while index < len(tokens):
+            token = tokens[index]
+            index += 1
             if token.kind != "i" or not self.macros.is_query(token.text):
                 out.append(token)
                 continue
-            if at < len(tokens) and tokens[at].text == "(":
-                end = closing_parenthesis(tokens, at)
-                inner, at = tokens[at + 1 : end], end + 1
+            if index < len(tokens) and tokens[index].text == "(":
+                end = closing_parenthesis(tokens, index)
+                inner, index = tokens[index + 1 : end], end + 1
             else:
-                inner, at = tokens[at : at + 1], at + 1
+                inner, index = tokens[index : index + 1], index + 1
             if not inner:
                 raise HeaderError(f"{where}: `{token.text}` needs a name")
             if token.text == "defined":

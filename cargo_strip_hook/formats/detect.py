@@ -102,10 +102,10 @@ def deduce_target(archive: Archive) -> Target:
     than the file says.
     """
     found = _deduce(archive)
-    said = archive.part.architecture
-    if said and found.arch != architecture_of(archive.part):
+    said = archive.slice.architecture
+    if said and found.arch != architecture_of(archive.slice):
         raise ArchiveError(
-            f"the slice for {said} holds objects for {found.arch}", path=str(archive.part)
+            f"the slice for {said} holds objects for {found.arch}", path=str(archive.slice)
         )
     return found
 
@@ -135,7 +135,7 @@ def must_be_for(archive: Archive, target: Target) -> None:
     if any(m.name == "lib.rmeta" for m in archive.members):
         raise InputError(
             "this is a library for rustc (.rlib), not a static library for others",
-            path=archive.part.name,
+            path=archive.slice.name,
             help='build it with `crate-type = ["staticlib"]`, or with cargo-c',
         )
     for member in archive.members:
@@ -148,7 +148,7 @@ def must_be_for(archive: Archive, target: Target) -> None:
         if arch and _family(arch) != _family(target.arch):
             raise InputError(
                 f"this object is for {arch}, but the target is {target.triple}",
-                path=archive.part.name,
+                path=archive.slice.name,
                 member=member.name,
                 help=_HELP_TARGET,
             )
@@ -175,7 +175,7 @@ def must_have_objects(archive: Archive) -> None:
     """
     if not archive.members:
         raise InputError(
-            "the archive is empty", path=archive.part.name, help="build the library again"
+            "the archive is empty", path=archive.slice.name, help="build the library again"
         )
     objects: list[Member] = []
     others: dict[str, Member] = {}
@@ -198,7 +198,7 @@ def must_have_objects(archive: Archive) -> None:
         raise InputError(
             f"the archive mixes objects of different kinds: {objects[0].name} and {member.name}, "
             f"which is one of {what}",
-            path=archive.part.name,
+            path=archive.slice.name,
             member=member.name,
             help=f"linkers differ about it: take it out with `ar d LIB {member.name}`",
         )
@@ -209,7 +209,7 @@ def must_have_objects(archive: Archive) -> None:
     if imports:
         raise InputError(
             "this is the import library of a DLL, not a static library",
-            path=archive.part.name,
+            path=archive.slice.name,
             help="it holds no code and must stay as it is; name the static library: "
             "lib<name>.a for MinGW (not .dll.a), <name>.lib for MSVC (not .dll.lib)",
         )
@@ -219,7 +219,7 @@ def must_have_objects(archive: Archive) -> None:
         f"the members are {what}, which are not supported"
         if what
         else "the archive holds no object files",
-        path=archive.part.name,
+        path=archive.slice.name,
         help=_HELP_FOREIGN.get(what, "use the original, or build the library again"),
     )
 
@@ -228,7 +228,7 @@ def only_bitcode(archive: Archive, member: Member) -> ObjectError:
     """The error for a member without machine code."""
     return ObjectError(
         "this member is LLVM bitcode, which only LLVM's linker can read",
-        path=archive.part.name,
+        path=archive.slice.name,
         member=member.name,
         help=_HELP_BITCODE,
     )
@@ -239,7 +239,7 @@ def must_be_format(archive: Archive, member: str, kind: str, target: Target) -> 
     if kind != target.object_format:
         raise InputError(
             f"this is {CALLED[kind]} object, but the target is {target.triple}",
-            path=archive.part.name,
+            path=archive.slice.name,
             member=member,
             help=_HELP_TARGET,
         )

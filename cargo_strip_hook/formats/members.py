@@ -50,14 +50,14 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
             first, second = list(seen.values())[:2]
             raise InputError(
                 f"the archive mixes objects of different kinds: {first} and {second}",
-                path=archive.part.name,
+                path=archive.slice.name,
                 member=member.name,
                 help="make one library for each architecture",
             )
         if not is_bundled(member.name):
             found[member.index] = Input(member.index, member.name, data)
     if not found:
-        raise InputError("the archive holds no object files", path=archive.part.name)
+        raise InputError("the archive holds no object files", path=archive.slice.name)
     return found
 
 

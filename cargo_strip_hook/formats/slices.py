@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cargo_strip_hook.archive import open_archive, parts_of
+from cargo_strip_hook.archive import open_archive, read_slices
 from cargo_strip_hook.core.errors import InputError, StripHookError, UsageError
 from cargo_strip_hook.core.requests import Slice
 from cargo_strip_hook.core.target import Target
@@ -21,7 +21,7 @@ def slices_of(library: Path, named: Target) -> list[tuple[Slice, Target]]:
     """
     from cargo_strip_hook.formats.detect import slice_target
 
-    parts = parts_of(library)
+    parts = read_slices(library)
     if not parts[0].architecture:
         return [(parts[0], named)]
     found = []

@@ -1,4 +1,4 @@
-"""What the pipeline takes and gives: a job, a plan of it, what became of it."""
+"""What the pipeline takes and returns: a job, its plan, and its outcome."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ from cargo_strip_hook.exports.decide import ExportRequest
 class Job:
     """What is to be done to one library. Picklable.
 
-    `target` is, of a universal library, that of the slice with its architecture; the objects of
-    the other slices say theirs. `output` is where the result goes; None replaces the library
-    itself. `root` is the folder that a symbolic link may not lead out of. `link_args` are what a
-    program needs besides std's own libraries, for `link_check`. `twin` is where the same library
-    with all names and debug information goes; where it is not `required`, a library that was
-    stripped before, of which no twin can be made, goes without. `compress_debug` is how debug
-    sections are written. `bundle` is the xcframework that the library is in; all of one are
-    replaced, or none. In a signed bundle nothing is changed, unless `allow_signed`.
-    `name` is what the object is called after, "" for the library.
+    The `target` of a universal library is that of one slice; the objects of the other slices say
+    theirs. `output` is where the result goes; None replaces the library itself. A symbolic link may
+    not lead out of the folder `root`. `link_args` are what a program needs besides std's own
+    libraries, for `link_check`. `twin` is where the debug twin goes. A library that was stripped
+    before has none: that is an error only where it is `twin_required`. `compress_debug` is how
+    debug sections are written. `bundle` is the xcframework that the library is in; either all
+    libraries of one are replaced, or none. A signed bundle is changed only with `allow_signed`.
+    The object is called after `name`, or after the library where that is "".
     """
 
     library: Path
@@ -53,7 +52,7 @@ class Job:
 
     @property
     def shown(self) -> str:
-        """The result's name for people; in an xcframework all may have the same but for this."""
+        """The result's name for people: a path in an xcframework, whose files share one name."""
         if self.bundle is not None and self.library.is_relative_to(self.bundle):
             return str(self.library.relative_to(self.bundle))
         return (self.output or self.library).name
@@ -78,10 +77,10 @@ class Seconds:
 class SlicePlan:
     """What a run would do to one archive of a library; `fresh` where nothing is left to do.
 
-    `outside` are the files that the members of a thin archive are in.
+    `outside` are the files with the members of a thin archive.
     """
 
-    part: Slice
+    slice: Slice
     target: Target
     exports: ExportSet
     marker: bytes
@@ -123,8 +122,8 @@ class SliceOutcome:
 class Outcome:
     """What a run did. Sizes in bytes; `undefined` are the names that the consumer supplies.
 
-    Of a library that was done already (`fresh`) only sizes and exports are told. `slices` are
-    those of a universal library: all else then is of them together.
+    Of a library that was done already (`fresh`) only sizes and exports are known. `slices` are
+    those of a universal library; all other fields are then of all slices together.
     """
 
     job: Job
@@ -142,7 +141,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What begins: one of the phases that `Seconds` has, of a library of so many bytes."""
+    """A phase that begins: its name as in `Seconds`, the library and its size in bytes."""
 
     library: Path
     name: str

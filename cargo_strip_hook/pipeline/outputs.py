@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file by the name that was given, and what it is for.
+    """A file by the name that the user gave, and what it is for.
 
-    `library`: it is replaced through its name alone, so that other names of the same file (cargo
-    makes such) are no harm.
+    `library`: only this name of the file is replaced, so that other names of the same file (cargo
+    makes hard links) do no harm.
     """
 
     path: Path
@@ -30,35 +30,38 @@ class File:
 
 
 def written(jobs: Iterable[Job]) -> list[File]:
-    """What the jobs write."""
-    found = []
+    """The files that the jobs write."""
+    files = []
     for job in jobs:
         if job.output is None:
-            found.append(File(job.library, "the library", library=True))
+            files.append(File(job.library, "the library", library=True))
         else:
-            found.append(File(job.output, "`--output`"))
+            files.append(File(job.output, "`--output`"))
         if job.twin is not None:
-            found.append(File(job.twin, "`--debug-twin`"))
-    return found
+            files.append(File(job.twin, "`--debug-twin`"))
+    return files
 
 
 def read(jobs: Iterable[Job]) -> list[File]:
-    """What the jobs read, but for libraries that they replace."""
-    found = []
+    """The files that the jobs read, except libraries that they replace."""
+    files = []
     for job in jobs:
         request = job.request
-        found += [File(p, "a header") for p in request.headers]
-        found += [File(path, noun) for path, noun in named_files(request.named).items()]
+        files += [File(p, "a header") for p in request.headers]
+        files += [File(path, noun) for path, noun in named_files(request.named).items()]
         if request.cdylib is not None:
-            found.append(File(request.cdylib, "the shared library"))
-        # `--output` that names the library replaces it, as no option does
+            files.append(File(request.cdylib, "the shared library"))
+        # an `--output` that is the library itself replaces it, as without the option
         if job.output is not None and not _same(job.output, job.library):
-            found.append(File(job.library, "the library", library=True))
-    return list(dict.fromkeys(found))
+            files.append(File(job.library, "the library", library=True))
+    return list(dict.fromkeys(files))
 
 
 def must_differ(results: Sequence[File], inputs: Sequence[File]) -> None:
-    """Compare all files by what they are, not by name. Raises `UsageError`; writes nothing."""
+    """Raise `UsageError` where a result is the same file as another result or an input.
+
+    Files are compared by what they are, not by name. Writes nothing.
+    """
     paths: dict[str, File] = {}
     files: dict[tuple[int, int], File] = {}
     for one in results:
@@ -87,9 +90,9 @@ def must_differ(results: Sequence[File], inputs: Sequence[File]) -> None:
             )
     for one in inputs:
         number = _number(one.path)
-        found = paths.get(_real(one.path)) or (files.get(number) if number else None)
-        if found is not None:
-            raise _both(found, one)
+        result = paths.get(_real(one.path)) or (files.get(number) if number else None)
+        if result is not None:
+            raise _both(result, one)
 
 
 def _both(first: File, second: File) -> UsageError:
@@ -108,7 +111,7 @@ def _real(path: Path) -> str:
 
 
 def _number(path: Path) -> tuple[int, int] | None:
-    """What tells a file from others, whatever it is called; None where there is none."""
+    """What identifies a file, whatever its name; None where there is no file."""
     try:
         facts = path.stat()
     except (OSError, ValueError):

@@ -1,7 +1,4 @@
-"""A library as the archives that it consists of: one, or several in a universal file.
-
-Their targets, and what is to be told of all of them together.
-"""
+"""What the slices of a library have together: public symbols, warnings and counts."""
 
 from __future__ import annotations
 
@@ -23,8 +20,8 @@ def united(slices: Sequence[tuple[str, ExportSet]]) -> ExportSet:
                 origins.setdefault(export.name, {}).update(dict.fromkeys(export.origins))
         return tuple(Export(name, tuple(sorted(origins[name]))) for name in sorted(origins))
 
-    def told(texts: Sequence[tuple[str, str]]) -> list[str]:
-        """Each text once, with the architectures that it is true of if it is not of all."""
+    def merged(texts: Sequence[tuple[str, str]]) -> list[str]:
+        """Each text once, after the architectures that it is true of where those are not all."""
         of: dict[str, list[str]] = {}
         for architecture, text in texts:
             of.setdefault(text, []).append(architecture)
@@ -35,8 +32,8 @@ def united(slices: Sequence[tuple[str, ExportSet]]) -> ExportSet:
         all_of("exports"),
         all_of("keep"),
         all_of("missing"),
-        "; ".join(told([(a, s.source) for a, s in slices])),
-        tuple(told([(a, w) for a, s in slices for w in s.warnings])),
+        "; ".join(merged([(a, s.source) for a, s in slices])),
+        tuple(merged([(a, w) for a, s in slices for w in s.warnings])),
     )
 
 

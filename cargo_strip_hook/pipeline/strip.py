@@ -1,9 +1,9 @@
-"""One library from start to end: the only place that knows the order of the phases.
+"""One library from start to end: the only module that knows the order of the phases.
 
 lock -> is it done already? -> what is public -> engine -> verify -> replace
 
-A library is one archive, or several in a universal file: its slices. What is public, the engine
-and the verifier see each of them alone; the file is replaced as a whole.
+A library is one archive, or a universal file with several, its slices. Each slice is decided on,
+prelinked and verified by itself; the file is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cargo_strip_hook import __version__
-from cargo_strip_hook.archive import join_parts, open_archive
+from cargo_strip_hook.archive import open_archive, write_universal
 from cargo_strip_hook.core.errors import (
     DiscoveryError,
     ExportsError,
     InputError,
     ReplaceError,
     UsageError,
-    telling_of_memory,
+    reporting_lack_of_memory,
 )
 from cargo_strip_hook.core.files import irregular
 from cargo_strip_hook.core.lifetime import undisturbed
@@ -86,10 +86,10 @@ def strip_library(
 ) -> Outcome:
     """Make one library small and self-contained.
 
-    Either the result is complete and verified, or everything is as it was. With two `processes`
-    the engine works in one of its own, where the system can fork; there may be no other threads
-    then. `observe` is told of each phase when it begins, after that fork. Where the library is not
-    the file that was `expected`, it stays. Raises a `StripHookError` of the phase that failed.
+    Either the result is complete and verified, or nothing is changed. With two `processes` the
+    engine works in a process of its own, where the system can fork; there may be no other threads
+    then. `observe` is called when each phase begins, after that fork. A library that is not the
+    file that was `expected` is left alone. Raises a `StripHookError` of the phase that failed.
     """
     from cargo_strip_hook.replace import commit_all, library_lock, must_be
 
@@ -106,9 +106,9 @@ def strip_library(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A library that is done but for its replacement: `staged` are the files that wait for it.
+    """A library that is done but not replaced yet: `staged` are the files that wait for that.
 
-    Of a library that was done already there are none. Picklable.
+    There are none where the library was done already. Picklable.
     """
 
     outcome: Outcome
@@ -118,7 +118,7 @@ class Prepared:
 def prepare_library(
     job: Job, *, lock: int | None = None, processes: int = 1, observe: Observe | None = None
 ) -> Prepared:
-    """All that `strip_library` does but for taking the library's lock and replacing it.
+    """All that `strip_library` does, except that the library is neither locked nor replaced.
 
     The caller holds the lock until it has called `commit_prepared` or `discard_prepared`; `lock`
     is its descriptor, for a process that may outlive this one.
@@ -138,7 +138,10 @@ def _work_on(
     observe: Observe | None,
     conclude: Callable[[Sequence[Staging]], None],
 ) -> Prepared:
-    """`conclude` is called with the verified files, which are removed then where it leaves them."""
+    """Strip a library and call `conclude` with the verified files.
+
+    Files that `conclude` leaves where they are are removed afterwards.
+    """
     from cargo_strip_hook.replace import blaming_changes, real_library, remove_litter
 
     clock = _Clock(job.library, observe)
@@ -148,13 +151,13 @@ def _work_on(
         real_library(job.library, job.root)
     remove_litter(target)
     with (
-        telling_of_memory(),
+        reporting_lack_of_memory(),
         blaming_changes(job.library),
-        _works(job, processes, lock) as works,
+        _open_engine(job, processes, lock) as handle,
     ):
         with clock.phase("exports"):
             plan = plan_library(job)
-        if not job.twin_required and any(read_marker(s.part) is not None for s in plan.slices):
+        if not job.twin_required and any(read_marker(s.slice) is not None for s in plan.slices):
             job = replace(job, twin=None)
             plan = replace(plan, job=job)
         if plan.fresh and job.twin is not None:
@@ -164,20 +167,9 @@ def _work_on(
                 help="build it again, then strip it with `--debug-twin`",
             )
         if plan.fresh and job.output is None:
-            return Prepared(
-                Outcome(
-                    job,
-                    target,
-                    plan.before,
-                    plan.before,
-                    True,
-                    plan.exports,
-                    warnings=plan.warnings,
-                    seconds=clock.seconds(),
-                    slices=_slice_outcomes(plan, [_kept(s) for s in plan.slices]),
-                )
-            )
-        return _make(job, plan, works, clock, conclude)
+            kept = [_kept(s) for s in plan.slices]
+            return Prepared(_outcome(plan, kept, plan.before, clock, fresh=True))
+        return _carry_out(plan, handle, clock, conclude)
 
 
 def commit_prepared(prepared: Sequence[Prepared]) -> list[Outcome]:
@@ -191,18 +183,18 @@ def commit_prepared(prepared: Sequence[Prepared]) -> list[Outcome]:
 
 
 def discard_prepared(prepared: Sequence[Prepared]) -> None:
-    """Remove what waits."""
+    """Remove the files that wait."""
     for one in prepared:
         for staged in one.staged:
             staged.discard()
 
 
 @dataclass(frozen=True, slots=True)
-class _Works:
-    """`engine` gives the engine: in this process it is loaded when it is asked for.
+class _EngineHandle:
+    """`engine` returns the engine; where it works in this process it is loaded by the first call.
 
-    `in_worker`: it is in a process of its own, so that this one may do something meanwhile; `stop`
-    ends that when there is nothing more to ask.
+    `in_worker`: it works in a process of its own, so that this one can do something meanwhile.
+    `stop` ends that process when there is nothing more to ask.
     """
 
     engine: Callable[[], Engine]
@@ -211,12 +203,12 @@ class _Works:
 
 
 @contextmanager
-def _works(job: Job, processes: int, lock: int | None) -> Iterator[_Works]:
+def _open_engine(job: Job, processes: int, lock: int | None) -> Iterator[_EngineHandle]:
     from cargo_strip_hook.engines import engine
     from cargo_strip_hook.engines.worker import in_worker, possible
 
     if processes < 2 or not possible():
-        yield _Works(lambda: engine(job.engine))
+        yield _EngineHandle(lambda: engine(job.engine))
         return
 
     def meanwhile() -> None:
@@ -225,25 +217,22 @@ def _works(job: Job, processes: int, lock: int | None) -> Iterator[_Works]:
         prepare(job.target.object_format)
 
     with ExitStack() as stack:
-        found = None
+        handle = _EngineHandle(lambda: engine(job.engine))
         with suppress(OSError):  # the system has no room for another process
-            found = stack.enter_context(
+            worker, stop = stack.enter_context(
                 in_worker(job.engine, job.target.object_format, lock, meanwhile)
             )
-        if found is None:
-            yield _Works(lambda: engine(job.engine))
-        else:
-            works, stop = found
-            yield _Works(lambda: works, True, stop)
+            handle = _EngineHandle(lambda: worker, True, stop)
+        yield handle
 
 
 def plan_library(job: Job) -> Plan:
-    """Decide what is public and whether there is anything left to do; changes nothing."""
+    """Decide what is public, and whether there is anything left to do. Changes nothing."""
     must_exist(job.library)
     slices = tuple(
-        _plan_slice(job, part, target) for part, target in slices_of(job.library, job.target)
+        _plan_slice(job, slice_, target) for slice_, target in slices_of(job.library, job.target)
     )
-    exports = united([(s.part.architecture, s.exports) for s in slices])
+    exports = united([(s.slice.architecture, s.exports) for s in slices])
     outside = [File(p, "a member of the thin archive") for s in slices for p in s.outside]
     must_differ(written([job]), outside)
     warnings = list(exports.warnings)
@@ -256,7 +245,10 @@ def plan_library(job: Job) -> Plan:
 
 
 def _allowed(plan: Plan) -> Plan:
-    """The plan, if it may be carried out in a signed bundle. Raises `ReplaceError`."""
+    """The plan, with a warning where it breaks a signature.
+
+    Raises `ReplaceError` where that is not allowed.
+    """
     from cargo_strip_hook.archive.xcframework import signed
 
     job = plan.job
@@ -277,21 +269,23 @@ def _allowed(plan: Plan) -> Plan:
     return plan
 
 
-def _plan_slice(job: Job, part: Slice, target: Target) -> SlicePlan:
-    found = read_marker(part)
-    with about(part), open_archive(part) as archive:
+def _plan_slice(job: Job, slice_: Slice, target: Target) -> SlicePlan:
+    old_marker = read_marker(slice_)
+    with about(slice_), open_archive(slice_) as archive:
         must_be_for(archive, target)
         outside = archive.outside
         try:
             request = replace(job.request, target=target)
-            exports = remembered(request, found, part.name) or decide_exports(archive, request)
+            exports = remembered(request, old_marker, slice_.name) or decide_exports(
+                archive, request
+            )
         except ExportsError as e:
-            if found is not None and e.absent:
+            if old_marker is not None and e.absent:
                 raise ExportsError(
                     e.head,
                     lines=e.lines,
                     help=(
-                        f"{part} was stripped before, so that more symbols cannot become "
+                        f"{slice_} was stripped before, so that more symbols cannot become "
                         "public: build it again, then strip it",
                         *e.help,
                     ),
@@ -306,44 +300,43 @@ def _plan_slice(job: Job, part: Slice, target: Target) -> SlicePlan:
         __version__,
         compress_debug=job.compress_debug.value,
     )
-    return SlicePlan(part, target, exports, marker, found == marker, outside)
+    return SlicePlan(slice_, target, exports, marker, old_marker == marker, outside)
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """One finished archive: `part` is where it lies, `result` what the engine said of it.
+class _Finished:
+    """One finished archive: `slice` is where it is, `result` what the engine said of it.
 
-    A slice that was done already has no result, and lies where it was.
+    A slice that was done already is where it was, and has no result.
     """
 
-    part: Slice
+    slice: Slice
     size: int
     result: PrelinkResult | None = None
     verified: Verified | None = None
 
 
-def _kept(plan: SlicePlan) -> _Made:
-    size = plan.part.path.stat().st_size if plan.part.size is None else plan.part.size
-    return _Made(plan.part, size)
+def _kept(plan: SlicePlan) -> _Finished:
+    return _Finished(plan.slice, plan.slice.length())
 
 
-def _make(
-    job: Job,
+def _carry_out(
     plan: Plan,
-    works: _Works,
+    handle: _EngineHandle,
     clock: _Clock,
     conclude: Callable[[Sequence[Staging]], None],
 ) -> Prepared:
     from cargo_strip_hook.replace import staging
 
-    universal = bool(plan.slices[0].part.architecture)
+    job = plan.job
+    universal = bool(plan.slices[0].slice.architecture)
     if universal and job.twin is not None:
         raise UsageError(
             "there can be no debug twin of a universal library",
             help="keep debug information in the library, with `--strip none`",
         )
     with ExitStack() as stack:
-        with undisturbed():  # what is made is known to `stack`
+        with undisturbed():  # `stack` knows of each file once it exists
             staged = stack.enter_context(staging(job.library, root=job.root, output=job.output))
             twin = None
             if job.twin is not None:
@@ -351,16 +344,16 @@ def _make(
             folder = None
             if universal or job.link_check or job.engine != "native":
                 folder = stack.enter_context(staged.working_folder())
-        # nobody may write there any more when they are removed
-        stack.callback(works.stop, wait=True)
+        # the engine must not write there any more when they are removed
+        stack.callback(handle.stop, wait=True)
         plans = [_moved(s, staged.library) for s in plan.slices]
         if universal:
             assert folder is not None
-            made = _make_slices(job, plans, staged, folder, works, clock)
+            finished = _strip_slices(job, plans, staged, folder, handle, clock)
         else:
-            place = _Place(staged.path, twin.path if twin else None, folder)
-            with about(plan.slices[0].part):
-                made = [_make_archive(job, plans[0], place, works, clock)]
+            paths = _Paths(staged.path, twin.path if twin else None, folder)
+            with about(plan.slices[0].slice):
+                finished = [_strip_slice(job, plans[0], paths, handle, clock)]
         if job.link_check:
             assert folder is not None
             with clock.phase("verify"):
@@ -370,138 +363,146 @@ def _make(
         waiting = tuple(s for s in (twin, staged) if s is not None)
         with clock.phase("replace"):
             conclude(waiting)
-    results = [m.result for m in made if m.result is not None]
-    undefined = {n for m in made if m.verified for n in m.verified.undefined}
+    return Prepared(_outcome(plan, finished, after, clock), waiting)
+
+
+def _outcome(
+    plan: Plan, finished: Sequence[_Finished], after: int, clock: _Clock, *, fresh: bool = False
+) -> Outcome:
+    """`after` is the size of the result, in bytes."""
+    results = [f.result for f in finished if f.result is not None]
+    undefined = {n for f in finished if f.verified for n in f.verified.undefined}
     warnings = dict.fromkeys(w for r in results for w in r.warnings)
-    outcome = Outcome(
-        job,
-        job.output or job.library,
+    return Outcome(
+        plan.job,
+        plan.job.output or plan.job.library,
         plan.before,
         after,
-        False,
+        fresh,
         plan.exports,
         tuple(sorted(undefined)),
         total([r.statistics for r in results]),
         (*plan.warnings, *warnings),
         clock.seconds(),
-        _slice_outcomes(plan, made),
+        _slice_outcomes(plan, finished),
     )
-    return Prepared(outcome, waiting)
 
 
 def _moved(plan: SlicePlan, library: Path) -> SlicePlan:
-    """The same slice of the file behind a symbolic link."""
-    return replace(plan, part=replace(plan.part, path=library))
+    """The same slice, of the file behind a symbolic link."""
+    return replace(plan, slice=replace(plan.slice, path=library))
 
 
-def _make_slices(
+def _strip_slices(
     job: Job,
     plans: Sequence[SlicePlan],
     staged: Staging,
     folder: Path,
-    works: _Works,
+    handle: _EngineHandle,
     clock: _Clock,
-) -> list[_Made]:
-    """Make each slice in a file of its own, then the universal file of them, and verify that."""
+) -> list[_Finished]:
+    """Strip each slice into a file of its own, join them into a universal file, and verify that."""
     from cargo_strip_hook.verify import verify_universal
 
-    made = []
+    finished = []
     for number, plan in enumerate(plans):
         if plan.fresh:
-            made.append(_kept(plan))
+            finished.append(_kept(plan))
             continue
-        with about(plan.part):
-            place = _Place(folder / f"{number}.a", None, folder)
-            made.append(_make_archive(job, plan, place, works, clock))
+        with about(plan.slice):
+            paths = _Paths(folder / f"{number}.a", None, folder)
+            finished.append(_strip_slice(job, plan, paths, handle, clock))
     with clock.phase("prelink"), staged.path.open("wb") as file:
-        join_parts(file, staged.library, [m.part for m in made])
+        write_universal(file, staged.library, [f.slice for f in finished])
     with clock.phase("verify"):
-        verify_universal(staged.library, staged.path, [m.part for m in made])
-    return made
+        verify_universal(staged.library, staged.path, [f.slice for f in finished])
+    return finished
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where an archive, its twin and what is made on the way to them go."""
+class _Paths:
+    """Where an archive, its debug twin and temporary files go."""
 
     output: Path
     twin: Path | None
     folder: Path | None
 
 
-def _make_archive(job: Job, plan: SlicePlan, place: _Place, works: _Works, clock: _Clock) -> _Made:
-    """Have the engine make one archive, and verify it."""
-    from cargo_strip_hook.pipeline.workaround import looked_for
+def _strip_slice(
+    job: Job, plan: SlicePlan, paths: _Paths, handle: _EngineHandle, clock: _Clock
+) -> _Finished:
+    """Have the engine prelink one archive, and verify the result."""
+    from cargo_strip_hook.pipeline.workaround import suggesting_workaround
     from cargo_strip_hook.verify import Expectation, read_ahead, verify, verify_twin
 
     exports = plan.exports.names()
     ahead: list[Reading] = []  # none, or one
 
     def loaded(members: Sequence[int]) -> None:
-        ahead.extend(read_ahead(plan.part, members))
+        ahead.extend(read_ahead(plan.slice, members))
 
     with clock.phase("prelink"):
         request = PrelinkRequest(
-            archive=plan.part,
-            output=place.output,
+            archive=plan.slice,
+            output=paths.output,
             target=plan.target,
             exports=exports,
             strip=job.strip,
             granularity=job.granularity,
             marker=plan.marker,
-            twin=place.twin,
+            twin=paths.twin,
             compress_debug=job.compress_debug,
-            folder=place.folder,
+            folder=paths.folder,
             name=job.name,
         )
-        made = works.engine().prelink(request, loaded if works.in_worker else None)
-        if not plan.part.architecture:  # of a universal library more are to come
-            works.stop()
+        result = handle.engine().prelink(request, loaded if handle.in_worker else None)
+        if not plan.slice.architecture:  # of a universal library more are to come
+            handle.stop()
 
-    def expectation_of(made: PrelinkResult) -> Expectation:
+    def expectation_of(result: PrelinkResult) -> Expectation:
         return Expectation(
             plan.target,
             exports,
             job.strip,
-            made.link_map,
+            result.link_map,
             plan.marker,
-            _c_library_symbols(plan.part, made.undefined, plan.target),
-            made.import_members,
-            made.covers_debug,
+            _c_library_symbols(plan.slice, result.undefined, plan.target),
+            result.import_members,
+            result.covers_debug,
             job.compress_debug,
         )
 
-    with clock.phase("verify"), looked_for(job.engine, request, expectation_of):
-        expectation = expectation_of(made)
-        verified = verify(plan.part, place.output, expectation, *ahead)
-        if place.twin:
-            whole = replace(expectation, strip=Strip.NONE, link_map=made.twin_link_map)
-            verify(plan.part, place.twin, whole, *ahead)
-            verify_twin(plan.part, place.output, place.twin)
-    return _Made(Slice(place.output), place.output.stat().st_size, made, verified)
+    with clock.phase("verify"), suggesting_workaround(job.engine, request, expectation_of):
+        expectation = expectation_of(result)
+        verified = verify(plan.slice, paths.output, expectation, *ahead)
+        if paths.twin:
+            whole = replace(expectation, strip=Strip.NONE, link_map=result.twin_link_map)
+            verify(plan.slice, paths.twin, whole, *ahead)
+            verify_twin(plan.slice, paths.output, paths.twin)
+    return _Finished(Slice(paths.output), paths.output.stat().st_size, result, verified)
 
 
-def _slice_outcomes(plan: Plan, made: Sequence[_Made]) -> tuple[SliceOutcome, ...]:
+def _slice_outcomes(plan: Plan, finished: Sequence[_Finished]) -> tuple[SliceOutcome, ...]:
     return tuple(
         SliceOutcome(
-            one.part.architecture,
+            one.slice.architecture,
             one.target,
-            one.part.size or 0,
+            one.slice.size or 0,
             done.size,
             one.fresh,
             one.exports,
             done.verified.undefined if done.verified else (),
             done.result.statistics if done.result else Statistics(),
         )
-        for one, done in zip(plan.slices, made, strict=True)
-        if one.part.architecture
+        for one, done in zip(plan.slices, finished, strict=True)
+        if one.slice.architecture
     )
 
 
 def _c_library_symbols(
     library: Slice, undefined: tuple[str, ...], target: Target
 ) -> tuple[str, ...]:
-    """Names that stay undefined although the archive defines them: those of a bundled libc."""
+    """Names that stay undefined although the archive defines them: those of a bundled C library."""
     if not target.environment.startswith("musl"):
         return ()
     with open_archive(library) as archive:

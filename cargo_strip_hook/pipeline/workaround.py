@@ -1,6 +1,6 @@
-"""What to do where the engine has made a mistake: another way that was tried and found right.
+"""A workaround where the engine made a mistake: other options that were tried, with a right result.
 
-Only asked for when a result is not what it should be, so that it may take its time.
+Only looked for when a result is wrong, so that it may take its time.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def looked_for(
+def suggesting_workaround(
     engine: str, request: PrelinkRequest, expectation_of: Callable[[PrelinkResult], Expectation]
 ) -> Iterator[None]:
-    """Adds to the help of a `VerifyError` of the body how else the library can be stripped.
+    """Add to the help of a `VerifyError` of the body the options that strip the library right.
 
-    `engine` made what `request` asked for; `expectation_of` says what is expected of a result.
+    `engine` is the one that failed `request`; `expectation_of` says what is expected of a result.
     """
     try:
         yield
     except VerifyError as e:
         if e.defect:
-            found = _first_that_works(engine, request, expectation_of)
+            options = _first_that_works(engine, request, expectation_of)
             e.help += (
-                f"until it is mended, `{found}` does it: that was tried, and the result is right"
-                if found
+                f"until it is mended, `{options}` does it: that was tried, and the result is right"
+                if options
                 else "no other `--granularity` or `--engine` does it: use the original meanwhile",
             )
         raise
@@ -53,7 +53,7 @@ def _first_that_works(
 
 
 def _others(engine: str, request: PrelinkRequest) -> Iterator[tuple[str, str, PrelinkRequest]]:
-    """(options, engine, request), what costs least first."""
+    """(options, engine, request) of each other way, the one that costs least first."""
     finest = replace(request, granularity=Granularity.SECTION)
     if request.granularity is not Granularity.SECTION:
         yield "--granularity section", engine, finest
@@ -66,13 +66,13 @@ def _others(engine: str, request: PrelinkRequest) -> Iterator[tuple[str, str, Pr
 def _works(
     name: str, request: PrelinkRequest, expectation_of: Callable[[PrelinkResult], Expectation]
 ) -> bool:
-    """Whether another engine, or granularity, gives a result that the verifier takes."""
+    """Whether an engine gives a result that the verifier accepts."""
     from cargo_strip_hook.engines import engine
     from cargo_strip_hook.verify import verify
 
     try:
-        made = engine(name).prelink(replace(request, twin=None))
-        verify(request.archive, request.output, expectation_of(made))
+        result = engine(name).prelink(replace(request, twin=None))
+        verify(request.archive, request.output, expectation_of(result))
     except (StripHookError, OSError):
         return False
     return True

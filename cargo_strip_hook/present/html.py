@@ -138,12 +138,12 @@ def _table(table: present.Table, style: str = "") -> str:
 def _exports(exports: ExportSet) -> str:
     rows = [
         (e.name, ", ".join(f"{o.kind} {o.where}".strip() for o in e.origins), state)
-        for state, found in (
+        for state, entries in (
             ("public", exports.exports),
             ("kept global", exports.keep),
             ("not defined", exports.missing),
         )
-        for e in found
+        for e in entries
     ]
     table = present.Table("exports", ("symbol", "origin", "state"), tuple(rows), ())
     return _table(table, "words") + f"\n<p>{escape(exports.source)}</p>"

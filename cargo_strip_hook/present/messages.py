@@ -67,14 +67,14 @@ def planned(plan: Plan) -> Message:
     }
     slices = [
         {
-            "architecture": one.part.architecture,
+            "architecture": one.slice.architecture,
             "target": one.target.triple,
             "fresh": one.fresh,
-            "before": one.part.size or 0,
+            "before": one.slice.size or 0,
             "exports": [e.name for e in one.exports.exports],
         }
         for one in plan.slices
-        if one.part.architecture
+        if one.slice.architecture
     ]
     return {**message, "slices": slices} if slices else message
 

@@ -31,8 +31,8 @@ def plain(text: str) -> str:
     return re.sub(_UNSAFE, _escape, text)
 
 
-def _escape(found: re.Match[str]) -> str:
-    sign = found[0]
+def _escape(match: re.Match[str]) -> str:
+    sign = match[0]
     code = ord(sign)
     if sign in _SHORT:
         return _SHORT[sign]
@@ -79,6 +79,6 @@ def json_line(message: dict[str, Any], encoding: str) -> str:
     return re.sub(_UNSAFE, _escape_json, text)
 
 
-def _escape_json(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be")
+def _escape_json(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

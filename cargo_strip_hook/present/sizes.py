@@ -122,10 +122,10 @@ def _name(sizes: Sizes) -> str:
     return sizes.library.name + more
 
 
-def markdown(title: str, found: Sequence[Table]) -> str:
+def markdown(title: str, tables: Sequence[Table]) -> str:
     """A heading and tables, as GitHub and GitLab render them."""
     parts = [f"### {escaped(title)}\n"]
-    for table in found:
+    for table in tables:
         heads = [table.title, *table.columns[1:]]
         lines = [
             [escaped(cell) for cell in heads],
@@ -137,7 +137,7 @@ def markdown(title: str, found: Sequence[Table]) -> str:
     return "\n".join(parts)
 
 
-def show(title: str, found: Sequence[Table], *, color: bool | None) -> None:
+def show(title: str, tables: Sequence[Table], *, color: bool | None) -> None:
     """Write tables to stdout, as wide as the terminal."""
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -148,7 +148,7 @@ def show(title: str, found: Sequence[Table], *, color: bool | None) -> None:
         markup=False, emoji=False, highlight=False, no_color=color is False, width=width
     )
     console.print(plain(title), style="bold")
-    for table in found:
+    for table in tables:
         drawn = RichTable(box=None, pad_edge=False, show_footer=True, header_style="bold")
         names = [table.title, *table.columns[1:]]
         for number, (name, total) in enumerate(zip(names, table.total, strict=True)):

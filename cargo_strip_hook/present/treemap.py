@@ -52,30 +52,32 @@ def squarify(sizes: Sequence[int], place: Rectangle) -> list[Rectangle]:
         return []
     scale = place.width * place.height / total
     areas = [s * scale for s in sizes]
-    found: list[Rectangle] = []
-    left, at = place, 0
-    while at < len(areas):
+    rectangles: list[Rectangle] = []
+    left, begin = place, 0
+    while begin < len(areas):
         side = min(left.width, left.height)
-        end = at + 1
-        while end < len(areas) and _worst(areas[at : end + 1], side) <= _worst(areas[at:end], side):
+        end = begin + 1
+        while end < len(areas) and _worst(areas[begin : end + 1], side) <= _worst(
+            areas[begin:end], side
+        ):
             end += 1
-        row = areas[at:end]
+        row = areas[begin:end]
         # what is left is filled to its end: nothing is lost to rounding
         thick = sum(row) / side if end < len(areas) else max(left.width, left.height)
         along = 0.0
         for area in row:
             long = area / sum(row) * side
             if left.width >= left.height:
-                found.append(Rectangle(left.x, left.y + along, thick, long))
+                rectangles.append(Rectangle(left.x, left.y + along, thick, long))
             else:
-                found.append(Rectangle(left.x + along, left.y, long, thick))
+                rectangles.append(Rectangle(left.x + along, left.y, long, thick))
             along += long
         if left.width >= left.height:
             left = Rectangle(left.x + thick, left.y, left.width - thick, left.height)
         else:
             left = Rectangle(left.x, left.y + thick, left.width, left.height - thick)
-        at = end
-    return found
+        begin = end
+    return rectangles
 
 
 def _worst(row: Sequence[float], side: float) -> float:

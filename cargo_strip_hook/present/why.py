@@ -55,10 +55,10 @@ def _answer(reason: Reason) -> list[str]:
 
 def message(reason: Reason) -> dict[str, Any]:
     """The same as JSON."""
-    found: dict[str, Any] = {"reason": "why", "library": str(reason.library)}
+    fields: dict[str, Any] = {"reason": "why", "library": str(reason.library)}
     if reason.architecture:
-        found["architecture"] = reason.architecture
-    found |= {
+        fields["architecture"] = reason.architecture
+    fields |= {
         "what": reason.what,
         "kind": reason.kind,
         "symbols": list(reason.symbols),
@@ -80,7 +80,7 @@ def message(reason: Reason) -> dict[str, Any]:
         ],
         "all-exports": reason.all_exports,
     }
-    return found if reason.exports is None else {**found, "exports": list(reason.exports)}
+    return fields if reason.exports is None else {**fields, "exports": list(reason.exports)}
 
 
 __all__ = ["message", "text"]

@@ -203,7 +203,7 @@ def _must_be_sound(archive: Archive, name: str, expectation: Expectation) -> Non
     for member, what, offset in room.damages(archive, used):
         raise ObjectError(
             what,
-            path=archive.part.name,
+            path=archive.slice.name,
             member=member,
             offset=offset,
             help="the library is damaged, and was not changed: build it again",

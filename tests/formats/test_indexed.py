@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.archive import open_archive
-from cargo_strip_hook.archive.universal import parts_of
+from cargo_strip_hook.archive.universal import read_slices
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.exports.library import decide_exports
@@ -20,7 +20,7 @@ HOST = Target.parse("x86_64-unknown-linux-gnu")
 
 
 def names(path: Path) -> set[str] | None:
-    with open_archive(parts_of(path)[0]) as archive:
+    with open_archive(read_slices(path)[0]) as archive:
         found = indexed_names(archive)
         return None if found is None else set(found)
 
@@ -100,13 +100,13 @@ def test_an_index_that_names_what_no_object_defines(model: str, tmp_path: Path) 
     made = objects(tmp_path, *MODELS[model])
     archive = tmp_path / "lib.a"
     subprocess.run([need("llvm-ar-22"), "rcs", archive, made["a"], made["d"]], check=True)
-    with open_archive(parts_of(archive)[0]) as opened:
+    with open_archive(read_slices(archive)[0]) as opened:
         assert confirmed(opened, ["api_a", "api_weak", "api_d"])
         assert not confirmed(opened, ["api_a", "api_common"])
     data = archive.read_bytes()
     at = data.index(b"api_d\0")
     archive.write_bytes(data[:at] + b"api_e\0" + data[at + 6 :])  # in the index alone
-    with open_archive(parts_of(archive)[0]) as opened:
+    with open_archive(read_slices(archive)[0]) as opened:
         assert not confirmed(opened, ["api_a", "api_e"])
         request = ExportRequest(HOST, named={"export": ("api_*",)})
         assert decide_exports(opened, request).names() == ("api_a", "api_d", "api_weak")
@@ -126,7 +126,7 @@ def test_what_the_index_does_not_have_is_damaged(
     append(archive, made["d"])
     found = names(archive)
     assert found is None or found == {"api_a", "api_weak"}
-    with open_archive(parts_of(archive)[0]) as opened:
+    with open_archive(read_slices(archive)[0]) as opened:
         assert confirmed(opened, ["api_a"])
 
 

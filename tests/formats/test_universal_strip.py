@@ -378,7 +378,7 @@ def test_a_full_disk_while_slices_are_joined(
         file.write(b"part")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(pipeline, "join_parts", full)
+    monkeypatch.setattr(pipeline, "write_universal", full)
     with pytest.raises(ReplaceError, match="No space left"):
         pipeline.strip_library(job(library))
     assert library.read_bytes() == old

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cargo_strip_hook.archive import Archive, Dialect, open_archive, parts_of
+from cargo_strip_hook.archive import Archive, Dialect, open_archive, read_slices
 from cargo_strip_hook.core.errors import ArchiveError
 
 
@@ -467,4 +467,4 @@ def test_no_room_to_map_it_is_no_fault_of_the_file(
 
     monkeypatch.setattr("mmap.mmap", full)
     with pytest.raises(MemoryError):
-        open_archive(path) if magic.startswith(b"!") else parts_of(path)
+        open_archive(path) if magic.startswith(b"!") else read_slices(path)

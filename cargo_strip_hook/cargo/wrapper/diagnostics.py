@@ -54,7 +54,7 @@ def _rendered(level: Level, what: str, help: Sequence[str], *, colour: bool) -> 
 
 
 def _message(level: Level, what: str, help: Sequence[str], rendered: str) -> dict[str, Any]:
-    def part(level: str, text: str, children: list[Any], shown: str | None) -> dict[str, Any]:
+    def diagnostic(level: str, text: str, children: list[Any], shown: str | None) -> dict[str, Any]:
         return {
             "$message_type": "diagnostic",
             "message": text,
@@ -65,10 +65,10 @@ def _message(level: Level, what: str, help: Sequence[str], rendered: str) -> dic
             "rendered": shown,
         }
 
-    children = [part("help", line, [], None) for line in help]
+    children = [diagnostic("help", line, [], None) for line in help]
     for child in children:
         del child["$message_type"]
-    return part(level, what, children, rendered)
+    return diagnostic(level, what, children, rendered)
 
 
 __all__ = ["Level", "lines_of", "tell"]

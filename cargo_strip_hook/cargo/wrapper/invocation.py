@@ -85,7 +85,7 @@ def parse(args: Sequence[str]) -> Invocation | None:
     if "link" not in emit:
         return None
     codegen = dict(text.partition("=")[::2] for text in given.get("-C", []))
-    json_words = {part for text in given.get("--json", []) for part in text.split(",")}
+    json_words = {word for text in given.get("--json", []) for word in text.split(",")}
     source = Path(free[0])
     name = (given.get("--crate-name") or [source.stem.replace("-", "_")])[-1]
     output = given.get("-o")
@@ -117,19 +117,19 @@ def _expanded(args: Sequence[str]) -> list[str]:
 
 def _options(words: Sequence[str]) -> list[tuple[str, str]]:
     """Names and values of options; what is no option has the name ""."""
-    found: list[tuple[str, str]] = []
+    options: list[tuple[str, str]] = []
     rest = iter(words)
     for word in rest:
         if not word.startswith("-") or word == "-":
-            found.append(("", word))
+            options.append(("", word))
             continue
         name, equals, value = word.partition("=")
         if name in _VALUES and not equals:
             value = next(rest, "")
         elif not word.startswith("--") and word[:2] in _VALUES and len(word) > 2:
             name, value = word[:2], word[2:].removeprefix("=")  # -Copt-level=3, -o=PATH
-        found.append(({"--codegen": "-C"}.get(name, name), value))
-    return found
+        options.append(({"--codegen": "-C"}.get(name, name), value))
+    return options
 
 
 def _strip(codegen: Mapping[str, str]) -> str | None:
@@ -142,8 +142,8 @@ def _strip(codegen: Mapping[str, str]) -> str | None:
 
 def _emit(values: Sequence[str]) -> dict[str, Path | None]:
     emit: dict[str, Path | None] = {}
-    for part in ",".join(values).split(","):
-        kind, equals, path = part.partition("=")
+    for output in ",".join(values).split(","):
+        kind, equals, path = output.partition("=")
         emit[kind] = Path(path) if equals else None
     return emit
 

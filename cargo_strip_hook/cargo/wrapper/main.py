@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
                 return 1
             return _after(invocation, argv[0], environ)
         except KeyboardInterrupt as e:
-            return lifetime.told(e)[1]
+            return lifetime.ending_of(e)[1]
 
 
 def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
@@ -100,7 +100,7 @@ def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> in
         if environ.get(SWITCH) != "0" and wanted.active:
             if wanted.settings.on_error == "warn":
                 level = "warning"
-            _strip(_Found(invocation, origin, library, written), wanted, environ)
+            _strip(_Built(invocation, origin, library, written), wanted, environ)
     except StripHookError as e:
         exit_code = _failed(invocation, e, level)
     except OSError as e:
@@ -112,7 +112,7 @@ def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> in
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Built:
     """The library of an invocation as rustc has `written` it, and the package it belongs to."""
 
     invocation: Invocation
@@ -121,16 +121,16 @@ class _Found:
     written: Identity
 
 
-def _strip(found: _Found, wanted: Wanted, environ: Mapping[str, str]) -> None:
+def _strip(built: _Built, wanted: Wanted, environ: Mapping[str, str]) -> None:
     from cargo_strip_hook.cargo.config import load_config
     from cargo_strip_hook.cargo.wrapper.job import job_of
     from cargo_strip_hook.cargo.wrapper.jobserver import token
     from cargo_strip_hook.pipeline.strip import strip_library
 
-    invocation, library = found.invocation, found.library
-    job = job_of(invocation, found.origin, library, wanted)
+    invocation, library = built.invocation, built.library
+    job = job_of(invocation, built.origin, library, wanted)
     with token(environ) as second:
-        outcome = strip_library(job, processes=2 if second else 1, expected=found.written)
+        outcome = strip_library(job, processes=2 if second else 1, expected=built.written)
     for warning in outcome.warnings:
         _tell(invocation, "warning", warning)
     if wanted.settings.verbose or load_config().get("term", "verbose") in (True, "true"):
@@ -204,9 +204,9 @@ def _note_inputs(
     if path is None or not path.is_file():
         return
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    told = with_inputs(text, inputs, {SWITCH: environ.get(SWITCH)})
+    dep_info = with_inputs(text, inputs, {SWITCH: environ.get(SWITCH)})
     new = path.with_name(f"{path.name}.strip-hook")  # nobody reads a half of it
-    new.write_text(told, encoding="utf-8", errors="surrogateescape")
+    new.write_text(dep_info, encoding="utf-8", errors="surrogateescape")
     new.replace(path)
 
 

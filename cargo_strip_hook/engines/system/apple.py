@@ -50,10 +50,10 @@ def candidates(
             yield Candidate(tuple(words), named=variable)
             return
     seen: set[str] = set()
-    for found in (_xcrun(kind), *map(shutil.which, _names(kind, target))):
-        if found and found not in seen:
-            seen.add(found)
-            yield Candidate((found,))
+    for program in (_xcrun(kind), *map(shutil.which, _names(kind, target))):
+        if program and program not in seen:
+            seen.add(program)
+            yield Candidate((program,))
 
 
 def _xcrun(kind: Kind) -> str | None:
@@ -79,14 +79,14 @@ def judge(kind: Kind, candidate: Candidate) -> Tool:
     name = f"`{candidate.command[0]}`" + (f" (from {candidate.named})" if candidate.named else "")
     done = run([*candidate.command, "-v" if kind == "ld" else "-V"], accept=())
     said = done.stdout + done.stderr
-    found = (_LINKER if kind == "ld" else _LIBTOOL).search(said)
-    if found is None:
+    described = (_LINKER if kind == "ld" else _LIBTOOL).search(said)
+    if described is None:
         first = said.strip().partition("\n")[0]
         raise _error(f"{name} is not Apple's {kind} (it says `{first}`)", done)
     if kind == "libtool":
-        return Tool(candidate.command, "apple", Version(found["version"] or found["llvm"]))
-    version = Version(found["version"])
-    if found["project"] == "ld64" and version < _OLDEST_LD64:
+        return Tool(candidate.command, "apple", Version(described["version"] or described["llvm"]))
+    version = Version(described["version"])
+    if described["project"] == "ld64" and version < _OLDEST_LD64:
         raise _error(
             f"{name} is version {version}; {_OLDEST_LD64} is the oldest that will do", done
         )

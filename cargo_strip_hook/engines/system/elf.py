@@ -125,8 +125,8 @@ def _check_machine(
     archive: Archive, members: Iterable[Input], machine: Machine, target: Target
 ) -> None:
     for member in members:
-        found = elf_machine(bytes(member.data[:20]))
-        if found != (machine.number, 64, "little"):
+        its_machine = elf_machine(bytes(member.data[:20]))
+        if its_machine != (machine.number, 64, "little"):
             raise InputError(
                 f"this object is not for {target.triple}",
                 path=archive.path.name,
@@ -137,13 +137,13 @@ def _check_machine(
 
 def _listed(members: Iterable[Input]) -> tuple[bytes, ...]:
     """The sections that a program finds by `__start_X`: plain data with C names."""
-    found: set[bytes] = set()
+    names: set[bytes] = set()
     others = SHF_EXECINSTR | SHF_LINK_ORDER
     for member in members:
         seen = view(member.data, member.name, symbols=False)
         plain = seen.sections["flags"] & (SHF_ALLOC | others) == SHF_ALLOC
-        found.update(seen.names[i] for i in plain.nonzero()[0].tolist())
-    return tuple(sorted(name for name in found if _C_NAME.fullmatch(name)))
+        names.update(seen.names[i] for i in plain.nonzero()[0].tolist())
+    return tuple(sorted(name for name in names if _C_NAME.fullmatch(name)))
 
 
 def _linkable(archive: Archive, members: dict[int, Input], entries: Entries, folder: Path) -> Path:

@@ -36,8 +36,8 @@ def link_map(
     Frames are not in it, they are no whole pieces, nor are notes, which the linker merges.
     `renamed`: what sections of the linker's output are called in `result`.
     """
-    _, found, text = text.partition(_START)
-    if not found:
+    _, start, text = text.partition(_START)
+    if not start:
         return None
     places = _Places(result, renamed)
     wanted: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
@@ -47,18 +47,18 @@ def link_map(
         elif places.current:
             spot = (int(match["size"], 16), places.current, int(match["at"], 16))
             wanted[match["member"], match["name"]].append(spot)
-    pieces = _pieces(members, {member for member, _ in wanted})
+    sections_by_name = _input_sections(members, {member for member, _ in wanted})
     rows: list[tuple[int, int, int, int, int, int]] = []
     for key, spots in wanted.items():
-        here = pieces.get(key, [])
+        here = sections_by_name.get(key, [])
         if not here or key[1] == ".eh_frame" or key[1].startswith(".note"):
             continue
         if len(here) != len(spots):
             return None
-        for (member, section, size), (said, out, at) in zip(here, spots, strict=True):
+        for (member, section, size), (said, out, offset) in zip(here, spots, strict=True):
             if size != said:
                 return None
-            rows.append((member, section, 0, size, out, at))
+            rows.append((member, section, 0, size, out, offset))
     return np.array(sorted(rows), LINK_MAP)
 
 
@@ -78,11 +78,11 @@ class _Places:
         self.current = left.pop(0) if left else 0
 
 
-def _pieces(
+def _input_sections(
     members: Mapping[int, Input], used: set[str]
 ) -> dict[tuple[str, str], list[tuple[int, int, int]]]:
     """Member, number and size of the allocated sections, by the names of member and section."""
-    found: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
+    sections_by_name: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
     for member in members.values():
         if member.name not in used:
             continue
@@ -92,5 +92,5 @@ def _pieces(
         for number, name in enumerate(unit.names):
             if flags[number] & SHF_ALLOC:
                 key = (member.name, name.decode("utf-8", "surrogateescape"))
-                found[key].append((member.index, number, sizes[number]))
-    return found
+                sections_by_name[key].append((member.index, number, sizes[number]))
+    return sections_by_name

@@ -41,18 +41,18 @@ def finish(data: bytearray, routines: Sequence[bytes], marker: tuple[str, str]) 
     external = (symbols["type"] & mo.N_EXT != 0) & (symbols["type"] & mo.N_STAB == 0)
     common = external & (kind == mo.N_UNDF) & (symbols["value"] != 0)
     defined = external & ((kind != mo.N_UNDF) | common)
-    found: dict[bytes, int] = {}
+    row_of: dict[bytes, int] = {}
     for row in np.flatnonzero(external).tolist():
-        found[string_at(commands.strings, int(symbols["strx"][row]))] = row
+        row_of[string_at(commands.strings, int(symbols["strx"][row]))] = row
     for name in routines:
-        row = found.get(name, -1)
+        row = row_of.get(name, -1)
         if row >= 0 and kind[row] == mo.N_SECT:
             symbols["type"][row] |= mo.N_PEXT
             symbols["desc"][row] |= mo.N_WEAK_DEF
     segment, section = (word.encode() for word in marker)
     marked = (sections["segname"] == segment) & (sections["sectname"] == section)
     sections["flags"][marked] |= mo.S_ATTR_DEBUG
-    names = {row: name.decode("utf-8", "surrogateescape") for name, row in found.items()}
+    names = {row: name.decode("utf-8", "surrogateescape") for name, row in row_of.items()}
     return Seen(
         tuple(sorted(names[r] for r in np.flatnonzero(defined).tolist())),
         tuple(sorted(names[r] for r in np.flatnonzero(external & ~defined).tolist())),
@@ -82,12 +82,12 @@ def make_anonymous(archive: Path) -> None:
     Raises `ArchiveError` for what is no archive.
     """
     data = bytearray(archive.read_bytes())
-    at = len(MAGIC)
-    while at < len(data):
-        digits = bytes(data[at + 48 : at + 58]).strip()
+    offset = len(MAGIC)
+    while offset < len(data):
+        digits = bytes(data[offset + 48 : offset + 58]).strip()
         if data[: len(MAGIC)] != MAGIC or not digits.isdigit():
-            raise ArchiveError("libtool wrote no archive", path=archive.name, offset=at)
-        data[at + 16 : at + 48] = b"%-12d%-6d%-6d%-8b" % (0, 0, 0, b"644")
+            raise ArchiveError("libtool wrote no archive", path=archive.name, offset=offset)
+        data[offset + 16 : offset + 48] = b"%-12d%-6d%-6d%-8b" % (0, 0, 0, b"644")
         size = int(digits)
-        at += HEADER_SIZE + size + (size & 1)
+        offset += HEADER_SIZE + size + (size & 1)
     archive.write_bytes(data)

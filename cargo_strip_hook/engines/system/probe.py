@@ -26,9 +26,9 @@ _ABSOLUTE, _RELATIVE = 0, 1
 _CIE = struct.pack("<IIB3sBBBBB3x", 16, 0, 1, b"zR\0", 1, 0x78, 16, 1, 0x1B)
 
 
-def _fde(at: int) -> bytes:
+def _fde(offset: int) -> bytes:
     """A frame of a function of 16 bytes; its address, at 8, is for a relocation to fill in."""
-    return struct.pack("<IIII4x", 16, at + 4, 0, 16)
+    return struct.pack("<IIII4x", 16, offset + 4, 0, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,9 @@ class _Strings:
         self.data = bytearray(1)
 
     def add(self, text: str) -> int:
-        at = len(self.data)
+        offset = len(self.data)
         self.data += text.encode() + b"\0"
-        return at
+        return offset
 
 
 def probe_object(machine: Machine) -> bytes:
@@ -117,16 +117,16 @@ def probe_object(machine: Machine) -> bytes:
         body.extend(data)
 
     numbers = {s.name: i for i, s in enumerate(_SECTIONS, 1)}
-    places = {s.name: i for i, s in enumerate(_SYMBOLS, 1)}
+    rows = {s.name: i for i, s in enumerate(_SYMBOLS, 1)}
     relocated = [s for s in _SECTIONS if s.fixups]
     symtab = 1 + len(_SECTIONS) + 1 + len(relocated)
     for s in _SECTIONS:
         add(s.name, s.type, s.flags, s.data, 0, 0, 0)
     group = struct.pack("<II", 1, numbers[".text.comdat"])  # GRP_COMDAT
-    add(".group", _GROUP, 0, group, symtab, places["probe_comdat"], 4)
-    kinds = {_ABSOLUTE: machine.absolute, _RELATIVE: machine.relative}
+    add(".group", _GROUP, 0, group, symtab, rows["probe_comdat"], 4)
+    types = {_ABSOLUTE: machine.absolute, _RELATIVE: machine.relative}
     for s in relocated:
-        rela = [struct.pack("<QIIq", at, kinds[k], places[n], 0) for at, k, n in s.fixups]
+        rela = [struct.pack("<QIIq", offset, types[k], rows[n], 0) for offset, k, n in s.fixups]
         add(f".rela{s.name}", _RELA, _INFO, b"".join(rela), symtab, numbers[s.name], 24)
     entries = [bytes(24)]
     for y in _SYMBOLS:

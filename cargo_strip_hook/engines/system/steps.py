@@ -123,10 +123,10 @@ def link(linker: Tool, job: LinkJob, folder: Path) -> Linked:
                 )
             job = replace(job, place_commons=True)
             continue
-        found = wanted & set(done.view.names)  # the consumer may have others
-        if found <= sets:
+        in_object = wanted & set(done.view.names)  # the consumer may have others
+        if in_object <= sets:
             return replace(done, sets=full.sets)
-        sets |= found
+        sets |= in_object
 
 
 def _link_once(linker: Tool, job: LinkJob, folder: Path) -> Linked:
@@ -178,14 +178,14 @@ def _old_constructors(path: Path) -> set[bytes]:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data.find(b".ctors") < 0 and data.find(b".dtors") < 0:
             return set()
-        return {found[0] for found in _OLD_CONSTRUCTORS.finditer(data)}
+        return {match[0] for match in _OLD_CONSTRUCTORS.finditer(data)}
 
 
 def _profile(path: Path) -> set[bytes]:
     """The sections that hold `SHARED`, where a file has any: no code refers to them."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = [name for name in sorted(SHARED) if data.find(b"\0" + name + b"\0") >= 0]
-    return {kind + name for name in found for kind in (b".rodata.", b".data.", b".bss.")}
+        present = [name for name in sorted(SHARED) if data.find(b"\0" + name + b"\0") >= 0]
+    return {kind + name for name in present for kind in (b".rodata.", b".data.", b".bss.")}
 
 
 def _private_commons(linked: View, roots: Sequence[str]) -> bool:

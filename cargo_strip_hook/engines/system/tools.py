@@ -84,11 +84,11 @@ def parse_version(kind: Kind, said: str) -> tuple[Family, Version] | None:
     >>> parse_version("ld", "GNU ld (GNU Binutils for Debian) 2.40")
     ('gnu', <Version('2.40')>)
     """
-    found = _LLVM[kind].search(said)
-    if found:
-        return "llvm", Version(found[1])
-    found = _GNU.search(said)
-    return ("gnu", Version(found[1])) if found else None
+    match = _LLVM[kind].search(said)
+    if match:
+        return "llvm", Version(match[1])
+    match = _GNU.search(said)
+    return ("gnu", Version(match[1])) if match else None
 
 
 def judge(kind: Kind, candidate: Candidate) -> Tool:
@@ -120,10 +120,10 @@ def candidates(kind: Kind, target: Target) -> Iterator[Candidate]:
             return
     seen: set[Path] = set()
     for name in _names(kind, target):
-        found = shutil.which(name)
-        if found and Path(found).resolve() not in seen:
-            seen.add(Path(found).resolve())
-            yield Candidate((found,))
+        program = shutil.which(name)
+        if program and Path(program).resolve() not in seen:
+            seen.add(Path(program).resolve())
+            yield Candidate((program,))
     yield from _from_rust(kind)
 
 
@@ -146,11 +146,11 @@ def _from_rust(kind: Kind) -> Iterator[Candidate]:
         return
     sysroot = Path(done.stdout.strip())
     name, more = ("rust-lld", ("-flavor", "gnu")) if kind == "ld" else ("rust-objcopy", ())
-    for found in sorted(sysroot.glob(f"lib/rustlib/*/bin/{name}")):
+    for program in sorted(sysroot.glob(f"lib/rustlib/*/bin/{name}")):
         # they are linked to the LLVM of the compiler, which is not where they look for it
         paths = (str(sysroot / "lib"), os.environ.get("LD_LIBRARY_PATH", ""))
         library = os.pathsep.join(filter(None, paths))
-        yield Candidate((str(found), *more), (("LD_LIBRARY_PATH", library),))
+        yield Candidate((str(program), *more), (("LD_LIBRARY_PATH", library),))
 
 
 def none_found(kind: Kind, target: Target, tried: Sequence[StripHookError]) -> ToolError:

@@ -83,16 +83,16 @@ class View:
 
     def needed(self) -> frozenset[int]:
         """The numbers of the symbols that relocations of allocated sections name."""
-        used = [found["info"] >> 32 for found in self._relocations()]
+        used = [relocations["info"] >> 32 for relocations in self._relocations()]
         return frozenset(np.unique(np.concatenate(used)).tolist()) if used else frozenset()
 
     def targets(self, section: int) -> frozenset[int]:
         """The sections that relocations of one section reach."""
         table = self._symbol_table()
         reached: set[int] = set()
-        for found in self._relocations(section):
-            kinds = found["info"] & 0xFFFFFFFF
-            reached.update(table["shndx"][(found["info"] >> 32)[kinds != 0]].tolist())
+        for relocations in self._relocations(section):
+            types = relocations["info"] & 0xFFFFFFFF
+            reached.update(table["shndx"][(relocations["info"] >> 32)[types != 0]].tolist())
         return frozenset(reached)
 
     def _relocations(self, only: int | None = None) -> list[npt.NDArray[np.void]]:
@@ -148,22 +148,22 @@ def _symbols(data: memoryview, sections: npt.NDArray[np.void], table: int) -> tu
     start, count = int(header["offset"]), int(header["size"]) // _SYMBOL.itemsize
     entries = np.frombuffer(data, _SYMBOL, count, start)
     raw = entries["shndx"]
-    places = np.where(raw >= SHN_LORESERVE, SPECIAL, raw.astype(np.int64))
-    places[(raw == SHN_COMMON) | (raw == SHN_X86_64_LCOMMON)] = COMMON
+    section_numbers = np.where(raw >= SHN_LORESERVE, SPECIAL, raw.astype(np.int64))
+    section_numbers[(raw == SHN_COMMON) | (raw == SHN_X86_64_LCOMMON)] = COMMON
     wide = sections[(sections["type"] == SHT_SYMTAB_SHNDX) & (sections["link"] == table)]
     if len(wide):
         real = np.frombuffer(data, "<u4", count, int(wide[0]["offset"]))
-        places = np.where(raw == SHN_XINDEX, real, places)
+        section_numbers = np.where(raw == SHN_XINDEX, real, section_numbers)
     visible = (entries["info"] >> 4 != STB_LOCAL) | (entries["shndx"] == SHN_UNDEF)
     numbers = np.flatnonzero(visible & (entries["name"] != 0))
     names = _names(data, sections[int(header["link"])], entries["name"][numbers])
     return tuple(
-        Symbol(number, name, binding, place, start + number * _SYMBOL.itemsize)
-        for number, name, binding, place in zip(
+        Symbol(number, name, binding, section, start + number * _SYMBOL.itemsize)
+        for number, name, binding, section in zip(
             numbers.tolist(),
             names,
             (entries["info"][numbers] >> 4).tolist(),
-            places[numbers].tolist(),
+            section_numbers[numbers].tolist(),
             strict=True,
         )
     )

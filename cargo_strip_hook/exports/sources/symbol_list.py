@@ -31,24 +31,24 @@ def read(path: Path, target: Target) -> Named:
             f"the symbol list `{path}` is no text: there is a zero byte in it",
             help="save it as UTF-8",
         )
-    found: list[tuple[str, int, bool]]
+    entries: list[tuple[str, int, bool]]
     if re.search(r"^\s*EXPORTS\b", text, re.MULTILINE | re.IGNORECASE):
-        found = [(name, line, True) for name, line in _module_definition(text)]
+        entries = [(name, line, True) for name, line in _module_definition(text)]
     elif _is_version_script(text):
-        found = list(_version_script(text, path))
+        entries = list(_version_script(text, path))
     else:
-        found = [(name, line, True) for name, line in _plain(text)]
-        bad = next((f for f in found if " " in f[0]), None)
+        entries = [(name, line, True) for name, line in _plain(text)]
+        bad = next((f for f in entries if " " in f[0]), None)
         if bad:
             raise ExportsError(f"{path}:{bad[1]}: `{bad[0]}` is no symbol name")
     # Apple's exported_symbols_list spells names with their underscore.
-    names = [name for name, _, _ in found]
+    names = [name for name, _, _ in entries]
     raw = (
         target.symbol_prefix == "_" and bool(names) and all(n[:1] in tuple("_*?[/") for n in names)
     )
     raw = raw and any(n[:1] == "_" for n in names)
     patterns = [
-        (Pattern(name, "file", f"{path}:{line}", raw), public) for name, line, public in found
+        (Pattern(name, "file", f"{path}:{line}", raw), public) for name, line, public in entries
     ]
     wanted = tuple(p for p, public in patterns if public)
     if not wanted:
@@ -99,7 +99,7 @@ def _version_script(text: str, path: Path) -> Iterator[tuple[str, int, bool]]:
     name = ""
     languages: list[str] = []
     for m in words.finditer(text):
-        word, at = m[0], line
+        word, first_line = m[0], line
         line += word.count("\n")
         if word[0] in " \t\r\n\f#" or word.startswith("/*"):
             continue
@@ -118,7 +118,7 @@ def _version_script(text: str, path: Path) -> Iterator[tuple[str, int, bool]]:
             public, name = name == "global", ""
         elif word == ";":
             if name and depth and "C++" not in languages and (public or name != "*"):
-                yield name, at, public
+                yield name, first_line, public
             name = ""
         elif word.startswith('"') and name == "extern":
             language, name = word[1:-1], ""

@@ -95,7 +95,7 @@ def check(
 def _object_error(original: Archive, member: str, wrong: Damaged) -> ObjectError:
     return ObjectError(
         wrong.what,
-        path=original.part.name,
+        path=original.slice.name,
         member=member,
         offset=wrong.offset,
         help="the library is damaged, and was not changed: build it again",
