@@ -19,12 +19,12 @@ from cargo_strip_hook.link.model import (
     RELOCATION,
     SYMBOL,
     Array,
-    Format,
     Input,
     Int64,
     Unit,
 )
 from cargo_strip_hook.link.pages import release
+from cargo_strip_hook.link.symbols import local_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +66,18 @@ def read_objects(archive: Archive) -> Objects:
         items = [i for i in items if i.index not in beside]
         for unit in read_all(format, items):
             units.append(unit)
-            names += symbol_names(format, [unit])
+            names += symbol_names([unit])
             sections.append(format.parts(unit))
             release(unit.data)
     return _joined(units, names, sections)
 
 
-def symbol_names(format: Format, units: Sequence[Unit]) -> list[bytes]:
+def symbol_names(units: Sequence[Unit]) -> list[bytes]:
     """The names of all symbols of some units, one behind the other; empty where there is none."""
     names: list[bytes] = []
     for unit in units:
-        local = format.local_names(unit) if unit.index >= 0 else [b""] * unit.first_global
         rest = len(unit.symbols) - unit.first_global - len(unit.names)
-        names += [*local, *unit.names, *[b""] * rest]
+        names += [*local_names(unit), *unit.names, *[b""] * rest]
     return names
 
 

@@ -102,7 +102,7 @@ def as_objects(library: Library) -> Objects:
         tuple(u.index for u in units),
         program.atoms,
         symbols,
-        symbol_names(format, units),
+        symbol_names(units),
         relocations,
         program.edges,
         join(sections),

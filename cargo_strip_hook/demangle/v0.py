@@ -6,6 +6,7 @@ rustc-demangle's `v0.rs` (alternate form, without hashes and types of constants)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 _BASIC = {
@@ -13,38 +14,40 @@ _BASIC = {
     "i": "isize", "j": "usize", "l": "i32", "m": "u32", "n": "i128", "o": "u128", "p": "_",
     "s": "i16", "t": "u16", "u": "()", "v": "...", "x": "i64", "y": "u64", "z": "!",
 }  # fmt: skip
+_PATHS = "CMXYNI"  # what a path begins with that is no back reference
 _DEPTH = 150  # levels of nesting; names of programs have a tenth of it
 _STEPS = 20_000  # paths, types and constants of one name: back references can make any number
+BASE62 = re.compile(r"[0-9a-zA-Z]*_")
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_VALUES = {sign: value for value, sign in enumerate(DIGITS)}
+IDENTIFIER = re.compile(r"(u?)(0|[1-9][0-9]{0,5}(?![0-9]))_?")
+_HEXADECIMAL = re.compile(r"([0-9a-f]*)_")
 
 
-class _Invalid(Exception):
+class InvalidNameError(Exception):
     """This is no name of this mangling."""
 
 
 def demangle(body: str) -> str | None:
     """The name whose mangled form continues with `body` behind `_R`; None if it is none."""
-    reader = _Reader(body)
+    reader = Reader(body)
     try:
-        reader.path(in_value=True)
-        text = "".join(reader.out)
-        if reader.peek().isupper():  # the crate that made this instance of generic code
-            reader.path(in_value=False)
-    except _Invalid:
+        rest = reader.name()
+    except InvalidNameError:
         return None
-    rest = body[reader.at :]
-    return text + rest if not rest or rest[0] in ".@" else None
+    return "".join(reader.out) + rest
 
 
 def crate_of(body: str) -> str | None:
     """The crate of the name that continues with `body` behind `_R`; None if it is none."""
     try:
-        return _Reader(body).crate()
-    except _Invalid:
+        return Reader(body).crate()
+    except InvalidNameError:
         return None
 
 
-class _Reader:
-    """Reads at `at` and writes to `out`."""
+class Reader:
+    """Reads the grammar at `at`, and writes what it says in Rust to `out`."""
 
     def __init__(self, body: str) -> None:
         if not body.isascii() or not body[:1].isupper():
@@ -62,64 +65,52 @@ class _Reader:
         return self.body[self.at : self.at + 1]
 
     def next(self) -> str:
-        sign = self.peek()
-        if not sign:
-            raise _Invalid
         self.at += 1
+        sign = self.body[self.at - 1 : self.at]
+        if not sign:
+            raise InvalidNameError
         return sign
 
     def eat(self, sign: str) -> bool:
-        found = self.peek() == sign
-        self.at += found
-        return found
+        if self.body.startswith(sign, self.at):
+            self.at += 1
+            return True
+        return False
+
+    def match(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        read = pattern.match(self.body, self.at)
+        if read is None:
+            raise InvalidNameError
+        self.at = read.end()
+        return read
 
     def base62(self) -> int:
         """`_` is 0, `0_` is 1 and so on."""
-        if self.eat("_"):
-            return 0
-        value = 0
-        while not self.eat("_"):
-            sign = self.next()
-            if "0" <= sign <= "9":
-                digit = ord(sign) - 48
-            elif "a" <= sign <= "z":
-                digit = ord(sign) - 87
-            elif "A" <= sign <= "Z":
-                digit = ord(sign) - 29
-            else:
-                raise _Invalid
-            value = value * 62 + digit
-            if value >> 64:
-                raise _Invalid
+        digits = self.match(BASE62)[0][:-1]
+        value = -1 if not digits else 0
+        for digit in digits:
+            value = value * 62 + _VALUES[digit]
+        if value >> 64 > 0:
+            raise InvalidNameError
         return value + 1
 
     def optional62(self, tag: str) -> int:
         return self.base62() + 1 if self.eat(tag) else 0
 
+    def disambiguator(self, *, shown: bool = False) -> int:  # noqa: ARG002 - the shortener asks
+        """The number that keeps things of one name apart; `shown` where it is written out."""
+        return self.optional62("s")
+
     def identifier(self) -> str:
-        punycode = self.eat("u")
-        start = self.at
-        while "0" <= self.peek() <= "9":
-            self.at += 1
-            if self.body[start] == "0":
-                break
-        digits = self.body[start : self.at]
-        if not digits or len(digits) > 6:
-            raise _Invalid
-        self.eat("_")
-        end = self.at + int(digits)
-        if end > len(self.body):
-            raise _Invalid
-        text = self.body[self.at : end]
-        self.at = end
-        return _punycode(text) if punycode else text
+        read = self.match(IDENTIFIER)
+        start, self.at = self.at, self.at + int(read[2])
+        if self.at > len(self.body):
+            raise InvalidNameError
+        text = self.body[start : self.at]
+        return _punycode(text) if read[1] else text
 
     def hexadecimal(self) -> str:
-        start = self.at
-        while not self.eat("_"):
-            if self.next() not in "0123456789abcdef":
-                raise _Invalid
-        return self.body[start : self.at - 1]
+        return self.match(_HEXADECIMAL)[1]
 
     def list(self, read: Callable[[], object], between: str = ", ") -> int:
         """What stands before an `E`; how many."""
@@ -131,23 +122,26 @@ class _Reader:
             count += 1
         return count
 
-    def within(self, read: Callable[[], object]) -> None:
-        """One level deeper."""
+    def deeper(self) -> None:
+        """A path, type or constant begins here; the caller takes `depth` down behind it."""
         self.depth += 1
         self.steps += 1
         if self.depth > _DEPTH or self.steps > _STEPS:
-            raise _Invalid
-        read()
-        self.depth -= 1
+            raise InvalidNameError
 
-    def behind(self, read: Callable[[], object]) -> None:
-        """What a back reference, whose `B` was read, refers to."""
+    def reference(self) -> int:
+        """Where the back reference refers to whose `B` was read."""
         position = self.at - 1
         target = self.base62()
         if target >= position:
-            raise _Invalid
+            raise InvalidNameError
+        return target
+
+    def behind(self, read: Callable[[], object]) -> None:
+        """What a back reference, whose `B` was read, refers to."""
+        target = self.reference()
         after, self.at = self.at, target
-        self.within(read)
+        read()
         self.at = after
 
     def silently(self, read: Callable[[], object]) -> None:
@@ -155,32 +149,44 @@ class _Reader:
         read()
         self.out = out
 
+    def name(self) -> str:
+        """All of a name; what stands behind it."""
+        self.path(in_value=True)
+        self.instance()
+        rest = self.body[self.at :]
+        if rest and rest[0] not in ".@":
+            raise InvalidNameError
+        return rest
+
+    def instance(self) -> None:
+        """The crate that made this instance of generic code, which is not written out."""
+        if self.peek().isupper():
+            self.silently(lambda: self.path(in_value=False))
+
     # Paths ----------------------------------------------------------------------------------
 
     def path(self, *, in_value: bool) -> None:
-        self.within(lambda: self._path(in_value))
-
-    def _path(self, in_value: bool) -> None:
+        self.deeper()
         tag = self.next()
         out = self.out
-        if tag == "C":
-            self.optional62("s")
-            out.append(self.identifier())
-        elif tag == "N":
+        if tag == "N":
             space = self.next()
             if not space.isalpha():
-                raise _Invalid
+                raise InvalidNameError
             self.path(in_value=in_value)
-            number = self.optional62("s")
+            number = self.disambiguator(shown=space.isupper())
             name = self.identifier()
             if space.isupper():
                 what = {"C": "closure", "S": "shim"}.get(space, space)
                 out.append(f"::{{{what}{':' if name else ''}{name}#{number}}}")
             elif name:
                 out.append(f"::{name}")
+        elif tag == "C":
+            self.disambiguator()
+            out.append(self.identifier())
         elif tag in "MXY":
             if tag != "Y":
-                self.impl()
+                self.impl(tag)
             out.append("<")
             self.type()
             if tag != "M":
@@ -195,13 +201,14 @@ class _Reader:
             self.list(self.argument)
             out.append(">")
         elif tag == "B":
-            self.behind(lambda: self._path(in_value))
+            self.behind(lambda: self.path(in_value=in_value))
         else:
-            raise _Invalid
+            raise InvalidNameError
+        self.depth -= 1
 
-    def impl(self) -> None:
-        """Where an `impl` stands, which is not written out."""
-        self.optional62("s")
+    def impl(self, tag: str) -> None:  # noqa: ARG002 - the shortener asks
+        """Where an `impl` stands, which is not written out; `tag`, `M` or `X`, was read."""
+        self.disambiguator()
         self.silently(lambda: self.path(in_value=False))
 
     def argument(self) -> None:
@@ -218,13 +225,13 @@ class _Reader:
             return
         depth = self.bound - index
         if depth < 0:
-            raise _Invalid
+            raise InvalidNameError
         self.out.append(f"'{chr(97 + depth)}" if depth < 26 else f"'_{depth}")
 
     def binder(self, read: Callable[[], object]) -> None:
         count = self.optional62("G")
         if count > 1000:
-            raise _Invalid
+            raise InvalidNameError
         if count:
             self.out.append("for<")
             for number in range(count):
@@ -239,14 +246,21 @@ class _Reader:
     # Types ----------------------------------------------------------------------------------
 
     def type(self) -> None:
-        self.within(self._type)
-
-    def _type(self) -> None:
-        tag = self.next()
-        out = self.out
+        tag = self.peek()
         if tag in _BASIC:
-            out.append(_BASIC[tag])
-        elif tag in "RQ":
+            self.at += 1
+            self.out.append(_BASIC[tag])
+        elif tag and tag in _PATHS:
+            self.path(in_value=False)
+        else:
+            self.deeper()
+            self.compound(self.next())
+            self.depth -= 1
+
+    def compound(self, tag: str) -> None:
+        """A type made of others, whose `tag` was read."""
+        out = self.out
+        if tag in "RQ":
             out.append("&")
             if self.eat("L"):
                 index = self.base62()
@@ -275,16 +289,15 @@ class _Reader:
             out.append("dyn ")
             self.binder(lambda: self.list(self.bound_trait, " + "))
             if not self.eat("L"):
-                raise _Invalid
+                raise InvalidNameError
             index = self.base62()
             if index:
                 out.append(" + ")
                 self.lifetime(index)
         elif tag == "B":
-            self.behind(self._type)
+            self.behind(self.type)
         else:
-            self.at -= 1
-            self.path(in_value=False)
+            raise InvalidNameError
 
     def function(self) -> None:
         out = self.out
@@ -312,30 +325,29 @@ class _Reader:
 
     def open_path(self) -> bool:
         """A path whose generic arguments, where it has any, are not closed yet."""
+        self.deeper()
+        is_open = [False]
         if self.eat("B"):
-            opened: list[bool] = []
-            self.behind(lambda: opened.append(self.open_path()))
-            return opened[0]
-        if self.eat("I"):
+            self.behind(lambda: is_open.append(self.open_path()))
+        elif self.eat("I"):
             self.path(in_value=False)
             self.out.append("<")
             self.list(self.argument)
-            return True
-        self.path(in_value=False)
-        return False
+            is_open.append(True)
+        else:
+            self.path(in_value=False)
+        self.depth -= 1
+        return is_open[-1]
 
     # Constants ------------------------------------------------------------------------------
 
     def constant(self, *, in_value: bool) -> None:
-        self.within(lambda: self._constant(in_value))
-
-    def _constant(self, in_value: bool) -> None:
+        self.deeper()
         tag = self.next()
         out = self.out
         if tag == "B":
-            self.behind(lambda: self._constant(in_value))
-            return
-        if tag == "p":
+            self.behind(lambda: self.constant(in_value=in_value))
+        elif tag == "p":
             out.append("_")
         elif tag in "htmyojaslxni":
             sign = "-" if tag in "aslxni" and self.eat("n") else ""
@@ -354,6 +366,7 @@ class _Reader:
             self.expression(tag)
             if not in_value:
                 out.append("}")
+        self.depth -= 1
 
     def expression(self, tag: str) -> None:
         """A constant that is written as an expression of others."""
@@ -387,9 +400,9 @@ class _Reader:
                 self.list(self.field)
                 out.append(" }")
             elif kind != "U":
-                raise _Invalid
+                raise InvalidNameError
         else:
-            raise _Invalid
+            raise InvalidNameError
 
     def field(self) -> None:
         self.optional62("s")
@@ -400,7 +413,7 @@ class _Reader:
         digits = self.hexadecimal().lstrip("0")
         value = int(digits or "0", 16) if len(digits) <= 16 else limit + 1
         if value > limit:
-            raise _Invalid
+            raise InvalidNameError
         return value
 
     def string(self) -> None:
@@ -408,7 +421,7 @@ class _Reader:
         try:
             text = bytes.fromhex(digits).decode("utf-8")
         except ValueError as e:
-            raise _Invalid from e
+            raise InvalidNameError from e
         self.out.append('"' + "".join(_quoted(c, '"') for c in text) + '"')
 
     # Crates ---------------------------------------------------------------------------------
@@ -435,7 +448,7 @@ class _Reader:
                 position = self.at - 1
                 self.at = self.base62()
                 if self.at >= position:
-                    raise _Invalid
+                    raise InvalidNameError
             elif tag in "RQ":
                 if self.eat("L"):
                     self.base62()
@@ -443,7 +456,7 @@ class _Reader:
                 self.optional62("G")
             elif tag not in "IPOAST":
                 return None  # a type of the language itself
-        raise _Invalid
+        raise InvalidNameError
 
 
 def _punycode(text: str) -> str:
@@ -452,12 +465,12 @@ def _punycode(text: str) -> str:
         joined = f"{plain}-{coded}" if plain else coded
         return joined.encode("ascii").decode("punycode")
     except (UnicodeError, ValueError, OverflowError) as e:
-        raise _Invalid from e
+        raise InvalidNameError from e
 
 
 def _scalar(number: int) -> str:
     if 0xD800 <= number < 0xE000:
-        raise _Invalid
+        raise InvalidNameError
     return chr(number)
 
 

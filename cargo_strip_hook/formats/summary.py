@@ -14,6 +14,7 @@ from cargo_strip_hook.formats.members import is_bundled
 from cargo_strip_hook.formats.sniff import sniff
 from cargo_strip_hook.link.batch import read_all
 from cargo_strip_hook.link.model import Binding, Contents, Format, Input, SpecialIndex, Unit
+from cargo_strip_hook.link.symbols import local_names
 
 Kind = Literal["function", "data", "tls", "common", "unknown"]
 
@@ -67,7 +68,7 @@ def contents(archive: Archive) -> tuple[dict[str, DefinedSymbol], Leftovers]:
         parts = format.parts(unit)
         objects, debug, initialisers = objects + 1, debug + size, initialisers + entries
         bitcode += int(parts["stored"][parts["kind"] == Contents.BITCODE].sum())
-        names.update(n.decode(errors="replace") for n in format.local_names(unit))
+        names.update(n.decode(errors="replace") for n in local_names(unit))
     unasked = _unasked(archive)
     rest = Leftovers(objects, debug, bitcode, initialisers, tuple(sorted(names)), unasked)
     return symbols, rest

@@ -43,7 +43,7 @@ SYMBOL = np.dtype(
         ("native", "<u1"),  # the format's own remaining bits (ELF st_other)
         ("value", "<i8"),  # offset in the atom; value of an absolute; alignment of a common
         ("size", "<i8"),  # bytes, 0 where unknown
-        ("name", "<i8"),  # offset of the name in the file's string table
+        ("name", "<i8"),  # offset in `Unit.strings`; ~offset of a short name, 8 bytes at most
     ]
 )
 
@@ -59,7 +59,6 @@ RELOCATION = np.dtype(
 )
 
 EDGE = np.dtype([("source", "<i4"), ("target", "<i4")])
-
 
 LINK_MAP = np.dtype(
     [
@@ -79,6 +78,9 @@ PART = np.dtype(
         ("stored", "<i8"),  # bytes of the file
     ]
 )
+
+
+_NO_NAMES = memoryview(b"")
 
 
 class Contents(IntEnum):
@@ -175,6 +177,8 @@ class Group:
 class Unit:
     """One object file, read. Atom and symbol numbers are local to it.
 
+    `strings` holds the names of symbols.
+
     `globals` are the symbols from `first_global` on that take part in resolution, named by `names`;
     behind them may stand local ones that the reader made. `aliases`: the target, where it is
     defined, stands for a source that nobody defines.
@@ -191,6 +195,7 @@ class Unit:
     edges: Array  # EDGE: the target lives if the source does
     groups: tuple[Group, ...]
     native: Any
+    strings: memoryview = _NO_NAMES
     aliases: Array = field(default_factory=lambda: np.zeros(0, EDGE))  # EDGE, of symbols
 
     @property
@@ -351,10 +356,6 @@ class Format(Protocol):
 
         Headers and padding are in none of them.
         """
-        ...
-
-    def local_names(self, unit: Unit) -> list[bytes]:
-        """The names of the symbols before `first_global`; empty for those that have none."""
         ...
 
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:

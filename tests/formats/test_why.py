@@ -25,6 +25,7 @@ from cargo_strip_hook.core.errors import StripHookError
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.link.symbols import local_names
 from tests.fixtures import library
 from tests.formats import native_kit as kit
 from tests.formats.native_kit import build, tool
@@ -107,7 +108,7 @@ def _atoms(resolved: Library, names: set[bytes]) -> set[int]:
     program = resolved.program
     for number, unit in enumerate(program.units):
         first = int(program.atom_base[number])
-        every = [*resolved.format.local_names(unit), *unit.names] if unit.index >= 0 else unit.names
+        every = [*local_names(unit), *unit.names] if unit.index >= 0 else unit.names
         skip = 0 if unit.index >= 0 else unit.first_global
         for name, atom in zip(every, unit.symbols["atom"][skip:].tolist(), strict=False):
             if name in names and atom >= 0:

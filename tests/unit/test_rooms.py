@@ -19,7 +19,7 @@ MAY: dict[str, str] = {
     "archive": "core",
     "demangle": "core",
     "link": "core archive",
-    "formats": "core archive link",
+    "formats": "core archive demangle link",
     "exports": "core archive formats",
     "engines": "core archive link formats",
     "verify": "core archive",

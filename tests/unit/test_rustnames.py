@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cargo_strip_hook.formats.rustnames import shorten
+from cargo_strip_hook.demangle.shorten import shorten
 
 
 @pytest.mark.parametrize(

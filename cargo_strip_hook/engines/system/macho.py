@@ -36,10 +36,10 @@ from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.macho import versions
 from cargo_strip_hook.formats.macho.commands import File, read_commands
 from cargo_strip_hook.formats.macho.section_keys import personalities
-from cargo_strip_hook.formats.macho.symtab import symbol_name
 from cargo_strip_hook.formats.members import loadable
 from cargo_strip_hook.link.model import Input, SpecialIndex
 from cargo_strip_hook.link.resolve import resolve
+from cargo_strip_hook.link.symbols import symbol_name
 
 if TYPE_CHECKING:
     from cargo_strip_hook.core.run import Finished

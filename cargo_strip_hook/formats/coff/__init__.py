@@ -73,9 +73,6 @@ class CoffFormat:
     def parts(self, unit: Unit) -> Array:
         return parts.parts(unit)
 
-    def local_names(self, unit: Unit) -> list[bytes]:
-        return parts.local_names(unit)
-
     def find_sets(
         self,
         units: Sequence[Unit],  # noqa: ARG002

@@ -11,7 +11,6 @@ from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.link.model import PART, Array, Contents, Unit
-from cargo_strip_hook.link.strings import strings_at
 
 _UNWIND = (kinds.PDATA, b".xdata", kinds.EH_FRAME, b".gcc_except_table")
 _BITCODE = (b".llvmbc", b".llvmcmd")
@@ -72,13 +71,3 @@ def _symbols(unit: Unit) -> int:
     if not table:
         return 0
     return strings - table + int.from_bytes(data[strings : strings + 4], "little")
-
-
-def local_names(unit: Unit) -> list[bytes]:
-    """The names of the symbols before `first_global`: short ones stand in the record itself."""
-    starts = unit.symbols["name"][: unit.first_global].tolist()
-    names = strings_at(unit.data, starts)
-    for n, where in enumerate(starts):
-        if where < 0:
-            names[n] = bytes(unit.data[~where : ~where + 8]).rstrip(b"\0")
-    return names

@@ -149,6 +149,7 @@ def read(item: Input) -> Unit:
             asked_for,
             tables,
         ),
+        item.data,
         alias_rows,
     )
     return _with_directives(unit, asked) if asked.included or asked.alternate else unit

@@ -34,6 +34,7 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
     Unit,
 )
+from cargo_strip_hook.link.symbols import symbol_names
 
 MARKER_SECTION = b".cargo-strip-hook"
 _NOT_LOADED = coff.SCN_LNK_INFO | coff.SCN_LNK_REMOVE | coff.SCN_ALIGN_1BYTES
@@ -200,7 +201,7 @@ def _listed(
 def _callable(program: Program, symbols: Int64) -> Int64:
     """Those of `symbols` that may be functions: pointers of imports and linkers' own are none."""
     missing = np.flatnonzero(program.symbols["atom"][symbols] == SpecialIndex.UNDEFINED)
-    names = [symtab.symbol_name(program, int(s)) for s in symbols[missing]]
+    names = symbol_names(program, symbols[missing])
     none = [n.startswith((b"__imp_", b"___imp_")) or n.strip(b"_") == b"ImageBase" for n in names]
     return np.delete(symbols, missing[none])
 
@@ -288,15 +289,27 @@ def _file(
     strings += more
     if at >= 1 << 32:
         raise LinkError("the object would be larger than 4 GiB, which COFF cannot say")
-    body += [_octets(r) for r in table.records]
+    body.append(_octets(table.records))
     body += [len(strings).to_bytes(4, "little"), strings[4:]]
     if big:
         head = coff.BIG_HEADER.pack(
-            0, 0xFFFF, 2, machine.number, 0, coff.BIG_CLASS, 0, 0, 0, 0, total, at, table.count
+            0,
+            0xFFFF,
+            2,
+            machine.number,
+            0,
+            coff.BIG_CLASS,
+            0,
+            0,
+            0,
+            0,
+            total,
+            at,
+            len(table.records),
         )
     else:
-        head = coff.HEADER.pack(machine.number, total, 0, at, table.count, 0, 0)
-    size = at + sum(r.nbytes for r in table.records) + len(strings)
+        head = coff.HEADER.pack(machine.number, total, 0, at, len(table.records), 0, 0)
+    size = at + table.records.nbytes + len(strings)
     return size, iter([head, headers.tobytes(), *body])
 
 

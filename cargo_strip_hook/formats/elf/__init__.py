@@ -81,9 +81,6 @@ class ElfFormat:
     def parts(self, unit: Unit) -> Array:
         return parts.parts(unit)
 
-    def local_names(self, unit: Unit) -> list[bytes]:
-        return parts.local_names(unit)
-
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
         return section_keys.find_sets(units, undefined)
 
@@ -107,7 +104,6 @@ class ElfFormat:
             np.zeros(0, self._first.records.section),
             np.zeros(0, "S16"),
             memoryview(b""),
-            memoryview(b"\0" * 64),
             np.zeros(0, np.int32),
             np.zeros(len(symbols), np.int32),
             (),

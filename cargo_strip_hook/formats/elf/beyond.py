@@ -10,7 +10,7 @@ import numpy as np
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.link.model import Int64, Program
-from cargo_strip_hook.link.strings import string_at
+from cargo_strip_hook.link.symbols import symbol_name
 
 
 def refuse_beyond(program: Program, machine: Machine, symbols: Int64) -> None:
@@ -23,7 +23,7 @@ def refuse_beyond(program: Program, machine: Machine, symbols: Int64) -> None:
         return
     symbol = int(symbols[beyond.argmax()])
     unit = program.units[int(np.searchsorted(program.symbol_base, symbol, side="right")) - 1]
-    name = string_at(unit.native.symbol_strings, int(program.symbols["name"][symbol]))
+    name = symbol_name(program, symbol)
     raise ObjectError(
         f"the symbol `{name.decode(errors='replace')}` lies beyond the end of its section: what "
         "it points to depends on what a linker puts there",

@@ -55,7 +55,6 @@ class ElfUnit:
     sections: Array  # the section header table
     names16: Array  # first 16 bytes of each section's name, "S16"
     strings: memoryview  # .shstrtab
-    symbol_strings: memoryview
     section_atom: Int32  # section -> atom, -1
     shndx: Int32  # section of each symbol, SHN_XINDEX resolved; reserved values stay
     debug: tuple[int, ...]  # non-allocated sections that may be kept

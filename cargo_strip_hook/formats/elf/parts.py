@@ -11,7 +11,6 @@ import numpy as np
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfUnit
 from cargo_strip_hook.link.model import PART, Array, Contents, Unit
-from cargo_strip_hook.link.strings import strings_at
 
 _UNWIND = (b".eh_frame", b".gcc_except_tab", b".ARM.exidx", b".ARM.extab")
 _BY_TYPE = {
@@ -51,9 +50,3 @@ def parts(unit: Unit) -> Array:
     found["stored"][~empty] = native.sections["size"][~empty]
     found["stored"][types == elf.SHT_NULL] = 0
     return found
-
-
-def local_names(unit: Unit) -> list[bytes]:
-    """The names of the symbols before `first_global`."""
-    native: ElfUnit = unit.native
-    return strings_at(native.symbol_strings, unit.symbols["name"][: unit.first_global].tolist())

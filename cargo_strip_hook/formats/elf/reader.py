@@ -168,7 +168,7 @@ def _read(f: ElfFiles) -> list[Unit]:
     roots = _profile_roots(f, table, symbols["atom"], symbol_first, atom_first)
     atoms["flags"][roots] |= np.uint32(AtomFlag.ROOT)
     edges = _edges(f, whole.of_section, frames)
-    natives = _natives(f, table, whole.of_section, _parts(shndx, symbol_first))
+    natives = _natives(f, whole.of_section, _parts(shndx, symbol_first))
     groups = find_groups(f, table, whole.of_section)
     atoms_of, symbols_of = _parts(atoms, atom_first), _parts(symbols, symbol_first)
     relocations_of = _by_file(relocations, f.owner[section], len(f.inputs))
@@ -185,6 +185,7 @@ def _read(f: ElfFiles) -> list[Unit]:
             edges[file],
             tuple(groups[file]),
             natives[file],
+            table.strings[file],
         )
         for file, item in enumerate(f.inputs)
     ]
@@ -292,9 +293,7 @@ def _edges(f: ElfFiles, section_atom: Int32, frames: _FrameAtoms) -> list[Array]
     return _by_file(edges[order], owner[order], len(f.inputs))
 
 
-def _natives(
-    f: ElfFiles, table: Symbols, section_atom: Int32, shndx: Sequence[Array]
-) -> list[ElfUnit]:
+def _natives(f: ElfFiles, section_atom: Int32, shndx: Sequence[Array]) -> list[ElfUnit]:
     """What only this format knows of each file; `shndx`: `ElfUnit.shndx` of each."""
     debug = np.flatnonzero(
         # sections of split debug information (`.dwo`) are not for linkers
@@ -315,7 +314,6 @@ def _natives(
             sections_of[file],
             names_of[file],
             f.strings[file],
-            table.strings[file],
             section_atom_of[file],
             shndx[file],
             tuple(debug_of[file].tolist()),

@@ -13,7 +13,16 @@ from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.relocate import Placed
 from cargo_strip_hook.link.arrays import isin
 from cargo_strip_hook.link.model import Array, Binding, Bool, Int32, Int64, Program, SpecialIndex
-from cargo_strip_hook.link.strings import StringTable, string_at
+from cargo_strip_hook.link.strings import StringTable
+from cargo_strip_hook.link.symbols import (
+    Names,
+    laid_out,
+    merged,
+    select,
+    symbol_name,
+    symbol_names,
+    without_reference,
+)
 
 _BINDING_BITS = np.zeros(4, np.uint8)
 _BINDING_BITS[Binding.GLOBAL] = elf.STB_GLOBAL
@@ -41,38 +50,11 @@ class SymbolTable:
     undefined: tuple[bytes, ...]
 
 
-def symbol_names(program: Program, symbols: Array) -> list[bytes]:
-    """The names of program-wide symbols, in their order."""
-    numbers = np.searchsorted(program.symbol_base, symbols, side="right") - 1
-    inside = symbols - program.symbol_base[numbers]
-    names: list[bytes] = []
-    for number, local, start in zip(
-        numbers.tolist(), inside.tolist(), program.symbols["name"][symbols].tolist(), strict=True
-    ):
-        unit = program.units[number]
-        if 0 <= local - unit.first_global < len(unit.names):
-            names.append(unit.names[local - unit.first_global])
-        else:
-            names.append(string_at(unit.native.symbol_strings, start))
-    return names
-
-
-def symbol_name(program: Program, symbol: int) -> bytes:
-    """The name of one program-wide symbol."""
-    return symbol_names(program, np.array([symbol]))[0]
-
-
 def profile_symbols(program: Program, live: Bool) -> list[int]:
     """The definitions that all instrumented code of a program has in common, and its runtime."""
     known = (program.globals.get(name, -1) for name in elf.PROFILE_SYMBOLS)
     found = [s for s in known if s >= 0 and program.symbols["atom"][s] >= 0]
     return [s for s in found if live[program.symbols["atom"][s]]]
-
-
-def _by_name(program: Program, chosen: Bool) -> list[tuple[bytes, int]]:
-    """(name, program-wide number) of the chosen symbols, sorted."""
-    rows = np.flatnonzero(chosen)
-    return sorted(zip(symbol_names(program, rows), rows.tolist(), strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,43 +136,45 @@ def _entries(
     program: Program, machine: Machine, live: Bool, placed: Placed, needed: Bool, strip: Strip
 ) -> _Entries:
     """Choose the symbols that get an entry; `needed` are those that relocations refer to."""
-    atom = program.symbols["atom"]
-    inside = np.where(atom >= 0, atom, 0)
-    here = (atom >= 0) & live[inside] & (placed.section[inside] >= 0)
-    wins = program.definition == np.arange(len(atom))
-    unplaced = (atom == SpecialIndex.COMMON) | (atom == SpecialIndex.ABSOLUTE)
-    is_global = placed.kept & (here | unplaced) & wins
-    is_undefined = needed & (atom == SpecialIndex.UNDEFINED)
-    named = _for_people(program, here & wins, placed, strip)
-    mapping, mapping_names = _mapping_symbols(program, machine, here, placed)
-    local = np.flatnonzero((needed & ~is_global & ~is_undefined) | named | mapping)
-    if machine.mapping and len(local):
-        local = _without_repeats(program.symbols, placed, local, mapping, mapping_names)
-    keep_name = named[local] | (needed[local] & (strip is not Strip.SYMBOLS))
-    keep_name &= ~mapping[local]
-    names = _local_names(program, local, keep_name, mapping_names, strip)
-    exports, undefined = _by_name(program, is_global), _by_name(program, is_undefined)
-    others = exports + undefined
+    here = laid_out(program, live, placed.section)
+    names = _for_people(program, here, placed)
+    chosen = select(program, here, placed.kept, np.flatnonzero(needed), names.kept(strip))
+    exports, undefined = merged(chosen.exports, chosen.commons), chosen.undefined
+    named = np.zeros(len(needed), np.bool_)
+    named[chosen.named] = True
+    if strip is Strip.NONE:
+        named |= _file_names(program, named)
+    mapping = _mapping_symbols(program, machine, here, placed)
+    is_local = needed | named
+    is_local[list(mapping)] = True
+    is_local[exports.rows] = is_local[undefined.rows] = False
+    local = np.flatnonzero(is_local)
+    if mapping:
+        local = _without_repeats(program.symbols, placed, local, mapping)
+    shown = named[local] | (needed[local] & (strip is not Strip.SYMBOLS))
     return _Entries(
-        np.array([*local.tolist(), *(row for _, row in others)], np.int64),
-        [*names, *(name for name, _ in others)],
+        np.concatenate([local, exports.rows, undefined.rows]),
+        [
+            *_local_names(program, local, shown, mapping, strip),
+            *exports.names,
+            *undefined.names,
+        ],
         len(local),
-        len(exports),
+        len(exports.rows),
     )
 
 
 def _local_names(
-    program: Program, rows: Int64, keep_name: Bool, mapping: dict[int, bytes], strip: Strip
+    program: Program, rows: Int64, shown: Bool, mapping: dict[int, bytes], strip: Strip
 ) -> list[bytes]:
-    """The names of the local symbols `rows`: of mapping symbols, and where `keep_name` says so."""
-    kept_names = iter(symbol_names(program, rows[keep_name]))
-    names: list[bytes] = []
-    for row, keep in zip(rows.tolist(), keep_name.tolist(), strict=True):
-        name = mapping.get(row)
-        if name is None:
-            name = next(kept_names) if keep else b""
-        made = name.startswith(b".L") and strip is not Strip.NONE  # an assembler's own
-        names.append(b"" if made else name)
+    """The names of the local symbols `rows`: of mapping symbols, and of those that are `shown`."""
+    names = [b""] * len(rows)
+    where = np.flatnonzero(shown)
+    for number, name in zip(where.tolist(), symbol_names(program, rows[where]), strict=True):
+        if strip is Strip.NONE or not name.startswith(b".L"):  # an assembler's own
+            names[number] = name
+    if mapping:
+        names = [mapping.get(row, name) for row, name in zip(rows.tolist(), names, strict=True)]
     return names
 
 
@@ -258,70 +242,67 @@ def _common_index(program: Program, symbol: int) -> int:
     return int(shndx[symbol - int(program.symbol_base[unit])]) & 0xFFFF
 
 
-def _for_people(program: Program, here: Bool, placed: Placed, strip: Strip) -> Bool:
-    """The local names that stay: of functions, and of data beside debug information."""
+def _for_people(program: Program, here: Bool, placed: Placed) -> Names:
+    """The names of functions and, for debuggers, of data and labels."""
     symbols = program.symbols
-    if strip is Strip.SYMBOLS:
-        return np.zeros(len(symbols), np.bool_)
-    kind = symbols["kind"]
+    kind, atom = symbols["kind"], symbols["atom"]
     code = np.zeros(len(symbols), np.bool_)
-    atoms = symbols["atom"]
-    code[here] = placed.executable[placed.section[atoms[here]]]
+    code[here] = placed.executable[placed.section[atom[here]]]
     functions = (kind == elf.STT_FUNC) | (kind == elf.STT_GNU_IFUNC)
     # labels of hand-written assembly are functions without a type
     functions |= (kind == elf.STT_NOTYPE) & (symbols["binding"] != Binding.LOCAL) & code
-    if strip is Strip.NONE:
-        functions |= (kind == elf.STT_OBJECT) | (kind == elf.STT_TLS)
-        functions |= (kind == elf.STT_NOTYPE) & (symbols["name"] > 0)  # labels
-    found: Bool = functions & here & ~placed.kept
-    if strip is Strip.NONE:  # the names of the files that they are from
-        owner = np.repeat(np.arange(len(program.units)), np.diff(program.symbol_base))
-        has = np.zeros(len(program.units), np.bool_)
-        has[owner[found]] = True
-        files = (kind == elf.STT_FILE) & (symbols["atom"] == SpecialIndex.ABSOLUTE)
-        found |= files & has[owner]
-    return found
+    others = (kind == elf.STT_OBJECT) | (kind == elf.STT_TLS)
+    others |= (kind == elf.STT_NOTYPE) & (symbols["name"] > 0)
+    return Names(functions, others)
+
+
+def _file_names(program: Program, named: Bool) -> Bool:
+    """The symbols (bool) with the names of the files that the `named` ones are from."""
+    owner = np.repeat(np.arange(len(program.units)), np.diff(program.symbol_base))
+    has = np.zeros(len(program.units), np.bool_)
+    has[owner[named]] = True
+    symbols = program.symbols
+    files = (symbols["kind"] == elf.STT_FILE) & (symbols["atom"] == SpecialIndex.ABSOLUTE)
+    shown: Bool = files & has[owner]
+    return shown
 
 
 def _mapping_symbols(
     program: Program, machine: Machine, here: Bool, placed: Placed
-) -> tuple[Bool, dict[int, bytes]]:
-    """The symbols that tell code from data in live code.
+) -> dict[int, bytes]:
+    """The names of the symbols that tell code from data in live code.
 
     Sources: AAELF64 and AAELF32, "Mapping symbols"; RISC-V ELF psABI, section 8.3.1 (where a
     `$x` may name an instruction set).
     """
-    found = np.zeros(len(program.symbols), np.bool_)
     names: dict[int, bytes] = {}
     letters = {b"$%c" % letter for letter in machine.mapping}
     if not letters:
-        return found, names
+        return names
     symbols = program.symbols
     candidates = here & (symbols["kind"] == elf.STT_NOTYPE) & (symbols["size"] == 0)
     candidates &= symbols["binding"] == Binding.LOCAL
     for number, unit in enumerate(program.units):
         base = int(program.symbol_base[number])
         rows = np.flatnonzero(candidates[base : base + unit.first_global])
-        table = unit.native.symbol_strings
         for local, start in zip(rows.tolist(), unit.symbols["name"][rows].tolist(), strict=True):
-            head = bytes(table[start : start + 3])
+            head = bytes(unit.strings[start : start + 3])
             if head[:2] in letters and (head[2:3] in (b"\0", b".") or head == b"$xr"):
                 row = base + local
                 if placed.executable[placed.section[symbols["atom"][row]]]:
-                    found[row] = True
                     names[row] = symbol_name(program, row) if head == b"$xr" else head[:2]
-    return found, names
+    return names
 
 
 def _without_repeats(
-    symbols: Array, placed: Placed, rows: Array, mapping: Bool, names: dict[int, bytes]
-) -> Array:
+    symbols: Array, placed: Placed, rows: Int64, mapping: dict[int, bytes]
+) -> Int64:
     """Drop a mapping symbol that says what the one before it in its section said already."""
-    mine = rows[mapping[rows]]
+    mine = np.array(sorted(mapping), np.int64)
     atoms = symbols["atom"][mine]
     section = placed.section[atoms]
     where = placed.offset[atoms] + symbols["value"][mine]
-    code = np.array([names[r] for r in mine.tolist()], np.bytes_)
+    code = np.array([mapping[r] for r in mine.tolist()], np.bytes_)
     order = np.lexsort((mine, where, section))
     section, code = section[order], code[order]
     repeat = np.zeros(len(mine), np.bool_)
@@ -333,13 +314,10 @@ def _weak_references(program: Program, live: Bool, rows: Array) -> Bool:
     """Whether all references of live code to each undefined symbol of `rows` are weak."""
     if not len(rows):
         return np.zeros(0, np.bool_)
-    symbols = program.symbols
-    used = np.zeros(len(symbols), np.bool_)
+    used = np.zeros(len(program.symbols), np.bool_)
     used[program.relocations["symbol"][live[program.relocations["atom"]]]] = True
-    outside = symbols["atom"] == SpecialIndex.UNDEFINED
-    strong = np.zeros(len(symbols), np.bool_)
-    strong[program.definition[used & outside & (symbols["binding"] == Binding.GLOBAL)]] = True
-    return ~strong[rows]
+    strong = used & (program.symbols["binding"] == Binding.GLOBAL)
+    return without_reference(program, strong)[rows]
 
 
 def _strictest(program: Program, rows: Array) -> Array:

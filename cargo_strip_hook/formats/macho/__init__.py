@@ -70,9 +70,6 @@ class MachoFormat:
     def parts(self, unit: Unit) -> Array:
         return parts.parts(unit)
 
-    def local_names(self, unit: Unit) -> list[bytes]:
-        return parts.local_names(unit)
-
     def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
         return section_keys.find_sets(units, undefined)
 
@@ -93,7 +90,6 @@ class MachoFormat:
             cpusubtype=0,
             sections=np.zeros(0, mo.SECTION),
             names=[],
-            symbol_strings=memoryview(b"\0"),
             desc=np.zeros(len(symbols), np.uint16),
             numbers=np.zeros(0, np.int64),
             versions=(),

@@ -9,9 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.reader import ANCHOR, MachoUnit
+from cargo_strip_hook.formats.macho.reader import MachoUnit
 from cargo_strip_hook.link.model import PART, Array, Contents, Unit
-from cargo_strip_hook.link.strings import strings_at
 
 _UNWIND = (b"__eh_frame", b"__gcc_except_tab", b"__compact_unwind")
 _CONSTANT = (b"__TEXT", b"__DATA_CONST")
@@ -48,12 +47,5 @@ def parts(unit: Unit) -> Array:
     found["stored"][:count][~empty] = sections["size"][~empty]
     found["kind"][count:] = Contents.RELOCATIONS, Contents.SYMBOLS
     found["stored"][count] = 8 * int(sections["nreloc"].sum())
-    found["stored"][count + 1] = 16 * len(native.numbers) + len(native.symbol_strings)
+    found["stored"][count + 1] = 16 * len(native.numbers) + len(unit.strings)
     return found
-
-
-def local_names(unit: Unit) -> list[bytes]:
-    """The names of the symbols before `first_global`; anchors have none."""
-    native: MachoUnit = unit.native
-    starts = unit.symbols["name"][: unit.first_global]
-    return strings_at(native.symbol_strings, np.where(starts == ANCHOR, -1, starts).tolist())

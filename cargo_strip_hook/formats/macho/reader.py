@@ -38,7 +38,7 @@ from cargo_strip_hook.link.model import (
 KIND_UNKNOWN, KIND_DATA, KIND_FUNCTION, KIND_TLS = 0, 1, 2, 3
 HIDDEN = 2  # SYMBOL.visibility of a private extern
 WEAK_REFERENCE = 1  # SYMBOL.native of an undefined symbol
-ANCHOR = -1  # SYMBOL.name of a symbol that has none
+ANCHOR = 1 << 40  # SYMBOL.name of a symbol that has none: beyond every table
 
 _ZEROFILL = np.array(mo.ZEROFILL_TYPES, np.uint32)
 _STUBS = np.array((mo.S_LAZY_SYMBOL_POINTERS, mo.S_SYMBOL_STUBS), np.uint32)
@@ -56,7 +56,6 @@ class MachoUnit:
     cpusubtype: int
     sections: Array  # SECTION
     names: list[tuple[bytes, bytes]]  # (segment, section)
-    symbol_strings: memoryview
     desc: Array
     numbers: Int64  # symbol of the unit for each entry of the file's table, -1 for none
     versions: tuple[Version, ...]
@@ -208,7 +207,6 @@ def _unit(f: MachoFiles, tables: _Tables, file: int) -> Unit:
         commands.cpusubtype,
         commands.sections,
         names,
-        commands.strings,
         tables.desc[file],
         tables.numbers[file],
         commands.versions,
@@ -232,6 +230,7 @@ def _unit(f: MachoFiles, tables: _Tables, file: int) -> Unit:
         tables.edges[file],
         groups,
         native,
+        commands.strings,
     )
 
 
