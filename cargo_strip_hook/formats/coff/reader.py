@@ -12,7 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.coff import directives as drectve
-from cargo_strip_hook.formats.coff import frames, kinds
+from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.comdat import Comdats, read_comdats
 from cargo_strip_hook.formats.coff.directives import Directives
@@ -20,6 +20,7 @@ from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind, Shape
 from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.link.arrays import isin
+from cargo_strip_hook.link.frames import PC_BEGIN, FrameRules, read_records
 from cargo_strip_hook.link.model import (
     ATOM,
     EDGE,
@@ -28,7 +29,6 @@ from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
     Binding,
-    Bool,
     Input,
     Int32,
     Int64,
@@ -366,9 +366,25 @@ def _reach(f: CoffFile, atoms: _Atoms, rows: Array) -> None:
     for n, name in enumerate(f.names):
         if name == kinds.EH_FRAME and atoms.section_atom[n] >= 0:
             mine = np.flatnonzero(section == n)
-            starts = frames.function_fields(f.contents(n), f.fail)
-            is_function: Bool = np.isin(rows["offset"][mine], starts)
+            is_function = isin(rows["offset"][mine], _function_fields(f, n))
             rows["reach"][mine[is_function]] = Reach.REVERSE
+
+
+def _function_fields(f: CoffFile, section: int) -> Int64:
+    """The offsets in an `.eh_frame` at which FDEs name their functions.
+
+    MinGW has it on i686. It stays whole: it lives with any function that it describes. Raises
+    `ObjectError` for a record that is damaged.
+    """
+
+    def damaged(_section: int, _what: str, offset: int) -> ObjectError:
+        return f.fail("a record of .eh_frame is damaged", offset)
+
+    octets = np.frombuffer(f.contents(section), np.uint8)
+    whole, size = np.zeros(1, np.int64), np.array([len(octets)])
+    records = read_records(octets, whole, whole, size, FrameRules(shortest=4), damaged)
+    offsets: Int64 = records.start[records.pointer != 0] + PC_BEGIN
+    return offsets
 
 
 def _table(f: CoffFile, section: int, numbers: Int64) -> Int64:

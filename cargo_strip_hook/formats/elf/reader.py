@@ -19,8 +19,8 @@ from cargo_strip_hook.formats.elf.elements import Elements, find_elements
 from cargo_strip_hook.formats.elf.file import ElfFiles, ElfUnit, Symbols
 from cargo_strip_hook.formats.elf.groupinput import find_groups
 from cargo_strip_hook.formats.elf.section_keys import is_c_identifier
-from cargo_strip_hook.formats.elf.unwind import SplitFrames, split_eh_frames
 from cargo_strip_hook.link.arrays import isin, unique
+from cargo_strip_hook.link.frames import PC_BEGIN, FrameRecords, FrameRules, read_records
 from cargo_strip_hook.link.model import (
     ATOM,
     EDGE,
@@ -124,17 +124,21 @@ class _SectionAtoms:
 class _FrameAtoms:
     """The atoms that are records of `.eh_frame`; in each file they follow the other atoms.
 
-    `section` (numbered through), `owner` (the file) and `number` (counted in its file) of each
-    record of `split`; `counts`: how many each file has. `relocations`: rows of the relocations
-    that apply to them, which `split` speaks of.
+    `owner` (the file) and `number` (counted in its file) of each of `records`; `counts`: how many
+    each file has. `relocations`: rows of the relocations that apply to them, and `holder` the
+    record of each; `functions`: those of them by which FDEs name their functions. `fde` and `cie`
+    are records: each FDE and its CIE.
     """
 
-    split: SplitFrames
-    section: Int64
+    records: FrameRecords
     owner: Int64
     number: Int32
     counts: Int64
     relocations: Int64
+    holder: Int64
+    functions: Int64
+    fde: Int64
+    cie: Int64
 
 
 def _read(f: ElfFiles) -> list[Unit]:
@@ -159,9 +163,9 @@ def _read(f: ElfFiles) -> list[Unit]:
     relocations["atom"] = whole.of_section[section]
     weak = kinds.aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
     relocations["reach"][weak[section]] = Reach.NONE
-    relocations["atom"][frames.relocations] = frames.number[frames.split.record]
-    relocations["offset"][frames.relocations] = frames.split.within
-    relocations["reach"][frames.relocations[frames.split.begins]] = Reach.REVERSE
+    relocations["atom"][frames.relocations] = frames.number[frames.holder]
+    relocations["offset"][frames.relocations] -= frames.records.start[frames.holder]
+    relocations["reach"][frames.functions] = Reach.REVERSE
 
     atom_first = np.concatenate([[0], np.cumsum(whole.counts + frames.counts)])
     atoms = _atoms(f, kinds, whole, elements, frames, atom_first)
@@ -233,25 +237,26 @@ def _frame_atoms(
     `offsets` and `section`: where each relocation applies. Raises `ObjectError` for records that
     are damaged.
     """
-    eh = np.flatnonzero(kinds.eh_frame)
-    position = np.full(len(f.sections), -1, np.int64)
-    position[eh] = np.arange(len(eh))
-    mine = np.flatnonzero(position[section] >= 0)
 
     def damaged(number: int, what: str, offset: int) -> ObjectError:
-        return f.fail(int(f.owner[eh[number]]), what, offset)
+        return f.fail(int(f.owner[number]), what, offset)
 
-    split = split_eh_frames(
-        [f.contents(number) for number in eh.tolist()],
-        f.r.order,
-        position[section[mine]],
-        offsets[mine],
-        damaged,
-    )
-    owner = f.owner[eh[split.table]]
+    rules = FrameRules(order=f.r.order, unit=4)
+    eh = np.flatnonzero(kinds.eh_frame)
+    records = read_records(f.octets, eh, f.start, f.sections["size"], rules, damaged)
+    mine = np.flatnonzero(kinds.eh_frame[section])
+    offset = offsets[mine]
+    holder = records.holding(section[mine], offset)
+    what = ".eh_frame is damaged: a relocation is in no record"
+    f.check(holder < 0, f.owner[section[mine]], what, np.zeros_like(mine))
+    named = (records.pointer[holder] != 0) & (offset - records.start[holder] == PC_BEGIN)
+    owner = f.owner[records.section]
+    fde, cie = records.fdes()
+    what = ".eh_frame is damaged: an FDE has no CIE"
+    f.check(cie < 0, owner[fde], what, np.zeros_like(fde))
     counts = np.bincount(owner, minlength=len(f.inputs))
     number = (_ramp(counts) + whole.counts[owner]).astype(np.int32)
-    return _FrameAtoms(split, eh[split.table], owner, number, counts, mine)
+    return _FrameAtoms(records, owner, number, counts, mine, holder, mine[named], fde, cie)
 
 
 def _atoms(
@@ -274,8 +279,8 @@ def _atoms(
     atoms["offset"][rows], atoms["size"][rows] = elements.offset, elements.size
     atoms["flags"][rows] |= np.uint32(AtomFlag.ELEMENT)
     rows = first[frames.owner] + frames.number
-    atoms["section"][rows] = frames.section - f.first[frames.owner]
-    atoms["offset"][rows], atoms["size"][rows] = frames.split.offsets, frames.split.sizes
+    atoms["section"][rows] = frames.records.section - f.first[frames.owner]
+    atoms["offset"][rows], atoms["size"][rows] = frames.records.start, frames.records.size
     atoms["align"][rows] = 4
     atoms["flags"][rows] = AtomFlag.SEPARATE
     return atoms
@@ -284,11 +289,10 @@ def _atoms(
 def _edges(f: ElfFiles, section_atom: Int32, frames: _FrameAtoms) -> list[Array]:
     """Each file's EDGE rows: what a section is linked to, and from each FDE to its CIE."""
     linked, linked_owner = _link_order(f, section_atom)
-    fde, cie = frames.split.fde, frames.split.cie
-    to_cie = np.zeros(len(fde), EDGE)
-    to_cie["source"], to_cie["target"] = frames.number[fde], frames.number[cie]
+    to_cie = np.zeros(len(frames.fde), EDGE)
+    to_cie["source"], to_cie["target"] = frames.number[frames.fde], frames.number[frames.cie]
     edges = np.concatenate([linked, to_cie])
-    owner = np.concatenate([linked_owner, frames.owner[fde]])
+    owner = np.concatenate([linked_owner, frames.owner[frames.fde]])
     order = np.argsort(owner, kind="stable")
     return _by_file(edges[order], owner[order], len(f.inputs))
 

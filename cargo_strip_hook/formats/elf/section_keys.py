@@ -17,7 +17,6 @@ from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
 from cargo_strip_hook.formats.elf.groups import kept_groups
 from cargo_strip_hook.formats.elf.machine import Machine
-from cargo_strip_hook.formats.elf.unwind import is_cie
 from cargo_strip_hook.link.arrays import alike, isin, join, unique
 from cargo_strip_hook.link.model import (
     Array,
@@ -31,6 +30,7 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
     Unit,
 )
+from cargo_strip_hook.link.unwind import is_cie
 
 # Longest first: the part of a name that tells a linker where a section belongs.
 _PREFIXES = (

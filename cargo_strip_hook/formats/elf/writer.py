@@ -17,7 +17,6 @@ from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.output import Section, octets, write_file
 from cargo_strip_hook.formats.elf.relocate import Applied, Placed, apply
 from cargo_strip_hook.formats.elf.section_keys import SectionKind
-from cargo_strip_hook.formats.elf.unwind import JoinedFrame, join_eh_frame
 from cargo_strip_hook.link import cxx
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.link_map import link_map_rows, statistics
@@ -31,6 +30,7 @@ from cargo_strip_hook.link.model import (
     Layout,
     Program,
 )
+from cargo_strip_hook.link.unwind import JoinedFrames, is_frame, join_frames
 
 if TYPE_CHECKING:
     from cargo_strip_hook.formats.elf.debug_output import DebugOutput, Pieces
@@ -43,7 +43,13 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     first = program.units[0].native
     machine: Machine = first.machine
     layout = add_tables(program, live, layout)
-    frame = join_eh_frame(program, live, first.records.order)
+    frame = join_frames(
+        program,
+        live & is_frame(program),
+        first.records.order,
+        lambda unit: unit.native.sections["offset"],
+        merge=True,
+    )
     placed = _place(program, machine, live, layout, frame)
     skip = np.zeros(len(program.atoms), np.bool_)
     skip[frame.shared] = True
@@ -126,7 +132,7 @@ def _place(
     machine: Machine,
     live: Bool,
     layout: Layout,
-    frame: JoinedFrame,
+    frame: JoinedFrames,
 ) -> Placed:
     """Copy the contents of every live atom to where it goes."""
     count = len(layout.sections) + (1 if len(frame.records) else 0)
@@ -210,7 +216,7 @@ def _copy(program: Program, atoms: Array, where: Int64, target: memoryview) -> N
 
 
 def _code(
-    program: Program, layout: Layout, placed: Placed, frame: JoinedFrame, header_index: Int64
+    program: Program, layout: Layout, placed: Placed, frame: JoinedFrames, header_index: Int64
 ) -> list[Section]:
     blob = octets(placed.blob)
     sections: list[Section] = []

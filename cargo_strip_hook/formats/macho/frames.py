@@ -1,14 +1,11 @@
 """Reads `__eh_frame` and `__compact_unwind`: each record an atom that lives with its function.
 
-Sources: Linux Standard Base 5.0, section 10.6.1 (records and augmentations of .eh_frame); LLVM's
-`MCMachOStreamer` and ld64 (x86-64 assemblers store distances without relocations, others write
-SUBTRACTOR pairs).
+Sources: LLVM's `MCMachOStreamer` and ld64 (x86-64 assemblers store distances without relocations,
+others write SUBTRACTOR pairs).
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,126 +15,30 @@ from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
 from cargo_strip_hook.formats.macho.relocations import SUBTRACTOR, Rows
 from cargo_strip_hook.formats.macho.split import Pieces
-from cargo_strip_hook.link.arrays import gather
+from cargo_strip_hook.link.arrays import gather, join
+from cargo_strip_hook.link.frames import (
+    PC_BEGIN,
+    FrameRecords,
+    FrameRules,
+    augmentation_data,
+    read_cie,
+    read_records,
+)
 from cargo_strip_hook.link.model import EDGE, RELOCATION, Array, Bool, Int64, Reach
 
-_PCREL, _PCREL_SDATA4, _OMIT = 0x10, 0x1B, 0xFF
+_RULES = FrameRules("__eh_frame", ends=True)
+_SIZES = {0x10: 8, 0x1B: 4}  # bytes of the encodings that compilers use: pcrel, pcrel | sdata4
 _NO_SECTION = "an FDE of __eh_frame describes no section of the file"
-PC_BEGIN = 8  # after the length and the CIE pointer
+_CUT_SHORT = "an FDE of __eh_frame is cut short"
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
-    """The records of all `__eh_frame` sections in order.
+def split_frames(f: MachoFiles) -> FrameRecords:
+    """Find the records of all `__eh_frame` sections. Raises `ObjectError`."""
 
-    `section` and `start` (an offset there) say where each begins, `size` counts its length field.
-    """
+    def damaged(section: int, what: str, offset: int) -> ObjectError:
+        return f.fail(int(f.owner[section]), what, int(f.sections["offset"][section]) + offset)
 
-    section: Int64
-    start: Int64
-    size: Int64
-
-    @property
-    def keys(self) -> Int64:
-        """section << STEP | offset of each record."""
-        keys: Int64 = (self.section << STEP) + self.start
-        return keys
-
-
-def split_frames(f: MachoFiles) -> Records:
-    """Find the records. Raises `ObjectError`."""
-    found: list[tuple[int, int, int]] = []
-    for number in np.flatnonzero(f.eh_frame).tolist():
-        file = int(f.owner[number])
-        base = int(f.sections["offset"][number])
-        contents = f.inputs[file].data[base : base + int(f.size[number])]
-
-        def fail(what: str, at: int, file: int = file, base: int = base) -> ObjectError:
-            return f.fail(file, what, base + at)
-
-        _walk(contents, number, found, fail)
-    section, start, sizes = np.array(found, np.int64).reshape(-1, 3).T
-    return Records(section, start, sizes)
-
-
-def _walk(
-    contents: memoryview,
-    number: int,
-    found: list[tuple[int, int, int]],
-    fail: Callable[[str, int], ObjectError],
-) -> None:
-    """Append (number, offset, size) of each record of one section."""
-    at, end = 0, len(contents)
-    length_at = struct.Struct("<I").unpack_from
-    while at + 4 <= end:
-        (length,) = length_at(contents, at)
-        if length == 0:
-            if any(contents[at:]):
-                raise fail("__eh_frame has records behind its end", at)
-            break
-        if length == 0xFFFFFFFF:
-            raise fail("__eh_frame records in the 64-bit form are not supported", at)
-        if length < 8 or at + 4 + length > end:
-            raise fail("__eh_frame is damaged: a record does not fit", at)
-        found.append((number, at, 4 + length))
-        at += 4 + length
-
-
-def _uleb(data: memoryview, at: int) -> tuple[int, int]:
-    """(value, where it ends)."""
-    value, shift = 0, 0
-    while True:
-        octet = data[at]
-        value |= (octet & 0x7F) << shift
-        shift += 7
-        at += 1
-        if octet < 0x80:
-            return value, at
-        if shift > 63:
-            raise IndexError
-
-
-def _encoded(encoding: int) -> int:
-    """The size of an address in an FDE; 0 for an encoding that Mach-O's linkers do not take."""
-    return {_PCREL: 8, _PCREL_SDATA4: 4}.get(encoding, 0)
-
-
-def _read_cie(record: memoryview, fail: Callable[[str], ObjectError]) -> tuple[int, int]:
-    """The sizes of addresses in the FDEs of a CIE: of a function's, and of an LSDA's or 0.
-
-    Raises `ObjectError` for encodings that no compiler for Darwin writes.
-    """
-    try:
-        text_end = 9
-        while record[text_end]:
-            text_end += 1
-        augmentation = bytes(record[9:text_end])
-        at = text_end + 1
-        for _ in range(2):
-            _, at = _uleb(record, at)
-        at = at + 1 if record[8] == 1 else _uleb(record, at)[1]
-        if not augmentation.startswith(b"z"):
-            raise fail("a CIE of __eh_frame has no augmentation data")
-        _, at = _uleb(record, at)
-        address, lsda = 0, 0
-        for letter in augmentation[1:]:
-            if letter == ord("P"):
-                at += 5  # encoding, and a 4-byte distance to a GOT entry
-            elif letter == ord("L"):
-                lsda = 0 if record[at] == _OMIT else _encoded(record[at])
-                if record[at] != _OMIT and not lsda:
-                    raise fail("a CIE of __eh_frame has an unknown LSDA encoding")
-                at += 1
-            elif letter == ord("R"):
-                address = _encoded(record[at])
-                at += 1
-            elif letter not in b"SB":
-                raise fail("a CIE of __eh_frame has an unknown augmentation")
-        if not address:
-            raise fail("a CIE of __eh_frame has an unknown address encoding")
-    except IndexError as e:
-        raise fail("a CIE of __eh_frame is cut short") from e
-    return address, lsda
+    return read_records(f.octets, np.flatnonzero(f.eh_frame), f.start, f.size, _RULES, damaged)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,34 +57,41 @@ class Frames:
 def read_frames(
     f: MachoFiles,
     pieces: Pieces,
-    found: Rows,
-    records: Records,
+    relocations: Rows,
+    records: FrameRecords,
     places: tuple[Array, Int64],
     anchors: Int64,
 ) -> Frames:
-    """Rewrite the relocations of unwind records.
+    """Rewrite the relocations of unwind records. Raises `ObjectError`.
 
     `places`: atom and value of each symbol; `anchors`: the symbol of each atom. An FDE gets one
     `PC_RELATIVE` relocation for its function and one for its LSDA, a compact-unwind entry one to
     its function's own atom: by a name it would come to life with another library's copy of a weak
     function.
     """
-    rows, section = found.rows, found.section
-    function = f.compact[section] & (rows["offset"] == 0)
-    if function.any():
-        atom, value = places
-        target = atom[rows["symbol"][function]]
-        f.check(
-            target < 0,
-            f.owner[section[function]],
-            "__compact_unwind describes a function that is not in the file",
-        )
-        rows["addend"][function] += value[rows["symbol"][function]]
-        rows["symbol"][function] = anchors[target]
-        rows["reach"][function] = Reach.REVERSE
-    if not len(records.start):
-        return Frames(rows, section, np.zeros(0, EDGE), np.zeros(0, np.int64))
-    return _Reading(f, pieces, found, records, places, anchors).result()
+    atom, value = places
+    rows = relocations.rows
+    function = f.compact[relocations.section] & (rows["offset"] == 0)
+    symbol = rows["symbol"][function]
+    f.check(
+        atom[symbol] < 0,
+        f.owner[relocations.section[function]],
+        "__compact_unwind describes a function that is not in the file",
+    )
+    reading = _Reading(f, pieces, relocations, records, places, anchors)
+    fde, cie = records.fdes()
+    reading.check(cie < 0, fde, "__eh_frame is damaged: an FDE has no CIE")
+    added, section, kept = reading.fields(*reading.pointers(fde, cie))
+    edges = np.zeros(len(fde), EDGE)
+    edges["source"], edges["target"] = reading.atom[fde], reading.atom[cie]
+    # a copy, which may be changed
+    rows = join([rows[kept], added])
+    function = np.flatnonzero(function[kept])
+    rows["addend"][function] += value[symbol]
+    rows["symbol"][function] = anchors[atom[symbol]]
+    rows["reach"][function] = Reach.REVERSE
+    section = np.concatenate([relocations.section[kept], section])
+    return Frames(rows, section, edges, records.section[fde])
 
 
 class _Reading:
@@ -194,7 +102,7 @@ class _Reading:
         f: MachoFiles,
         pieces: Pieces,
         found: Rows,
-        records: Records,
+        records: FrameRecords,
         places: tuple[Array, Int64],
         anchors: Int64,
     ) -> None:
@@ -211,81 +119,52 @@ class _Reading:
             where = where + self.records.start[record] + offset
             self.f.check(bad, self.owner[record], what, where)
 
-    def result(self) -> Frames:
-        pointer = gather(self.f.octets, self.begin + 4, np.dtype("<u4")).astype(np.int64)
-        fde = np.flatnonzero(pointer)
-        cie = self.cies(fde, pointer)
-        edges = np.zeros(len(fde), EDGE)
-        edges["source"], edges["target"] = self.atom[fde], self.atom[cie]
-
-        address, lsda = self.forms(np.flatnonzero(pointer == 0))
-        width = address[cie]
+    def pointers(self, fde: Int64, cie: Int64) -> tuple[Int64, Int64, Int64, Array]:
+        """(record, offset in it, size in bytes, Reach) of each pointer in FDEs, in their order."""
+        address, lsda = self.sizes()
+        size = address[cie]
         data = np.flatnonzero(lsda[cie])
-        at, length = self.data_of(fde[data], width[data])
-        data, at = data[length >= lsda[cie[data]]], at[length >= lsda[cie[data]]]
+        start, length = augmentation_data(
+            self.f.octets,
+            self.begin[fde[data]],
+            self.records.size[fde[data]],
+            PC_BEGIN + 2 * size[data],
+        )
+        self.check(length < 0, fde[data], _CUT_SHORT)
+        here = length >= lsda[cie[data]]
+        data, start = data[here], start[here]
         record = np.concatenate([fde, fde[data]])
         order = np.argsort(record, kind="stable")
-        offset = np.concatenate([np.full(len(fde), PC_BEGIN), at])[order]
-        size = np.concatenate([width, lsda[cie[data]]])[order]
-        reach = np.repeat([Reach.REVERSE, Reach.FORWARD], [len(fde), len(data)])[order]
-        added, section, dropped = self.fields(record[order], offset, size, reach)
-        rows = np.concatenate([self.found.rows[~dropped], added])
-        section = np.concatenate([self.found.section[~dropped], section])
-        return Frames(rows, section, edges, self.records.section[fde])
+        offset = np.concatenate([np.full(len(fde), PC_BEGIN), start])
+        size = np.concatenate([size, lsda[cie[data]]])
+        reach = np.repeat([Reach.REVERSE, Reach.FORWARD], [len(fde), len(data)])
+        return record[order], offset[order], size[order], reach[order]
 
-    def cies(self, fde: Int64, pointer: Int64) -> Int64:
-        """The CIE of each FDE, both by their record."""
-        start = self.records.start[fde] + 4 - pointer[fde]
-        key = (self.records.section[fde] << STEP) + start
-        keys = self.records.keys
-        found = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-        bad = (start < 0) | (keys[found] != key) | (pointer[found] != 0)
-        self.check(bad, fde, "__eh_frame is damaged: an FDE has no CIE")
-        return found
+    def sizes(self) -> tuple[Int64, Int64]:
+        """By record, for CIEs the sizes that `read_cie` tells."""
+        sizes = np.zeros((2, len(self.atom)), np.int64)
+        for number in np.flatnonzero(self.records.pointer == 0).tolist():
+            begin = int(self.begin[number])
+            contents = self.f.octets[begin : begin + int(self.records.size[number])].data
 
-    def forms(self, cies: Int64) -> tuple[Int64, Int64]:
-        """By record, what `_read_cie` says of CIEs."""
-        forms = np.zeros((2, len(self.atom)), np.int64)
-        records = self.records
-        for number in cies.tolist():
-            file, section = int(self.owner[number]), int(records.section[number])
-            start = int(self.f.sections["offset"][section]) + int(records.start[number])
-            record = self.f.inputs[file].data[start : start + int(records.size[number])]
+            def fail(what: str, number: int = number, begin: int = begin) -> ObjectError:
+                file = int(self.owner[number])
+                return self.f.fail(file, what, begin - int(self.f.base[file]))
 
-            def fail(what: str, file: int = file, start: int = start) -> ObjectError:
-                return self.f.fail(file, what, start)
-
-            forms[:, number] = _read_cie(record, fail)
-        return forms[0], forms[1]
-
-    def data_of(self, fde: Int64, width: Int64) -> tuple[Int64, Int64]:
-        """(where in the record it begins, length) of the augmentation data of FDEs."""
-        at = PC_BEGIN + 2 * width
-        what = "an FDE of __eh_frame is cut short"
-        self.check(at >= self.records.size[fde], fde, what)
-        length = self.f.octets[self.begin[fde] + at].astype(np.int64)
-        at = at + 1
-        for n in np.flatnonzero(length >= 0x80).tolist():  # a number of several bytes
-            start = int(self.begin[fde[n]])
-            record = self.f.octets[start : start + int(self.records.size[fde[n]])].data
-            try:
-                length[n], at[n] = _uleb(record, int(at[n]) - 1)
-            except IndexError:
-                self.check(np.ones(1, np.bool_), fde[n : n + 1], what)
-        return at, length
+            sizes[:, number] = read_cie(contents, _RULES.name, _SIZES, fail)
+        return sizes[0], sizes[1]
 
     def fields(
         self, record: Int64, offset: Int64, size: Int64, reach: Array
     ) -> tuple[Array, Int64, Bool]:
         """One relocation for each distance in FDEs, to the atom it means.
 
-        With the sections of the fields; and which relocations of the files they replace.
+        With the sections of the fields; and which relocations of the files they leave as they are.
         """
         f, pieces = self.f, self.pieces.atoms
         start = self.records.start[record] + offset
         section = self.records.section[record]
-        what = "an FDE of __eh_frame is cut short"
-        self.check(start + size > f.size[section], record, what, offset)
+        self.check(start + size > f.size[section], record, _CUT_SHORT, offset)
         row = self.relocations_at(section, start)
         plain = np.flatnonzero(row < 0)
         distance = np.zeros(len(row), np.int64)
@@ -302,8 +181,8 @@ class _Reading:
         plain, rest = np.flatnonzero(row < 0), np.flatnonzero(row >= 0)
         home[plain] = self.sections_at(target[plain], record[plain])
         home[rest], target[rest] = self.pairs(row[rest], record[rest], section[rest], start[rest])
-        dropped = np.zeros(len(self.found.rows), np.bool_)
-        dropped[row[rest]] = dropped[row[rest] + 1] = True
+        kept = np.ones(len(self.found.rows), np.bool_)
+        kept[row[rest]] = kept[row[rest] + 1] = False
         place = target - f.address[home]
         outside = (place < 0) | (place > f.size[home]) | (f.owner[home] != f.owner[section])
         self.check(outside, record, _NO_SECTION, offset)
@@ -312,7 +191,7 @@ class _Reading:
         out["atom"], out["offset"], out["reach"] = self.atom[record], offset, reach
         out["type"] = np.where(size == 8, mo.PC_RELATIVE, mo.PC_RELATIVE_4)
         out["symbol"], out["addend"] = self.anchors[found], place - pieces["offset"][found]
-        return out, section, dropped
+        return out, section, kept
 
     def relocations_at(self, section: Int64, start: Int64) -> Int64:
         """The first relocation at each place, -1 for none."""

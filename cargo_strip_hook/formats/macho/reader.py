@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.file import MachoFiles
+from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
 from cargo_strip_hook.formats.macho.frames import Frames, read_frames, split_frames
 from cargo_strip_hook.formats.macho.relocations import Rows, read_relocations
 from cargo_strip_hook.formats.macho.split import Pieces, cut, symbol_places
@@ -108,7 +108,7 @@ def _read(f: MachoFiles) -> list[Unit]:
     """Read files of one processor, all at once: numbers are those of all files up to `_tables`."""
     _refuse(f)
     records = split_frames(f)
-    pieces = cut(f, records.keys)
+    pieces = cut(f, (records.section << STEP) + records.start)
     numbering = _numbered(f, pieces)
     rows, anchors, numbers = numbering.rows, numbering.anchors, numbering.numbers
     symbols, desc = _symbols(f, pieces, rows, anchors, numbers[rows])

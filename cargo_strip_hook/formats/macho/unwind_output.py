@@ -1,7 +1,4 @@
-"""Puts the live unwind records of all units behind one another.
-
-Relocations are written by the same code as all others; here are the bytes and the places.
-"""
+"""The sections of unwind information: the bytes of the live records, and where each went."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import COMPACT_UNWIND, EH_FRAME
-from cargo_strip_hook.formats.macho.reader import MachoUnit
-from cargo_strip_hook.link.model import Array, AtomFlag, Bool, Int32, Int64, Program
+from cargo_strip_hook.link.model import Array, AtomFlag, Bool, Int32, Int64, Program, Unit
+from cargo_strip_hook.link.unwind import contents_of, join_frames
 
 _FRAME_FLAGS = (
     mo.S_COALESCED | mo.S_ATTR_NO_TOC | mo.S_ATTR_STRIP_STATIC_SYMS | mo.S_ATTR_LIVE_SUPPORT
@@ -31,65 +28,25 @@ class Part:
     offset: Int64
 
 
-@dataclass(frozen=True, slots=True)
-class UnwindOutput:
-    """Both sections of unwind information. CIEs stay one for each member, as linkers write them."""
+def join(program: Program, live: Bool) -> tuple[Part, Part]:
+    """Both sections of unwind information, of what lives: compact entries, and `__eh_frame`.
 
-    compact: Part
-    frames: Part
-
-
-def join(program: Program, live: Bool) -> UnwindOutput:
-    """Both sections of unwind information, of what lives."""
+    CIEs stay one for each member, as linkers write them.
+    """
     separate = program.atoms["flags"] & AtomFlag.SEPARATE != 0
-    records = np.flatnonzero(live & separate).astype(np.int32)
-    units = program.unit_of(records).tolist()
-    sections = program.atoms["section"][records].tolist()
-    is_compact = np.array(
-        [
-            program.units[u].native.names[s] == COMPACT_UNWIND
-            for u, s in zip(units, sections, strict=True)
-        ],
-        np.bool_,
-    )
-    compact = records[is_compact]
-    frames = records[~is_compact]
+    links = program.edges[separate[program.edges["source"]] & separate[program.edges["target"]]]
+    is_frame = np.zeros(len(program.atoms), np.bool_)
+    is_frame[links["source"]] = is_frame[links["target"]] = True
+    compact = np.flatnonzero(live & separate & ~is_frame).astype(np.int32)
     offset = np.arange(len(compact), dtype=np.int64) * mo.COMPACT_UNWIND_SIZE
-    contents = np.frombuffer(b"".join(_contents(program, compact)), np.uint8)
-    first = Part(*COMPACT_UNWIND, mo.S_ATTR_DEBUG, contents, compact, offset)
-    return UnwindOutput(first, _join_frames(program, frames))
+    contents = contents_of(program, compact, _section_starts)
+    frames = join_frames(program, live & is_frame, "<", _section_starts, merge=False)
+    return (
+        Part(*COMPACT_UNWIND, mo.S_ATTR_DEBUG, contents, compact, offset),
+        Part(*EH_FRAME, _FRAME_FLAGS, frames.contents, frames.records, frames.offset),
+    )
 
 
-def _contents(program: Program, atoms: Int32) -> list[bytes]:
-    """The bytes of each atom."""
-    rows = program.atoms[atoms]
-    columns = (rows[name].tolist() for name in ("section", "offset", "size"))
-    found = []
-    for number, section, offset, size in zip(
-        program.unit_of(atoms).tolist(), *columns, strict=True
-    ):
-        unit = program.units[number]
-        native: MachoUnit = unit.native
-        begin = native.headers[section][0] + offset
-        found.append(bytes(unit.data[begin : begin + size]))
-    return found
-
-
-def _join_frames(program: Program, records: Int32) -> Part:
-    edges = program.edges
-    inside = np.zeros(len(program.atoms), np.bool_)
-    inside[records] = True
-    links = edges[inside[edges["source"]] & inside[edges["target"]]]
-    cie_of = dict(zip(links["source"].tolist(), links["target"].tolist(), strict=True))
-    where: dict[int, int] = {}
-    parts: list[bytes] = []
-    at = 0
-    for atom, data in zip(records.tolist(), _contents(program, records), strict=True):
-        if atom in cie_of:
-            data = data[:4] + (at + 4 - where[cie_of[atom]]).to_bytes(4, "little") + data[8:]
-        where[atom] = at
-        parts.append(data)
-        at += len(data)
-    contents = np.frombuffer(b"".join(parts), np.uint8)
-    offset = np.array([where[a] for a in records.tolist()], np.int64)
-    return Part(*EH_FRAME, _FRAME_FLAGS, contents, records, offset)
+def _section_starts(unit: Unit) -> Array:
+    starts: Array = unit.native.sections["offset"]
+    return starts

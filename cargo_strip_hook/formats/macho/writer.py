@@ -41,13 +41,12 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     used = [program.units[n] for n in program.live_units(live) if program.units[n].index >= 0]
     built_for = versions.merge((u.name, u.native.versions) for u in real)
     versions.check_target(built_for, cputype, request.target)
-    unwind_output = join(program, live)
     debug = Debug((), (), frozenset(), ())
     regions: dict[int, tuple[int, int]] = {}
     if request.strip is Strip.NONE:
         debug = collect(program, live)
         layout, regions = keep_places(program, layout, debug.units)
-    parts = (unwind_output.compact, unwind_output.frames, *debug.parts)
+    parts = (*join(program, live), *debug.parts)
     placed = place(program, layout, parts, request.marker, regions)
     kept = kept_symbols(program, live)
     rewritten = rewrite(program, cputype, live, placed, kept[0])
