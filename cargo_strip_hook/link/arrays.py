@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,14 @@ def ramps(begin: Array, counts: Array, step: Array | int) -> Array:
 def begins(counts: Array) -> Array:
     """Where each of several tables begins when they stand behind one another, and the total."""
     return np.concatenate([[0], np.cumsum(counts)])
+
+
+def runs(*columns: Array) -> Iterator[tuple[int, int]]:
+    """(first row, row behind the last) of each run of rows that agree in all columns."""
+    differ = np.ones(len(columns[0]), np.bool_)
+    differ[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    border = np.flatnonzero(differ).tolist()
+    return zip(border, [*border[1:], len(differ)], strict=len(border) > 0)
 
 
 def together(parts: Sequence[memoryview]) -> tuple[Array, Array]:

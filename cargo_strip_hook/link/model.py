@@ -31,6 +31,7 @@ ATOM = np.dtype(
         ("offset", "<i8"),  # where the atom begins in its section, bytes
         ("size", "<i8"),  # bytes
         ("align", "<i8"),  # bytes, a power of two
+        ("contents", "<i8"),  # where its bytes begin in the file, -1 for one without any
     ]
 )
 
@@ -301,6 +302,11 @@ class Layout:
     sections: tuple[OutputSection, ...]
     section: Int32
     offset: Int64
+
+    @property
+    def atoms(self) -> Int32:
+        """The atoms of all sections in their order, without those that share another's place."""
+        return np.concatenate([np.zeros(0, np.int32), *(s.atoms for s in self.sections)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

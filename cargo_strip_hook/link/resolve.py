@@ -411,7 +411,7 @@ def _add_synthetic(
     symbols["atom"] = SpecialIndex.UNDEFINED
     symbols["atom"][1 : 1 + len(atoms)] = np.arange(len(atoms))
     symbols["binding"][1:] = Binding.GLOBAL
-    atoms["section"] = -1
+    atoms["section"] = atoms["contents"] = -1
     atoms["align"] = 1
     names: list[bytes] = list(commons)
     for i, name in enumerate(commons):

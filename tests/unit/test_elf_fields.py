@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cargo_strip_hook.formats.elf.attributes import join_arch
-from cargo_strip_hook.formats.elf.fields import FIELDS, Field, decode, encode, fits, width
 from cargo_strip_hook.formats.elf.machine import machine
+from cargo_strip_hook.link.fields import FIELDS, Field, decode, encode, fits, width
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ class Fake:
         spec = self.specs[index]
         self.read_order.append(name)
         atoms = np.zeros(spec.atoms, ATOM)
+        atoms["contents"] = -1
         atoms["section"] = np.arange(spec.atoms)
         atoms["align"] = 1
         for i, (size, align) in enumerate(spec.sizes):

@@ -214,6 +214,8 @@ def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
     rows["size"][len(chosen) :] = entry
     rows["align"][len(chosen) :] = 4
     rows["flags"][len(chosen) :] = AtomFlag.SEPARATE | AtomFlag.ORDERED
+    begin = np.where(f.stored, f.sections["offset"].astype(np.int64), -1)[rows["section"]]
+    rows["contents"] = np.where(begin >= 0, begin + rows["offset"], -1)
     atom_kind = kind_of[rows["section"]]
     root = np.array([k.root for k in found] or [False], np.bool_)
     rows["flags"][root[atom_kind]] |= np.uint32(AtomFlag.ROOT)
@@ -433,7 +435,7 @@ def _with_directives(unit: Unit, asked: Directives) -> Unit:
     symbols["binding"][:] = Binding.WEAK
     symbols["binding"][: len(asked.included)] = Binding.GLOBAL
     root = np.zeros(1, ATOM)
-    root["section"], root["align"] = -1, 1
+    root["section"], root["align"], root["contents"] = -1, 1, -1
     root["flags"] = AtomFlag.ROOT | AtomFlag.SEPARATE
     rows = np.zeros(len(asked.included), RELOCATION)
     rows["atom"] = len(unit.atoms)

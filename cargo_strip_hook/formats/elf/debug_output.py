@@ -69,7 +69,7 @@ def _section(
             len(packed),
             records.size,
             section.entsize,
-            chunks=lambda: [packed],
+            chunks=[packed],
         )
     return Section(
         section.name,
@@ -78,5 +78,5 @@ def _section(
         section.size,
         section.align,
         section.entsize,
-        chunks=lambda: dbg.stream(program, section),
+        chunks=dbg.stream(program, section),
     )

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.core.errors import ObjectError
-from cargo_strip_hook.formats.elf import compress, fields
+from cargo_strip_hook.formats.elf import compress
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.fields import Field
 from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine
+from cargo_strip_hook.link import fields
+from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import Array, Int64, Program, Unit
 from cargo_strip_hook.link.pages import release
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from cargo_strip_hook.core.errors import ObjectError
-from cargo_strip_hook.formats.elf import fields
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.fields import Field
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine, machine
 from cargo_strip_hook.formats.sniff import elf_machine, elf_name
+from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.arrays import begins, gather, join, together
+from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import (
     RELOCATION,
     Array,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.output import Section
+from cargo_strip_hook.formats.elf.output import Section, holding
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import (
     Array,
@@ -108,16 +108,8 @@ def group_sections(
         raw = np.array([elf.GRP_COMDAT, *indices], f"{order}u4").tobytes()
         signature = int(of_symbol[group.signature])
         found.append(
-            Section(
-                b".group",
-                elf.SHT_GROUP,
-                0,
-                len(raw),
-                4,
-                4,
-                symtab_index,
-                signature,
-                lambda raw=raw: [raw],  # type: ignore[misc]
+            holding(
+                b".group", elf.SHT_GROUP, 0, raw, 4, entsize=4, link=symtab_index, info=signature
             )
         )
     return found

@@ -11,8 +11,8 @@ from importlib import import_module
 import numpy as np
 import numpy.typing as npt
 
-from cargo_strip_hook.formats.elf.fields import Field
-from cargo_strip_hook.link.model import Bool
+from cargo_strip_hook.link.fields import Field
+from cargo_strip_hook.link.model import Array, Bool
 
 TYPES = 4096  # relocation types that relocatable objects have are below
 
@@ -67,43 +67,48 @@ class Machine:
     refused_flags: int = 0  # bits of e_flags of an ABI that we do not know
     refused_section: bytes = b""  # the name of a section of such an ABI, where flags are silent
 
+    # What follows are tables by relocation type, for `of_types`.
+
     @cached_property
     def direct_types(self) -> Bool:
-        """bool[TYPES]: whether a relocation type is in `direct`."""
-        table = np.zeros(TYPES, np.bool_)
-        table[sorted(self.direct)] = True
-        return table
+        """Whether a relocation type is in `direct`: bool."""
+        return np.asarray(_table((number, 1) for number in self.direct) != 0)
 
     @cached_property
     def relative_types(self) -> npt.NDArray[np.uint8]:
-        """uint8[TYPES] of `Field`."""
+        """uint8 of `Field`."""
         return _table(self.relative.items())
 
     @cached_property
     def implicit_types(self) -> npt.NDArray[np.uint8]:
-        """uint8[TYPES] of `Field`."""
+        """uint8 of `Field`."""
         return _table(self.implicit.items())
 
     @cached_property
     def absolute_types(self) -> npt.NDArray[np.uint8]:
-        """uint8[TYPES] of bytes."""
+        """uint8 of bytes."""
         return _table(self.absolute.items())
 
     @cached_property
     def addressing_types(self) -> Bool:
-        """bool[TYPES]: whether a relocation type is in `absolute` or `addressing`."""
+        """Whether a relocation type is in `absolute` or `addressing`: bool."""
         table: Bool = self.absolute_types != 0
         table[sorted(self.addressing)] = True
         return table
 
     @cached_property
     def relaxation_types(self) -> npt.NDArray[np.uint8]:
-        """uint8[TYPES] of `Relaxation`."""
+        """uint8 of `Relaxation`."""
         return _table(self.relaxations.items())
 
 
+def of_types(table: Array, types: Array) -> Array:
+    """What one of a machine's tables says of each relocation type: 0 of those it cannot have."""
+    return np.asarray(table[np.minimum(types, TYPES)])
+
+
 def _table(entries: Iterable[tuple[int, int]]) -> npt.NDArray[np.uint8]:
-    table = np.zeros(TYPES, np.uint8)
+    table = np.zeros(TYPES + 1, np.uint8)
     for number, what in entries:
         table[number] = what
     return table

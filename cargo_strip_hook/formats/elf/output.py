@@ -5,7 +5,7 @@ Source: gABI, "Object Files".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,7 @@ Chunk = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One section of the output; `chunks` yields its contents, None for NOBITS."""
+    """One section of the output; `chunks` are its contents, read once, None for NOBITS."""
 
     name: bytes
     type: int
@@ -33,7 +33,14 @@ class Section:
     entsize: int = 0
     link: int = 0
     info: int = 0
-    chunks: Callable[[], Iterable[Chunk]] | None = None
+    chunks: Iterable[Chunk] | None = None
+
+
+def holding(
+    name: bytes, type: int, flags: int, octets: Chunk, align: int = 1, **header: int
+) -> Section:
+    """A section with these contents."""
+    return Section(name, type, flags, len(octets), align, chunks=[octets], **header)
 
 
 def octets(array: Array) -> memoryview:
@@ -59,7 +66,7 @@ def write_file(
     raw_names = names.bytes()
     sections = [
         *sections,
-        Section(b".shstrtab", elf.SHT_STRTAB, 0, len(raw_names), 1, chunks=lambda: [raw_names]),
+        holding(b".shstrtab", elf.SHT_STRTAB, 0, raw_names),
     ]
     name_offsets.append(shstrtab_name)
     headers = np.zeros(len(sections) + 1, records.section)
@@ -118,7 +125,7 @@ def write_file(
             offset = int(headers["offset"][number])
             if offset > position:
                 yield bytes(offset - position)
-            for chunk in section.chunks():
+            for chunk in section.chunks:
                 yield chunk
                 release(chunk)
             position = offset + section.size

@@ -283,6 +283,9 @@ def _atoms(
     atoms["offset"][rows], atoms["size"][rows] = frames.records.start, frames.records.size
     atoms["align"][rows] = 4
     atoms["flags"][rows] = AtomFlag.SEPARATE
+    section = np.repeat(f.first[:-1], np.diff(first)) + atoms["section"]
+    begin = np.where(f.types == elf.SHT_NOBITS, -1, f.sections["offset"].astype(np.int64))[section]
+    atoms["contents"] = np.where(begin >= 0, begin + atoms["offset"], -1)
     return atoms
 
 

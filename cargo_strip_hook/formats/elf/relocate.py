@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cargo_strip_hook.core.errors import LinkError
-from cargo_strip_hook.formats.elf import fields
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.beyond import refuse_beyond
-from cargo_strip_hook.formats.elf.fields import Field
-from cargo_strip_hook.formats.elf.machine import TYPES, Machine, Relaxation
+from cargo_strip_hook.formats.elf.machine import Machine, Relaxation, of_types
+from cargo_strip_hook.link.addresses import Addresses
 from cargo_strip_hook.link.arrays import isin
+from cargo_strip_hook.link.contents import Patch, read_input
+from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
@@ -27,190 +27,110 @@ from cargo_strip_hook.link.model import (
     Program,
     SpecialIndex,
 )
+from cargo_strip_hook.link.output import Relocations
+from cargo_strip_hook.link.relocate import Bound, bind, refuse, store
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Placed:
-    """Where everything is in the new object.
+class Placed(Addresses):
+    """`tls` and `large` (far away, x86-64 medium model) tell what the output sections are."""
 
-    `section` and `offset` are indexed by atom (output section number and bytes; -1 is nowhere).
-    `start` is where each output section begins in `blob`, the contents of all of them.
-    `executable`, `tls` and `large` (far away, x86-64 medium model) tell what the sections are.
-    `kept` marks the symbols that stay global.
-    """
-
-    section: Int32
-    offset: Int64
-    start: Int64
-    blob: Array  # uint8
-    executable: Bool
     tls: Bool
     large: Bool
-    kept: Bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Applied:
-    """Relocations to be written, sorted by output section and offset.
-
-    `target` is a program-wide symbol number, or ~section for the symbol of an output section.
-    """
-
-    section: Int32
-    offset: Int64
-    type: Array
-    target: Int64
-    addend: Int64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Relocations:
-    """The relocations that are worked on: all columns have one row for each.
-
-    `rows` is what the input says, `definition` the program-wide symbol that its symbol resolves to.
-    The others say what the relocation is in the output: its type, its output section and the
-    offset there, its addend.
-    """
-
-    rows: Array
-    definition: Int64
-    type: Int64
-    section: Int32
-    offset: Int64
-    addend: Int64
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Targets:
-    """What each of `_Relocations` refers to.
-
-    `local`: something in the object that is known by its address; its output `section`, the
-    `offset` there and whether linkers merge it (`merged`) mean something for these alone.
-    `symbol_type` is that of the definition (STT_*). `gone`: nothing any more; of these are
-    `buried` the ones in sections that are never loaded.
-    """
-
-    local: Bool
-    section: Int32
-    offset: Int64
-    merged: Bool
-    symbol_type: Array
-    gone: Bool
-    buried: Bool
-
-
-def apply(
+def relocate(
     program: Program, machine: Machine, live: Bool, placed: Placed, skip: Bool, by_name: Bool
-) -> Applied:
-    """Rewrite the relocations of all live atoms; changes `placed.blob` where they are settled.
+) -> tuple[Relocations, list[Patch]]:
+    """Rewrite the relocations of all live atoms: (those that are left, by place; patches).
 
     `skip` marks atoms whose relocations are not written, `by_name` those that need a symbol of
     their own for each target. Raises `LinkError` for a reference that cannot be kept.
     """
-    relocations = _wanted(program, machine, live, placed, skip)
-    targets = _find_targets(program, machine, live, placed, relocations)
-    _bury(machine, placed, relocations, targets.buried)
-    near = targets.local & placed.executable[relocations.section] & ~placed.large[targets.section]
-    relocations = _relax(machine, placed, relocations, near)
+    bound, patches = _bound(program, machine, live, placed, skip)
+    merged = bound.local & is_merged(program)[np.maximum(bound.atom, 0)]
+    near = bound.local & placed.executable[bound.section] & ~placed.large[bound.target_section]
+    bound, opcodes = _relax(program, machine, placed, bound, near)
+    position = bound.position(placed)
+    field = of_types(machine.relative_types, bound.type)
+    distance = bound.target_offset + bound.addend - bound.offset
+    settled, distances = store(bound.inside & ~merged, field, distance, position)
+    patches += opcodes + distances
 
-    fixed = targets.local & ~targets.merged & (targets.section == relocations.section)
-    settled = _store_distances(machine, placed, relocations, targets, fixed)
-    direct = _by_section(program, machine, placed, relocations, targets)
-    direct &= ~by_name[relocations.rows["atom"]]
+    direct = _by_section(program, machine, placed, bound, merged) & ~by_name[bound.input["atom"]]
+    addend = bound.addend + np.where(direct, bound.target_offset, 0)
     if machine.rel:
-        direct &= ~settled
-        direct = _store_addends(program, machine, placed, relocations, targets, direct)
-    addend = relocations.addend.copy()
-    addend[direct] += targets.offset[direct]
-    target = np.where(direct, ~targets.section.astype(np.int64), relocations.definition)
+        wanted = direct & ~settled
+        field = of_types(machine.implicit_types, bound.type)
+        # an address may be any 32-bit number, with or without sign
+        direct, addends = store(wanted, field, addend, position, frozenset({Field.BITS32}))
+        refuse(program, bound, wanted & ~direct & merged, "cannot hold its new addend")
+        patches += addends
+    left = np.flatnonzero(~settled & ~bound.gone)
+    left = left[np.lexsort((bound.offset[left], bound.section[left]))]
+    rest, direct = bound.rows(left), direct[left]
+    none = np.zeros(len(left), np.int64)
+    return Relocations(
+        rest.section,
+        rest.offset,
+        rest.type,
+        np.where(direct, -1, rest.definition),
+        np.where(direct, rest.target_section, -1),
+        none,
+        np.where(direct, addend[left], rest.addend),
+        none != 0,
+    ), patches
 
-    section, offset = relocations.section, relocations.offset
-    rest = np.flatnonzero(~settled & ~targets.gone)
-    order = rest[np.lexsort((offset[rest], section[rest]))]
-    return Applied(
-        section[order], offset[order], relocations.type[order], target[order], addend[order]
-    )
 
-
-def _wanted(
+def _bound(
     program: Program, machine: Machine, live: Bool, placed: Placed, skip: Bool
-) -> _Relocations:
-    """The relocations of live atoms that say something, but for those of atoms in `skip`."""
+) -> tuple[Bound, list[Patch]]:
+    """(the relocations of live atoms that say something, patches for those of `_bury`).
+
+    Raises `LinkError` if code needs what is gone.
+    """
     every = program.relocations
     wanted = live[every["atom"]] & ~skip[every["atom"]]
     nothing = every["type"] == 0  # R_*_NONE, whatever the architecture
     if machine.keeps_none:
         nothing &= ~_asks_for_library(program, placed, every, wanted & nothing)
-    rows = every[wanted & ~nothing]
-    return _Relocations(
-        rows,
-        program.definition[rows["symbol"]].astype(np.int64),
-        rows["type"].astype(np.int64),
-        placed.section[rows["atom"]],
-        placed.offset[rows["atom"]] + rows["offset"],
-        rows["addend"].copy(),
-    )
-
-
-def _find_targets(
-    program: Program, machine: Machine, live: Bool, placed: Placed, relocations: _Relocations
-) -> _Targets:
-    """Find what each relocation refers to. Raises `LinkError` if code needs what is gone."""
-    rows, definition = relocations.rows, relocations.definition
-    atom = program.symbols["atom"][definition]
-    inside = (atom >= 0) & ~placed.kept[definition]
-    gone = inside & ~live[np.where(inside, atom, 0)]
-    if gone.any():
-        _reject_discarded(program, placed, rows, gone)
-    elsewhere = atom == SpecialIndex.ELSEWHERE
-    aside = program.atoms["flags"][rows["atom"]] & AtomFlag.ASIDE != 0
-    if aside.any():
-        gone |= elsewhere & aside
-        elsewhere &= ~aside
-    if elsewhere.any():
-        raise LinkError(
-            f"{_where(program, rows, elsewhere)} refers to a section that is not part of a program"
-        )
-    symbol_type = program.symbols["kind"][definition]
-    local = inside & ~gone & (symbol_type != elf.STT_GNU_IFUNC) & (symbol_type != elf.STT_TLS)
-    refuse_beyond(program, machine, definition[local])
-    atom = np.where(local, atom, 0)
-    return _Targets(
-        local,
-        placed.section[atom],
-        placed.offset[atom] + program.symbols["value"][definition],
-        is_merged(program)[atom],
-        symbol_type,
-        gone,
-        gone & aside,
-    )
+    bound = bind(program, live, placed, wanted & ~nothing)
+    from_code = bound.gone & placed.executable[bound.section]
+    what = "refers to a section of a discarded COMDAT group"
+    help = "the object files were compiled inconsistently; a final link would fail as well"
+    refuse(program, bound, from_code, what, help)
+    elsewhere = bound.atom == SpecialIndex.ELSEWHERE
+    aside = program.atoms["flags"][bound.input["atom"]] & AtomFlag.ASIDE != 0
+    what = "refers to a section that is not part of a program"
+    refuse(program, bound, elsewhere & ~aside, what)
+    gone = bound.gone | (elsewhere & aside)
+    symbol_type = program.symbols["kind"][bound.definition]
+    local = bound.local & (symbol_type != elf.STT_GNU_IFUNC) & (symbol_type != elf.STT_TLS)
+    refuse_beyond(program, machine, bound.definition[local])
+    return replace(bound, gone=gone, local=local), _bury(machine, placed, bound, gone & aside)
 
 
 def _by_section(
-    program: Program, machine: Machine, placed: Placed, relocations: _Relocations, targets: _Targets
+    program: Program, machine: Machine, placed: Placed, bound: Bound, merged: Bool
 ) -> Bool:
     """Which relocations can refer to the symbol of their target's section instead of its own."""
-    small = np.minimum(relocations.type, TYPES - 1)
-    was_section = program.symbols["kind"][relocations.rows["symbol"]] == elf.STT_SECTION
-    direct: Bool = targets.local & (~targets.merged | was_section)
-    direct &= (relocations.type < TYPES) & machine.direct_types[small]
-    direct &= exact(
-        program, machine, placed, relocations.definition, targets.section, targets.symbol_type
-    )
+    symbol_type = program.symbols["kind"]
+    was_section = symbol_type[bound.input["symbol"]] == elf.STT_SECTION
+    direct: Bool = bound.local & (~merged | was_section)
+    direct &= of_types(machine.direct_types, bound.type)
+    target = bound.definition, bound.target_section, symbol_type[bound.definition]
+    direct &= exact(program, machine, placed, *target)
     # the addend is a place in the section here: as any linker's -r, whatever the type
-    direct |= targets.local & targets.merged & was_section
+    direct |= merged & was_section
     return direct
 
 
-def _bury(machine: Machine, placed: Placed, relocations: _Relocations, which: Bool) -> None:
+def _bury(machine: Machine, placed: Placed, bound: Bound, which: Bool) -> list[Patch]:
     """Zero the fields of what is never loaded whose target is gone, as GNU ld does."""
-    if not which.any():
-        return
-    width = machine.absolute_types[np.minimum(relocations.type, TYPES - 1)].astype(np.int64)
-    start = placed.start[relocations.section] + relocations.offset
-    for size in (4, 8):
-        rows = np.flatnonzero(which & (width == size))
-        placed.blob[start[rows][:, None] + np.arange(size)] = 0
+    fields = np.zeros(9, np.uint8)
+    fields[[4, 8]] = Field.BITS32, Field.BITS64
+    field = fields[of_types(machine.absolute_types, bound.type)]
+    return store(which, field, bound.offset * 0, bound.position(placed))[1]
 
 
 def is_merged(program: Program) -> Bool:
@@ -221,54 +141,38 @@ def is_merged(program: Program) -> Bool:
     return merged
 
 
-def _reject_discarded(program: Program, placed: Placed, rows: Array, gone: Bool) -> None:
-    """A reference from code to a member of a COMDAT group that lost cannot be kept."""
-    from_code = gone & placed.executable[placed.section[rows["atom"]]]
-    if from_code.any():
-        raise LinkError(
-            f"{_where(program, rows, from_code)} refers to a section of a discarded COMDAT group",
-            help="the object files were compiled inconsistently; a final link would fail as well",
-        )
-
-
-def _where(program: Program, rows: Array, which: Bool) -> str:
-    unit = program.units[int(program.unit_of(rows["atom"][which][:1])[0])]
-    return f"a relocation in {unit.name}"
-
-
 def _relax(
-    machine: Machine, placed: Placed, relocations: _Relocations, candidates: Bool
-) -> _Relocations:
+    program: Program, machine: Machine, placed: Placed, bound: Bound, candidates: Bool
+) -> tuple[Bound, list[Patch]]:
     """Turn loads through the GOT into direct references, with the instruction bytes checked.
 
     Source: x86-64 psABI, section B.2 ("Optimize GOTPCRELX Relocations"). The bytes before the
     field say which instruction it is; addend -4 says that nothing follows the field.
     """
-    relaxation = machine.relaxation_types[np.minimum(relocations.type, TYPES - 1)]
     loads = np.flatnonzero(
         candidates
-        & (relocations.type < TYPES)
-        & (relaxation == Relaxation.X86_64_GOT)
-        & (relocations.addend == -4)
-        & (relocations.rows["offset"] >= 3)
+        & (of_types(machine.relaxation_types, bound.type) == Relaxation.X86_64_GOT)
+        & (bound.addend == -4)
+        & (bound.input["offset"] >= 3)
     )
     if not len(loads):
-        return relocations
-    kind, offset = relocations.type.copy(), relocations.offset.copy()
-    blob = placed.blob
-    field = placed.start[relocations.section[loads]] + offset[loads]
-    rex, opcode, modrm = blob[field - 3], blob[field - 2], blob[field - 1]
-
+        return bound, []
+    rows = bound.input[loads]
+    rex, opcode, modrm = read_input(program, rows["atom"], rows["offset"] - 3, 3).T
     call = (opcode == 0xFF) & (modrm == 0x15)  # call *f@GOTPCREL(%rip) -> addr32 call f
-    blob[field[call] - 2], blob[field[call] - 1] = 0x67, 0xE8
     jump = (opcode == 0xFF) & (modrm == 0x25)  # jmp *f@GOTPCREL(%rip) -> jmp f; nop
-    blob[field[jump] - 2], blob[field[jump] + 3] = 0xE9, 0x90
-    offset[loads[jump]] -= 1
     # mov x@GOTPCREL(%rip), %reg -> lea x(%rip), %reg
     move = (opcode == 0x8B) & (modrm & 0xC7 == 0x05) & (rex & 0xF8 == 0x48)
-    blob[field[move] - 2] = 0x8D
+    kind, offset = bound.type.copy(), bound.offset.copy()
     kind[loads[call | jump | move]] = machine.pc32
-    return replace(relocations, type=kind, offset=offset)
+    offset[loads[jump]] -= 1
+    position = bound.position(placed)[loads]
+    changes = ((call, -2, 0x67), (call, -1, 0xE8), (jump, -2, 0xE9), (jump, 3, 0x90))
+    patches = [
+        Patch(Field.BITS8, position[which] + step, np.full(int(which.sum()), octet))
+        for which, step, octet in (*changes, (move, -2, 0x8D))
+    ]
+    return replace(bound, type=kind, offset=offset), patches
 
 
 def exact(
@@ -276,7 +180,7 @@ def exact(
     machine: Machine,
     placed: Placed,
     definition: Int64,
-    target_section: Int32,
+    target_section: Int32 | Int64,
     symbol_kind: Array,
 ) -> Bool:
     """Whether section + addend says all that a symbol says."""
@@ -304,57 +208,4 @@ def _asks_for_library(program: Program, placed: Placed, rows: Array, which: Bool
     return asks
 
 
-def _store_distances(
-    machine: Machine, placed: Placed, relocations: _Relocations, targets: _Targets, which: Bool
-) -> Bool:
-    """Store the distances that `which` pc-relative relocations ask for, where they fit.
-
-    Returns a bool for each relocation: whether that settled it.
-    """
-    section, offset = relocations.section, relocations.offset
-    small = np.minimum(relocations.type, TYPES - 1)
-    field = np.where(relocations.type < TYPES, machine.relative_types[small], Field.NONE)
-    value = targets.offset + relocations.addend - offset
-    settled = np.zeros(len(field), np.bool_)
-    for kind in sorted(set(machine.relative.values())):
-        rows = np.flatnonzero(which & (field == kind))
-        rows = rows[fields.fits(kind, value[rows])]
-        if len(rows):
-            start = placed.start[section[rows]] + offset[rows]
-            fields.store(placed.blob, start, kind, value[rows], machine.order)
-            settled[rows] = True
-    return settled
-
-
-def _store_addends(
-    program: Program,
-    machine: Machine,
-    placed: Placed,
-    relocations: _Relocations,
-    targets: _Targets,
-    direct: Bool,
-) -> Bool:
-    """Store the new addends of `direct` relocations in the contents, where they fit.
-
-    Returns a bool for each relocation: whether that was done. An address may be any 32-bit
-    number, with or without sign. Raises `LinkError` if there is no way but by an addend.
-    """
-    section, offset = relocations.section, relocations.offset
-    field = machine.implicit_types[np.minimum(relocations.type, TYPES - 1)]
-    addend = relocations.addend + targets.offset
-    stored = np.zeros(len(field), np.bool_)
-    for kind in sorted(set(machine.implicit.values())):
-        rows = np.flatnonzero(direct & (field == kind))
-        if kind != Field.BITS32:
-            rows = rows[fields.fits(kind, addend[rows])]
-        if len(rows):
-            start = placed.start[section[rows]] + offset[rows]
-            fields.store(placed.blob, start, kind, addend[rows], machine.order)
-            stored[rows] = True
-    lost = direct & ~stored & targets.merged
-    if lost.any():
-        raise LinkError(f"{_where(program, relocations.rows, lost)} cannot hold its new addend")
-    return stored
-
-
-__all__ = ["Applied", "Placed", "apply", "exact"]
+__all__ = ["Placed", "exact", "is_merged", "relocate"]

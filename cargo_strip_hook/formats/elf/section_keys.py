@@ -245,13 +245,12 @@ def _identities(program: Program, atoms: Int32) -> list[Hashable | None]:
     for unit_number, row, fixed in zip(
         program.unit_of(atoms).tolist(), rows.tolist(), (~relocated).tolist(), strict=True
     ):
-        section, flags, offset, size, align = row
+        section, flags, _, size, align, start = row
         if not (flags & AtomFlag.ELEMENT or (flags & AtomFlag.ASIDE and fixed)):
             found.append(None)
             continue
         unit = program.units[unit_number]
         header = unit.native.sections[section]
-        start = int(header["offset"]) + offset
         kind = int(header["flags"]) & elf.SHF_STRINGS, int(header["entsize"])
         found.append((*kind, align, bytes(unit.data[start : start + size])))
     return found

@@ -17,9 +17,11 @@ from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP
 from cargo_strip_hook.formats.macho.place import Placed
 from cargo_strip_hook.formats.macho.reader import MachoUnit
-from cargo_strip_hook.formats.macho.relocate import Rewritten
 from cargo_strip_hook.formats.macho.unwind_output import Part
+from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.contents import Patch
+from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
@@ -30,6 +32,7 @@ from cargo_strip_hook.link.model import (
     Program,
     Unit,
 )
+from cargo_strip_hook.link.output import Relocations
 
 _BEYOND = "refers to a place outside of its section"
 _CODE = mo.S_ATTR_PURE_INSTRUCTIONS | mo.S_ATTR_SOME_INSTRUCTIONS
@@ -193,8 +196,10 @@ def _close_gaps(program: Program, atoms: Array, offset: Int64) -> int:
     return at
 
 
-def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewritten:
-    """Fill in the addresses; entries for those that are still there. Changes `placed.blob`.
+def relocate(
+    program: Program, live: Bool, placed: Placed, debug: Debug
+) -> tuple[Relocations, list[Patch]]:
+    """(entries for the addresses that are still there, patches that fill in all of them).
 
     Raises `ObjectError` for fields of relocations that overlap, or mean no place.
     """
@@ -207,6 +212,7 @@ def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewr
         for part in range(len(debug.parts))
     }
     columns: list[tuple[Int64, Int64, Int64]] = []  # section, offset, target
+    patches: list[Patch] = []
     for piece in debug.pieces:
         unit = program.units[piece.unit]
         if not unit.native.sections["nreloc"][piece.section]:
@@ -214,31 +220,33 @@ def relocate(program: Program, live: Bool, placed: Placed, debug: Debug) -> Rewr
         entries = _read_entries(unit, piece.section)
         where = entries.where
         number = home[piece.part]
-        start = int(placed.start[number]) + piece.offset + where
-        fields = start[:, None] + np.arange(8)
-        value = np.ascontiguousarray(placed.blob[fields]).view("<i8").reshape(-1)
+        contents = debug.parts[piece.part].contents
+        value = fields.load(contents, piece.offset + where, Field.BITS64, "<")
         target = _targets(program, live, placed, piece.unit, entries, value)
         section = np.where(target >= 0, target >> STEP, 0)
         address = placed.address[section] + (target & ((1 << STEP) - 1))
         # a tombstone for what is gone: no code is at 0
-        stored = np.where(target >= 0, address, 0).astype("<i8")
-        placed.blob[fields] = stored.view(np.uint8).reshape(-1, 8)
         alive = target >= 0
+        start = int(placed.start[number]) + piece.offset + where
+        patches.append(Patch(Field.BITS64, start, np.where(alive, address, 0)))
         columns.append(
             (np.full(int(alive.sum()), number), piece.offset + where[alive], target[alive])
         )
     none = np.zeros(0, np.int64)
     section, offset, target = (np.concatenate([none, *(c[i] for c in columns)]) for i in range(3))
     order = np.lexsort((-offset, section))
-    count = len(order)
-    return Rewritten(
-        section[order],
-        offset[order],
-        np.full(count, 3 << 5, np.int64),
-        target[order],
-        np.zeros(count, np.int64),
-        np.zeros(count, np.bool_),
-    )
+    section, offset, target = section[order], offset[order], target[order]
+    nothing = np.zeros(len(order), np.int64)
+    return Relocations(
+        section,
+        offset,
+        np.full(len(order), 3 << 5, np.int64),
+        nothing - 1,
+        target >> STEP,
+        target & ((1 << STEP) - 1),
+        nothing,
+        nothing != 0,
+    ), patches
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where everything goes: blocks of atoms into sections, sections to addresses, bytes copied.
+"""Where everything goes: blocks of atoms into sections, and sections to addresses.
 
 A *block* is an output section of the layout phase; here it becomes a subsection, which a linker
 keeps or drops as a whole: a plain symbol begins it, `N_ALT_ENTRY` symbols stand inside of it.
@@ -13,11 +13,12 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.file import STEP
 from cargo_strip_hook.formats.macho.objc import IMAGE_INFO, merged_info
 from cargo_strip_hook.formats.macho.section_keys import SectionKind
 from cargo_strip_hook.formats.macho.unwind_output import Part
+from cargo_strip_hook.link.addresses import STEP, Addresses, begin_of
 from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.contents import read_input
 from cargo_strip_hook.link.model import Array, Bool, Int32, Int64, Layout, Program
 
 _NAMELESS = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES, *mo.INITIALISER_TYPES)
@@ -25,7 +26,7 @@ _NAMELESS = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES, *mo.INITIALISER_TYPES)
 
 @dataclass(frozen=True, slots=True)
 class OutSection:
-    """One section of the output. `start` is where its bytes begin in the blob."""
+    """The header of one section of the output."""
 
     segment: bytes
     section: bytes
@@ -33,16 +34,15 @@ class OutSection:
     align: int
     size: int
     address: int
-    start: int
 
     @property
     def zerofill(self) -> bool:
         return self.flags & mo.SECTION_TYPE in mo.ZEROFILL_TYPES
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """`section`, `offset` and `block` are indexed by atom; -1 is nowhere (block: a record).
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed(Addresses):
+    """`block` is indexed by atom; -1 is nowhere, or a record of unwind information.
 
     `blocks` are the places, section << STEP | offset, where a plain symbol begins a subsection;
     `block_place` is that of each block, whether it needs a symbol or not. `plain` marks sections
@@ -50,47 +50,35 @@ class Placed:
     """
 
     sections: tuple[OutSection, ...]
-    section: Int32
-    offset: Int64
     block: Int32
     block_place: Int64
     blocks: Int64
     plain: Bool
     regions: dict[tuple[int, int], int]  # (unit, section) -> place, where code stays as it was
-    blob: Array  # uint8
     address: Int64  # of each section
-    start: Int64
-
-    def key(self, atoms: Array) -> Int64:
-        """The place of each atom."""
-        keys: Int64 = (self.section[atoms].astype(np.int64) << STEP) + self.offset[atoms]
-        return keys
 
 
-def _marker(marker: bytes) -> Part:
+def marker_part(marker: bytes) -> Part:
     """The mark of a finished library, in a section that linkers take for debug information."""
-    contents = np.frombuffer(marker, np.uint8)
-    nowhere = np.zeros(0, np.int64)
-    flags = mo.S_ATTR_DEBUG
-    return Part(
-        mo.DEBUG_SEGMENT, mo.MARKER_SECTION, flags, contents, nowhere.astype(np.int32), nowhere
-    )
+    contents, nowhere = np.frombuffer(marker, np.uint8), np.zeros(0, np.int64)
+    name = mo.DEBUG_SEGMENT, mo.MARKER_SECTION
+    return Part(*name, mo.S_ATTR_DEBUG, contents, nowhere.astype(np.int32), nowhere)
 
 
 def place(
     program: Program,
     layout: Layout,
     parts: Sequence[Part],
-    marker: bytes,
     regions: Mapping[int, tuple[int, int]],
-) -> Placed:
-    """Put the blocks into sections, and `parts` behind them.
+    kept: Bool,
+) -> tuple[Placed, list[tuple[int, Array]]]:
+    """(blocks in their sections with `parts` behind them, what contents are made of besides input).
 
     `regions`: blocks in which each atom is a subsection of its own, with the (unit, section) they
     are. Raises `LinkError` for more sections than there can be.
     """
     kinds, kind_of_block = _section_kinds(layout)
-    extra = [p for p in (*parts, _marker(marker)) if len(p.contents)]
+    extra = [p for p in parts if len(p.contents)]
     total = len(kinds) + len(extra)
     if total > mo.MAX_SECTIONS:
         raise LinkError(f"the library needs {total} sections, more than a Mach-O file can have")
@@ -104,19 +92,28 @@ def place(
     named = np.array([k.type not in _NAMELESS for k in kinds], np.bool_)[kind_of_block]
     atom_block, places, begins = _subsections(program, layout, block_place, regions)
     plain = [n in part_of or s.flags & mo.SECTION_TYPE in _NAMELESS for n, s in enumerate(sections)]
+    size = np.array([s.size for s in sections], np.int64)
+    stored = np.array([not s.zerofill for s in sections], np.bool_)
+    start = begin_of(size, stored, 8)
+    blocks = [(int(start[n]), part.contents) for n, part in part_of.items()]
+    for home, info in _infos(program, layout, sections, section).items():
+        blocks.append((int(start[home]), info))
     return Placed(
-        sections,
         section,
         offset,
+        size,
+        stored,
+        np.zeros(total, np.bool_),
+        start,
+        kept,
+        sections,
         atom_block,
         places,
         unique(np.concatenate([block_place[named], begins])),
         np.array(plain, np.bool_),
         {home: int(block_place[block]) for block, home in regions.items()},
-        _contents(program, layout, sections, section, offset, part_of),
         np.array([s.address for s in sections], np.int64),
-        np.array([s.start for s in sections], np.int64),
-    )
+    ), blocks
 
 
 def _section_kinds(layout: Layout) -> tuple[list[SectionKind], Int64]:
@@ -190,7 +187,7 @@ def _sections(
 ) -> tuple[OutSection, ...]:
     """Headers and addresses: a section is of a kind, with this size and alignment, or a part."""
     sections: list[OutSection] = []
-    address, start = 0, 0
+    address = 0
     for number, (size, align) in enumerate(zip(sizes, aligns, strict=True)):
         if number in part_of:
             part = part_of[number]
@@ -200,10 +197,8 @@ def _sections(
             kind = kind_of[number]
             header = kind.segment, kind.section, kind.type | kind.attributes
         address = -(-address // align) * align
-        sections.append(OutSection(*header, align, size, address, start))
+        sections.append(OutSection(*header, align, size, address))
         address += size
-        if not sections[-1].zerofill:
-            start += -(-size // 8) * 8
     return tuple(sections)
 
 
@@ -231,51 +226,20 @@ def _subsections(
     return block, np.concatenate(places), np.concatenate(begins)
 
 
-def _contents(
-    program: Program,
-    layout: Layout,
-    sections: Sequence[OutSection],
-    section: Int32,
-    offset: Int64,
-    part_of: Mapping[int, Part],
-) -> Array:
-    """The bytes of all sections (uint8): of every placed atom, and of the parts."""
-    ends = [s.start + -(-s.size // 8) * 8 for s in sections if not s.zerofill]
-    blob = np.zeros(max(ends, default=0), np.uint8)
-    for number, part in part_of.items():
-        begin = sections[number].start
-        blob[begin : begin + len(part.contents)] = part.contents
-    if not len(blob) or not layout.sections:
-        return blob
-    target = memoryview(blob.data)
-    atoms = np.concatenate([out.atoms for out in layout.sections])
-    start = np.array([-1 if home.zerofill else home.start for home in sections], np.int64)
+def _infos(
+    program: Program, layout: Layout, sections: Sequence[OutSection], section: Int32
+) -> dict[int, Array]:
+    """The one `__objc_imageinfo` of all members: 8 bytes, by section."""
+    homes = [n for n, s in enumerate(sections) if s.section == IMAGE_INFO and not s.zerofill]
+    atoms = layout.atoms if homes else np.zeros(0, np.int32)
     rows = program.atoms[atoms]
-    held = (start[section[atoms]] >= 0) & (rows["section"] >= 0) & (rows["size"] > 0)
-    atoms, rows = atoms[held], rows[held]
-    for unit_number, number, begin, size, to in zip(
-        program.unit_of(atoms).tolist(),
-        *(rows[name].tolist() for name in ("section", "offset", "size")),
-        (start[section[atoms]] + offset[atoms]).tolist(),
-        strict=True,
-    ):
-        unit = program.units[unit_number]
-        first, stored = unit.native.headers[number]
-        if stored:
-            source = first + begin
-            target[to : to + size] = unit.data[source : source + size]
-    for number, home in enumerate(sections):
-        if home.section == IMAGE_INFO:
-            mine = np.flatnonzero(section[atoms] == number)
-            infos = [_info(program, int(atoms[n])) for n in mine.tolist() if rows["size"][n] >= 8]
-            if infos:
-                target[home.start : home.start + 8] = merged_info(infos)
-    return blob
-
-
-def _info(program: Program, atom: int) -> tuple[str, bytes]:
-    """The member's name and its contents of an atom of 8 bytes."""
-    unit = program.units[int(program.unit_of(np.array([atom]))[0])]
-    row = program.atoms[atom]
-    begin = unit.native.headers[int(row["section"])][0] + int(row["offset"])
-    return unit.name, bytes(unit.data[begin : begin + 8])
+    atoms = atoms[(rows["contents"] >= 0) & (rows["size"] >= 8)]
+    merged = {}
+    for home in homes:
+        mine = atoms[section[atoms] == home]
+        units = [program.units[n].name for n in program.unit_of(mine).tolist()]
+        raw = read_input(program, mine, np.zeros(len(mine), np.int64), 8)
+        infos = [(name, octets.tobytes()) for name, octets in zip(units, raw, strict=True)]
+        if infos:
+            merged[home] = np.frombuffer(merged_info(infos), np.uint8)
+    return merged

@@ -18,6 +18,7 @@ from cargo_strip_hook.link.model import ATOM, Array, AtomFlag, Bool, Int64, Spec
 
 # nobody calls it: it makes linkers load the runtime that writes a profile (LLVM, InstrProfData.inc)
 _PROFILE_HOOK = b"___llvm_profile_runtime_user\0"
+_ZEROFILL = np.array(mo.ZEROFILL_TYPES, np.uint32)
 _INITIALISERS = np.array(mo.INITIALISER_TYPES, np.uint32)
 # of each section type: the size of an element, 0 for what has no fixed one
 _ELEMENTS = np.zeros(256, np.int64)
@@ -89,6 +90,8 @@ def cut(f: MachoFiles, records: Int64) -> Pieces:
 
     atoms = np.zeros(len(keys), ATOM)
     atoms["section"], atoms["offset"], atoms["flags"] = section, offset, flags[section]
+    atoms["contents"] = f.sections["offset"][section] + offset
+    atoms["contents"][isin(kinds, _ZEROFILL)[section]] = -1
     ends = f.size[section]
     inner = section[1:] == section[:-1]
     ends[:-1][inner] = offset[1:][inner]

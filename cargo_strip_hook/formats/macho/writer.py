@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import symtab, versions
-from cargo_strip_hook.formats.macho.debug import Debug, collect, keep_places, relocate
-from cargo_strip_hook.formats.macho.file import STEP
-from cargo_strip_hook.formats.macho.place import Placed, place
-from cargo_strip_hook.formats.macho.relocate import Rewritten, joined_entries, rewrite
+from cargo_strip_hook.formats.macho.debug import Debug, collect, keep_places
+from cargo_strip_hook.formats.macho.debug import relocate as relocate_debug
+from cargo_strip_hook.formats.macho.machine import MACHINES, Machine
+from cargo_strip_hook.formats.macho.place import Placed, marker_part, place
+from cargo_strip_hook.formats.macho.relocate import relocate
 from cargo_strip_hook.formats.macho.section_keys import kept_symbols
 from cargo_strip_hook.formats.macho.unwind_output import join
 from cargo_strip_hook.link import cxx
+from cargo_strip_hook.link.contents import Filling, make_contents
 from cargo_strip_hook.link.link_map import link_map_rows, statistics
 from cargo_strip_hook.link.model import (
     Array,
@@ -26,10 +29,12 @@ from cargo_strip_hook.link.model import (
     Binding,
     Bool,
     Image,
+    Int64,
     Layout,
     Program,
     Unit,
 )
+from cargo_strip_hook.link.output import Relocations
 
 Chunk = bytes | memoryview
 
@@ -46,18 +51,21 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     if request.strip is Strip.NONE:
         debug = collect(program, live)
         layout, regions = keep_places(program, layout, debug.units)
-    parts = (*join(program, live), *debug.parts)
-    placed = place(program, layout, parts, request.marker, regions)
+    own = (*join(program, live), *debug.parts, marker_part(request.marker))
     kept = kept_symbols(program, live)
-    rewritten = rewrite(program, cputype, live, placed, kept[0])
-    table = symtab.build(program, live, placed, kept, rewritten.target, request.strip)
+    placed, blocks = place(program, layout, own, regions, kept[0])
+    relocations, patches = relocate(program, MACHINES[cputype], live, placed)
+    of_debug, addresses = relocate_debug(program, live, placed, debug)
+    filling = Filling([*patches, *addresses], blocks)
+    contents = make_contents(program, placed, layout.atoms, filling)
+    table = symtab.build(program, live, placed, kept, _targets(relocations), request.strip)
     options = tuple(dict.fromkeys(o for u in used for o in u.native.options))
     size, chunks = _file(
         (cputype, int(real[0].native.cpusubtype)),
-        placed,
+        (placed, contents),
         [v.encode() for v in built_for] + [_option(o) for o in options],
         _data_in_code(program, live, placed),
-        _entries(placed, (rewritten, relocate(program, live, placed, debug)), table),
+        _entries(MACHINES[cputype], placed, Relocations.joined([relocations, of_debug]), table),
         table,
     )
     return Image(
@@ -107,30 +115,35 @@ def _data_in_code(program: Program, live: Bool, placed: Placed) -> Array:
     return np.array(sorted(found), mo.DATA_IN_CODE)
 
 
-def _entries(placed: Placed, parts: Sequence[Rewritten], table: symtab.SymbolTable) -> list[bytes]:
+def _targets(relocations: Relocations) -> Int64:
+    """What each refers to: a place, or ~s for the program-wide symbol s."""
+    symbol = relocations.symbol
+    return np.where(symbol >= 0, ~symbol, relocations.place)
+
+
+def _entries(
+    machine: Machine, placed: Placed, relocations: Relocations, table: symtab.SymbolTable
+) -> list[bytes]:
     """The relocation entries of each section. Source: mach-o/reloc.h, struct relocation_info."""
     if (len(table.rows)) >= 1 << 24:
         raise LinkError("the library has more symbols than a Mach-O relocation can tell apart")
-    rewritten = joined_entries(parts)
-    extern = rewritten.extern
-    number = np.where(extern, table.numbers(rewritten.target), (rewritten.target >> STEP) + 1)
-    kind = rewritten.type
+    relocations = relocations.rows(np.argsort(relocations.section, kind="stable"))
+    extern = relocations.exact | (relocations.symbol >= 0)
+    section = relocations.target_section + 1
+    number = np.where(extern, table.numbers(_targets(relocations)), section)
+    kind = relocations.type
     info = number | (kind >> 4 & 1) << 24 | (kind >> 5 & 3) << 25 | (kind & 0xF) << 28
     info |= extern.astype(np.int64) << 27
-    before = rewritten.adds != 0
+    before = machine.explicit[kind] & (relocations.addend != 0)
     # an ADDEND entry stands before its own
-    position = np.arange(len(info)) + np.cumsum(before)
-    rows = np.zeros(len(info) + int(before.sum()), mo.RELOC)
-    rows["address"][position] = rewritten.offset
-    rows["info"][position] = info
-    section = np.zeros(len(rows), np.int64)
-    section[position] = rewritten.section
-    extra = position[before] - 1
-    rows["address"][extra] = rewritten.offset[before]
-    rows["info"][extra] = (rewritten.adds[before] & 0xFFFFFF) | 2 << 25 | mo.ARM64_ADDEND << 28
-    section[extra] = rewritten.section[before]
-    borders = np.searchsorted(section, np.arange(len(placed.sections) + 1))
-    return [rows[borders[n] : borders[n + 1]].tobytes() for n in range(len(placed.sections))]
+    of = np.repeat(np.arange(len(info)), 1 + before)
+    rows = np.zeros(len(of), mo.RELOC)
+    rows["address"], rows["info"] = relocations.offset[of], info[of]
+    extra = np.flatnonzero(of[:-1] == of[1:])
+    adds = relocations.addend[before] & 0xFFFFFF
+    rows["info"][extra] = adds | 2 << 25 | mo.ARM64_ADDEND << 28
+    borders = np.searchsorted(relocations.section[of], np.arange(len(placed.sections) + 1))
+    return [rows[first:end].tobytes() for first, end in itertools.pairwise(borders.tolist())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +163,17 @@ class _Offsets:
 
 def _file(
     cpu: tuple[int, int],
-    placed: Placed,
+    filled: tuple[Placed, Sequence[Array]],
     commands: list[bytes],
     data_in_code: Array,
     entries: list[bytes],
     table: symtab.SymbolTable,
 ) -> tuple[int, Iterator[Chunk]]:
-    """Sizes, headers and the stream of the whole file. Source: mach-o/loader.h."""
+    """Sizes, headers and the stream of the whole file; `filled`: the sections and their contents.
+
+    Source: mach-o/loader.h.
+    """
+    placed, contents = filled
     length = mo.SEGMENT.itemsize + len(placed.sections) * mo.SECTION.itemsize
     length += sum(map(len, commands)) + 24 + 80 + (16 if len(data_in_code) else 0)
     total_commands = 3 + len(commands) + (1 if len(data_in_code) else 0)
@@ -176,11 +193,9 @@ def _file(
         size = data_in_code.nbytes
         parts.append(struct.pack("<4I", mo.LC_DATA_IN_CODE, 16, offsets.data_in_code, size))
     body: list[tuple[int, Chunk]] = [(0, b"".join(parts))]
-    view = memoryview(placed.blob.data) if len(placed.blob) else memoryview(b"")
-    for section in placed.sections:
-        if not section.zerofill and section.size:
-            contents = view[section.start : section.start + section.size]
-            body.append((offsets.contents[0] + section.address, contents))
+    for section, octets in zip(placed.sections, contents, strict=True):
+        if len(octets):
+            body.append((offsets.contents[0] + section.address, octets.data))
     body += [(offset, raw) for offset, raw in zip(offsets.relocations, entries, strict=True) if raw]
     if len(data_in_code):
         body.append((offsets.data_in_code, data_in_code.tobytes()))

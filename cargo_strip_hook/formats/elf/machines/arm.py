@@ -6,8 +6,8 @@ target, and the addend of a MOVT has 16 bits.
 
 from __future__ import annotations
 
-from cargo_strip_hook.formats.elf.fields import Field
 from cargo_strip_hook.formats.elf.machine import Machine
+from cargo_strip_hook.link.fields import Field
 
 MACHINE = Machine(
     number=40,

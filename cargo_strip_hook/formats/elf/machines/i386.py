@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cargo_strip_hook.formats.elf.fields import Field
 from cargo_strip_hook.formats.elf.machine import Machine
+from cargo_strip_hook.link.fields import Field
 
 MACHINE = Machine(
     number=3,
