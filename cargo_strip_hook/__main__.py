@@ -6,19 +6,19 @@ import contextlib
 import os
 import sys
 
-# these read no library, and nothing of them can go wrong but what they say themselves
+# these read no library, so that no other process need look after them
 _SHORT = frozenset({"-h", "--help", "-V", "--version", "help", "completions", "man"})
 
 
 def run() -> None:
     """Run the command line and end the process with its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed: no library may be opened in its place
+        if getattr(sys, name) is None:  # closed: no library may get its descriptor
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
-        # what an encoding cannot say is escaped: names may be anything, and no message is lost
+        # escape what an encoding cannot say: names may be any bytes, and no message may be lost
         getattr(sys, name).reconfigure(errors="backslashreplace")
     try:
-        if sys.argv[1:2] == ["rustc-wrapper"]:  # cargo waits for it, and for nothing before it
+        if sys.argv[1:2] == ["rustc-wrapper"]:  # cargo waits for this: nothing else first
             exit_code = _hook()
         elif _SHORT.isdisjoint(sys.argv):
             from cargo_strip_hook.core.lifetime import supervised
@@ -26,34 +26,34 @@ def run() -> None:
             exit_code = supervised(_work, _died)
         else:
             exit_code = _work(None)
-    except KeyboardInterrupt:  # before anybody was there to say so
+    except KeyboardInterrupt:  # too early for a message
         exit_code = 130
-    # taking the interpreter and all that it has down piece by piece takes a while
+    # an orderly end of the interpreter would free all memory, which takes a while
     os._exit(exit_code)
 
 
 def _hook() -> int:
-    """What cargo calls instead of rustc."""
+    """Run the hook that cargo calls instead of rustc."""
     from cargo_strip_hook.cargo.wrapper.main import main
 
     return main(sys.argv[2:])
 
 
 def _work(parent: int | None) -> int:
-    """The command, in the process that works; `parent` is the number of the one that waits."""
+    """Run the command in the process that works; `parent` is the number of the one that waits."""
     exit_code = _main(parent)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            exit_code = exit_code or 1  # what there was to say of it is said
+            exit_code = exit_code or 1  # the error has been reported
     return exit_code
 
 
 def _main(parent: int | None) -> int:
     import gc
 
-    # a run is short and leaves few cycles: looking for them is a twentieth of its time
+    # a run is short and leaves few cycles: looking for them would take a twentieth of its time
     gc.disable()
     # numpy would start a thread for each processor, and we do no linear algebra
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -61,7 +61,7 @@ def _main(parent: int | None) -> int:
         from cargo_strip_hook.engines import worker
 
         if "strip" in sys.argv:
-            worker.start()  # before anything else: it has the longest way to go
+            worker.start()  # first: it takes longest to get ready
         from cargo_strip_hook.cli.main import main
 
         return main(sys.argv[1:], parent=parent)
@@ -77,7 +77,7 @@ def _main(parent: int | None) -> int:
 
 
 def _died(number: int) -> int:
-    """A signal ended the process that worked."""
+    """Report that a signal ended the process that worked."""
     from cargo_strip_hook.cli.main import report
     from cargo_strip_hook.core.lifetime import died
 
@@ -85,7 +85,7 @@ def _died(number: int) -> int:
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # there may be nobody to tell
+    with contextlib.suppress(OSError):  # stderr may be closed
         os.write(2, text.encode())
 
 

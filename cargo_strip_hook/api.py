@@ -1,7 +1,7 @@
 """The commands as functions, for programs in Python.
 
-The guarantees are those of the command line: a library is replaced by a verified one, whole, or
-stays as it was; nothing is printed; every failure is a `StripHookError`.
+The guarantees are those of the command line: a library is replaced atomically by a verified one, or
+stays unchanged. Nothing is printed, and every failure is a `StripHookError`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _Choice = TypeVar("_Choice", bound=Enum)
 class Public(TypedDict, total=False):
     """What is public in a library: the options of the command line, by their names.
 
-    Without any of them it is what the library's own crate defines under a name that is not
-    mangled; of a library that was stripped, what it was stripped to.
+    Without any of them: what the library's own crate defines under a name that is not mangled. In
+    a library that was stripped before: what is public in it.
     """
 
     headers: Files  # all that C or C++ headers declare
@@ -68,10 +68,10 @@ def strip(  # noqa: PLR0913 - a parameter for each option of the command
     """Make one static library small and self-contained, as `cargo strip-hook strip` does.
 
     The parameters are that command's options, with `Public` for what is public. Without `output`
-    the library itself is replaced. One that is done already is left alone (`Outcome.fresh`).
+    the library itself is replaced. A library that is done already is left alone (`Outcome.fresh`).
     `observe` is called with each `Phase` (`pipeline.outcomes`) when it begins.
 
-    Raises a `StripHookError` of the phase that failed; the library is then as it was. An
+    Raises a `StripHookError` of the phase that failed; then the library is unchanged. An
     xcframework is a folder of libraries: `archive.xcframework.variants` lists them.
     """
     from cargo_strip_hook.core.requests import Compression, Granularity, Strip
@@ -100,11 +100,11 @@ def strip(  # noqa: PLR0913 - a parameter for each option of the command
 def check(
     library: File, *, against: Files = (), **public: Unpack[Public]
 ) -> tuple[Inspection, ...]:
-    """What is wrong with a library as something that others link against; changes nothing.
+    """What is wrong with a library that others link against. Changes nothing.
 
-    `against` are libraries for the same program. There is one inspection for each slice of a
-    universal library, else one. Raises a `StripHookError` for what cannot be read, and where the
-    public symbols cannot be decided.
+    `against` are libraries for the same program. A universal library has an inspection for each
+    slice, any other library has one. Raises a `StripHookError` for what cannot be read, and where
+    the public symbols cannot be decided.
     """
     from dataclasses import replace
 
@@ -122,10 +122,10 @@ def check(
 
 
 def report(library: File, *, target: str | None = None) -> tuple[Sizes, ...]:
-    """How large a library is, by kind of contents, by crate and by member; changes nothing.
+    """How large a library is, by kind of contents, by crate and by member. Changes nothing.
 
-    There is one for each slice of a universal library, else one; `analysis.sizes.compare` tells
-    what differs between two. Raises a `StripHookError` for what cannot be read.
+    A universal library has an entry for each slice, any other library has one.
+    `analysis.sizes.compare` compares two. Raises a `StripHookError` for what cannot be read.
     """
     from cargo_strip_hook.analysis.sizes import measure_library
 
@@ -156,10 +156,10 @@ def why(
 
 
 def target_of(library: Path, triple: str | None) -> Target:
-    """The target that was named, else what the objects in the library, or in its first slice, say.
+    """The target that `triple` names, else that of the objects in the library, or its first slice.
 
-    Raises `UsageError` for what is no triple, `DiscoveryError` and `InputError` for a library that
-    is not there or damaged.
+    Raises `UsageError` for what is no triple, `DiscoveryError` for a library that does not exist,
+    and `InputError` for a damaged one.
     """
     if triple:
         from cargo_strip_hook.core.targetspec import named_target

@@ -1,4 +1,4 @@
-"""Budgets: whether a library is no larger than it may be, and what grew where it is."""
+"""Budgets: whether a library is larger than allowed, and if so, what grew."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from cargo_strip_hook.core.files import read_text
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.core.text import size
 
-_SHOWN = 5  # crates that are told
+_SHOWN = 5  # crates that are named
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a library may weigh. Sizes in bytes, of the file.
+    """How large a library may be. Sizes in bytes, of the file.
 
-    `baseline` is a file with what `report --json` wrote of it before; `max_growth` is measured
-    against that.
+    `baseline` is a file with an earlier report of it (`report --json`); `max_growth` is relative to
+    that.
     """
 
     max_size: int | None = None
@@ -41,7 +41,7 @@ class Budget:
 def check_budget(library: Path, target: Target, budget: Budget) -> None:
     """Raise `BudgetError` where a library is too large; it says what grew most.
 
-    Raises `UsageError` for a baseline that is missing or says nothing of this library.
+    Raises `UsageError` for a baseline that is missing, or has no report of this library.
     """
     now = library.stat().st_size
     before = _baseline(budget, library) if budget.baseline is not None else []
@@ -66,7 +66,7 @@ def check_budget(library: Path, target: Target, budget: Budget) -> None:
 
 
 def _largest(before: Sequence[Sizes], after: Sequence[Sizes]) -> list[str]:
-    """What grew most; what is largest, where nothing is known from before."""
+    """What grew most; what is largest, where there is no baseline."""
     old = {s.architecture: s for s in before}
     lines = []
     for sizes in after:
@@ -112,7 +112,7 @@ def _baseline(budget: Budget, library: Path) -> list[Sizes]:
 def _target(name: str) -> Target:
     try:
         return Target.parse(name)
-    except UsageError:  # of a specification, whose name may be any
+    except UsageError:  # a specification, which may have any name
         return Target(name, name, "unknown", "none", "")
 
 

@@ -1,4 +1,4 @@
-"""Where linkers would take different definitions from a library."""
+"""Symbols for which linkers would take different definitions from a library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cargo_strip_hook.link.entries import names_for
 from cargo_strip_hook.link.model import Binding, Format, Input, Program, SpecialIndex, Unit
 from cargo_strip_hook.link.resolve import resolve
 
-# How people call the linkers of each format; the first is the one whose choice counts.
+# The linkers of each format by their usual names; the choice of the first one counts.
 _LINKERS: dict[Linker, dict[str, Linker]] = {
     "gnu": {"GNU ld": "gnu", "gold": "gold", "lld": "lld"},
     "lld": {"lld": "lld", "GNU ld": "gnu", "gold": "gold"},
@@ -31,7 +31,7 @@ _MOLD = "mold"
 def differences(
     archive: Archive, target: Target, exports: Sequence[str]
 ) -> dict[str, dict[str, str]]:
-    """Symbols of which linkers take different definitions: the member that each takes, "" for none.
+    """Symbols of which linkers take different definitions: the member of each, "" for none.
 
     Only those that the exports need. Copies of a COMDAT group count as one definition. Empty for a
     library that does not link. Raises `ObjectError` and `ArchiveError` for damaged ones.
@@ -66,7 +66,7 @@ def differences(
 
 
 def _needed(program: Program) -> set[bytes]:
-    """The names whose definitions something refers to, but for copies of COMDAT groups."""
+    """The names whose definitions something refers to, without those in COMDAT groups."""
     used = np.zeros(len(program.symbols), np.bool_)
     used[unique(program.definition[program.relocations["symbol"]])] = True
     copies = np.zeros(len(program.atoms), np.bool_)
@@ -80,7 +80,7 @@ def _needed(program: Program) -> set[bytes]:
 
 
 def _winners(program: Program, names: set[bytes]) -> dict[bytes, str]:
-    """The member of each name's definition; of commons, which are one, the largest has none."""
+    """The member of each name's prevailing definition; commons together have none."""
     winners = {}
     for name in names & program.globals.keys():
         row = program.globals[name]

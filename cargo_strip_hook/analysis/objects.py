@@ -1,4 +1,4 @@
-"""All objects of an archive, and their tables one behind the other with common numbers."""
+"""All objects of an archive, with their tables joined and numbered through."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Objects:
 
 
 def read_objects(archive: Archive) -> Objects:
-    """Read every object that is no import. Raises `ObjectError` for a damaged one."""
+    """Read every object that is no import member. Raises `ObjectError` for a damaged one."""
     inputs: dict[str, list[Input]] = {}
     for member in archive.members:
         data = archive.data(member)
@@ -73,7 +73,7 @@ def read_objects(archive: Archive) -> Objects:
 
 
 def symbol_names(units: Sequence[Unit]) -> list[bytes]:
-    """The names of all symbols of some units, one behind the other; empty where there is none."""
+    """The names of all symbols of some units, in order; empty where a symbol has none."""
     names: list[bytes] = []
     for unit in units:
         rest = len(unit.symbols) - unit.first_global - len(unit.names)
@@ -94,7 +94,7 @@ def _joined(units: list[Unit], names: list[bytes], sections: list[Array]) -> Obj
     edges = join([u.edges for u in units]) if units else np.zeros(0, EDGE)
 
     def shift(values: Array, counts: list[int], bases: list[int]) -> None:
-        """Make numbers of each object those of all; what is below zero stays."""
+        """Turn numbers within each object into numbers within all; negative ones stay."""
         added = np.repeat(np.array(bases[: len(counts)], np.int64), counts)
         values += np.where(values >= 0, added, 0).astype(values.dtype)
 

@@ -1,4 +1,4 @@
-"""A library as the program that its exports make of it: what they need, and who needs whom."""
+"""A library as the program that a linker makes of it, and what its exports need."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from cargo_strip_hook.link.resolve import resolve
 class Library:
     """A resolved library. Nodes of `graph` are the atoms of `program`.
 
-    `export_atoms` is the atom of each of `exports`, -1 where it is none (common, absolute), and
-    `export_units` the unit that is loaded for it.
-    `initialisers` live whenever their object is loaded. `live` is what a stripped library has.
+    `export_atoms` is the atom of each of `exports`, -1 where it is in none (common, absolute);
+    `export_units` is the unit that is loaded for it. `initialisers` are live whenever their object
+    is loaded. `live` are the atoms of a stripped library.
     """
 
     format: Format
@@ -49,19 +49,19 @@ class Library:
 
     @property
     def roots(self) -> Int64:
-        """The atoms that are needed for their own sake, those of exports first."""
+        """The roots: atoms of exports, then initialisers."""
         return np.concatenate([self.export_atoms[self.export_atoms >= 0], self.initialisers])
 
 
 def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) -> Library:
-    """Resolve an archive as the native engine does, and see what is needed.
+    """Resolve an archive as the native engine does, and find what is live.
 
     Raises `LinkError` where there are no exports, and for what does not resolve; `InputError` for
     a damaged archive.
     """
     if not exports:
         raise LinkError(
-            "nothing is public, so that nothing is needed",
+            "nothing is public, so nothing is needed",
             help="name the public symbols with `--header`, `--export` or `--cdylib`",
         )
     format = format_for(target.object_format)
@@ -82,13 +82,13 @@ def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) ->
 
 
 def as_objects(library: Library) -> Objects:
-    """The live part of a resolved library, references bound to what they resolve to."""
+    """The live atoms of a resolved library, with references bound to prevailing definitions."""
     program, format = library.program, library.format
     units = program.units
-    # the object that was made up, for commons and pointers, has no sections
-    made_up = np.zeros(1, PART)
-    made_up["kind"] = Contents.DATA
-    sections = [made_up if u.index < 0 else format.parts(u) for u in units]
+    # the synthetic object, for commons and pointers, has no sections
+    synthetic = np.zeros(1, PART)
+    synthetic["kind"] = Contents.DATA
+    sections = [synthetic if u.index < 0 else format.parts(u) for u in units]
     section_base = np.cumsum([0, *map(len, sections)])
     section = program.atoms["section"].astype(np.int64)
     counts = np.diff(program.atom_base)
@@ -112,10 +112,10 @@ def as_objects(library: Library) -> Objects:
 
 
 def loading(library: Library) -> Graph:
-    """Who needs whom where loading counts, too: behind the atoms a node for each object.
+    """What needs what, loading included: the graph has a node for each object behind the atoms.
 
-    An object leads to its initialisers, and to the objects that what it refers to strongly is
-    in, as a linker takes them from an archive; and an export's object is loaded with it.
+    An object needs its initialisers, and the objects that define what it refers to strongly, as a
+    linker loads them from an archive.
     """
     program = library.program
     count, units = len(program.atoms), len(program.units)
@@ -130,7 +130,7 @@ def loading(library: Library) -> Graph:
     needing, needs = edges(library.graph)
     sources = [needing, count + loaded, count + of]
     targets = [needs, library.initialisers, count + there]
-    # a reference to a pointer that was made up loads what that points to
+    # a reference to a synthetic pointer loads what the pointer points to
     for unit in (n for n, u in enumerate(program.units) if u.index < 0):
         for atom, pointed in _pointers(program, unit):
             users = of[needed == atom]

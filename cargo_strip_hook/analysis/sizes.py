@@ -1,7 +1,7 @@
-"""How large a library is, and what of it: by kind of contents, by crate and by member.
+"""How large a library is: by kind of contents, by crate and by member.
 
 Every sum is exact: the kinds add up to the bytes of the archive, the crates to the bytes of each
-kind that a program loads, the members and what lies between them to the archive again.
+kind that a program loads, the members and what is between them to the archive again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FILE_KINDS = (*(k for k in _KINDS.values() if k != "zeros"), HEADERS, "members",
 
 @dataclass(frozen=True, slots=True)
 class Crate:
-    """What belongs to one crate in the memory of a program, in bytes, by kind of contents."""
+    """What of a program's memory belongs to one crate, in bytes by kind of contents."""
 
     name: str
     kinds: dict[str, int]
@@ -52,7 +52,7 @@ class Crate:
 
 @dataclass(frozen=True, slots=True)
 class MemberSize:
-    """One member: bytes of the file, and those of them and of zeros that a program loads."""
+    """One member: its bytes in the file, and those that a program loads, zeros included."""
 
     name: str
     size: int
@@ -63,8 +63,8 @@ class MemberSize:
 class Sizes:
     """One archive: a library, or a slice of a universal one. Sizes in bytes.
 
-    `file` has the bytes of the archive by kind, `loaded` those that a program would load if it
-    took all of it. `crates` and `members` are sorted by size, the largest first.
+    `file` has the bytes of the archive by kind, `loaded` those that a program with all of it would
+    load. `crates` and `members` are sorted by size, the largest first.
     """
 
     library: Path
@@ -82,7 +82,7 @@ def measure_library(library: Path, target: Target) -> tuple[Sizes, ...]:
     measured = []
     for slice_, its_target in slices_of(library, target):
         with about(slice_), open_archive(slice_) as archive:
-            if archive.members:  # an empty one has its size
+            if archive.members:  # an empty archive has a size, too
                 must_have_objects(archive)
             measured.append(measure(archive, its_target))
     return tuple(measured)
@@ -139,7 +139,7 @@ def _crates(objects: Objects) -> tuple[Crate, ...]:
     counted = kind <= Contents.UNWIND
     table = np.zeros((count, len(LOADED)), np.int64)
     np.add.at(table, (ranges.owner[counted], kind[counted]), ranges.size[counted])
-    # bytes of a section that are in no atom: padding, the end mark of unwind tables
+    # bytes of a section that are in no atom: padding, the terminator of unwind tables
     whole = np.zeros(len(LOADED), np.int64)
     loaded = objects.sections["kind"] <= Contents.UNWIND
     np.add.at(whole, objects.sections["kind"][loaded], objects.sections["size"][loaded])
@@ -154,7 +154,7 @@ def _crates(objects: Objects) -> tuple[Crate, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The size of one thing before and after, in bytes; None where it is not there."""
+    """The size of a kind or crate before and after, in bytes; None where there is none."""
 
     name: str
     before: int | None
@@ -168,9 +168,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two libraries, or slices of one architecture: what of the second differs from the first.
+    """How a library, or a slice of one, differs from an earlier one.
 
-    Each tuple has all that is in either, what changed most first.
+    Each tuple has all that is in either, the largest change first.
     """
 
     before: Sizes
@@ -196,7 +196,7 @@ def compare_libraries(
 
 
 def compare(before: Sizes, after: Sizes) -> Difference:
-    """What became of each kind and crate."""
+    """The change of each kind and crate."""
     return Difference(
         before,
         after,

@@ -1,4 +1,4 @@
-"""Why something is in a library: the shortest chain that needs it, what it costs, who wants it."""
+"""Why something is in a library: what needs it, by the shortest chain, and what it costs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WORDS = {
     Contents.ZEROS: "data without a name",
     Contents.UNWIND: "unwind tables",
 }
-# Words of Rust that mangled names have other signs for.
+# Words of Rust that mangled names encode otherwise.
 _SIGNS = frozenset(
     (
         *("closure", "shim", "vtable", "impl", "as", "dyn", "for", "mut", "const", "unsafe"),
@@ -52,12 +52,12 @@ _SUPPORTS = np.array([Reach.REVERSE, Reach.BOTH])
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One link of a chain: something that a linker keeps or drops as a whole. Sizes in bytes.
+    """One atom of a chain. Sizes in bytes.
 
-    `symbol` is its name in the object file (empty where it has none), `name` the same as it is
-    written, or what it is. `by` says why it is there: it is public; it runs when the library is
-    loaded; the step before refers to it; it supports the step before (unwind tables); or the two
-    must stay together. `retained` is what would go with it: itself, and what nothing else needs.
+    `symbol` is its name in the object file (empty where it has none), `name` the same demangled, or
+    what it is. `by` says why it is there: it is public; it runs when the library is loaded; the
+    step before refers to it; it supports the step before (unwind tables); or the two must stay
+    together. `retained` is the size of what would go with it: itself, and what nothing else needs.
     `section` is the position in the table of sections of its object, from 0, -1 for what has no
     section, and `offset` where it begins there.
     """
@@ -74,13 +74,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why one thing, or a set of them, is in a library. Sizes in bytes, as a program loads them.
+    """Why a symbol, or all symbols of a crate, are in a library. Sizes in bytes, as loaded.
 
-    `symbols` are the names that were meant, those of a crate where `kind` says so. `size` is what
-    they are themselves, `retained` what would go if nothing needed them any more, of `total`.
-    `chain` leads to one of them from an export or initialiser, in the fewest steps; it is empty
-    where nothing public needs any. `exports` would all have to go for them to go, out of
-    `all_exports`: each of them alone needs one; None where that was not asked for.
+    `symbols` are the names that were meant. `size` is their own size, `retained` the size of what
+    would go if nothing needed them any more, and `total` that of all. `chain` leads to one of them
+    from an export or initialiser, in the fewest steps; it is empty where nothing public needs any.
+    Each of `exports`, out of `all_exports`, needs one of them: all these would have to go for them
+    to go. None where that was not asked for.
     """
 
     library: Path
@@ -104,7 +104,7 @@ def explain_library(
     all_roots: bool = False,
     crate: bool = False,
 ) -> tuple[Reason, ...]:
-    """Explain each slice of a library, whose public symbols `request` tells. See `explain`."""
+    """Explain each slice of a library; `request` says what is public. See `explain`."""
     from cargo_strip_hook.analysis.check import decide_or_remember
 
     reasons = []
@@ -162,7 +162,7 @@ def _live_symbols(objects: Objects) -> list[int]:
 
 
 def _named(objects: Objects, what: str) -> Int64:
-    """The live symbols of that name in object files, C's underscore before it or not."""
+    """The live symbols of that name in object files, with or without C's underscore."""
     live, names = _live_symbols(objects), objects.names
     exact = what.encode("utf-8", "surrogateescape")
     for wanted in (exact, b"_" + exact):
@@ -180,8 +180,8 @@ def _of_crate(objects: Objects, crate: str) -> Int64:
 
 
 def _written(objects: Objects, what: str) -> Int64:
-    """The live symbols that Rust's source calls so."""
-    # demangling all names would take long: what is named in Rust stands in the mangled name, too
+    """The live symbols of that name in Rust's source."""
+    # demangling all names would take long, but a mangled name contains the words of the Rust name
     words = [w for w in _WORD.findall(what) if w not in _SIGNS and not w[0].isdigit()]
     word = max(words, key=len, default="").encode()
     candidates = [n for n in _live_symbols(objects) if word in objects.names[n]]
@@ -189,7 +189,7 @@ def _written(objects: Objects, what: str) -> Int64:
 
 
 def _means(what: str, name: str) -> bool:
-    """Whether a mangled name is what somebody calls `what`."""
+    """Whether a mangled name is that of `what`."""
     text = demangle(name)
     if text == name:
         return False
@@ -199,7 +199,7 @@ def _means(what: str, name: str) -> bool:
 
 
 def _must_be_there(archive: Archive, what: str, crate: bool) -> None:
-    """Raise `InputError` where no object of the archive has it, needed or not."""
+    """Raise `InputError` where no object of the archive has it, live or not."""
     for name in set(read_objects(archive).names):
         text = name.decode("utf-8", "surrogateescape")
         if crate_of(text) == what:
@@ -217,9 +217,9 @@ def _must_be_there(archive: Archive, what: str, crate: bool) -> None:
 def _chain(
     library: Library, objects: Objects, atoms: Int64, sizes: Int64, meant: set[int]
 ) -> tuple[Step, ...]:
-    """The shortest of all chains to any of `atoms`."""
+    """The shortest chain to any of `atoms`."""
     before = walk(library.graph, library.roots)
-    # the first one of those that are nearest: as many steps as it has, nobody else has fewer
+    # of several shortest chains the first
     chains = [chain(before, n) for n in atoms.tolist()]
     shortest = min(chains, key=len)
     kept = retained(immediate_dominators(library.graph, library.roots), sizes)
@@ -239,7 +239,7 @@ def _chain(
 
 
 def _link(library: Library, source: int, target: int) -> By:
-    """What makes `target` live because `source` does."""
+    """Why `target` is live because `source` is."""
     program = library.program
     rows = program.relocations
     place = program.symbols["atom"][program.definition[rows["symbol"]]]
@@ -251,7 +251,7 @@ def _link(library: Library, source: int, target: int) -> By:
 
 
 def _symbol_of(library: Library, objects: Objects, atom: int, meant: set[int]) -> str:
-    """The name of an atom: one that was meant, else an export's, a global or local one."""
+    """The name of an atom: one that was meant, else that of an export, a global or a local one."""
     symbols = library.program.symbols
     named = [n for n in np.flatnonzero(symbols["atom"] == atom).tolist() if objects.names[n]]
     if not named:
@@ -266,13 +266,13 @@ def _symbol_of(library: Library, objects: Objects, atom: int, meant: set[int]) -
 
 
 def _described(objects: Objects, atom: int) -> str:
-    """What an atom without a name is."""
+    """A description of an atom without a name."""
     section = int(objects.section[atom])
     return _WORDS.get(Contents(int(objects.sections["kind"][section])), "something without a name")
 
 
 def _exports(library: Library, atoms: Int64) -> tuple[str, ...]:
-    """The exports that need any of `atoms`, for themselves or since their object is loaded."""
+    """The exports that need any of `atoms`, by themselves or because their object is loaded."""
     needs = reached(turned(loading(library)), atoms)
     first = len(library.program.atoms)
     by_itself = (library.export_atoms >= 0) & needs[library.export_atoms]

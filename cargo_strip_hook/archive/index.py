@@ -1,4 +1,4 @@
-"""Reading the symbol index of an archive, in the five forms there are."""
+"""Reading the symbol index of an archive, in its five forms."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ IndexKind = Literal["gnu", "gnu64", "bsd", "bsd64", "coff"]
 
 @dataclass(frozen=True, slots=True)
 class SymbolIndex:
-    """Where an index lies in the archive: its header, and its data with the size in bytes.
+    """Where an index is in the archive: the offset of its header, and offset and size of its data.
 
-    `plain` is the other one that a COFF archive has, in the order of the members.
+    `plain` is the other index that a COFF archive has, in the order of the members.
     """
 
     kind: IndexKind
@@ -29,9 +29,9 @@ class SymbolIndex:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """The entries of an index in their order: `names[i]` is in the member `members[i]`.
+    """The entries of an index in their order: the member `members[i]` defines `names[i]`.
 
-    A name has several where several members define it.
+    A name that several members define may have several entries.
     """
 
     names: Sequence[bytes]
@@ -59,7 +59,7 @@ def parse_index(
 ) -> Entries:
     """The entries of an index, with positions in `members`.
 
-    Raises `ArchiveError` where the index is cut short or names a place where no member begins.
+    Raises `ArchiveError` where the index is cut short, or has an offset at which no member begins.
     """
     reader = _Reader(archive[index.offset : index.offset + index.size], index, path)
     if index.kind == "coff":
@@ -96,7 +96,6 @@ class _Reader:
         return struct.unpack_from(f"{order}{count}{code}", self.data, offset)
 
     def strings(self, offset: int, count: int) -> list[bytes]:
-        # a shorter list means that an entry has no name
         names = bytes(self.data[offset:]).split(b"\0", count)[:-1]
         if len(names) < count:
             self.fail(f"the symbol index has {count} entries and {len(names)} names", offset)

@@ -1,4 +1,4 @@
-"""The values of this package, and the constants of the format that reader and writer share.
+"""Members, and the constants of the format that reader and writer share.
 
 Sources: ar(5) of FreeBSD (member header, BSD names and `__.SYMDEF`); System V ABI, chapter 7,
 "Archive File" (`/`, `//`); Microsoft PE/COFF specification, "Archive (Library) File Format" (the
@@ -27,14 +27,14 @@ HEADER_SIZE = 60
 HEADER_END = b"`\n"
 SYMDEF = b"__.SYMDEF"
 
-# names are bytes without an encoding: this round-trips all of them
+# names are bytes without an encoding: this keeps all of them
 NAME_ENCODING = ("utf-8", "surrogateescape")
 
 
 def object_name(library: Path | Slice | str) -> str:
-    """What the one object made of a library, or after a name, is called.
+    """The name of the one object in the result for a library, or after another name.
 
-    No archive can list a name of two lines.
+    An archive member's name has no line feed.
     """
     stem = library if isinstance(library, str) else library.stem
     name = stem.removeprefix("lib").replace("\n", "_")
@@ -65,7 +65,7 @@ def must_be_about_file(error: OSError | ValueError) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NewMember:
-    """A file to put into an archive: `chunks` are written one after another and have `size` bytes.
+    """A file to write into an archive: its `chunks`, in their order, have `size` bytes together.
 
     `symbols` are the names that the index lists for it, as bytes of the object's string table.
     """

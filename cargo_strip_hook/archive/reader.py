@@ -1,4 +1,4 @@
-"""Reading archives of all dialects without copying a byte of member data."""
+"""Reading archives of all dialects, without copying member data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cargo_strip_hook.core.errors import ArchiveError
 from cargo_strip_hook.core.files import open_file
 from cargo_strip_hook.core.requests import Slice
 
-# maps of Microsoft's tools that describe members and hold none
+# tables of Microsoft's tools that describe members
 _COFF_MAPS = frozenset({b"/<XFGHASHMAP>/", b"/<HYBRIDMAP>/"})
 _INDEX_NAMES: dict[bytes, IndexKind] = {
     SYMDEF: "bsd",
@@ -55,7 +55,7 @@ class _Mapping:
         self.view = self.whole[slice_.start : end]
         if end > len(self.whole):
             self.close()
-            raise ArchiveError("the file ends before this part of it does", path=str(slice_))
+            raise ArchiveError("the file ends before this slice does", path=str(slice_))
 
     def close(self) -> None:
         try:
@@ -64,7 +64,7 @@ class _Mapping:
             if self.map is not None:
                 self.map.close()
         except BufferError:
-            pass  # views of it are still in use: the last one to go unmaps it
+            pass  # views of it are still in use: the last one that is freed unmaps it
 
 
 # A file that was changed less than this ago could change again and keep its time: the coarsest
@@ -90,7 +90,7 @@ def _identity(status: os.stat_result, extent: tuple[int, int]) -> _Identity | No
 
 @dataclass(eq=False)
 class _Contents:
-    """What the headers of an archive say, and its index once it was read."""
+    """What the headers of an archive say, and its index once it has been read."""
 
     dialect: Dialect
     thin: bool
@@ -101,15 +101,15 @@ class _Contents:
     entries: dict[SymbolIndex, Entries] = field(default_factory=dict)
 
 
-# One run opens the same archive several times: the last one that was read.
+# The last archive that was read: a run opens the same one several times.
 _last: list[tuple[_Identity, _Contents]] = []
 
 
 @dataclass(frozen=True, eq=False)
 class Archive:
-    """An open archive; `members` has the real ones, no symbol or name tables, in file order.
+    """An open archive; `members` are its files in order, without symbol and name tables.
 
-    Data stays mapped until `close` and as long as a view of it is in use.
+    Data stays mapped until `close`, and as long as a view of it is in use.
     """
 
     slice: Slice
@@ -132,7 +132,7 @@ class Archive:
 
     @property
     def outside(self) -> tuple[Path, ...]:
-        """The files that a thin archive's members are in."""
+        """The files with the members of a thin archive."""
         return tuple(dict.fromkeys(path for path, _ in self._contents.outside))
 
     @property
@@ -142,8 +142,8 @@ class Archive:
     def data(self, member: Member) -> memoryview:
         """The bytes of a member, read-only and not copied.
 
-        Raises `ArchiveError` where the file of a thin archive's member is missing or has changed
-        its size.
+        Raises `ArchiveError` where the file of a thin archive's member is missing, or has another
+        size than the archive says.
         """
         start, end = member.offset, member.offset + member.size
         if not self._contents.thin:
@@ -173,10 +173,10 @@ class Archive:
         return mapping.view[start:end]
 
     def symbols(self) -> dict[bytes, int] | None:
-        """The archive's index: symbol name to position in `members` of its first definition.
+        """The archive's index: symbol name -> position in `members` of its first definition.
 
-        None where the archive has no index. Others read the same one: do not change it. Raises
-        `ArchiveError` for a damaged one.
+        None where the archive has no index. It is shared: do not change it. Raises `ArchiveError`
+        for a damaged index.
         """
         contents = self._contents
         if contents.symbols is None:
@@ -188,7 +188,7 @@ class Archive:
         """The entries of the archive's index in their order, None where it has no index.
 
         `plain`: of a COFF archive the first index, which GNU's tools read, not the sorted one.
-        Others read the same ones: do not change them. Raises `ArchiveError` for a damaged one.
+        They are shared: do not change them. Raises `ArchiveError` for a damaged index.
         """
         contents = self._contents
         index = contents.index
@@ -203,7 +203,7 @@ class Archive:
         return contents.entries[index]
 
     def close(self) -> None:
-        """Give the memory back, as far as no view of it is in use."""
+        """Unmap the data, as far as no view of it is in use."""
         for mapping in (self._mapping, *self._files.values()):
             mapping.close()
         self._files.clear()
@@ -221,16 +221,16 @@ class Archive:
 
 
 def open_archive(where: Path | Slice) -> Archive:
-    """Map an archive and read its member headers; the symbol index is read when asked for.
+    """Map an archive and read its member headers. The symbol index is read when it is asked for.
 
-    Understands GNU (System V), BSD, Darwin and COFF archives and GNU's thin ones. Raises
-    `ArchiveError`, which names the member and the offset, for everything else.
+    Reads GNU (System V), BSD, Darwin and COFF archives, and GNU's thin ones. Raises `ArchiveError`,
+    which names the member and the offset, for everything else.
     """
     return _open(where if isinstance(where, Slice) else Slice(where), ())
 
 
 def _open(slice_: Slice, outer: tuple[str, ...]) -> Archive:
-    """`outer` are the thin archives that led here, which may not come again."""
+    """`outer` are the thin archives that led to this one, which may not be listed again."""
     try:
         mapping = _Mapping(slice_)
     except (OSError, ValueError) as e:
@@ -304,7 +304,7 @@ class _Scan:
                 self.fail(f"truncated: {len(header)} bytes are no member header")
             raw = header[:16].rstrip(b" ")
             if header[58:] != HEADER_END:
-                self.fail("the member header does not end as one", _show(raw))
+                self.fail("the member header has a wrong end mark", _show(raw))
             digits = header[48:58].rstrip(b" ")
             if not digits.isdigit():
                 self.fail(f"the member's size `{_show(digits)}` is no number", _show(raw))
@@ -368,7 +368,7 @@ class _Scan:
         self.members.append(Member(text, len(self.members), self.offset, data, size))
 
     def table(self, raw: bytes, size: int) -> None:
-        """One of the members whose name is only a slash and a word: they are no files."""
+        """Read a member whose name is a slash, or a word between slashes: a table, not a file."""
         data = self.offset + HEADER_SIZE
         if raw == b"/<ECSYMBOLS>/":
             self.fail(
@@ -377,7 +377,7 @@ class _Scan:
                 help="ARM64EC is not supported; build for aarch64-pc-windows-msvc or x86_64",
             )
         if self.members and raw not in _COFF_MAPS:
-            self.fail("a table that does not stand before the members", _show(raw))
+            self.fail("a table that is not before the members", _show(raw))
         if raw == b"/" and not self.special:
             self.index = SymbolIndex("gnu", self.offset, data, size)
         elif raw == b"/SYM64/" and not self.special:
@@ -388,7 +388,7 @@ class _Scan:
         elif raw == b"//" and self.names is None:
             self.names = self.read(data, data + size)
         elif raw not in _COFF_MAPS or self.thin:
-            self.fail("a special member that is not known, or not at this place", _show(raw))
+            self.fail("a special member that is unknown or misplaced", _show(raw))
         self.dialect = self.dialect or "gnu"
         self.special.append(raw)
 
@@ -444,7 +444,7 @@ class _Scan:
         )
 
     def decide_dialect(self) -> Dialect:
-        """BSD and Darwin archives differ in alignment only, so look what is in them."""
+        """BSD and Darwin archives differ only in alignment: Darwin's have Mach-O members."""
         if self.dialect == "bsd":
             for member in self.members:
                 if is_macho(self.read(member.offset, member.offset + 4)):
@@ -453,5 +453,5 @@ class _Scan:
 
 
 def _show(raw: bytes) -> str:
-    """Bytes from a damaged file, fit for a message."""
+    """Bytes of a damaged file, as text for a message."""
     return raw.decode("ascii", "backslashreplace").encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""Telling by its first bytes what a file is that should have been an archive."""
+"""Recognising by its first bytes a file that was named as a library and is no archive."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _MACHO = frozenset(
     {b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf"}
 )
 _UNIVERSAL = frozenset({b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf"})
-_MOST_SLICES = 32  # Java classes begin with the same four bytes, and then have a version above
+MOST_SLICES = 32  # Java classes begin with the same four bytes, and then have a version above
 _BITCODE = frozenset({b"BC\xc0\xde", b"\xde\xc0\x17\x0b"})
 # IMAGE_FILE_MACHINE_*: i386, AMD64, ARMNT, ARM64, ARM64EC
 _COFF_MACHINES = frozenset({b"\x4c\x01", b"\x64\x86", b"\xc4\x01", b"\x64\xaa", b"\x41\xa6"})
 
-READ = 512  # bytes that are asked for
+READ = 512  # bytes to look at
 
 _WANTED = "a static library is wanted (lib<name>.a or <name>.lib), as cargo-c builds it"
 _ALONE = "`ar rcs lib<name>.a FILE` (MSVC: `lib FILE`) makes it one; " + _WANTED
@@ -66,15 +66,15 @@ def is_macho(magic: bytes) -> bool:
 
 
 def what_instead(start: bytes, suffix: str = "") -> tuple[str, str]:
-    """What a file is that starts like this and is no archive, and what to do about it.
+    """What a file is that is no archive, and what to do about it.
 
-    `start`: its first `READ` bytes, or all there are; `suffix`: that of its name.
+    `start` are its first `READ` bytes, or all it has; `suffix` is that of its name.
     """
     magic = start[:4]
     if not start:
         return "an empty file, not an archive", "the build may have been interrupted; run it again"
     if magic in _UNIVERSAL:
-        if int.from_bytes(start[4:8], "big") > _MOST_SLICES:
+        if int.from_bytes(start[4:8], "big") > MOST_SLICES:
             return "a Java class, not an archive", _WANTED
         return "a universal (fat) file, not an archive for one architecture", _WANTED
     if magic in _BITCODE:
@@ -133,7 +133,7 @@ def _text(start: bytes, suffix: str) -> tuple[str, str]:
 
 
 def folder_instead(folder: Path) -> tuple[str, str]:
-    """What a folder is that was named as a library, and what to do about it."""
+    """What kind of folder was named as a library, and what to do about it."""
     if folder.suffix == ".framework":
         binary = folder / folder.stem
         return "this is a framework, a folder", f"name the library in it, {binary}"

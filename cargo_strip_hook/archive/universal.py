@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from cargo_strip_hook.archive.model import must_be_about_file
+from cargo_strip_hook.archive.sniff import MOST_SLICES
 from cargo_strip_hook.core.errors import ArchiveError
 from cargo_strip_hook.core.files import open_file
 from cargo_strip_hook.core.requests import Slice
@@ -34,7 +35,6 @@ _NAMES = {
     (0x0200000C, 0): "arm64_32",
     (0x0200000C, 1): "arm64_32",
 }
-_MOST_SLICES = 32  # Java classes begin with the same four bytes, and then have a version above
 _LARGEST_ALIGNMENT = 15
 
 
@@ -67,7 +67,7 @@ def is_universal(head: bytes) -> bool:
     """Whether a file's first eight bytes (fewer, if it is shorter) begin a universal file."""
     if head[:4] not in (FAT_MAGIC, FAT_MAGIC_64) or len(head) < 8:
         return False
-    return int.from_bytes(head[4:8], "big") <= _MOST_SLICES
+    return int.from_bytes(head[4:8], "big") <= MOST_SLICES
 
 
 def read_universal(data: memoryview, path: str | None = None) -> Universal:

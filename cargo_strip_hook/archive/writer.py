@@ -32,7 +32,7 @@ _LIMIT_COFF_MEMBERS = 0xFFFE  # indexes have 16 bits and begin with 1
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A member with all that stands around its data; `place` is where its header begins."""
+    """A member with the bytes around its data; `place` is the offset of its header."""
 
     member: NewMember
     header: bytes
@@ -40,8 +40,8 @@ class _Placed:
     place: int
 
 
-_Layout: TypeAlias = Callable[[NewMember, int], tuple[bytes, bytes]]  # at a position
-_Plan: TypeAlias = tuple[bytes, list[_Placed]]  # all before the members, and these
+_Layout: TypeAlias = Callable[[NewMember, int], tuple[bytes, bytes]]  # at an offset
+_Plan: TypeAlias = tuple[bytes, list[_Placed]]  # what comes before the members, and the members
 
 
 def write_archive(file: BinaryIO, dialect: Dialect, members: Sequence[NewMember]) -> None:
@@ -68,7 +68,7 @@ def write_archive(file: BinaryIO, dialect: Dialect, members: Sequence[NewMember]
             written += _write(file, chunk)
         if written != one.member.size:
             raise ArchiveError(
-                f"{written} bytes of data, and {one.member.size} were announced",
+                f"{written} bytes of data, but {one.member.size} were announced",
                 member=one.member.name,
             )
         _write(file, one.padding)
@@ -101,7 +101,7 @@ def _encode(member: NewMember) -> bytes:
     try:
         return member.name.encode(*NAME_ENCODING)
     except UnicodeEncodeError as e:
-        raise ArchiveError(f"the member name {member.name!r} has no bytes: {e}") from e
+        raise ArchiveError(f"the member name {member.name!r} cannot be encoded: {e}") from e
 
 
 def _header(name: bytes, size: int, mode: bytes = b"644", time: int = 0) -> bytes:

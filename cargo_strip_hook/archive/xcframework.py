@@ -1,4 +1,4 @@
-"""The libraries of an xcframework: one folder for each platform, and Info.plist that lists them.
+"""The libraries of an xcframework: a folder for each platform, listed in Info.plist.
 
 Source: Xcode's documentation, "Creating a multiplatform binary framework bundle", and the keys
 that `xcodebuild -create-xcframework` writes.
@@ -15,7 +15,7 @@ from typing import Any
 from cargo_strip_hook.core.errors import InputError
 from cargo_strip_hook.core.files import read_bytes
 
-# what plistlib raises for damaged ones, besides its own error and that of expat
+# what plistlib raises for damaged files, besides its own error and that of expat
 _NO_PLIST = (
     *(ValueError, LookupError, OverflowError, AttributeError, RecursionError, TypeError),
     struct.error,
@@ -25,7 +25,7 @@ _HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx"})
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """The library for one platform, and the headers that are beside it (sorted by path)."""
+    """The library for one platform, and the headers that come with it (sorted by path)."""
 
     identifier: str
     library: Path
@@ -38,13 +38,13 @@ def is_xcframework(path: Path) -> bool:
 
 
 def variants(folder: Path) -> tuple[Variant, ...]:
-    """The variants in the order of Info.plist. Raises `InputError` where that is not sound."""
+    """The variants in the order of Info.plist. Raises `InputError` where that is damaged."""
     import plistlib
     from xml.parsers.expat import ExpatError
 
     file = _plist(folder)
     try:
-        # from memory: of a file as many bytes are asked for as its numbers say
+        # from memory: given a file, plistlib would allocate as much as a damaged size says
         content = plistlib.loads(read_bytes(file))
     except OSError as e:
         raise InputError(f"cannot be read: {e.strerror}", path=str(file)) from e
@@ -55,7 +55,7 @@ def variants(folder: Path) -> tuple[Variant, ...]:
         raise InputError("it lists no libraries (AvailableLibraries)", path=str(file))
     try:
         return tuple(_variant(folder, file, entry) for entry in listed)
-    except OSError as e:  # of a name that is too long, or has links in a circle
+    except OSError as e:  # a name that is too long, or links in a circle
         raise InputError(
             f"a folder that it lists cannot be read: {e.strerror}", path=str(file)
         ) from e
@@ -107,7 +107,7 @@ def _must_be_inside(path: Path, folder: Path) -> None:
 
 
 def signed(file: Path) -> Path | None:
-    """The bundle around a file that has a signature, which a change of the file makes invalid.
+    """The signed bundle that a file is in, whose signature a change of the file makes invalid.
 
     Source: Apple's technical note TN2206, "macOS Code Signing In Depth": what a bundle's signature
     says of its files is in `_CodeSignature/CodeResources`.

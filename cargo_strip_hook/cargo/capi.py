@@ -1,4 +1,4 @@
-"""``[package.metadata.capi]``: how cargo-c 0.10 names and places what it makes.
+"""``[package.metadata.capi]``: the names and folders of what cargo-c 0.10 builds.
 
 Source of every rule: cargo-c 0.10.24, `src/build.rs` (`load_manifest_capi_config`,
 `InstallTargetPaths`).
@@ -20,8 +20,8 @@ from cargo_strip_hook.core.errors import DiscoveryError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class IncludeFiles:
-    """Headers that the package ships: `pattern` under the package's root, or where `generated`
-    under its build script's OUT_DIR; `to` is the folder below the include directory."""
+    """Headers that the package ships: `pattern` below the package's root, or if `generated` below
+    its build script's OUT_DIR; `to` is the folder below the include directory."""
 
     pattern: str
     to: str
@@ -30,10 +30,10 @@ class IncludeFiles:
 
 @dataclass(frozen=True, slots=True)
 class Capi:
-    """The part of `metadata.capi` that decides which files there are and where.
+    """The keys of `metadata.capi` that decide which files there are, and where.
 
-    `header_name` may lack its extension; `generation` says that cbindgen writes that header;
-    `library_version` is the shared library's.
+    `header_name` may lack its extension; `header_generation` says that cbindgen writes that header;
+    `library_version` is that of the shared library.
     """
 
     library_name: str
@@ -50,7 +50,7 @@ class Capi:
 
     @property
     def crate_name(self) -> str:
-        """cargo-c renames the library target, and with it the crate, to the library's name."""
+        """The library's name: cargo-c renames the library target to it, and so the crate."""
         return self.library_name.replace("-", "_")
 
     @property
@@ -60,10 +60,10 @@ class Capi:
 
 
 def load_capi(package: Package) -> Capi:
-    """Read a package's `metadata.capi`, with cargo-c's defaults for what it does not say.
+    """Read a package's `metadata.capi`, with cargo-c's defaults for missing keys.
 
-    Where cargo-c passes over a value of the wrong type so do we; where it fails, `UsageError`.
-    Raises `DiscoveryError` for a package without a library.
+    A value of the wrong type is ignored where cargo-c ignores it; where cargo-c fails, raises
+    `UsageError`. Raises `DiscoveryError` for a package without a library.
     """
     if package.crate_name is None:
         raise DiscoveryError(f"package `{package.name}` has no library target")
@@ -77,7 +77,7 @@ def load_capi(package: Package) -> Capi:
     if isinstance(subfolder, bool):
         subfolder = crate if subfolder else ""
     subdirectory: str = _typed(subfolder, str, "header.subdirectory", package)
-    # `header_name` beside the tables is the old form, which 0.10 still takes
+    # `header_name` beside the tables is the old form, which 0.10 still accepts
     name = header.get("name", capi.get("header_name", crate))
     name = _typed(name, str, "header.name", package)
     if not name:
@@ -145,7 +145,7 @@ def _custom(
 
 
 def shipped_headers(files: IncludeFiles, root: Path) -> list[tuple[Path, PurePath]]:
-    """The files a pattern finds under `root`, each with its place below the include directory."""
+    """The files that a pattern finds below `root`, each with its path in the include directory."""
     parts = PurePath(files.pattern).parts
     if "/**" in files.pattern:
         base = root.joinpath(*parts[: parts.index("**")] if "**" in parts else parts)

@@ -1,4 +1,4 @@
-"""The part of cbindgen.toml that decides which lines of a header are seen."""
+"""The keys of cbindgen.toml that decide which lines of a header count."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from cargo_strip_hook.core.errors import UsageError
 
 
 def load_defines(root: Path) -> dict[str, str]:
-    """`[defines]` of the package's cbindgen.toml turned round: C define -> cfg expression.
+    """`[defines]` of the package's cbindgen.toml, inverted: C define -> cfg expression.
 
-    Where several expressions share a define it stands for any of them (cbindgen's documentation,
+    A define that several expressions share stands for any of them (cbindgen's documentation,
     "docs.md": ``"target_os = freebsd" = "DEFINE_FREEBSD"``).
     """
     path = root / "cbindgen.toml"
@@ -27,7 +27,7 @@ def load_defines(root: Path) -> dict[str, str]:
 
 
 def active_defines(defines: Mapping[str, str], cfg: CfgSet) -> tuple[tuple[str, ...], list[str]]:
-    """Those whose expression holds, and the expressions that could not be understood."""
+    """The defines whose expression holds, and the expressions that cannot be understood."""
     active: list[str] = []
     odd: list[str] = []
     for define, text in defines.items():

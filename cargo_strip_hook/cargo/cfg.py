@@ -1,7 +1,7 @@
 """Conditional compilation: `cfg(...)` expressions and what holds for a target.
 
-Grammar: the Rust Reference, "Conditional compilation"; which forms a platform name takes:
-cargo-platform 0.3 (`Platform::from_str`).
+Grammar: the Rust Reference, "Conditional compilation"; for platform names, cargo-platform 0.3
+(`Platform::from_str`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """``all(...)``, ``any(...)`` or ``not(...)`` (which has one part)."""
+    """``all(...)``, ``any(...)`` or ``not(...)`` (with one operand)."""
 
     kind: Literal["all", "any", "not"]
-    parts: tuple[Expression, ...]
+    operands: tuple[Expression, ...]
 
 
 Expression = Option | Combination
@@ -78,13 +78,13 @@ class _Parser:
         self.take()
         if self.peek() == ("mark", "(") and word in {"all", "any", "not"}:
             self.take()
-            parts = self.arguments()
-            if word == "not" and len(parts) != 1:
+            operands = self.arguments()
+            if word == "not" and len(operands) != 1:
                 raise self.error("`not` takes one argument")
             name: Literal["all", "any", "not"] = (
                 "all" if word == "all" else "any" if word == "any" else "not"
             )
-            return Combination(name, parts)
+            return Combination(name, operands)
         if self.peek() == ("mark", "="):
             self.take()
             return Option(word.removeprefix("r#"), self.value())
@@ -94,15 +94,15 @@ class _Parser:
         return Option(word.removeprefix("r#"), None)
 
     def arguments(self) -> tuple[Expression, ...]:
-        parts: list[Expression] = []
+        operands: list[Expression] = []
         while self.peek() != ("mark", ")"):
-            parts.append(self.expression())
+            operands.append(self.expression())
             if self.peek() == ("mark", ","):
                 self.take()
             elif self.peek() != ("mark", ")"):
                 raise self.error("expected `,` or `)`")
         self.take()
-        return tuple(parts)
+        return tuple(operands)
 
     def value(self) -> str:
         if self.text[self.position :].lstrip().startswith('"'):
@@ -119,9 +119,9 @@ class _Parser:
 
 
 def parse_cfg(text: str) -> Expression:
-    """Parse what stands between the parentheses of `cfg(...)`. Raises `UsageError`.
+    """Parse what is between the parentheses of `cfg(...)`. Raises `UsageError`.
 
-    Values may be unquoted, as cbindgen's `[defines]` has them.
+    Values may be unquoted, as in cbindgen's `[defines]`.
     """
     parser = _Parser(text)
     expression = parser.expression()
@@ -134,14 +134,14 @@ def holds(expression: Expression, cfg: CfgSet) -> bool:
     """Whether `expression` is true where exactly the options in `cfg` are set."""
     if isinstance(expression, Option):
         return (expression.name, expression.value) in cfg
-    results = [holds(part, cfg) for part in expression.parts]
+    results = [holds(operand, cfg) for operand in expression.operands]
     if expression.kind == "not":
         return not results[0]
     return all(results) if expression.kind == "all" else any(results)
 
 
 def is_cfg_platform(key: str) -> bool:
-    """Whether a platform key is ``cfg(...)`` and not the name of a target."""
+    """Whether the key of a platform is ``cfg(...)``, not the name of a target."""
     return key.startswith("cfg(") and key.endswith(")")
 
 
@@ -158,7 +158,7 @@ def parse_platform(key: str) -> Expression | str:
 
 
 def parse_rustc_cfg(stdout: str) -> CfgSet:
-    """What `rustc --print cfg` printed, one option a line."""
+    """The options that `rustc --print cfg` printed, one a line."""
     options: set[tuple[str, str | None]] = set()
     for line in filter(None, map(str.strip, stdout.splitlines())):
         name, equals, value = line.partition("=")
@@ -233,9 +233,9 @@ def target_env(target: Target) -> str:
 
 
 def builtin_cfg(target: Target) -> CfgSet:
-    """The options that decide platforms, from tables of our own: for where rustc cannot be asked.
+    """The options of a target by our own tables, for where rustc cannot be run.
 
-    Holds `unix`/`windows` and target_os, _arch, _env, _family, _vendor, _pointer_width and
+    Has `unix`/`windows` and target_os, _arch, _env, _family, _vendor, _pointer_width and
     _endian.
     """
     arch, system = target_arch(target), target_os(target)

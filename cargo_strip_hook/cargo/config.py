@@ -1,7 +1,7 @@
-"""Cargo's own configuration: `.cargo/config.toml` upwards, CARGO_HOME, environment, `--config`.
+"""Cargo's configuration: `.cargo/config.toml` here and above, CARGO_HOME, environment, `--config`.
 
-Rules: the Cargo Book, "Configuration". Precedence: `--config` over environment over files, a file
-nearer to the working directory over one farther away.
+Rules: the Cargo Book, "Configuration". Precedence: `--config`, then the environment, then files,
+the file nearest to the working directory first.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cargo_strip_hook.core.errors import DiscoveryError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class CargoConfig:
-    """The configuration in force, by where a value comes from."""
+    """The configuration in force, by its sources."""
 
     cli: Table
     files: Table
@@ -43,9 +43,9 @@ def load_config(
     cwd: Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> CargoConfig:
-    """Read what cargo would read in `cwd`. `arguments` are the values of `--config`.
+    """Read the configuration that cargo has in `cwd`. `arguments` are the values of `--config`.
 
-    Raises `DiscoveryError` for a file that is no TOML, `UsageError` for a bad argument.
+    Raises `DiscoveryError` for a file that is not TOML, `UsageError` for a bad argument.
     """
     here = (cwd or Path.cwd()).absolute()
     environ = os.environ if environ is None else environ
@@ -64,7 +64,7 @@ def load_config(
 
 
 def cargo_home(environ: Mapping[str, str]) -> Path:
-    """CARGO_HOME, or `.cargo` in the home folder."""
+    """The folder CARGO_HOME, or `.cargo` in the home folder."""
     home = environ.get("CARGO_HOME")
     return Path(home) if home else Path(os.path.expanduser("~")) / ".cargo"  # noqa: PTH111
 
@@ -77,7 +77,7 @@ def config_files(here: Path, home: Path) -> list[Path]:
         folders.append(home)
     paths: list[Path] = []
     for folder in folders:
-        # where both exist cargo takes the one without extension
+        # where both exist, cargo takes the one without extension
         for name in ("config", "config.toml"):
             if (folder / name).is_file():
                 paths.append(folder / name)
@@ -92,7 +92,7 @@ def _load(path: Path, base: Path, seen: tuple[Path, ...]) -> Table:
 
 
 def _with_includes(table: Table, folder: Path, base: Path, seen: tuple[Path, ...]) -> Table:
-    """`table` over the files its `include` key names (which are relative to `folder`)."""
+    """`table`, over the files that its `include` key names (relative to `folder`)."""
     entries = table.pop("include", [])
     result: Table = {}
     for entry in [entries] if isinstance(entries, str) else entries:
@@ -107,7 +107,7 @@ def _with_includes(table: Table, folder: Path, base: Path, seen: tuple[Path, ...
 
 
 def _absolute_rustc(table: Table, base: Path) -> Table:
-    """`build.rustc` with a slash is relative to the folder that holds `.cargo`."""
+    """Make a `build.rustc` with a slash absolute: it is relative to the folder with `.cargo`."""
     rustc = _lookup(table, ("build", "rustc"))
     if isinstance(rustc, str) and "/" in rustc:
         table["build"]["rustc"] = os.fspath(base / rustc)
@@ -124,7 +124,7 @@ def _lookup(table: Table, keys: Sequence[str]) -> Any:
 
 
 def _merge(low: Table, high: Table) -> Table:
-    """`high` over `low`, tables key by key."""
+    """The values of `high`, else those of `low`; tables key by key."""
     result = dict(low)
     for key, value in high.items():
         under = result.get(key)

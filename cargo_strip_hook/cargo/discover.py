@@ -1,4 +1,4 @@
-"""From a `Selection` to the static libraries that cargo-c made for it."""
+"""Finding the static libraries that cargo-c built for a `Selection`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cargo_strip_hook.cargo.paths import (
     LibraryNames,
     build_tree,
     built_headers,
-    header_places,
+    header_paths,
     install_tree,
     installed_headers,
     installed_shared,
@@ -48,14 +48,14 @@ __all__ = ["Artefact", "Selection", "find_libraries"]
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """One static library of one package, and what belongs to it. Picklable.
+    """The static library of a package, and what belongs to it. Picklable.
 
     `headers`: the C headers that exist for it (the generated one first). `header_expected`: the
-    package asks cargo-c for one, so that none is worth a word. `cdylib`: the shared library beside
-    it, where there is one. `crate_name`: as rustc names the crate's own code-generation units.
+    package asks cargo-c for one, so that its absence is worth a warning. `cdylib`: the shared
+    library beside it, where there is one. `crate_name`: the crate's name in code-generation units.
     `defines`: C define -> cfg expression, from cbindgen.toml's `[defines]`; `active_defines` are
     those whose expression holds for the target and features.
-    `settings`: `[package.metadata.strip-hook]` over the workspace's, target overrides applied.
+    `settings`: `[package.metadata.strip-hook]` over the workspace's, with overrides for the target.
     `strip_default`: what Cargo's profile implies.
     """
 
@@ -77,7 +77,7 @@ class Artefact:
 
 @dataclass(frozen=True)
 class _Context:
-    """What all packages of one call share."""
+    """What all packages of a call share."""
 
     selection: Selection
     workspace: Workspace
@@ -102,7 +102,7 @@ class _Context:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A library file and how it came to be; `crate` is the name its crate was compiled under."""
+    """A library file and how it was built; `crate` is the name of its crate for rustc."""
 
     library: Path
     crate: str
@@ -114,10 +114,10 @@ class _File:
 def find_libraries(selection: Selection) -> tuple[Artefact, ...]:
     """The libraries of the selected packages, in workspace order.
 
-    Where cargo-c made none, one that plain cargo made (``crate-type = ["staticlib"]``) is taken.
-    Raises `DiscoveryError` that names every path looked at where there is none, where there are
-    several, and for a DLL's import library; `UsageError` for selections and settings without a
-    meaning; `ToolError` where cargo or rustc fails.
+    Where cargo-c built none, the one that plain cargo built (``crate-type = ["staticlib"]``) is
+    taken. Raises `DiscoveryError`, which names every path that was tried, where there is none,
+    where there are several, and for a DLL's import library; `UsageError` for selections and
+    settings that make no sense; `ToolError` where cargo or rustc fails.
     """
     from cargo_strip_hook.cargo.versions import rustc_warnings
 
@@ -143,13 +143,13 @@ def find_libraries(selection: Selection) -> tuple[Artefact, ...]:
 
 
 def _target(name: str, selection: Selection, config: CargoConfig, workspace: Workspace) -> Target:
-    """The target that cargo calls `name`: it may be the file of a specification."""
+    """The target that cargo calls `name`, which may be the file of a specification."""
     text = selection.target or config.get("build", "target")
     if isinstance(text, list):
         text = text[0] if text else None
     is_file = isinstance(text, str) and text.endswith(".json")
     target = named_target(str(text) if is_file else name, [workspace.manifest.parent])
-    return replace(target, triple=name)  # which cargo calls its folder
+    return replace(target, triple=name)  # by which cargo names its folder
 
 
 def _refuse_shared_paths(artefacts: list[Artefact]) -> None:
@@ -203,7 +203,7 @@ def _artefact(package: Package, context: _Context) -> Artefact:
         library=file.library,
         target=target,
         headers=headers,
-        header_expected=file.by_cargo_c and bool(header_places(capi, package, context.tree)),
+        header_expected=file.by_cargo_c and bool(header_paths(capi, package, context.tree)),
         cdylib=file.cdylib if file.cdylib.is_file() else None,
         crate_name=file.crate,
         defines=defines,
@@ -216,7 +216,7 @@ def _artefact(package: Package, context: _Context) -> Artefact:
 
 
 def _dep_infos(file: _File, context: _Context) -> list[Path]:
-    """Where cargo lists the library's sources: beside what it built."""
+    """The files in which cargo may list the library's sources: beside its outputs."""
     names = (f"lib{file.crate}.d", f"{file.crate}.d")
     folders = (file.library.parent, context.tree.output)
     return [folder / name for folder in folders for name in names]
@@ -230,7 +230,7 @@ def _find_built(package: Package, capi: Capi, names: LibraryNames, context: _Con
     plain = [folder / plain_names.static for folder in tree.plain_outputs]
     if package.has_capi and own.is_file():
         marks = (f"cargo-c-{package.name}.cache", f"{capi.pkg_config_filename}.pc")
-        # the mark may be with the header, see `BuildTree.header_outputs`
+        # cargo-c's own files may be with the header, see `BuildTree.header_outputs`
         by_cargo_c = any((d / mark).is_file() for d in tree.header_outputs for mark in marks)
         if by_cargo_c:
             newer = [p for p in plain if p != own and p.is_file() and _time(p) > _time(own)]
@@ -274,7 +274,7 @@ def _find_installed(package: Package, capi: Capi, names: LibraryNames, context: 
 def _none_found(
     package: Package, looked_at: list[Path], names: LibraryNames, context: _Context
 ) -> DiscoveryError:
-    """The error that says where was looked, what is there instead and how to come by a library."""
+    """The error that says which paths were tried, what is there instead, and what to do."""
     from cargo_strip_hook.cargo.versions import cargo_c_warnings
 
     selection = context.selection
@@ -300,7 +300,7 @@ def _none_found(
         and not selection.target
         and context.target.triple != (context.rustc.host)
     ):
-        # measured with 0.10.24: it fails, or leaves header and .pc in the host's folder
+        # cargo-c 0.10.24 fails, or leaves header and .pc in the host's folder
         help.append(
             "cargo-c overlooks `build.target` and CARGO_BUILD_TARGET when it places files: "
             f"give both commands --target {context.target.triple}"
@@ -319,9 +319,9 @@ def _none_found(
 
 
 def _elsewhere(names: LibraryNames, context: _Context) -> list[Path]:
-    """Libraries of that name in the folders of other profiles, targets and library folders."""
+    """Libraries of that name in folders of other profiles and targets, or other library folders."""
     if context.selection.installed:
-        # lib, lib64 and lib/<multiarch> stand for one another
+        # it may be in any of lib, lib64 and lib/<multiarch>
         libdir, name = context.installed.libdir, names.installed_static
         paths = {
             path

@@ -1,4 +1,4 @@
-"""Telling a DLL's import library from a static library: both may be called ``<name>.lib``."""
+"""Recognising a DLL's import library: like a static library, it may be called ``<name>.lib``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cargo_strip_hook.core.errors import DiscoveryError
 
 
 def is_import_library(path: Path) -> bool:
-    """Whether the archive at `path` only says which DLL has the code.
+    """Whether the archive at `path` is an import library, without code of its own.
 
     By name (``.dll.lib``, ``.dll.a``) or by content: every member is a short import or an object
-    with an `.idata$` section. Raises `ArchiveError` for what is no archive.
+    with an `.idata$` section. Raises `ArchiveError` where it is no archive.
     """
     if path.name.endswith((".dll.lib", ".dll.a")):
         return True

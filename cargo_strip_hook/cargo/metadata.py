@@ -1,4 +1,4 @@
-"""The workspace as `cargo metadata` describes it, and which of its packages are meant."""
+"""The workspace as `cargo metadata` describes it, and the selection of its packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIBRARY_KINDS = frozenset({"lib", "rlib", "dylib", "cdylib", "staticlib", "proc
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A workspace member. `crate_name` is its library's (None: it has none)."""
+    """A workspace member. `crate_name` is that of its library (None: it has no library)."""
 
     id: str
     name: str
@@ -38,13 +38,15 @@ class Package:
 
     @property
     def has_capi(self) -> bool:
-        """cargo-c's rule for what it builds: a library and a `capi` feature (`src/build.rs`)."""
+        """Whether cargo-c builds it: it has a library and a `capi` feature (`src/build.rs`)."""
         return self.crate_name is not None and "capi" in self.features
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Paths are absolute; `build_dir` differs from `target_dir` only under `build.build-dir`."""
+    """A workspace. Paths are absolute; `build_dir` differs from `target_dir` only with
+    `build.build-dir`.
+    """
 
     root: Path
     target_dir: Path
@@ -60,12 +62,12 @@ class Workspace:
 
 
 def manifest_file(path: Path) -> Path:
-    """`--manifest-path`, which cargo-c lets be a folder too (`src/cli.rs`)."""
+    """The file of a `--manifest-path`, which for cargo-c may be a folder, too (`src/cli.rs`)."""
     return path / "Cargo.toml" if path.is_dir() else path
 
 
 def metadata_argv(selection: Selection) -> list[str]:
-    """The `cargo metadata` call that sees the same workspace as cargo-c does."""
+    """The `cargo metadata` call for the same workspace as cargo-c's."""
     argv = [os.environ.get("CARGO") or "cargo", "metadata", "--format-version", "1", "--no-deps"]
     if selection.manifest_path is not None:
         argv += ["--manifest-path", os.fspath(manifest_file(selection.manifest_path))]
@@ -80,7 +82,7 @@ def metadata_argv(selection: Selection) -> list[str]:
 
 
 def load_workspace(selection: Selection) -> Workspace:
-    """Run `cargo metadata` (the program in CARGO, if set). Raises `ToolError` where it fails."""
+    """Run `cargo metadata` (by the program in CARGO, if set). Raises `ToolError` where it fails."""
     done = run(metadata_argv(selection), help="run it in a Cargo package, or give --manifest-path")
     try:
         workspace = parse_metadata(json.loads(done.stdout))
@@ -100,7 +102,7 @@ def parse_metadata(data: Mapping[str, Any]) -> Workspace:
     members = tuple(by_id[i] for i in data["workspace_members"])
     root = Path(data["workspace_root"])
     target = Path(data["target_directory"])
-    # both keys are newer than the oldest cargo we know (1.71 and 1.91)
+    # both keys are newer than the oldest cargo that is supported (1.71 and 1.91)
     defaults = data.get("workspace_default_members")
     if defaults is None:
         at_root = [p.id for p in members if p.root == root]
@@ -124,11 +126,11 @@ def _package(entry: Mapping[str, Any]) -> Package:
 
 
 def select_packages(workspace: Workspace, selection: Selection) -> tuple[Package, ...]:
-    """The members that are meant, in workspace order.
+    """The members that are selected, in workspace order.
 
-    Selection as cargo does it (`ops/cargo_compile/packages.rs`); of those, the ones cargo-c builds
-    (a library and a `capi` feature). Where none has that feature plain Cargo is assumed: the
-    packages with `crate-type = ["staticlib"]`, or the only one that has a library.
+    They are selected as by cargo (`ops/cargo_compile/packages.rs`); of these, the ones that cargo-c
+    builds count. Where it builds none, plain cargo is assumed: the packages with
+    `crate-type = ["staticlib"]` count, or the only one with a library.
     Raises `UsageError` for a specification that matches nothing, `DiscoveryError` where no library
     is left.
     """
@@ -174,7 +176,7 @@ def _matching(spec: str, members: Sequence[Package]) -> list[Package]:
 
 
 def matches_spec(spec: str, package: Package) -> bool:
-    """Whether a package id specification, or a glob over names, means `package`.
+    """Whether a package ID specification, or a glob, matches `package`.
 
     Grammar: the Cargo Book, "Package ID Specifications": ``name``, ``name@version`` (also with a
     colon, versions may be partial) and ``url#name@version``.
@@ -188,7 +190,7 @@ def matches_spec(spec: str, package: Package) -> bool:
             return False
         if not fragment:
             return True
-        # `#1.2.3` is a version alone
+        # `#1.2.3` is only a version
         if fragment[0].isdigit():
             return _matches_version(fragment, package.version)
         spec = fragment
@@ -203,9 +205,9 @@ def _matches_version(partial: str, version: str) -> bool:
 
 
 def enabled_features(package: Package, selection: Selection) -> frozenset[str]:
-    """The package's own features that a cargo-c build of `selection` turns on.
+    """The package's own features that a cargo-c build of `selection` enables.
 
-    cargo-c always adds `capi`; features of dependencies and other members are left out.
+    cargo-c always adds `capi`. Features of dependencies and other members are not among them.
     """
     if selection.all_features:
         return frozenset(package.features)

@@ -1,4 +1,4 @@
-"""Where cargo-c and cargo put a library and what belongs to it.
+"""The paths where cargo-c and cargo put a library and what belongs to it.
 
 Source of the rules: cargo-c 0.10.24, `src/build.rs` (`cbuild`: the folder is always
 ``<target dir>/<triple>/<profile>``), `src/build_targets.rs` (`FileNames`), `src/install.rs`
@@ -26,8 +26,10 @@ HEADER_SUFFIXES = frozenset({".h", ".hh", ".hpp", ".hxx", ".h++"})
 
 @dataclass(frozen=True, slots=True)
 class LibraryNames:
-    """File names of one library. `import_library` is what a DLL's would be called (else None);
-    the `installed_` names differ from those in the target directory only on Windows."""
+    """File names of a library. `import_library` is that of a DLL, else None.
+
+    The `installed_` names differ from those in the target directory only on Windows.
+    """
 
     static: str
     shared: str
@@ -39,8 +41,8 @@ class LibraryNames:
 def library_names(target: Target, name: str, *, meson_paths: bool = False) -> LibraryNames:
     """cargo-c's file names for a library called `name` (`src/build_targets.rs`, `FileNames`).
 
-    `--meson-paths` changes what import libraries are called, and the installed names; the static
-    library in the target directory keeps its own, so that on MSVC both are ``<name>.lib``.
+    `--meson-paths` changes the names of import libraries, and installed names; the static library
+    in the target directory keeps its name, so that with MSVC both are ``<name>.lib``.
     """
     system = target_os(target)
     if system not in {"windows", "cygwin"}:
@@ -65,8 +67,8 @@ def library_names(target: Target, name: str, *, meson_paths: bool = False) -> Li
 
 @dataclass(frozen=True, slots=True)
 class BuildTree:
-    """The folders of one build. `triple` is the target's; `explicit` says that `--target` or the
-    configuration asked for it; `host` is rustc's own triple."""
+    """The folders of a build. `triple` is that of the target; `explicit`: `--target` or the
+    configuration asks for it. `host` is rustc's own triple."""
 
     target_dir: Path
     build_dir: Path
@@ -77,31 +79,34 @@ class BuildTree:
 
     @property
     def output(self) -> Path:
-        """Where cargo-c puts its files: always with the triple, also for the host's."""
+        """The folder of cargo-c's files: always with the triple, also for the host."""
         return self.target_dir / self.triple / profile_folder(self.profile)
 
     @property
     def plain_outputs(self) -> tuple[Path, ...]:
-        """Where plain cargo puts them: with a triple only where one was asked for."""
+        """The folders of plain cargo's files: with a triple only where one was asked for."""
         if self.explicit:
             return (self.output,)
         return (self.target_dir / profile_folder(self.profile), self.output)
 
     @property
     def header_outputs(self) -> tuple[Path, ...]:
-        """Where cargo-c puts the header. It overlooks `build.target` in configuration files and
-        CARGO_BUILD_TARGET there, and takes the host's folder (`src/build.rs`, `cbuild`)."""
+        """The folders where cargo-c's header may be.
+
+        For it, cargo-c overlooks CARGO_BUILD_TARGET and `build.target` of configuration files, and
+        takes the host's folder (`src/build.rs`, `cbuild`).
+        """
         by_host = self.target_dir / self.host / profile_folder(self.profile)
         return (self.output,) if by_host == self.output else (self.output, by_host)
 
     @property
     def deps(self) -> Path:
-        """cargo's own folder, whose copy of the library is a hard link to the one in `output`."""
+        """cargo's own folder; its library is a hard link to the one in `output`."""
         return self.build_dir / self.triple / profile_folder(self.profile) / "deps"
 
     @property
     def scripts(self) -> tuple[Path, ...]:
-        """The folders that hold the OUT_DIRs of build scripts."""
+        """The folders with the OUT_DIRs of build scripts."""
         folder = profile_folder(self.profile)
         return (
             self.build_dir / self.triple / folder / "build",
@@ -112,7 +117,7 @@ class BuildTree:
 def build_tree(
     workspace: Workspace, selection: Selection, triple: str, host: str, *, explicit: bool
 ) -> BuildTree:
-    """The folders of the build that `selection` means."""
+    """The folders of the build that is selected."""
     return BuildTree(
         workspace.target_dir,
         workspace.build_dir,
@@ -125,7 +130,7 @@ def build_tree(
 
 @dataclass(frozen=True, slots=True)
 class InstallTree:
-    """The folders `cargo cinstall` installs to, destdir included."""
+    """The folders that `cargo cinstall` installs to, destdir included."""
 
     libdir: Path
     includedir: Path
@@ -142,8 +147,8 @@ def install_tree(
 ) -> InstallTree:
     """Where the files of `selection` are installed (`src/install.rs`, `InstallPaths`).
 
-    cargo-c knows `--destdir` but no DESTDIR variable. `root` is where `/etc` and `/usr` are looked
-    at to choose the default libdir.
+    cargo-c has `--destdir`, but no DESTDIR variable. The default libdir depends on files in `etc`
+    and `usr` below `root`.
     """
     environ = os.environ if environ is None else environ
     prefix = selection.prefix or default_prefix(target)
@@ -160,10 +165,10 @@ def install_tree(
 
 
 def under_destdir(destdir: Path | None, path: Path) -> Path:
-    """`path` without its root below `destdir` (`src/install.rs`, `append_to_destdir`)."""
+    """`path`, without its root, below `destdir` (`src/install.rs`, `append_to_destdir`)."""
     if destdir is None:
         return path.absolute()
-    # `c:/` is a plain folder name for a cargo-c that runs elsewhere than on Windows
+    # `c:/` is a plain folder name for a cargo-c that does not run on Windows
     return (destdir / path.relative_to(path.anchor)).absolute()
 
 
@@ -190,8 +195,9 @@ def default_libdir(
 ) -> Path:
     """cargo-c's default `--libdir`, relative to the prefix (`src/target.rs`, `default_libdir`).
 
-    On Debian ``lib/<multiarch>`` by dpkg-architecture, with `--target` only where it is the one
-    that DEB_HOST_RUST_TYPE names; elsewhere ``lib64`` for the host where `/usr/lib64` is a folder.
+    On Debian ``lib/<multiarch>`` by dpkg-architecture; with `--target` only where
+    DEB_HOST_RUST_TYPE names the same. Elsewhere ``lib64`` for the host, if `/usr/lib64` exists and
+    is no link.
     """
     if target_os(target) == "freebsd":
         return Path("lib")
@@ -219,13 +225,13 @@ def shared_version(capi: Capi) -> str:
 
 
 def installed_shared(tree: InstallTree, capi: Capi, target: Target, names: LibraryNames) -> Path:
-    """The shared library `cargo cinstall` installed (`src/install.rs`, `UnixLibNames`).
+    """The shared library that `cargo cinstall` installed (`src/install.rs`, `UnixLibNames`).
 
-    The unversioned name, a link, where it is there; else the one with the full version.
+    The link without version, where it exists; else the file with the full version.
     """
     folder = tree.libdir / capi.install_subdir if capi.install_subdir else tree.libdir
     if names.import_library is not None:
-        # a subdirectory means a plugin, which stays with the libraries
+        # with a subdirectory it is a plugin, which stays with the libraries
         return (folder if capi.install_subdir else tree.bindir) / names.installed_shared
     plain = folder / names.installed_shared
     if plain.exists() or not capi.versioning or target_os(target) == "android":
@@ -236,33 +242,33 @@ def installed_shared(tree: InstallTree, capi: Capi, target: Target, names: Libra
     return folder / f"{names.shared}.{version}"
 
 
-def header_places(
+def header_paths(
     capi: Capi, package: Package, tree: BuildTree, *, generated: bool = True
 ) -> list[tuple[Path, Path]]:
-    """Every header of the package: where it comes from and its place below an include directory.
+    """Every header of the package: its file, and its path in an include directory.
 
-    The one that cbindgen writes first, whether it is there or not (none without `generated`, as in
-    a build by plain cargo); then those that patterns find (`src/build_targets.rs`,
-    `extra_targets`). Empty where `header.enabled` is false.
+    First the one that cbindgen writes, whether it exists or not (only if `generated`: plain cargo
+    writes none); then those that patterns find (`src/build_targets.rs`, `extra_targets`). Empty
+    where `header.enabled` is false.
     """
     if not capi.header_enabled:
         return []
-    places: dict[Path, Path] = {}
+    sources: dict[Path, Path] = {}
     if generated and capi.header_generation:
         outputs = [folder / capi.header_file for folder in tree.header_outputs]
         source = next((p for p in outputs if p.exists()), outputs[0])
-        places[Path(capi.header_subdirectory) / capi.header_file] = source
+        sources[Path(capi.header_subdirectory) / capi.header_file] = source
     for files in capi.include:
         roots = _out_dirs(package, tree) if files.generated else [package.root]
         for root in roots:
             for source, to in shipped_headers(files, root):
                 if source.suffix.lower() in HEADER_SUFFIXES:
-                    places.setdefault(Path(to), source)
-    return [(source, to) for to, source in places.items()]
+                    sources.setdefault(Path(to), source)
+    return [(source, to) for to, source in sources.items()]
 
 
 def _out_dirs(package: Package, tree: BuildTree) -> list[Path]:
-    """The newest OUT_DIR of the package's build script, which cargo calls ``<name>-<hash>/out``."""
+    """The newest OUT_DIR of the package's build script, ``<name>-<hash>/out``."""
     out_dirs = [
         out
         for scripts in tree.scripts
@@ -276,11 +282,11 @@ def _out_dirs(package: Package, tree: BuildTree) -> list[Path]:
 def built_headers(
     capi: Capi, package: Package, tree: BuildTree, *, by_cargo_c: bool
 ) -> tuple[Path, ...]:
-    """The headers of a build: cargo-c's copies under ``include``, else where they came from."""
+    """The headers of a build: cargo-c's copies in ``include``, else their sources."""
     headers: list[Path] = []
-    for source, to in header_places(capi, package, tree, generated=by_cargo_c):
+    for source, to in header_paths(capi, package, tree, generated=by_cargo_c):
         copies = [folder / "include" / to for folder in tree.header_outputs] if by_cargo_c else []
-        # a copy older than its source is one of an earlier build
+        # a copy that is older than its source is from an earlier build
         since = source.stat().st_mtime_ns if source.exists() else 0
         fresh = (p for p in copies if p.is_file() and p.stat().st_mtime_ns >= since)
         header = next(fresh, source)
@@ -293,5 +299,5 @@ def installed_headers(
     capi: Capi, package: Package, tree: BuildTree, installed: InstallTree
 ) -> tuple[Path, ...]:
     """The headers that were installed."""
-    places = [installed.includedir / to for _, to in header_places(capi, package, tree)]
-    return tuple(p for p in places if p.is_file())
+    paths = [installed.includedir / to for _, to in header_paths(capi, package, tree)]
+    return tuple(p for p in paths if p.is_file())

@@ -1,8 +1,8 @@
-"""What Cargo's profile says about debug information and stripping.
+"""What Cargo's profiles say about debug information and stripping.
 
 Rules: the Cargo Book, "Profiles"; cargo 0.98 `core/profiles.rs` (inheritance, `strip`) and
-`ops/cargo_compile/mod.rs` (`strip` deferred: debug information of std goes where no crate has its
-own).
+`ops/cargo_compile/mod.rs` (deferred `strip`: std's debug information is stripped where no crate has
+any).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _ROOT_DEBUG: Mapping[str, object] = {"dev": 2, "release": 0}
 def profile_folder(name: str) -> str:
     """The folder of a profile's output under the target directory.
 
-    dev and test share ``debug``, release and bench ``release``; any other has its own name
+    dev and test share ``debug``, release and bench ``release``; any other profile has its name
     (cargo `core/profiles.rs`, `get_dir_name`).
     """
     return {"dev": "debug", "test": "debug", "bench": "release"}.get(name, name)
 
 
 def default_strip(name: str, manifest: Table, config: CargoConfig) -> Strip:
-    """What the profile `name` implies for a library that cargo cannot strip itself.
+    """What the profile `name` implies for a library, which cargo itself does not strip.
 
-    `manifest` is the workspace's root Cargo.toml. An explicit `strip` decides; without one Cargo
+    `manifest` is the workspace's root Cargo.toml. An explicit `strip` decides; without one, Cargo
     strips debug information where no crate of the build has any of its own.
-    Raises `DiscoveryError` for a profile that does not exist, inherits from none or from itself.
+    Raises `DiscoveryError` for a profile that does not exist, or inherits from none or itself.
     """
     chain = _chain(name, manifest, config)
     strip: object = None

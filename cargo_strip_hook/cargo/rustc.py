@@ -1,4 +1,4 @@
-"""Asking rustc: its version, its host and what holds for a target."""
+"""Asking rustc for its version, its host and the cfg options of a target."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cargo_strip_hook.core.target import Target
 
 @dataclass(frozen=True, slots=True)
 class Rustc:
-    """The compiler cargo would use; `release` as ``1.95.0`` or ``1.97.0-nightly``."""
+    """The compiler that cargo uses; `release` is like ``1.95.0`` or ``1.97.0-nightly``."""
 
     program: str
     release: str
@@ -22,9 +22,9 @@ class Rustc:
 
 
 def find_rustc(config: CargoConfig) -> Rustc:
-    """RUSTC, else `build.rustc` (CARGO_BUILD_RUSTC), else ``rustc``, asked with `-vV`.
+    """RUSTC, else `build.rustc` (CARGO_BUILD_RUSTC), else ``rustc``; run with `-vV`.
 
-    Raises `ToolError` where it cannot be run, `DiscoveryError` where it answers something else.
+    Raises `ToolError` where it cannot be run, `DiscoveryError` for an unexpected answer.
     """
     configured = config.get("build", "rustc")
     program = config.environ.get("RUSTC") or (configured if isinstance(configured, str) else "")
@@ -37,7 +37,7 @@ def find_rustc(config: CargoConfig) -> Rustc:
 
 
 def cfg_of(target: Target, rustc: Rustc | None) -> CfgSet:
-    """What `rustc --print cfg` says for `target`; our own tables where it cannot be asked."""
+    """What `rustc --print cfg` says for `target`; by our own tables where it cannot be run."""
     if rustc is None:
         return builtin_cfg(target)
     try:
@@ -50,7 +50,7 @@ def cfg_of(target: Target, rustc: Rustc | None) -> CfgSet:
 def configured_target(config: CargoConfig, rustc: Rustc) -> str | None:
     """`build.target` (CARGO_BUILD_TARGET), None where it is not set.
 
-    Raises `DiscoveryError` where it lists several, as cargo-c refuses too.
+    Raises `DiscoveryError` where it lists several, which cargo-c refuses, too.
     """
     value = config.get("build", "target")
     if isinstance(value, list):
@@ -67,7 +67,7 @@ def configured_target(config: CargoConfig, rustc: Rustc) -> str | None:
 
 
 def target_name(text: str, host: str) -> str:
-    """The triple that a `--target` value means: itself, the host, or a specification's stem."""
+    """The triple that a `--target` value means: itself, the host's, or a specification's stem."""
     if text == "host-tuple":
         return host
     return os.path.basename(text)[: -len(".json")] if text.endswith(".json") else text  # noqa: PTH119

@@ -1,4 +1,4 @@
-"""What the user asked for, in cargo's and cargo-c's own terms, independent of any parser."""
+"""What the user selected, in the terms of cargo and cargo-c, independent of any parser."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cargo_strip_hook.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which libraries are meant, and where they were put.
+    """Which libraries are selected, and where they are.
 
-    Each field is the option of cargo-c 0.10 with the same name (`src/cli.rs`); None or empty means
-    that the option was not given. Relative paths are relative to the working directory.
-    `profile` is a profile name (`--release` is ``release``, cinstall's `--debug` is ``dev``).
-    `installed` means the files that `cargo cinstall` put under `destdir`/`prefix`, not those in
-    the target directory; it also changes the default profile from ``dev`` to ``release``.
+    Each field is the option of cargo-c 0.10 with the same name (`src/cli.rs`); None or empty: the
+    option was not given. Relative paths are relative to the working directory.
+    `profile` is the name of a profile (`--release` is ``release``, cinstall's `--debug` ``dev``).
+    `installed`: the files that `cargo cinstall` installed to `destdir`/`prefix`, not those in the
+    target directory; then the default profile is ``release``, not ``dev``.
     """
 
     packages: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Selection:
     bindir: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raise `UsageError` for combinations that cargo refuses too."""
+        """Raise `UsageError` for combinations that cargo refuses, too."""
         if self.exclude and not self.workspace:
             raise UsageError("--exclude can only be used together with --workspace")
         if self.profile == "doc":

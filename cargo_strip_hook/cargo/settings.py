@@ -1,4 +1,4 @@
-"""The project's own configuration: ``[package.metadata.strip-hook]`` and the workspace's."""
+"""The project's settings: ``[package.metadata.strip-hook]`` and the workspace's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Amount = TypeVar("_Amount")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What Cargo.toml says about the result; None is what it does not say. Paths are absolute.
+    """What Cargo.toml says about the result; None where it says nothing. Paths are absolute.
 
     `named` has what it says of the sources of public symbols.
     """
@@ -48,7 +48,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class SettingsTable:
-    """One `strip-hook` table: its contents, its key (``package.metadata.strip-hook``), its file."""
+    """A `strip-hook` table: its contents, its key (``package.metadata.strip-hook``), its file."""
 
     table: object
     key: str
@@ -64,10 +64,10 @@ def load_settings(
     """The settings in force: the package's over the workspace's, key by key.
 
     Within one of the two, a `targets` table that names the triple goes over those whose
-    ``cfg(...)`` holds, and those over the plain keys. A value replaces, lists are not joined.
-    `cfg` is called only where a ``cfg(...)`` has to be decided. A table is None where there is
-    none. Raises `UsageError` that names the key and the file for unknown keys (with a suggestion),
-    wrong types and two ``cfg(...)`` tables that disagree.
+    ``cfg(...)`` holds, and those over the plain keys. Values are replaced, lists are not joined.
+    `cfg` is called only where a ``cfg(...)`` has to be decided. A missing table is None. Raises
+    `UsageError`, which names the key and the file, for unknown keys (with a suggestion), wrong
+    types, and two ``cfg(...)`` tables that disagree.
     """
     shared = _resolve(workspace, target, cfg)
     if "debug_twin" in shared:
@@ -89,7 +89,7 @@ def settings_of(
     target: Target,
     cfg: Callable[[], CfgSet],
 ) -> Settings:
-    """See `load_settings`. `workspace` is the metadata in `root`, the workspace's Cargo.toml."""
+    """`load_settings` of a package; `workspace` is the metadata in `root`, the root Cargo.toml."""
     key = "metadata.strip-hook"
     return load_settings(
         SettingsTable(package.metadata.get("strip-hook"), f"package.{key}", package.manifest),
@@ -110,7 +110,7 @@ def _resolve(source: SettingsTable, target: Target, cfg: Callable[[], CfgSet]) -
     key = f"{source.key}.targets"
     for platform, override in _table(targets, key, source.manifest).items():
         where = f"{key}.'{platform}'"
-        # every table is checked, also those for other targets
+        # every table is checked, those for other targets, too
         try:
             expression = parse_platform(platform)
         except UsageError as e:
@@ -127,7 +127,7 @@ def _resolve(source: SettingsTable, target: Target, cfg: Callable[[], CfgSet]) -
                     raise UsageError(
                         f"{source.manifest}: `{other[1]}.{shown}` and `{where}.{shown}` both apply "
                         f"to {target.triple} and differ",
-                        help=f"settle it under targets.{target.triple}",
+                        help=f"decide it under targets.{target.triple}",
                     )
     return {**values, **{name: value for name, (value, _) in by_cfg.items()}, **by_name}
 

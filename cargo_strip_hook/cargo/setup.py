@@ -1,4 +1,4 @@
-"""Turning the hook on and off: the line in cargo's configuration, and what must be built again.
+"""Turning the hook on and off: the line in cargo's configuration, and what is built again.
 
 Rules: the Cargo Book, "Configuration" (`build.rustc-workspace-wrapper`, `build.rustc-wrapper`; an
 environment variable goes over every file, an empty one turns a wrapper off).
@@ -29,7 +29,7 @@ _OTHER_VARIABLES = ("RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER")
 class Wrappers:
     """What cargo calls instead of rustc: `workspace` for members, `every` for all crates.
 
-    Each is a program and the file or variable that says so; None where there is none.
+    Each is a program, and the file or variable that names it; None where there is none.
     """
 
     workspace: tuple[str, str] | None
@@ -37,24 +37,24 @@ class Wrappers:
 
     @property
     def ours(self) -> str | None:
-        """The file or variable that names the hook; None where none does, or another program."""
+        """The file or variable that names the hook; None where another program is named or none."""
         return self.workspace[1] if self.workspace and is_ours(self.workspace[0]) else None
 
     @property
     def sccache(self) -> tuple[str, str] | None:
-        """sccache as the wrapper of all crates: it refuses the hook, or goes around it."""
+        """sccache, where it is the wrapper of all crates: it refuses the hook, or bypasses it."""
         if self.every and Path(self.every[0]).name.removesuffix(".exe") == "sccache":
             return self.every
         return None
 
     @property
     def active(self) -> bool:
-        """Whether the hook is what cargo calls."""
+        """Whether cargo calls the hook."""
         return self.ours is not None and self.sccache is None
 
 
 def is_ours(program: str) -> bool:
-    """Whether a wrapper is the hook, by whatever path."""
+    """Whether a wrapper is the hook, whatever its path."""
     return Path(program).name.removesuffix(".exe") == WRAPPER
 
 
@@ -80,7 +80,7 @@ def _in_force(
 
 
 def state(calls: Wrappers, environ: Mapping[str, str]) -> tuple[bool, str]:
-    """Whether cargo calls the hook, and by what it does, or why not."""
+    """Whether cargo calls the hook, and the file or variable that names it, or why not."""
     program = calls.workspace[0] if calls.workspace else WRAPPER
     if calls.active and shutil.which(program, path=environ.get("PATH")) is None:
         return False, f"{calls.ours} names `{program}`, which is not on PATH: cargo will fail"
@@ -98,7 +98,7 @@ def _state(calls: Wrappers) -> str:
 
 
 def hooked_packages(workspace: Workspace) -> tuple[Package, ...]:
-    """The members whose static libraries cargo or cargo-c makes."""
+    """The members of which cargo or cargo-c builds static libraries."""
     return tuple(p for p in workspace.members if p.has_capi or "staticlib" in p.crate_types)
 
 
@@ -109,16 +109,16 @@ def config_file(root: Path) -> Path:
 
 
 def turn_on(workspace: Workspace, environ: Mapping[str, str]) -> Path | None:
-    """Write the line; the file, None where it says so already.
+    """Write the line. Returns the file, None where it has the line already.
 
-    Raises `UsageError` beside another wrapper, `DiscoveryError` where the hook is not on PATH or
-    the file cannot be understood.
+    Raises `UsageError` where there is another wrapper, `DiscoveryError` where the hook is not on
+    PATH or the file cannot be parsed.
     """
     calls = wrappers(workspace.root, environ)
     _refuse_others(calls)
     if shutil.which(WRAPPER, path=environ.get("PATH")) is None:
         raise DiscoveryError(
-            f"`{WRAPPER}` is not on PATH, so that cargo would not find it",
+            f"`{WRAPPER}` is not on PATH, so cargo would not find it",
             help="install cargo-strip-hook where its programs are on PATH, or add their folder",
         )
     path = config_file(workspace.root)
@@ -136,7 +136,7 @@ def turn_on(workspace: Workspace, environ: Mapping[str, str]) -> Path | None:
 
 
 def turn_off(workspace: Workspace) -> Path | None:
-    """Take the line out; the file, None where it has none of ours."""
+    """Remove the line. Returns the file, None where it has no such line."""
     path = config_file(workspace.root)
     if not path.is_file():
         return None
@@ -158,7 +158,7 @@ def _refuse_others(calls: Wrappers) -> None:
     if calls.workspace is not None and not is_ours(calls.workspace[0]):
         program, where = calls.workspace
         raise UsageError(
-            f"cargo calls `{program}` for this workspace ({where}), and it calls one such program",
+            f"cargo calls `{program}` for this workspace ({where}), and it can call only one",
             help="use `cargo strip-hook cinstall …`, or `cargo strip-hook` after each build",
         )
     if calls.sccache is not None:
@@ -189,7 +189,7 @@ def _table() -> Any:
 
 
 def _write(path: Path, document: Any) -> None:
-    """Replace the file at once, with the attributes it has."""
+    """Write the file; an existing one is replaced atomically and keeps its attributes."""
     import tomlkit
 
     from cargo_strip_hook.replace import staging
@@ -205,9 +205,9 @@ def _write(path: Path, document: Any) -> None:
 
 
 def build_again(workspace: Workspace, packages: Sequence[Package]) -> None:
-    """Have cargo forget what it built of `packages`, in every profile and for every target.
+    """Have cargo build `packages` again, in every profile and for every target.
 
-    A library that is a cdylib, too, would stay as it is when the wrapper is turned on or off.
+    Otherwise a library that is a cdylib, too, would stay as it is.
     Raises `ToolError` where cargo fails.
     """
     for triple, profile in _outputs(workspace):
@@ -216,11 +216,11 @@ def build_again(workspace: Workspace, packages: Sequence[Package]) -> None:
         argv += ["--target", triple] if triple else []
         for package in packages:
             argv += ["-p", package.name]
-        run(argv, accept=())  # a profile that is no more cannot be cleaned, nor built
+        run(argv, accept=())  # a profile that was removed cannot be cleaned, nor built
 
 
 def _outputs(workspace: Workspace) -> list[tuple[str, str]]:
-    """(triple or "", profile) of each folder that cargo built in."""
+    """(triple or "", profile) of each folder that cargo has built in."""
     built: set[tuple[str, str]] = set()
     for pattern in ("*/.fingerprint", "*/*/.fingerprint", "*/build", "*/*/build"):
         for folder in workspace.build_dir.glob(pattern):

@@ -1,4 +1,4 @@
-"""Whether a library is older than what it was built from."""
+"""Whether a library is older than its sources."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SKIPPED = frozenset({"target", "node_modules"})
 
 
 def newer_source(library: Path, dep_infos: Sequence[Path], root: Path) -> Path | None:
-    """A source newer than `library`, None where it is up to date.
+    """The newest source, if it is newer than `library`; None where the library is up to date.
 
-    The sources are those in the first of `dep_infos` that exists (the ``.d`` file cargo writes
+    The sources are those in the first of `dep_infos` that exists (the ``.d`` file that cargo writes
     beside its outputs); without one, the package's ``*.rs`` and Cargo.toml below `root`.
     """
     try:
@@ -29,7 +29,7 @@ def newer_source(library: Path, dep_infos: Sequence[Path], root: Path) -> Path |
         try:
             changed = path.stat().st_mtime_ns
         except OSError:
-            # gone: cargo would rebuild, but there is no time to compare
+            # it is gone: cargo would rebuild, but there is no time to compare
             continue
         if changed > built and (newest is None or changed > newest[0]):
             newest = changed, path
@@ -37,7 +37,7 @@ def newer_source(library: Path, dep_infos: Sequence[Path], root: Path) -> Path |
 
 
 def parse_dep_info(text: str) -> tuple[str, ...]:
-    """The prerequisites of every rule in a ``.d`` file, once each.
+    """The prerequisites of all rules in a ``.d`` file, each once.
 
     Format: make rules, one a line, spaces in names after a backslash (cargo
     `core/compiler/output_depinfo.rs`).

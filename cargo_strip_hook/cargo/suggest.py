@@ -1,4 +1,4 @@
-"""Suggestions for words that are nearly right."""
+"""Suggestions for misspelt words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 def did_you_mean(word: str, known: Sequence[str], otherwise: str) -> str:
     """``did you mean ...?`` for the word of `known` nearest to `word`, else `otherwise`."""
-    # only ever needed on the way to an error
+    # only needed for errors
     import difflib
 
     close = difflib.get_close_matches(word, known, n=1)

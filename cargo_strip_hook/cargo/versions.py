@@ -10,13 +10,13 @@ from cargo_strip_hook.cargo.rustc import Rustc
 from cargo_strip_hook.core.errors import ToolError
 from cargo_strip_hook.core.run import run
 
-# from the first of these to before the second
+# from the first to before the second
 CARGO_C = ("0.9", "0.11")
 RUSTC = ("1.63", "2")
 
 
 def check_version(program: str, text: str, supported: tuple[str, str]) -> str | None:
-    """What to say about version `text` of `program`: None where it is a supported one.
+    """A sentence about version `text` of `program`; None where it is supported.
 
     A pre-release (``1.97.0-nightly``) counts as the release it leads to.
     """
@@ -36,7 +36,7 @@ def check_version(program: str, text: str, supported: tuple[str, str]) -> str | 
 def parse_cargo_c_version(stdout: str) -> str:
     """The version in ``cargo-c 0.10.24+cargo-0.98.0``, "" where there is none.
 
-    What follows the plus is the version of the cargo inside.
+    After the plus is the version of the cargo that it contains.
     """
     match = re.search(r"^cargo-c v?(\d\S*)", stdout, re.MULTILINE)
     return match[1].partition("+")[0] if match else ""
@@ -45,7 +45,7 @@ def parse_cargo_c_version(stdout: str) -> str:
 def cargo_c_version() -> str | None:
     """The version of the installed cargo-c; None where there is none.
 
-    Not for every run: cargo-c asks rustc and dpkg before it prints its version (0.1 s and more).
+    Not called in every run: cargo-c runs rustc and dpkg before it prints its version (0.1 s).
     """
     from cargo_strip_hook.cargo.wrap import wrap_argv
 
@@ -57,13 +57,13 @@ def cargo_c_version() -> str | None:
 
 
 def rustc_warnings(rustc: Rustc) -> tuple[str, ...]:
-    """A sentence where rustc is too old or too new to be known."""
+    """A sentence where rustc is older or newer than the versions that are known to work."""
     said = check_version("rustc", rustc.release, RUSTC)
     return (said,) if said else ()
 
 
 def cargo_c_warnings() -> tuple[str, ...]:
-    """A sentence where cargo-c is too old or too new to be known; none where it is not there."""
+    """The same for cargo-c; nothing where it is not installed."""
     version = cargo_c_version()
     said = None if version is None else check_version("cargo-c", version, CARGO_C)
     return (said,) if said else ()

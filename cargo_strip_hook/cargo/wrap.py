@@ -1,7 +1,7 @@
-"""Running cargo-c's own commands and knowing where their output goes.
+"""Running cargo-c's commands, and finding where their output goes.
 
-The executables are called as cargo calls its subcommands, ``cargo-cbuild cbuild ARGS``, and never
-through ``cargo cbuild``: an alias of that name that leads here would have no end. Options: cargo-c
+The executables are called as cargo calls its subcommands, ``cargo-cbuild cbuild ARGS``, not by
+``cargo cbuild``: an alias of that name for our own command would never end. Options: cargo-c
 0.10.24 `src/cli.rs` and cargo 0.98 `util/command_prelude.rs`.
 """
 
@@ -39,14 +39,14 @@ _WITH_VALUE = frozenset(
         *("manifest-path", "path", "lockfile-path"),
     }
 )
-# clap takes the next word only where it is no option
+# for these, clap takes the next word only where it is no option
 _WITH_OPTIONAL_VALUE = frozenset({"package", "target", "bin", "example", "test", "bench"})
 _PRINTS_ONLY = frozenset({"help", "version", "list", "explain"})
 
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A cargo-c command: what to execute, and what it builds (None: it only prints something)."""
+    """A cargo-c command: what to run, and what it builds (None: it only prints something)."""
 
     argv: tuple[str, ...]
     selection: Selection | None
@@ -60,8 +60,8 @@ def wrap(command: WrappedCommand, args: Sequence[str]) -> Wrapped:
 def wrap_argv(command: WrappedCommand, args: Sequence[str]) -> tuple[str, ...]:
     """The argv that runs cargo-c's `command` with `args` untouched. Run it with passthrough.
 
-    The executable is looked for as cargo does: on PATH, and in CARGO_HOME's bin folder. Where it
-    is in neither its bare name is returned, and `run` raises `ToolError`.
+    The executable is looked for as by cargo: on PATH, then in CARGO_HOME's bin folder. Where it is
+    in neither, its bare name is returned, with which `run` raises `ToolError`.
     """
     program = f"cargo-{command}"
     beside_cargo = os.fspath(cargo_home(os.environ) / "bin")
@@ -70,10 +70,10 @@ def wrap_argv(command: WrappedCommand, args: Sequence[str]) -> tuple[str, ...]:
 
 
 def wrap_selection(command: WrappedCommand, args: Sequence[str]) -> Selection | None:
-    """What `args` make cargo-c build or install; None for `--help`, `--version` and the like.
+    """What cargo-c builds or installs with `args`; None for `--help`, `--version` and the like.
 
-    Options that do not decide where the output is are passed over. Raises `UsageError` for what
-    cargo refuses as well.
+    Options that do not decide where the output is are ignored. Raises `UsageError` for what cargo
+    refuses, too.
     """
     given: dict[str, list[str]] = {}
     for name, value in _options(args):
@@ -119,7 +119,7 @@ def wrap_selection(command: WrappedCommand, args: Sequence[str]) -> Selection | 
 
 
 def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Long names and values ("" for a flag), as clap reads them; positional words are left out."""
+    """The long names and values ("" for a flag) of options, as clap parses them."""
     words = list(args)
     while words:
         word = words.pop(0)

@@ -1,1 +1,1 @@
-"""The command line: the one place that prints, and that maps errors to exit codes."""
+"""The command line: the only room that prints, and that maps errors to exit codes."""

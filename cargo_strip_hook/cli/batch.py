@@ -1,4 +1,4 @@
-"""Several libraries, in several processes. Those of an xcframework are replaced together."""
+"""Stripping several libraries in several processes; those of an xcframework together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cargo_strip_hook.replace import library_lock, remove_litter
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-_PATIENCE = 2.0  # seconds for a process to tidy up
+_PATIENCE = 2.0  # seconds for a process to clean up
 Result: TypeAlias = "Outcome | Prepared | StripHookError"
 
 
@@ -43,22 +43,22 @@ def run_jobs(
     dry: bool,
     inputs: Sequence[File] = (),
 ) -> int:
-    """Strip every library, or say what would be done; the exit code.
+    """Strip every library, or say what would be done. Returns the exit code.
 
-    One that fails does not keep the others from being done, but for those of the same xcframework.
-    `inputs` are files that are read besides those that the jobs name. Raises `UsageError` where a
-    result would be written over another one, or over an input.
+    A failure stops only the other libraries of the same xcframework. `inputs` are files that are
+    read besides those that the jobs name. Raises `UsageError` where a result would be written over
+    another result or an input.
     """
     if len(jobs) > 1 and any(job.twin is not None for job in jobs):
-        raise UsageError("--debug-twin takes one library's, and there are several")
+        raise UsageError("--debug-twin is for one library, and there are several")
     must_differ(written(jobs), [*read(jobs), *inputs])
-    # numpy would start a thread for each processor when it is loaded, for algebra we do not do
+    # numpy would start a thread for each processor when it is loaded, for algebra that is not used
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if dry:
         return _plan(jobs, console)
     workers = min(len(jobs), at_a_time or os.cpu_count() or 1)
     if workers > 1:
-        dismiss()  # those who work need none, and would keep it from seeing that this one ended
+        dismiss()  # workers need none, and would keep its connection open after this process ended
     shown = open_progress(console)
     exit_code = 0
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def run_jobs(
         except BaseException:
             results.close()
             for job in jobs:
-                if job.bundle is not None:  # whatever waits
+                if job.bundle is not None:  # what was prepared
                     remove_litter(job.library)
             raise
         finally:
@@ -88,8 +88,8 @@ def run_jobs(
 def _locks(jobs: Sequence[Job], stack: ExitStack) -> list[int | None]:
     """Take the locks of libraries that are replaced together, for as long as `stack` is open.
 
-    The others' are taken by those who strip them. All take them in one order, so that two runs
-    never wait for each other.
+    The other libraries are locked by the processes that strip them. The locks are always taken in
+    the same order, so that two runs never wait for each other.
     """
     locks: list[int | None] = [None] * len(jobs)
     together = [n for n, job in enumerate(jobs) if job.bundle is not None]
@@ -119,7 +119,7 @@ def _tell(result: Result, console: Console) -> int:
 
 
 def _together(jobs: Sequence[Job], results: Iterator[Result], console: Console) -> int:
-    """The libraries of one xcframework: all are replaced, or none."""
+    """Replace the libraries of one xcframework: all, or none. Returns the exit code."""
     attempted: list[tuple[Job, Result]] = []
     prepared: list[Prepared] = []
     try:
@@ -150,7 +150,7 @@ def _together(jobs: Sequence[Job], results: Iterator[Result], console: Console) 
 
 
 def unchanged(jobs: Sequence[Job], console: Console) -> None:
-    """Say of libraries of an xcframework that they are as they were."""
+    """Report libraries of an xcframework that are unchanged because another one failed."""
     for job in jobs:
         console.shell.status("Unchanged", f"{job.shown}: another library of {job.bundle} failed")
 
@@ -158,7 +158,7 @@ def unchanged(jobs: Sequence[Job], console: Console) -> None:
 def _attempt(
     job: Job, lock: int | None, processes: int = 1, observe: Observe | None = None
 ) -> Result:
-    """What becomes of a job; of one of several that are replaced together, it then waits."""
+    """Strip a library; one of several that are replaced together is only prepared."""
     try:
         if job.bundle is not None:
             return prepare_library(job, lock=lock, processes=processes, observe=observe)
@@ -186,13 +186,13 @@ def _in_turn(
 
 
 class _Worker:
-    """A process that does one job after another; `job` is the number of the one it is at."""
+    """A process that does one job after another; `job` is the number of the current one."""
 
     def __init__(self, others: Sequence[_Worker]) -> None:
-        """Start it. Raises `OSError` where there can be no process."""
+        """Start the process. Raises `OSError` where there can be none."""
         import multiprocessing
 
-        # nothing has started a thread yet, so that forking is safe, and quicker by a whole start-up
+        # no thread has been started yet: forking is safe, and quicker than a new interpreter
         forks = "fork" in multiprocessing.get_all_start_methods()
         start = (multiprocessing.get_context("fork") if forks else multiprocessing).Process
         self.job: int | None = None
@@ -208,13 +208,13 @@ class _Worker:
             its.close()
 
     def give(self, number: int, job: Job, lock: int | None) -> None:
-        """Have it do a job. One that is gone is found when the answer is read."""
+        """Have it do a job. A process that is gone is noticed when the answer is read."""
         self.job = number
         with suppress(OSError):
             self.connection.send((job, lock))
 
     def answer(self) -> Result | None:
-        """What became of its job; None where it is gone. Raises what is a defect of ours."""
+        """The result of its job; None where the process is gone. Raises internal errors."""
         try:
             result = self.connection.recv()
         except (EOFError, OSError):
@@ -225,7 +225,7 @@ class _Worker:
         return cast("Result", result)
 
     def end(self) -> int:
-        """End it, and what it may be at; the number of the signal that it died of, or 0."""
+        """End it and its work. Returns the number of the signal that ended it, or 0."""
         self.connection.close()
         if self.job is None:
             self.process.kill()
@@ -238,7 +238,7 @@ class _Worker:
 
 
 def _work(connection: Connection, parent: int, copied: Sequence[Connection]) -> None:
-    """What a worker does. `copied` are ends of other connections that came with the fork."""
+    """What a worker does. `copied` are ends of other connections, inherited by the fork."""
     try:
         for one in copied:
             one.close()
@@ -251,7 +251,7 @@ def _work(connection: Connection, parent: int, copied: Sequence[Connection]) -> 
                 result = e
             connection.send(result)
     except (KeyboardInterrupt, EOFError, OSError):
-        pass  # nobody wants an answer
+        pass  # the parent is gone, or wants no answer
     finally:
         os._exit(0)
 
@@ -267,7 +267,7 @@ def _parent_ended() -> None:
 def _parallel(
     jobs: Sequence[Job], locks: Sequence[int | None], at_a_time: int, shown: Progress
 ) -> Generator[Result, None, None]:
-    """In the order of `jobs`. Where this ends before its time, so do those that work."""
+    """Yield results in the order of `jobs`. All workers end when the generator is closed."""
     from multiprocessing.connection import wait
 
     workers: list[_Worker] = []
@@ -313,7 +313,7 @@ def _parallel(
 
 
 def _tidy(job: Job) -> None:
-    """Remove what one that was killed may have left."""
+    """Remove what a worker that was killed may have left."""
     with ExitStack() as stack, suppress(StripHookError):
         if job.bundle is None:  # else the lock is held here
             stack.enter_context(library_lock(job.output or job.library, timeout=0.5))
@@ -321,7 +321,7 @@ def _tidy(job: Job) -> None:
 
 
 def _hire(workers: list[_Worker], number: int) -> None:
-    """As many workers as the system has room for, up to a number."""
+    """Start workers up to a number, as far as the system allows."""
     with suppress(OSError):
         while len(workers) < number:
             workers.append(_Worker(workers))

@@ -78,7 +78,7 @@ def wrap(
     cargo_args: Sequence[str],
     console: Console,
 ) -> int:
-    """Run cargo-c, then strip what it made. A failure of cargo-c is a `ToolError`."""
+    """Run cargo-c, then strip what it built. A failure of cargo-c is a `ToolError`."""
     import shlex
 
     from cargo_strip_hook.cargo.wrap import wrap as wrapped_command
@@ -185,7 +185,7 @@ def _list_symbols(symbols: Sequence[str], console: Console) -> None:
         return
     from cargo_strip_hook.demangle import demangle
 
-    # a mangled name, and what it says; of those that are shown only, since there may be many
+    # demangle only the names that are shown: there may be many
     known = ((name, demangle(name)) for name in console.shown(symbols))
     console.shell.block("symbols:", [n if n == text else f"{n} ({text})" for n, text in known])
 
@@ -261,7 +261,7 @@ def report(args: argparse.Namespace, console: Console) -> int:
 
 
 def _must_be_free(args: argparse.Namespace) -> None:
-    """Raise `UsageError` where the page would be written over what is read."""
+    """Raise `UsageError` where the page would be written over a file that is read."""
     from cargo_strip_hook.cli.options import named_of
     from cargo_strip_hook.exports.sources import named_files
     from cargo_strip_hook.pipeline.outputs import File, must_differ
@@ -278,7 +278,7 @@ def _write_page(
     sizes: Sequence[Sizes],
     differences: Sequence[Difference],
 ) -> None:
-    """The page of `report --html`, with the public symbols as far as they can be decided."""
+    """Write the page of `report --html`, with the public symbols where they can be decided."""
     from itertools import zip_longest
 
     from cargo_strip_hook.analysis.check import decide_or_remember
@@ -345,7 +345,7 @@ def why(args: argparse.Namespace, console: Console) -> int:
 
 
 def _print_exports(decided: ExportSet, architecture: str, console: Console) -> None:
-    """A table for people, tab-separated for programs; of a slice it says the architecture."""
+    """A table for people, tab-separated lines for programs; with the architecture of a slice."""
     rows = []
     for state, entries in (
         ("", decided.exports),
@@ -373,7 +373,7 @@ def _print_exports(decided: ExportSet, architecture: str, console: Console) -> N
 def _subjects(
     args: argparse.Namespace, console: Console
 ) -> list[tuple[Slice, Target, ExportRequest]]:
-    """What `check` and `exports` look at: files, or those of packages; universal ones by slice."""
+    """The libraries of `check` and `exports`: files, or those of packages; each slice of them."""
     from dataclasses import replace
 
     from cargo_strip_hook.api import target_of
@@ -406,12 +406,12 @@ def _strip_selection(args: argparse.Namespace, selection: Selection, console: Co
         if a.settings.baseline is not None
     ]
     done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run, inputs=inputs)
-    # what failed is as large as it was
+    # a library that failed is as large as before
     return done if done or args.dry_run else _check_budgets(artefacts, console)
 
 
 def _check_budgets(artefacts: Sequence[Artefact], console: Console) -> int:
-    """Libraries that are larger than their packages allow: 1 where there is any."""
+    """Report libraries that are larger than their packages allow: 1 where there are any."""
     exit_code = 0
     for artefact in artefacts:
         settings = artefact.settings

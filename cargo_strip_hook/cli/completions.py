@@ -1,4 +1,4 @@
-"""Completions for shells, from the parsers of the commands."""
+"""Completions for shells, made from the parsers of the commands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import shtab
 
 from cargo_strip_hook.cli.parser import COMMANDS, PARSERS, Parser
 
-# the options of these stand before their word, what follows it is cargo-c's
+# options of ours come before these words, cargo-c's after them
 _WRAPPERS = ("cbuild", "cinstall")
 _PROGRAM = "cargo-strip-hook"
 
 
 def script(shell: str) -> str:
-    """The script that makes `shell` ("bash", "zsh" or "fish") complete our command line."""
+    """The script with which `shell` ("bash", "zsh" or "fish") completes our command line."""
     return str(shtab.complete(_tree(), shell)).rstrip("\n") + "\n"
 
 
@@ -38,14 +38,14 @@ def _tree() -> Parser:
 
 
 class _Given(Parser):
-    """Stands where argparse would make a parser, and is one that was made already."""
+    """Given to argparse as the class of parsers: returns one that exists already."""
 
     def __new__(cls, given: Parser, **_: object) -> Parser:  # type: ignore[misc]
         return given
 
 
 def _with_completions(parser: Parser) -> Parser:
-    """shtab is told which arguments are files and which are folders."""
+    """Mark for shtab which arguments are files and which are folders."""
     for action in parser._actions:
         if action.type is Path:
             kind = shtab.DIRECTORY if _is_folder(action) else shtab.FILE

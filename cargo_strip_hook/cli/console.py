@@ -1,4 +1,4 @@
-"""Where a command says what it does: lines for people on stderr, JSON for programs on stdout."""
+"""What a command says: lines for people on stderr, JSON for programs on stdout."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SHOWN = 10  # lines of a list without -v
 
 
 class Unwritable(OSError):
-    """Stdout takes no more."""
+    """Stdout cannot be written."""
 
 
 def write(text: str) -> None:
-    """Write to stdout. Raises `Unwritable`, or `BrokenPipeError` where nobody reads any more."""
+    """Write to stdout. Raises `Unwritable`, or `BrokenPipeError` where the reader is gone."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -35,24 +35,24 @@ def write(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Both audiences of a command; `json` is whether the second one listens."""
+    """Both outputs of a command; `json` is whether the second one is wanted."""
 
     shell: Shell
     json: bool = False
 
     def send(self, messages: Iterable[dict[str, Any]]) -> None:
-        """Write messages to stdout, one a line, where they were asked for."""
+        """Write messages to stdout, one a line, where JSON was asked for."""
         if not self.json:
             return
         encoding = sys.stdout.encoding or "utf-8"
         write("".join(json_line(message, encoding) + "\n" for message in messages))
 
     def table(self, text: str) -> None:
-        """Lines for people on stdout; no name in them has a control character any more."""
+        """Write lines for people to stdout; names in them must have no control characters."""
         write(fit(text, sys.stdout.encoding or "utf-8"))
 
     def warning(self, text: str) -> None:
-        """A warning that belongs to no library's own message."""
+        """Say a warning that is not part of another message."""
         self.shell.warning(text)
         if self.json:
             from cargo_strip_hook.present import messages
@@ -60,7 +60,7 @@ class Console:
             self.send([messages.warning(text)])
 
     def outcome(self, outcome: Outcome) -> None:
-        """A library that is done."""
+        """Say that a library is done."""
         from cargo_strip_hook.present import text
 
         if outcome.fresh:
@@ -80,7 +80,7 @@ class Console:
             self.send([messages.stripped(outcome)])
 
     def plan(self, plan: Plan) -> None:
-        """What --dry-run says of a library."""
+        """Say what a run would do, for --dry-run."""
         from cargo_strip_hook.present import text
 
         if plan.fresh:
@@ -97,7 +97,7 @@ class Console:
             self.send([messages.planned(plan)])
 
     def problem(self, problem: StripHookError) -> None:
-        """``error:`` with all there is to it."""
+        """Say an error with all its details."""
         self.shell.error(problem.head)
         self.shell.more(self.shown(problem.lines))
         if isinstance(problem, VerifyError):
@@ -121,7 +121,7 @@ class Console:
             self.send([messages.error(problem)])
 
     def shown(self, lines: Sequence[str]) -> list[str]:
-        """A list, cut unless -v wants all of it; what is left out is counted."""
+        """The lines, or without -v the first of them and how many more there are."""
         if self.shell.is_verbose or len(lines) <= SHOWN:
             return list(lines)
         return [*lines[:SHOWN], f"… and {len(lines) - SHOWN} more (-v lists them)"]

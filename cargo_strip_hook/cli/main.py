@@ -1,4 +1,4 @@
-"""The entry: which command, and what becomes of its errors."""
+"""The entry point: chooses the command, and reports its errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str], *, parent: int | None = None) -> int:
 
 
 def report(argv: Sequence[str], problem: StripHookError) -> int:
-    """Say of a command line why it ended, where it could not itself; the exit code."""
+    """Report why the process of a command line ended. Returns the exit code."""
     console = _early_console(argv)
 
     def say() -> int:
@@ -61,21 +61,21 @@ def _all_of(words: list[str], console: list[Console]) -> int:
 
     try:
         return _said(run, console[0])
-    except KeyboardInterrupt as e:  # while something was said
+    except KeyboardInterrupt as e:  # while writing a message
         return _ended(e, console[0])
 
 
 def _said(say: Callable[[], int], console: Console) -> int:
-    """The exit code of what writes to stdout; 1 where that cannot be written."""
+    """The exit code of `say`, which writes to stdout; 1 where that cannot be written."""
     try:
         return say()
     except BrokenPipeError:
-        # whoever read stdout has gone; Python must not say so again when it exits
+        # the reader of stdout is gone; Python must not report that again when it exits
         _silence()
         return 1
     except Unwritable as e:
         _silence()
-        # not in JSON, which has nowhere to go
+        # not as JSON, which would go to stdout
         console.shell.error(StripHookError(f"stdout cannot be written: {e.strerror or e}").what)
         return 1
     except OSError as e:
@@ -90,7 +90,7 @@ def _silence() -> None:
 
 
 def _run(words: list[str], console: list[Console]) -> int:
-    """One place for every error. `console[0]` is replaced once the options are known."""
+    """Run the command and report its errors. `console[0]` is replaced once options are known."""
     try:
         return _dispatch(words, console)
     except KeyboardInterrupt as e:
@@ -134,7 +134,7 @@ def _internal(error: Exception) -> StripHookError:
 
 
 def _early_console(words: Sequence[str]) -> list[Console]:
-    """For errors in the command line itself: what can be said of colour without parsing it."""
+    """A console for errors in the command line itself, before it is parsed."""
     try:
         shell = Shell.open(sys.stderr, None, 0, False)
     except UsageError:
@@ -168,7 +168,7 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         args = parsers.PARSERS[command or ""]().parse_args([*before, *after])
         chosen = _open_console(args, argparse.Namespace(verbose=0, color=None))
     console[0] = chosen
-    if command in (None, "strip"):  # wrapped commands run cargo first, which takes its time
+    if command in (None, "strip"):  # not where cargo runs first: that takes long
         worker.start()
     from cargo_strip_hook.cli import commands
 
@@ -199,7 +199,7 @@ def _open_console(args: argparse.Namespace, cargo: argparse.Namespace) -> Consol
 
 
 def _cargo_verbosity(words: Sequence[str]) -> argparse.Namespace:
-    """-v and --color among cargo-c's own arguments hold for our lines, too."""
+    """-v and --color among cargo-c's arguments, which apply to our lines, too."""
     scan = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     scan.add_argument("-v", "--verbose", action="count", default=0)
     scan.add_argument("--color", choices=("auto", "always", "never"))

@@ -1,4 +1,4 @@
-"""The manual page, in the language of man(7), from the parsers of the commands."""
+"""The manual page, in the language of man(7), made from the parsers of the commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cargo_strip_hook import __version__
 from cargo_strip_hook.cli.parser import COMMANDS
 from cargo_strip_hook.cli.reference import Command, Option, reference
 
-_DATE = "2026-11-25"  # when what the page says last changed
+_DATE = "2026-11-30"  # of the last change of the text
 _EXIT_STATUS = (
     ("0", "Done."),
     ("1", "Failed, or `check` found something. Libraries that failed are as they were."),
@@ -31,7 +31,7 @@ _ENVIRONMENT = (
 
 
 def page() -> str:
-    """The page: the same bytes for the same version."""
+    """The page, the same bytes for the same version."""
     return "".join(line + "\n" for line in _lines())
 
 
@@ -112,7 +112,7 @@ def _listed(commands: Iterable[str]) -> str:
 
 
 def _usage(text: str) -> str:
-    """Words of ours in bold, what stands for something in italics."""
+    """Literal words in bold, metavariables in italics."""
     return re.sub(
         r"[A-Za-z-]+",
         lambda m: _italic(m[0]) if m[0].isupper() else _bold(m[0]),
@@ -121,7 +121,7 @@ def _usage(text: str) -> str:
 
 
 def _text(text: str) -> list[str]:
-    """Lines of plain text: `code` in bold, and nothing that roff would read as a request."""
+    """Lines of text: `code` in bold, and no line that roff would read as a request."""
     parts = text.split("`")
     said = "".join(_bold(part) if n % 2 else _plain(part) for n, part in enumerate(parts))
     lines = textwrap.wrap(said, 78, break_long_words=False, break_on_hyphens=False)

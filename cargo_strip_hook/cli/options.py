@@ -1,4 +1,4 @@
-"""From parsed options to the values of the library."""
+"""Turning parsed options into requests and jobs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A library that was named; one of an xcframework has headers beside it.
+    """A library that was named, with the headers of its variant if it is in an xcframework.
 
-    `root` is the xcframework that it is in, which a link may not lead out of.
+    `root` is that xcframework; a symbolic link may not lead out of it.
     """
 
     library: Path
@@ -32,7 +32,7 @@ class Subject:
 
 
 def subjects(args: argparse.Namespace) -> list[Subject]:
-    """The libraries that were named; for an xcframework those of its variants.
+    """The libraries that were named; of an xcframework, those of its variants.
 
     Raises `InputError` for a damaged xcframework.
     """
@@ -48,7 +48,7 @@ def subjects(args: argparse.Namespace) -> list[Subject]:
 
 
 def is_xcframework(path: Path) -> bool:
-    """Whether a path names an xcframework; only folders are looked at closely."""
+    """Whether a path names an xcframework. (Loads the reader for folders only.)"""
     if not path.is_dir():
         return False
     from cargo_strip_hook.archive.xcframework import is_xcframework as really
@@ -57,7 +57,7 @@ def is_xcframework(path: Path) -> bool:
 
 
 def request_for_file(args: argparse.Namespace, subject: Subject, target: Target) -> ExportRequest:
-    """What is public in a file that no package stands behind."""
+    """What is public in a file that belongs to no package."""
     return ExportRequest(
         target,
         headers=_many(args.header) or subject.headers,
@@ -74,7 +74,7 @@ def request_for_file(args: argparse.Namespace, subject: Subject, target: Target)
 
 
 def request_for_artefact(args: argparse.Namespace, artefact: Artefact) -> ExportRequest:
-    """What is public in a package's library: options over its settings over what was found."""
+    """What is public in a package's library: options go over settings, those over defaults."""
     settings = artefact.settings
     headers = _first(args.header, settings.header)
     allow_missing = args.allow_missing
@@ -94,7 +94,7 @@ def request_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Export
 
 
 def job_for_file(args: argparse.Namespace, subject: Subject, target: Target) -> Job:
-    """`strip LIB`."""
+    """The job of `strip LIB`."""
     return Job(
         subject.library,
         target,
@@ -114,7 +114,7 @@ def job_for_file(args: argparse.Namespace, subject: Subject, target: Target) -> 
 
 
 def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
-    """A package's library; the profile decides what `--strip` and the settings leave open."""
+    """The job of a package's library; the profile decides where options and settings do not."""
     settings = artefact.settings
     strip = Strip(args.strip) if args.strip else settings.strip or artefact.strip_default
     granularity = settings.granularity or Granularity.CLASS
@@ -140,7 +140,7 @@ def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
 
 
 def selection_of(args: argparse.Namespace) -> Selection:
-    """The packages asked for. Raises `UsageError` for combinations without a meaning."""
+    """The packages that were asked for. Raises `UsageError` for options that exclude each other."""
     from cargo_strip_hook.cargo.selection import Selection
 
     chosen = {"--release": args.release, "--debug": args.debug, "--profile": bool(args.profile)}

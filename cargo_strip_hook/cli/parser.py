@@ -1,4 +1,4 @@
-"""The options of every command, with their help. No meaning beyond their spelling."""
+"""The options of every command, with their help; what they mean is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -355,8 +355,8 @@ def why_parser() -> Parser:
         "what runs when the library is loaded, with what each step costs. WHAT is a symbol, a\n"
         "crate, or a symbol as it is written in Rust (`regex::Regex::new`, or its end).",
         "why LIB WHAT [OPTIONS]",
-        "Ask of the library as it was built: in a stripped one only parts are told apart that can\n"
-        "still be dropped alone.",
+        "Ask about the library as it was built: a stripped one only has what can still be dropped\n"
+        "by itself.",
     )
     parser.add_argument("library", type=Path, metavar="LIB", help="a static library")
     parser.add_argument("what", metavar="WHAT", help="a symbol or a crate")
@@ -374,7 +374,7 @@ def why_parser() -> Parser:
 
 def _target(parser: Parser) -> None:
     parser.add_argument(
-        "--target", metavar="T", help="the target triple (default: told from the objects)"
+        "--target", metavar="T", help="the target triple (default: that of the objects)"
     )
 
 
@@ -421,9 +421,9 @@ assert PARSERS.keys() == {"", *COMMANDS} - {"help"}
 
 
 def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]]:
-    """The words before the command, the command (None: there is none) and those after it.
+    """The words before the command, the command (None: there is none), and the words after it.
 
-    Raises `UsageError` for a word that is no command where one would be.
+    Raises `UsageError` for a word in the command's position that is no command.
     """
     if argv and argv[0] in COMMANDS:
         return [], argv[0], list(argv[1:])

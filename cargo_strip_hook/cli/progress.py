@@ -1,6 +1,6 @@
-"""What is being done, said where it takes longer than a second.
+"""Progress: what is being done, where it takes longer than a second.
 
-On a terminal that is a display that goes away again, elsewhere plain lines.
+On a terminal a display that disappears again, elsewhere plain lines.
 
 Rules: the Cargo Book, "Configuration" (`term.progress.when`, CARGO_TERM_PROGRESS_WHEN).
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cargo_strip_hook.pipeline.strip import Phase
 
 Style = Literal["display", "lines", "none"]
-DELAY = 1.0  # seconds of work before anything is said
+DELAY = 1.0  # seconds of work before anything is shown
 _VERBS = {
     "exports": "Deciding",
     "prelink": "Prelinking",
@@ -35,7 +35,7 @@ _VERBS = {
 def choose_style(
     environment: Mapping[str, str], *, is_terminal: bool, is_silent: bool = False
 ) -> Style:
-    """How progress is told; not at all where `is_silent` (quiet, or JSON).
+    """How progress is shown; not at all where `is_silent` (quiet, or JSON).
 
     Raises `UsageError` for a CARGO_TERM_PROGRESS_WHEN that cargo refuses, too.
     """
@@ -48,13 +48,13 @@ def choose_style(
         return "none"
     if when == "always":
         return "display"
-    # as cargo: no display in CI, nor on a terminal that cannot go back
+    # as for cargo: no display in CI, nor on a terminal that cannot move its cursor
     able = is_terminal and environment.get("TERM") != "dumb" and not environment.get("CI")
     return "display" if able else "lines"
 
 
 class Progress:
-    """Says what was last told to it. There is a thread only while something is being done."""
+    """Shows what is being done. It has a thread only while there is something to show."""
 
     def __init__(self, console: Console, style: Style) -> None:
         self._shell = console.shell
@@ -65,13 +65,13 @@ class Progress:
         self._visible = False
 
     def observe(self, phase: Phase) -> None:
-        """Tell of a phase of the pipeline."""
+        """Show a phase of the pipeline."""
         from cargo_strip_hook.core.text import size
 
         self.say(_VERBS[phase.name], f"{phase.library.name} ({size(phase.size)})")
 
     def say(self, verb: str, text: str) -> None:
-        """What is being done from now on."""
+        """Show this from now on."""
         if self._style == "none":
             return
         from threading import Event, Lock, Thread
@@ -80,7 +80,7 @@ class Progress:
             self._words = verb, text
             self._lock, self._ended = Lock(), Event()
             thread = Thread(target=self._run, daemon=True)
-            with suppress(RuntimeError, MemoryError):  # no room for a thread: nothing is told
+            with suppress(RuntimeError, MemoryError):  # no room for a thread: nothing is shown
                 thread.start()
                 self._thread = thread
             return
@@ -90,7 +90,7 @@ class Progress:
                 self._show()
 
     def _run(self) -> None:
-        """The thread: it waits, and then keeps the display moving."""
+        """The thread: waits for the delay, then keeps the display moving."""
         if self._ended.wait(DELAY):
             return
         self._begin()
@@ -132,7 +132,7 @@ class Progress:
             self._shell.status(verb, text)
 
     def end(self) -> None:
-        """What was being done is done: the display goes away, and the thread, too."""
+        """End the display and the thread."""
         if self._thread is not None:
             self._ended.set()
             self._thread.join()
@@ -147,7 +147,7 @@ def _width(environment: Mapping[str, str]) -> int | None:
 
 
 def open_progress(console: Console) -> Progress:
-    """As the environment asks for. Raises `UsageError`."""
+    """The progress that the environment asks for. Raises `UsageError`."""
     stream = console.shell.stream
     is_silent = console.json or console.shell.is_quiet
     style = choose_style(os.environ, is_terminal=stream.isatty(), is_silent=is_silent)
@@ -156,7 +156,7 @@ def open_progress(console: Console) -> Progress:
 
 @contextmanager
 def progress(console: Console, verb: str, library: Path) -> Iterator[None]:
-    """Tell of one thing that is done to a library."""
+    """Show progress while the body works on a library."""
     from cargo_strip_hook.core.text import size
 
     shown = open_progress(console)

@@ -1,4 +1,4 @@
-"""What the parsers say, as values: for the manual page and the documentation."""
+"""What the parsers say, as values for the manual page and the documentation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Options under a heading that several commands share."""
+    """Options that several commands share, under a heading."""
 
     title: str
     options: tuple[Option, ...]
@@ -28,7 +28,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`name` is empty for the bare command; `own` are the options that no group has."""
+    """A command; the bare one has no name. `own` are the options that are in no group."""
 
     name: str
     summary: str
@@ -71,7 +71,7 @@ def reference() -> Reference:
 
 
 def _without_title(parser: Parser) -> list[argparse._ArgumentGroup]:
-    """argparse's own two, of positional and of other arguments."""
+    """The two groups of argparse itself, of positional and of other arguments."""
     return parser._action_groups[:2]
 
 
@@ -86,5 +86,5 @@ def _option(action: argparse.Action) -> Option:
 
 
 def _description(parser: Parser) -> str:
-    """Without the list of commands, which is elsewhere in a reference."""
+    """The description without the list of commands, which a reference has elsewhere."""
     return str(parser.description or "").partition("\n\ncommands:\n")[0]

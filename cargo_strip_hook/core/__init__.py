@@ -1,1 +1,1 @@
-"""What lies below everything: requests and results, errors, targets, processes, programs."""
+"""What all rooms use: requests and results, errors, targets, processes, external programs."""

@@ -1,4 +1,4 @@
-"""Amounts of bytes as people write them in a configuration."""
+"""Amounts of bytes, as people write them in a configuration file."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*|%)", re.I)
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How much something may grow: by bytes, or by per cent of what it was."""
+    """How much something may grow: by so many bytes, or by so many per cent."""
 
     amount: float
     is_percent: bool
     text: str
 
     def limit(self, before: int) -> int:
-        """The size in bytes that it may grow to."""
+        """The size in bytes that something of size `before` may grow to."""
         by = before * self.amount / 100 if self.is_percent else self.amount
         return before + int(by)
 
 
 def parse_size(text: str) -> int | None:
-    """Bytes of ``2 MB``, ``1.5MiB`` or ``300``; None for what is no size."""
+    """The bytes of ``2 MB``, ``1.5MiB`` or ``300``; None where the text is no size."""
     amount = _AMOUNT.fullmatch(text.strip())
     if amount is None or amount[2].lower() not in _UNITS:
         return None
@@ -43,7 +43,7 @@ def parse_size(text: str) -> int | None:
 
 
 def parse_growth(text: str) -> Growth | None:
-    """``5 %`` or a size; None for what is neither."""
+    """The growth of ``5 %``, or of a size; None where the text is neither."""
     amount = _AMOUNT.fullmatch(text.strip())
     if amount is not None and amount[2] == "%":
         return Growth(float(amount[1]), True, text)

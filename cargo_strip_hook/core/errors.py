@@ -1,4 +1,4 @@
-"""Every way the tool fails, one class each.
+"""The errors: one class for each way to fail.
 
 The library never prints: `cargo_strip_hook.cli` alone turns these into an
 ``error:`` line (`what`), ``help:`` lines (`help`) and an exit code.
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 
 class StripHookError(Exception):
-    """A failure the user can act on: what happened, and what to do about it.
+    """A failure: what happened, and what the user can do about it.
 
-    `lines` are a list that belongs to it, of symbols or of places; `what` ends with them.
+    `lines` are a list that belongs to it, of symbols or of paths; `what` ends with them.
     """
 
     exit_code = 1
@@ -32,35 +32,35 @@ class StripHookError(Exception):
 
     @property
     def head(self) -> str:
-        """`what` without its `lines`: names may have line feeds, too, so nobody can tell later."""
+        """`what` without its `lines`. (Names may have line feeds, so `what` cannot be split.)"""
         return self.what.removesuffix("".join(f"\n  {line}" for line in self.lines))
 
     def __reduce__(self) -> tuple[object, ...]:
-        # the default calls the class with `args` alone, which not every subclass accepts
+        # by default the class is called with `args` alone, which some subclasses do not accept
         return _restore, (type(self), self.args, self.__dict__)
 
 
 def _restore(
     kind: type[StripHookError], args: tuple[object, ...], state: dict[str, object]
 ) -> StripHookError:
-    """The error as another process raised it."""
+    """The error as it was raised in another process."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
 
 
 def of_system(error: OSError) -> StripHookError:
-    """What the operating system refused, with the file that it was about."""
+    """The error for what the operating system refused, with the file concerned."""
     where = f"{error.filename}: " if error.filename else ""
     return StripHookError(f"{where}{error.strerror or error}")
 
 
 def of_memory(error: BaseException) -> StripHookError | None:
-    """The error for lack of memory, in whatever shape that came; None for all else."""
+    """The error for lack of memory, in whatever form that was raised; None for other errors."""
     cause: BaseException | None = error
     while cause is not None:
         lacks = isinstance(cause, OSError) and cause.errno == errno.ENOMEM
-        # of a library that is loaded, the dynamic linker says it in words
+        # of a library that is loaded, the dynamic linker says so in words
         lacks = lacks or (
             isinstance(cause, ImportError) and bool(re.search(_NO_ROOM, str(cause), re.IGNORECASE))
         )
@@ -72,7 +72,7 @@ def of_memory(error: BaseException) -> StripHookError | None:
 
 @contextlib.contextmanager
 def reporting_lack_of_memory() -> Iterator[None]:
-    """Lack of memory in the body is a `StripHookError` that says so."""
+    """Raise a `StripHookError` where the body fails for lack of memory."""
     try:
         yield
     except StripHookError:
@@ -88,13 +88,13 @@ _NO_ROOM = "cannot allocate memory|failed to map segment|cannot apply additional
 
 
 class UsageError(StripHookError):
-    """The command line or a configuration file asks for something that has no meaning."""
+    """The command line or a configuration file asks for something that makes no sense."""
 
     exit_code = 2
 
 
 class DiscoveryError(StripHookError):
-    """No library, or several, or one that must not be touched, where one was expected."""
+    """There is no library, there are several, or it must not be changed."""
 
 
 class HeaderError(StripHookError):
@@ -120,7 +120,7 @@ class ExportsError(StripHookError):
 
 
 class InputError(StripHookError):
-    """Damaged or unsupported input; names the file, the member and the offset.
+    """The input is damaged or not supported. Names the file, the member and the offset.
 
     `offset` is in bytes from the start of `member`, or of the file where `member` is None.
     """
@@ -146,21 +146,21 @@ class InputError(StripHookError):
 
 
 class ArchiveError(InputError):
-    """An `ar` archive is truncated, malformed or of a kind that is not supported."""
+    """An `ar` archive is truncated, malformed or not supported."""
 
 
 class ObjectError(InputError):
-    """An object file is truncated, malformed or of a kind that is not supported."""
+    """An object file is truncated, malformed or not supported."""
 
 
 class LinkError(StripHookError):
-    """Symbols do not resolve as a linker would have it (for example two strong definitions)."""
+    """Symbols do not resolve, as for a linker (for example, two strong definitions)."""
 
 
 class VerifyError(StripHookError):
-    """The result is not what was asked for; the library was left as it was.
+    """The result is not what was asked for; the library is unchanged.
 
-    `defect`: it is the engine's mistake, as far as can be told.
+    `defect`: this is probably a mistake of the engine.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class BudgetError(StripHookError):
 
 
 class ReplaceError(StripHookError):
-    """The result could not be put in the place of the original, which is unchanged."""
+    """The original could not be replaced by the result; it is unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class ToolFailure:
 
 
 class ToolError(StripHookError):
-    """An external program failed or is not there; carries everything it said."""
+    """An external program failed or is missing; carries everything it said."""
 
     def __init__(self, what: str, failure: ToolFailure, *, help: str | Sequence[str] = ()) -> None:
         super().__init__(what, help=help)
@@ -202,4 +202,4 @@ class ToolError(StripHookError):
 
 
 class KilledError(StripHookError):
-    """A signal ended an external program: it says nothing of what the program would have done."""
+    """A signal ended an external program, so that nothing is known of its result."""

@@ -1,4 +1,4 @@
-"""Opening what a user named: a pipe or a device would never end, or never begin."""
+"""Opening files that a user named. A pipe or a device is refused: reading it may never end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _KINDS = {
 
 
 def irregular(path: Path) -> str | None:
-    """What a path names that is neither a regular file nor a folder; None for those."""
+    """What a path names: "a FIFO", "a device" …; None for a regular file or a folder."""
     return _kind(path.stat().st_mode)
 
 
@@ -26,8 +26,8 @@ def _kind(mode: int) -> str | None:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a regular file to read it. Raises `OSError`, at once, for what is none."""
-    # opening a FIFO waits for somebody who writes to it, unless it is opened so
+    """Open a regular file to read it. Raises `OSError`, without waiting, for anything else."""
+    # without O_NONBLOCK, opening a FIFO waits for a writer
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0))
     try:

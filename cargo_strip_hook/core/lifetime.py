@@ -1,8 +1,8 @@
 """How the processes of a run end: on a signal, and with their parent.
 
-A run is a process that waits, one that works, and those that work for it. Each ends with the one
-that started it: Linux sends it a signal (prctl(2), PR_SET_PDEATHSIG), elsewhere a thread waits for
-the end of a connection that only the parent has open.
+A run has a process that waits, one that works, and workers. Each ends with the process that started
+it: Linux sends it a signal (prctl(2), PR_SET_PDEATHSIG); elsewhere a thread waits until a
+connection is closed that only the parent has open.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import FrameType
 from cargo_strip_hook.core.errors import InputError, StripHookError
 
 _PR_SET_PDEATHSIG = 1
-# what asks a program to end; Windows knows the first two
+# the signals that ask a program to end; Windows has the first two
 _ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
@@ -34,22 +34,22 @@ class Terminated(KeyboardInterrupt):
 
 
 def ending_of(error: KeyboardInterrupt) -> tuple[str, int]:
-    """What is said of a run that was ended so, and its exit code, as shells say it."""
+    """How a run ended, in a word, and its exit code, as shells have it."""
     number = error.number if isinstance(error, Terminated) else signal.SIGINT
     return _WORDS[signal.Signals(number).name], 128 + number
 
 
-# how many hold signals back, the one that came meanwhile, and all that came with their times
+# one entry for each `undisturbed` body; the signal held back by them; all signals, with their times
 _holding: list[None] = []
 _came: list[int] = []
 _asked: list[tuple[int, float]] = []
-_PATIENCE = 3.0  # seconds for tidying up
+_PATIENCE = 3.0  # seconds for cleaning up
 _home: list[int] = []  # the process that signals are for
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    """The handler: the first signal counts, others would only disturb the tidying up after it."""
-    if _home and os.getpid() not in _home:  # between a fork and what the child is for
+    """The handler. Only the first signal counts: others would disturb the clean-up after it."""
+    if _home and os.getpid() not in _home:  # a child that has not begun its work
         os._exit(128 + number)
     now = time.monotonic()
     if _asked and now < _asked[-1][1] + _PATIENCE:
@@ -63,12 +63,12 @@ def _raise(number: int, frame: FrameType | None) -> None:
         raise Terminated(number)
 
 
-# Python calls functions of its own there, for locks that are let go, and ignores what they raise
+# in there Python calls functions to release its locks, and ignores what they raise
 _IMPORTING = "<frozen importlib"
 
 
 def _later(number: int) -> bool:
-    """Take a signal again in a moment; whether the system has a clock for that."""
+    """Have a signal handled again in a moment; False where the system has no timer for that."""
     if not hasattr(signal, "setitimer"):
         return False
     signal.signal(signal.SIGALRM, lambda _, frame: _raise(number, frame))
@@ -77,16 +77,16 @@ def _later(number: int) -> bool:
 
 
 def asked_to_end() -> Terminated | None:
-    """What a signal raised: libraries in C make other errors of it, where it comes into them."""
+    """The `Terminated` that was raised, if any. C libraries turn it into errors of their own."""
     return Terminated(_asked[0][0]) if _asked else None
 
 
 @contextlib.contextmanager
 def endings_raise() -> Iterator[None]:
-    """Signals that ask to end raise `Terminated` in the body, once.
+    """Signals that ask the program to end raise `Terminated` in the body, once.
 
-    One that is ignored stays so (`nohup`, a shell's background). In other threads than the main
-    one nothing is changed.
+    A signal that is ignored stays ignored (`nohup`, a shell's background job). Does nothing in
+    other threads than the main one.
     """
     before = {}
     _home[:] = [os.getpid()]
@@ -108,7 +108,7 @@ def endings_raise() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """A signal that asks to end is held back until the body is done. Keep it short."""
+    """Hold signals that ask the program to end back until the body is done. Keep it short."""
     _holding.append(None)
     try:
         yield
@@ -119,10 +119,10 @@ def undisturbed() -> Iterator[None]:
 
 
 def serve(parent: int, ended: Callable[[], object] | None = None) -> None:
-    """In a process that works for `parent`: end when that one does, or sends SIGTERM.
+    """In a worker of `parent`: end when the parent ends, or when it sends SIGTERM.
 
-    The other signals are for the parent, which a terminal sends them, too. `ended` returns when
-    the parent is gone; a thread calls it where the system has no better way.
+    The other signals are left to the parent, which the terminal sends them, too. `ended` returns
+    when the parent is gone; a thread calls it where the system has no better way.
     """
     _home[:] = [os.getpid()]
     for number in _ENDING:
@@ -134,12 +134,12 @@ def serve(parent: int, ended: Callable[[], object] | None = None) -> None:
 
 
 def follow(parent: int) -> None:
-    """In what `supervised` calls: end when the process that waits does."""
+    """In the work that `supervised` calls: end when the process that waits ends."""
     if not end_with(parent) and _life:
         _watch(lambda: os.read(_life[0], 1))
 
 
-# the end of a connection whose other one only the process that waits has
+# one end of a connection; only the process that waits has the other end
 _life: list[int] = []
 
 
@@ -154,9 +154,9 @@ def _watch(ended: Callable[[], object]) -> None:
 
 
 def end_with(parent: int) -> bool:
-    """Have the system end this process when its parent ends; whether it can.
+    """Have the system end this process when its parent ends; False where it cannot.
 
-    Ends the process at once where the parent is gone already.
+    Ends the process at once where the parent is already gone.
     """
     if sys.platform != "linux":
         return False
@@ -168,15 +168,15 @@ def end_with(parent: int) -> bool:
 
 
 def death_signal(number: int) -> bool:
-    """Ask Linux for a signal when the parent ends; whether it was understood."""
+    """Ask Linux for a signal when the parent ends; whether that is supported."""
     ask = dies_with_parent(number)
     return ask is not None and ask()
 
 
 def dies_with_parent(number: int) -> Callable[[], bool] | None:
-    """What a process calls after its fork to get a signal when its parent ends.
+    """The function that a process calls after its fork to get a signal when its parent ends.
 
-    None where the system has no such thing.
+    None where the system does not support that.
     """
     if sys.platform != "linux":
         return None
@@ -190,7 +190,7 @@ def dies_with_parent(number: int) -> Callable[[], bool] | None:
 
 
 def died(number: int, library: str = "") -> StripHookError:
-    """The error of a process that a signal ended (0: it is not known which)."""
+    """The error for a process that was ended by a signal (0: by an unknown one)."""
     if number == getattr(signal, "SIGBUS", -1):
         return InputError(
             f"{'the' if library else 'a'} file was changed while it was read",
@@ -204,12 +204,12 @@ def died(number: int, library: str = "") -> StripHookError:
 
 
 def supervised(work: Callable[[int | None], int], died: Callable[[int], int]) -> int:
-    """Do `work` in a process of its own and give its exit code.
+    """Do `work` in a process of its own, and return its exit code.
 
-    A library that becomes shorter while it is mapped ends the process that reads it (SIGBUS), and
-    lack of memory may (SIGKILL, or a library in C that gives up): `died` gets the signal's number,
-    or 0, and gives the exit code. Signals that ask to end are handed on. `work` is told the number
-    of the process that waits, None where the system cannot fork.
+    That process is killed when a library is truncated while it is mapped (SIGBUS), and may be for
+    lack of memory (SIGKILL, or a C library that aborts). Then `died` is called with the signal's
+    number, or 0, and returns the exit code. Signals that ask the program to end are passed on.
+    `work` is called with the number of the process that waits, None where the system cannot fork.
     """
     if not hasattr(os, "fork"):
         return work(None)
@@ -217,7 +217,7 @@ def supervised(work: Callable[[int | None], int], died: Callable[[int], int]) ->
     ends, life = os.pipe(), os.pipe()
     os.set_blocking(ends[0], False)
     signals = [s for s in _ENDING if signal.getsignal(s) not in (signal.SIG_IGN, None)]
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until somebody takes them
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until there are handlers
     try:
         child = os.fork()
     except OSError:
@@ -229,7 +229,7 @@ def supervised(work: Callable[[int | None], int], died: Callable[[int], int]) ->
             os.close(life[1])
             _life.append(life[0])
             exit_code = work(parent)
-            os.write(ends[1], b".")  # it is this code that ends it
+            os.write(ends[1], b".")  # the exit code is the work's own
             os._exit(exit_code)
         finally:
             os._exit(1)

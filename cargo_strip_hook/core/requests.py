@@ -1,4 +1,4 @@
-"""The values that pass between the phases: plain frozen data, no behaviour.
+"""The values that pass between the phases: plain frozen data.
 
 discover -> exports -> read -> resolve -> reach -> lay out -> write -> verify -> replace
 """
@@ -49,7 +49,7 @@ OriginKind = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """Why a symbol is public: the kind of source and where in it (``demo.h:12``, a pattern …)."""
+    """Why a symbol is public: the kind of source, and where in it (``demo.h:12``, a pattern …)."""
 
     kind: OriginKind
     where: str
@@ -95,10 +95,10 @@ class DefinedSymbol:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Where an archive lies: in `size` bytes of a file from `start` on (None: all of it).
+    """Where an archive is: `size` bytes of a file from `start` on (None: all of the file).
 
-    A universal file has a slice for each `architecture`, called as `lipo` calls it; that of a plain
-    library is "".
+    A universal file has a slice for each `architecture`, by the name that `lipo` has for it. A
+    plain library is one slice, whose architecture is "".
     """
 
     path: Path
@@ -128,10 +128,10 @@ class Slice:
 class PrelinkRequest:
     """What an engine is asked for. It writes a complete archive to `output`, nothing else.
 
-    `archive` is a library, or one slice of a universal one. `twin` gets a second one: the same
-    program with all names and debug information. `compress_debug` is how debug sections are
-    written, where there are any. `folder` is there for files on the way, where that is not None.
-    `name` is what the object is called after, "" for the archive.
+    `archive` is a library, or one slice of a universal one. The debug twin is written to `twin`.
+    `compress_debug` is how debug sections are written, where there are any. Temporary files go to
+    `folder`, where that is not None. The object is called after `name`, or after the archive where
+    that is "".
     """
 
     archive: Path | Slice
@@ -160,15 +160,15 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class PrelinkResult:
-    """What an engine made.
+    """What an engine did.
 
     `link_map`: structured array of `LINK_MAP` (see `cargo_strip_hook.verify`), one row for each
-    live allocated piece of input and where it went; None where the engine cannot tell. It is a
-    claim that the verifier checks byte for byte, not something it trusts.
-    `covers_debug`: whether it tells of debug sections, too.
+    live allocated input range; None where the engine does not know. The verifier does not trust it,
+    but checks it byte for byte. `covers_debug`: it has rows for debug sections, too.
     `exports`: the names that were asked for and are defined.
-    `undefined`: names the consumer has to supply.
-    `import_members`: positions in the original of the members that follow the object, as they were.
+    `undefined`: the names that the consumer has to supply.
+    `import_members`: the positions in the original archive of the members that follow the object
+    unchanged.
     """
 
     exports: tuple[str, ...]
@@ -191,7 +191,7 @@ class Engine(Protocol):
     ) -> PrelinkResult:
         """Write `request.output`. Raises a `StripHookError`; never touches `request.archive`.
 
-        `loaded` is told the members that the result is made of as soon as they are known, by an
-        engine that knows.
+        An engine that knows which members the result is made of calls `loaded` with them, as soon
+        as it does.
         """
         ...

@@ -1,4 +1,4 @@
-"""The one place that starts external programs."""
+"""Starting external programs: the only module that does."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 from cargo_strip_hook.core.errors import KilledError, ToolError, ToolFailure
 from cargo_strip_hook.core.lifetime import dies_with_parent
 
-_PATIENCE = 2.0  # seconds for a program to end when it is asked to
-# what others send; a program's own faults end it by other signals
+_PATIENCE = 2.0  # seconds for a program to end after SIGTERM
+# signals that others send; a program's own faults end it by other ones
 _KILLS = [getattr(signal, n, 0) for n in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")]
 
 
@@ -39,12 +39,12 @@ def run(
     timeout: float | None = None,
     help: str | Sequence[str] = (),
 ) -> Finished:
-    """Run a program to its end and return what it said.
+    """Run a program to its end, and return what it said.
 
-    `env` is added to the environment. `accept` lists the exit codes that are no failure (any code
-    where it is empty). With `passthrough` the program has the user's terminal and nothing is
-    captured. Raises `ToolError` with argv, exit code, stdout and stderr, and `KilledError` for a
-    program without the terminal that somebody killed.
+    `env` is added to the environment. `accept` lists the exit codes that are no failure (all, where
+    it is empty). With `passthrough` the program has the user's terminal, and nothing is captured.
+    Raises `ToolError` with argv, exit code, stdout and stderr, and `KilledError` for a program
+    without the terminal that was killed.
     """
     words = tuple(os.fspath(a) for a in argv)
     environment = {**os.environ, **env} if env is not None else None
@@ -85,7 +85,7 @@ def run(
 
 
 def _to_its_end(process: subprocess.Popen[str], timeout: float | None) -> tuple[str, str]:
-    """What a program said. If this one is to end, or does not want to wait, so does the program."""
+    """Stdout and stderr of a program. It is ended where this process is, and after `timeout`."""
     with process:
         try:
             stdout, stderr = process.communicate(timeout=timeout)
@@ -100,8 +100,8 @@ def _to_its_end(process: subprocess.Popen[str], timeout: float | None) -> tuple[
 
 
 def _last_will() -> Callable[[], object] | None:
-    """A program ends with the process that started it, even if that one is killed (Linux)."""
-    # what runs between fork and exec must not wait for another thread
+    """What has a program end with this process, even if this process is killed (Linux)."""
+    # what is called between fork and exec must not wait for another thread
     if threading.active_count() > 1:
         return None
     return dies_with_parent(signal.SIGTERM)

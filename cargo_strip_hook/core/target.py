@@ -1,4 +1,4 @@
-"""What the target triple decides: object format, names of files and symbols, archive dialect."""
+"""Target triples, and what they decide: object format, file and symbol names, archive dialect."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _PLATFORMS = {
     11: ("visionos", ""),
     12: ("visionos", "sim"),
 }
-# simulators since before there were devices of another kind: their triples do not say so
+# these have been simulators since before Apple's own processors: their triples do not say so
 _INTEL_SIMULATORS = frozenset({"ios", "tvos"})
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A Rust target triple taken apart; `environment` is "" where the triple has none.
+    """The parts of a Rust target triple; `environment` is "" where the triple has none.
 
-    `lowest` is the oldest system of Apple's that a library runs on, as its version, where its
-    objects say it.
+    `lowest` is the version of the oldest Apple system that a library runs on, where its objects
+    say so.
     """
 
     triple: str
@@ -47,7 +47,7 @@ class Target:
 
     @classmethod
     def parse(cls, triple: str) -> Target:
-        """Take a triple apart as rustc spells it. Raises `UsageError` for what is no triple."""
+        """Parse a triple as rustc spells it. Raises `UsageError` where it is no triple."""
         parts = triple.split("-")
         if len(parts) < 2 or not all(parts):
             raise UsageError(
@@ -103,8 +103,8 @@ class Target:
         """The linker whose choice counts where linkers would make different programs.
 
         GNU's for ELF (`gnu`) and MinGW (`gnu-pe`); LLVM's for Android (`lld`), Microsoft's objects
-        (`lld-link`) and Apple's: Apple's classic linker goes by the names' alphabet (`ld64`), and
-        of its new one no order is told.
+        (`lld-link`) and Apple's: Apple's classic linker goes by the alphabet of names (`ld64`), and
+        the order of its new one is not documented.
         """
         if self.object_format == "macho":
             return "ld64.lld"
@@ -121,16 +121,12 @@ class Target:
 
     @property
     def symbol_prefix(self) -> str:
-        """What the C compiler puts before a C name (i686 Windows decorations come on top)."""
+        """What the C compiler puts before a C name (i686 Windows adds decorations)."""
         if self.object_format == "macho":
             return "_"
         if self.object_format == "coff" and self.arch in {"i586", "i686"}:
             return "_"
         return ""
-
-    def static_library(self, name: str) -> str:
-        """The file name of a static library called `name`."""
-        return f"{name}.lib" if self.is_msvc else f"lib{name}.a"
 
     def shared_library(self, name: str) -> str:
         """The file name of a cdylib called `name`, as Cargo writes it."""

@@ -1,4 +1,4 @@
-"""Targets that are named by a file: specifications as rustc takes them (`--target x.json`).
+"""Target specifications: files that name a target, as for rustc (`--target x.json`).
 
 Source: rustc's `rustc_target::spec` (keys `llvm-target`, `arch`, `os`, `env`); RUST_TARGET_PATH.
 """
@@ -16,10 +16,10 @@ from typing import Any
 from cargo_strip_hook.core.errors import UsageError
 from cargo_strip_hook.core.target import Target
 
-# what LLVM's triples call what rustc's call otherwise
+# LLVM's name -> rustc's name
 _SYSTEMS = {"macosx": "macos", "xros": "visionos", "win32": "windows", "elf": "none"}
 _ARCHITECTURES = {"arm64": "aarch64", "i386": "i686", "amd64": "x86_64"}
-_WIDTH = {"x86": "i686"}  # `arch` -> the first word of a triple, where no triple has that name
+_WIDTH = {"x86": "i686"}  # `arch` -> the first word of a triple, where they differ
 
 
 def named_target(
@@ -27,9 +27,9 @@ def named_target(
 ) -> Target:
     """The target that `--target` names: a triple, or the file of a specification.
 
-    What a file's target is its `llvm-target` says, which is its triple, and `arch`, `os` and `env`
-    where that does not. `folders` are looked into for a relative path besides the current one. A
-    name without a file is looked for in RUST_TARGET_PATH. Raises `UsageError`.
+    The target of a specification is its `llvm-target`, a triple, completed by `arch`, `os` and
+    `env`. A relative path is looked for in the current folder and in `folders`, a name without
+    suffix in RUST_TARGET_PATH. Raises `UsageError`.
     """
     environ = os.environ if environ is None else environ
     if not text.endswith(".json"):
@@ -43,7 +43,7 @@ def named_target(
 
 
 def read_spec(path: Path) -> Target:
-    """The target of a specification. Raises `UsageError`."""
+    """The target of a specification. Raises `UsageError` where it cannot be read, or names none."""
     try:
         table: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as e:

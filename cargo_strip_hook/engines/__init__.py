@@ -1,4 +1,4 @@
-"""The engines that turn an archive into one with a single object; each is loaded when asked for."""
+"""The engines, which turn an archive into one with a single object. Loaded when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native engine: our own relocatable prelinker, with nothing installed but Python."""
+"""The native engine: our own prelinker, which needs nothing but Python."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cargo_strip_hook.link.prelink import prelink
 class NativeEngine:
     """`Engine` over `prelink`.
 
-    It holds what it made last until it makes the next: giving so much memory back takes a while,
-    and whoever waits for the answer need not wait for that.
+    It keeps its last result until it begins the next: freeing so much memory takes a while, and
+    the caller need not wait for that.
     """
 
     name = "native"
@@ -55,16 +55,16 @@ class NativeEngine:
             if not members:
                 raise InputError("the archive holds no object files", path=archive.path.name)
             index = entries_of(archive, request.target)
-            made = prelink(members, index, format, request, loaded)
-            image = made.image(format, request)
-            self._last = made, image
+            prelinked = prelink(members, index, format, request, loaded)
+            image = prelinked.image(format, request)
+            self._last = prelinked, image
             needed = _needed(import_members, image)
-            beside = [_copy(archive, c) for c in needed]
-            _write(request, request.output, image, beside)
+            copies = [_copy(archive, c) for c in needed]
+            _write(request, request.output, image, copies)
             twin = None
             if request.twin is not None:
-                twin = made.image(format, replace(request, strip=Strip.NONE))
-                _write(request, request.twin, twin, beside)
+                twin = prelinked.image(format, replace(request, strip=Strip.NONE))
+                _write(request, request.twin, twin, copies)
             total = len(archive.members)
         return PrelinkResult(
             tuple(_text(n) for n in image.defined),
@@ -78,7 +78,7 @@ class NativeEngine:
 
 
 def _needed(import_members: Sequence[ImportMember], image: Image) -> list[ImportMember]:
-    """The companions that the object needs, and those that these need, in their order."""
+    """The import members that the object needs, and those that these need, in their order."""
     owners: dict[bytes, list[ImportMember]] = {}
     for import_member in import_members:
         for name in import_member.defines:
@@ -86,7 +86,7 @@ def _needed(import_members: Sequence[ImportMember], image: Image) -> list[Import
     chosen: set[int] = set()
     wanted = list(image.undefined)
     while wanted:
-        for import_member in owners.get(wanted.pop(), ())[:1]:  # as a linker: the first one
+        for import_member in owners.get(wanted.pop(), ())[:1]:  # the first one, as for a linker
             if import_member.index not in chosen:
                 chosen.add(import_member.index)
                 wanted += import_member.needs
@@ -99,13 +99,13 @@ def _copy(archive: Archive, import_member: ImportMember) -> NewMember:
     return NewMember(member.name, len(data), [data], import_member.defines)
 
 
-def _write(request: PrelinkRequest, path: Path, image: Image, beside: list[NewMember]) -> None:
+def _write(request: PrelinkRequest, path: Path, image: Image, copies: list[NewMember]) -> None:
     name = object_name(request.name or request.archive)
     member = NewMember(name, image.size, image.chunks, image.defined)
     with path.open("wb") as file:
-        write_archive(file, request.target.archive_dialect, [member, *beside])
+        write_archive(file, request.target.archive_dialect, [member, *copies])
 
 
 def _text(name: bytes) -> str:
-    """A symbol's name; bytes that are no UTF-8, which formats allow, survive the way back."""
+    """A symbol's name as text, from which all its bytes can be recovered, UTF-8 or not."""
     return name.decode("utf-8", "surrogateescape")

@@ -1,5 +1,8 @@
-"""An engine in a process of its own: on a second processor it gets ready while it is found out what
-there is to do, and the verifier gets ready while it works."""
+"""An engine in a process of its own.
+
+On a second processor the engine is loaded while this process decides what is public, and the
+verifier is loaded while the engine works.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Process:
-    """A forked process that waits for what `_serve` reads, and its end of the connection.
+    """A forked process that runs `_serve`, and our end of the connection to it.
 
-    `busy`: it was asked for something and has not answered. `status` is how it ended, once known.
+    `busy`: it has a request that it has not answered. `status` is how it ended, once known.
     """
 
     number: int
@@ -35,10 +38,10 @@ class _Process:
     status: int | None = None
 
     def stop(self) -> None:
-        """It has nothing left to do; it is gone when `end` returns.
+        """Have it end, without waiting: freeing its memory takes a while. `end` waits.
 
-        Giving its memory back takes a while. What it may have begun to write is not wanted; one
-        that is busy may have to end programs that it started.
+        A busy one gets a signal that it can handle, to end the programs that it started. What it
+        may have begun to write is not needed.
         """
         if self.status is None:
             os.kill(self.number, signal.SIGTERM if self.busy else signal.SIGKILL)
@@ -52,7 +55,7 @@ class _Process:
             self.wait(None)
 
     def wait(self, seconds: float | None) -> int | None:
-        """How it ended, as waitpid(2) says it; None where it has not within so many seconds."""
+        """How it ended, as waitpid(2) has it; None if it has not after so many seconds."""
         end = None if seconds is None or not self.busy else time.monotonic() + seconds
         while self.status is None:
             number, status = os.waitpid(self.number, 0 if end is None else os.WNOHANG)
@@ -67,19 +70,19 @@ class _Process:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """Said before the answer: the members that the result will be made of."""
+    """Sent before the answer: the members that the result will be made of."""
 
     members: tuple[int, ...]
 
 
 _MOMENT = 0.05  # seconds
-_PATIENCE = 2.0  # seconds for a process to tidy up
-# the process that was started ahead and that nobody has asked for yet: one at most
+_PATIENCE = 2.0  # seconds for a process to clean up
+# the process that was started ahead and is not in use yet: one at most
 _waiting: list[_Process] = []
 
 
 def possible() -> bool:
-    """Whether a second process can be had for nothing: by a fork, and on a processor of its own."""
+    """Whether a second process costs no time: it can be forked, and has a processor of its own."""
     if not hasattr(os, "fork"):
         return False
     if hasattr(os, "sched_getaffinity"):
@@ -88,17 +91,17 @@ def possible() -> bool:
 
 
 def start() -> None:
-    """Start the process before it is known what for: the next `in_worker` takes it.
+    """Start the process ahead of its use by the next `in_worker`.
 
-    There may be no other threads. Does nothing where no process can be had for nothing.
+    There may be no other threads. Does nothing where a process is not `possible`.
     """
     if possible() and not _waiting:
-        with suppress(OSError):  # `in_worker` will say it
+        with suppress(OSError):  # `in_worker` will raise it
             _waiting.append(_fork())
 
 
 def dismiss() -> None:
-    """End the process that waits, if there is one."""
+    """End the process that was started ahead, if there is one."""
     while _waiting:
         _waiting.pop().end()
 
@@ -110,15 +113,14 @@ def in_worker(
     lock: int | None,
     meanwhile: Callable[[], None],
 ) -> Iterator[tuple[Engine, Callable[..., None]]]:
-    """The engine called `name` in a process of its own, which is gone when the context ends, and
-    what ends the process before, for whoever has nothing more to ask (`wait=True`: until it is
-    gone).
+    """The engine called `name` in a process of its own, and a function that ends the process.
 
-    It gets what `object_format` needs ready at once. `lock` is a file descriptor that it holds for
-    as long as it lives: even if this process is killed, nobody else has the lock while something
-    may still be written. `meanwhile` is called here while a request is worked on. There may be
-    no other threads. What the engine raises is raised here. Raises `OSError` where there can be no
-    process.
+    The process is gone when the context ends. The function has it end earlier, when there is
+    nothing more to ask, and with `wait=True` waits for that. The process loads what `object_format`
+    needs at once. `lock` is a file descriptor that it keeps open as long as it lives: even if this
+    process is killed, the lock is held while something may still be written. `meanwhile` is called
+    here while the engine works. There may be no other threads. What the engine raises is raised
+    here. Raises `OSError` where no process can be started.
     """
     process = _waiting.pop() if _waiting else _fork()
 
@@ -130,18 +132,18 @@ def in_worker(
     try:
         writer, reader = (process.connection.makefile(mode) for mode in ("wb", "rb"))
         try:
-            works = _Apart(name, process, writer, reader, meanwhile)
-            works.begin(object_format, lock)
-            yield works, stop
+            remote = _RemoteEngine(name, process, writer, reader, meanwhile)
+            remote.begin(object_format, lock)
+            yield remote, stop
         finally:
             for stream in (reader, writer):
-                with suppress(OSError):  # what is left to send to a process that is gone
+                with suppress(OSError):  # there is data left for a process that is gone
                     stream.close()
     finally:
         process.end()
 
 
-class _Apart:
+class _RemoteEngine:
     """`Engine` over the connection to the process."""
 
     def __init__(
@@ -158,10 +160,10 @@ class _Apart:
         self._meanwhile = meanwhile
 
     def begin(self, object_format: str, lock: int | None) -> None:
-        """Hand the lock on and say which engine is wanted."""
+        """Pass the lock on, and say which engine is wanted."""
         import socket
 
-        with suppress(BrokenPipeError):  # told when the first request is answered
+        with suppress(BrokenPipeError):  # noticed when the first request is answered
             socket.send_fds(self._process.connection, [b"."], [] if lock is None else [lock])
             pickle.dump((self.name, object_format), self._writer)
             self._writer.flush()
@@ -180,7 +182,7 @@ class _Apart:
                     loaded(answer.members)
                 answer = pickle.load(self._reader)
         except (EOFError, ConnectionError, pickle.UnpicklingError):
-            # a signal that was sent to both is what there is to tell: let it come
+            # if both processes were sent a signal, let ours arrive: it is what is to be reported
             time.sleep(_MOMENT)
             status = self._process.wait(_PATIENCE)
             number = os.WTERMSIG(status) if status and os.WIFSIGNALED(status) else 0
@@ -195,7 +197,7 @@ def _fork() -> _Process:
     import socket
 
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # or the other process has it, too
+        stream.flush()  # or the child would write it, too
     ours, its = socket.socketpair()
     parent = os.getpid()
     try:
@@ -206,7 +208,7 @@ def _fork() -> _Process:
         raise
     if number == 0:
         try:
-            # the terminal interrupts both: the first process tells the user, and ends this one
+            # the terminal interrupts both processes: the parent reports it, and ends this one
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             ours.close()
             _serve(its, parent)
@@ -217,14 +219,14 @@ def _fork() -> _Process:
 
 
 def _serve(connection: socket.socket, parent: int) -> None:
-    """What the other process does until nobody asks any more, or the first one is gone."""
+    """What the worker does until the connection is closed or its parent is gone."""
     import socket
 
-    with suppress(Exception):  # what is wrong will be told when the work is asked for
+    with suppress(Exception):  # a request will fail for the same reason
         import cargo_strip_hook.engines.native  # noqa: F401
-    # not before: until it is asked for something it only waits for the connection anyway
+    # not earlier: without a request it only waits for the connection, which ends with the parent
     lifetime.serve(parent, lambda: _hung_up(connection))
-    socket.recv_fds(connection, 1, 1)  # the lock's: it stays open until the process ends
+    socket.recv_fds(connection, 1, 1)  # of the lock: it stays open until the process ends
     with connection.makefile("rb") as reader, connection.makefile("wb") as writer:
         name, object_format = pickle.load(reader)
         with suppress(Exception):
@@ -232,7 +234,7 @@ def _serve(connection: socket.socket, parent: int) -> None:
 
             format_for(object_format)
 
-        works: Engine | None = None
+        loaded_engine: Engine | None = None
 
         def say(what: object) -> None:
             pickle.dump(what, writer)
@@ -242,19 +244,19 @@ def _serve(connection: socket.socket, parent: int) -> None:
             request = pickle.load(reader)
             answer: PrelinkResult | Exception
             try:
-                works = works or engine(name)
-                answer = works.prelink(request, lambda m: say(_Loaded(tuple(m))))
+                loaded_engine = loaded_engine or engine(name)
+                answer = loaded_engine.prelink(request, lambda m: say(_Loaded(tuple(m))))
             except Exception as e:
                 answer = e
             say(answer)
 
 
 def _hung_up(connection: socket.socket) -> None:
-    """Return when nobody has the other end of a connection any more."""
+    """Return when the other end of a connection is closed."""
     import select
 
     poll = select.poll()
-    poll.register(connection, 0)  # the end is told unasked
+    poll.register(connection, 0)  # a hang-up is always reported
     poll.poll()
 
 

@@ -19,20 +19,20 @@ from cargo_strip_hook.exports.words import words
 _QUALIFIERS = words("auto const extern inline register static typedef volatile")
 _BASIC = words("char double float int long short signed unsigned void _Bool")
 _TAGS = words("enum struct union")
-_A_TYPE = "$"  # stands for every type name; no header has it, and it is as short as any
+_A_TYPE = "$"  # stands for every type name; no header uses it, and no name is shorter
 _CXX_STARTS = frozenset({"namespace", "template", "class", "using"})
 
 
 class NotC(Exception):
-    """The header has C++ in it although it was preprocessed as C."""
+    """The header was preprocessed as C and contains C++."""
 
 
 def c_symbols(tokens: Sequence[Token]) -> list[Declared]:
     """Every function and variable with external linkage that the public headers declare.
 
     Definitions (with a body or an initialiser), ``static`` and ``inline`` declarations are the
-    consumer's own and left out. Raises `HeaderError` with file, line and text for a declaration
-    that cannot be understood: a symbol is never lost in silence. Raises `NotC` for C++.
+    consumer's own, and left out. Raises `HeaderError` with file, line and text for a declaration
+    that cannot be understood: no symbol is lost silently. Raises `NotC` for C++.
     """
     parser = _Parser()
     index = 0
@@ -88,8 +88,8 @@ class _Parser:
             return
         types = type_positions(tokens)
         nodes = self.parse(declaration, types)
-        places = _Places(tokens)
-        # What a declarator without parentheses has the type of, if that is one name.
+        positions = _Positions(tokens)
+        # The type of a declarator without parentheses, if it is one name.
         base = tokens[types[0]].text if types else ""
         for index, node in enumerate(nodes):
             if node.name is None:
@@ -104,33 +104,33 @@ class _Parser:
                 if function:
                     self.function_types.add(node.name)
             elif index not in declaration.initialised:
-                self.add(declaration, index, node, function, places)
+                self.add(declaration, index, node, function, positions)
 
     def add(
-        self, declaration: Declaration, index: int, node: Any, function: bool, places: _Places
+        self, declaration: Declaration, index: int, node: Any, function: bool, positions: _Positions
     ) -> None:
         name: str = node.name
         coordinate = node.coord
         column = coordinate.column if coordinate and coordinate.column else 1
-        place = places.find(name, column)
+        position = positions.find(name, column)
         label = declaration.labels.get(index)
         self.declared.append(
             Declared(
                 label or name,
                 "function" if function else "variable",
-                place,
+                position,
                 declaration.convention if function else "cdecl",
                 label is not None,
             )
         )
 
     def parse(self, declaration: Declaration, types: Sequence[int]) -> list[Any]:
-        """The declarators of one declaration; every named type is one that pycparser knows."""
+        """The declarators of a declaration whose type names are replaced by one that is known."""
         from pycparser.c_parser import ParseError
 
         texts = [t.text for t in declaration.tokens]
         for index in types:
-            # Of the same length, so that columns stay what they are.
+            # Of the same length, so that columns stay the same.
             texts[index] = _A_TYPE.ljust(len(texts[index]))
         try:
             tree = self.parser.parse(f"typedef int {_A_TYPE};\n{' '.join(texts)};\n")
@@ -140,14 +140,14 @@ class _Parser:
 
 
 def type_positions(tokens: Sequence[Token]) -> list[int]:
-    """Where the identifiers of a declaration are that stand where C wants a type (6.7, 6.7.6.3).
+    """The positions of identifiers of a declaration where C wants a type (6.7, 6.7.6.3).
 
-    So the types of headers that are not there need not be known by name.
+    So types of headers that are not read need not be known.
     """
     positions: list[int] = []
     parameters: list[bool] = []  # for each open parenthesis: does it hold parameters?
-    typed = False  # the specifiers at hand have their type
-    before = ""  # what the last token was: a type, the name, a closing bracket
+    typed = False  # the current specifiers have their type
+    before = ""  # the last token: a type, the name, a closing bracket
     for index, token in enumerate(tokens):
         text = token.text
         if text == "(":
@@ -186,15 +186,15 @@ def _is_private(tokens: Sequence[Token]) -> bool:
     return False
 
 
-class _Places:
-    """Where the tokens of a declaration are, by their columns when single spaces join them."""
+class _Positions:
+    """Finds tokens of a declaration by their columns when they are joined by single spaces."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self.tokens = tokens
         self.columns = _columns(tokens)
 
     def find(self, name: str, column: int) -> str:
-        """The place of the first token `name` at a column or after it."""
+        """The file and line of the first token `name` at a column or after it."""
         for index in range(bisect_left(self.columns, column), len(self.tokens)):
             if self.tokens[index].text == name:
                 return self.tokens[index].where
@@ -202,7 +202,7 @@ class _Places:
 
 
 def _columns(tokens: Sequence[Token]) -> list[int]:
-    """The columns, from 1, that the tokens have when they are joined by single spaces."""
+    """The columns, from 1, of the tokens when they are joined by single spaces."""
     columns = []
     column = 1
     for token in tokens:

@@ -1,7 +1,7 @@
-"""The public symbols of a crate that has neither a header nor a shared library.
+"""The public symbols of a crate with neither a header nor a shared library.
 
 rustc names a code-generation unit ``CRATE[-HASH].….rcgu.o`` (``CRATE`` with underscores; the hash
-is ``-C extra-filename``, which cargo-c's library has not), read off rustc 1.95 and 1.96.
+is ``-C extra-filename``; cargo-c sets none), as rustc 1.95 and 1.96 do.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from cargo_strip_hook.core.requests import DefinedSymbol
 
 _HASH = re.compile(r"-[0-9a-f]{16}$")
 # Legacy mangling and C++ (_Z), v0 mangling (RFC 2603: _R, a version, an upper-case path tag),
-# and what rustc and LLVM make themselves.
+# and names that rustc and LLVM generate.
 _INTERNAL = re.compile(
     r"_Z|_R[0-9]*[A-Z]|__rust|__rdl_|__rg_|rust_eh_personality$|rust_begin_unwind$|rust_panic$"
     r"|rust_metadata_|alloc_[0-9a-f]{32}|__start_|__stop_|__imp_|\?|__real@|__[xyz]mm@|_CT\?|_TI[0-9]"
 )
 
-# std and what it is made of: `library/` and its Cargo.lock, rustc 1.63 to 1.96
+# std and its dependencies: `library/` and its Cargo.lock, rustc 1.63 to 1.96
 _TOOLCHAIN = frozenset(
     {
         *("std", "core", "alloc", "proc_macro", "test", "std_detect", "portable_simd", "sysroot"),
@@ -35,7 +35,7 @@ _TOOLCHAIN = frozenset(
 
 
 def crate_of(member: str) -> str | None:
-    """The crate that a member belongs to, None for an object that rustc did not make."""
+    """The crate that a member belongs to, None for an object that is not rustc's."""
     name = member.rpartition("/")[2]
     if not name.endswith(".rcgu.o"):
         return None
@@ -47,8 +47,8 @@ def crate_symbols(
 ) -> tuple[str, list[DefinedSymbol]]:
     """The crate's name and its unmangled global definitions.
 
-    Without a `crate_name` it is that of the first member which rustc made: rustc puts the crate's
-    own units first. Raises `ExportsError` where no member belongs to the crate.
+    Without a `crate_name` it is the crate of rustc's first member: rustc puts the crate's own units
+    first. Raises `ExportsError` where no member belongs to the crate.
     """
     wanted = crate_name.replace("-", "_") if crate_name else None
     own: list[DefinedSymbol] = []
@@ -78,10 +78,10 @@ def every_crate_symbols(
 ) -> list[DefinedSymbol]:
     """What a cdylib of the library would export: unmangled definitions of all crates but std's.
 
-    rustc exports what `#[no_mangle]` and `#[export_name]` name in any crate that is linked, and
+    rustc exports the `#[no_mangle]` and `#[export_name]` items of all crates that are linked, and
     nothing of C objects (`rustc_codegen_ssa/src/back/symbol_export.rs`, `linker.rs`). With fat LTO
-    all Rust code is one member, where names alone tell. The crate itself (`crate_name`) may have
-    the name of one of std's.
+    all Rust code is in one member, so that only names can tell. The crate itself (`crate_name`)
+    may have the same name as one of std's.
     """
     wanted = crate_name.replace("-", "_") if crate_name else None
     return [
@@ -95,7 +95,7 @@ def every_crate_symbols(
 
 
 def is_public_name(name: str, prefix: str) -> bool:
-    """Whether a definition has a name that a person gave it: neither mangled nor rustc's own."""
+    """Whether a person chose a definition's name: it is neither mangled nor rustc's own."""
     if prefix and name.startswith(prefix):
         name = name[len(prefix) :]
     # A dot: DW.ref.…, anon.…, switch.table.…, str.0, f.llvm.123

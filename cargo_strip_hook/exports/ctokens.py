@@ -1,4 +1,4 @@
-"""Taking C and C++ text apart into preprocessing tokens that know their file and line."""
+"""Splitting C and C++ text into preprocessing tokens that know their file and line."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _SPLICE = re.compile(r"\\[ \t\f\v]*\n")
 
 
 class Source:
-    """One header file: how it is called in messages, and whether what it declares is public.
+    """A header file: its name in messages, and whether its declarations are public.
 
-    Of a file that is not `quotable` messages show no text: it may be any file of the machine.
+    Messages do not quote a file that is not `quotable`: it may be any file of the machine.
     """
 
     __slots__ = ("name", "public", "quotable")
@@ -39,7 +39,7 @@ class Source:
 
 
 class Token(NamedTuple):
-    """A preprocessing token; a `painted` one is no macro's name any more (C11 6.10.3.4)."""
+    """A preprocessing token; a `painted` one is no longer expanded (C11 6.10.3.4)."""
 
     kind: Kind
     text: str
@@ -55,10 +55,10 @@ class Token(NamedTuple):
 
 
 def tokenize(text: str, source: Source, *, raw: bool = True) -> list[list[Token]]:
-    """The tokens of each logical line; comments are gone and spliced lines are one.
+    """The tokens of each logical line, without comments, spliced lines joined.
 
     C11 5.1.1.2, phases 2 and 3 (no trigraphs); a line ends at a line feed. `raw`: the compiler
-    knows raw strings (C++17 5.13.5, GCC's and clang's C too), which become usual ones. Raises
+    knows raw strings (C++17 5.13.5, GCC's and clang's C too), which become ordinary ones. Raises
     `HeaderError` for an unterminated comment or raw string.
     """
     removed: list[int] = []  # offsets in the spliced text where a line ended in a backslash
@@ -97,7 +97,7 @@ def tokenize(text: str, source: Source, *, raw: bool = True) -> list[list[Token]
             offset = end + len(delimiter) + 2
             space = False
         else:
-            if kind == "r":  # a name, and a string after it
+            if kind == "r":  # a name followed by a string
                 kind, offset = "i", m.start() + m[0].index('"')
             value = text[m.start() : offset]
             if value == "/" and text.startswith("/*", m.start()):
@@ -110,12 +110,12 @@ def tokenize(text: str, source: Source, *, raw: bool = True) -> list[list[Token]
 
 
 def _escaped(text: str) -> str:
-    """The inside of a raw string as that of a usual one."""
+    """The contents of a raw string as those of an ordinary one."""
     return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _without_splices(text: str, removed: list[int]) -> str:
-    """`text` with its backslash-newlines taken out; their offsets go to `removed`."""
+    """`text` without its backslash-newlines, whose offsets are added to `removed`."""
     parts: list[str] = []
     begin = length = 0
     for m in _SPLICE.finditer(text):
@@ -138,7 +138,7 @@ def spell(tokens: Iterable[Token]) -> str:
 
 
 def quoted(tokens: Iterable[Token], limit: int = 200) -> str:
-    """What a message shows of tokens: those on the line of the first, none of foreign files."""
+    """Tokens for a message: those on the first one's line, none of files that are not quotable."""
     line: list[Token] = []
     for token in tokens:
         if not token.source.quotable or (line and token.where != line[0].where):

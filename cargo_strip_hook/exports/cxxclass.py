@@ -15,10 +15,10 @@ _SKIPPED = frozenset({"using", "typedef", "friend", "static_assert", "template",
 
 
 def class_members(tokens: Sequence[Token], scopes: tuple[str, ...]) -> Iterator[CxxName]:
-    """The members of the class that a declaration defines, nested classes' too.
+    """The members of the class that a declaration defines, those of nested classes, too.
 
-    Yields nothing for a declaration without a class body, and for what is not understood: it is
-    only told of, never made public.
+    Yields nothing for a declaration without a class body, and for what is not understood: members
+    only appear in warnings, they never become public.
     """
     index = 0
     while index < len(tokens) and tokens[index].text not in _TAGS:

@@ -31,10 +31,10 @@ _STATEMENTS = frozenset({"using", "typedef", "static_assert", "_Static_assert", 
 
 
 def cxx_symbols(tokens: Sequence[Token]) -> tuple[list[Declared], list[CxxName]]:
-    """The functions and variables with C linkage, and those with C++ linkage, methods too.
+    """The functions and variables with C linkage, and those with C++ linkage, methods included.
 
-    Raises `HeaderError` with file and line for a declaration with C linkage that it does not
-    understand.
+    Raises `HeaderError` with file and line for a declaration with C linkage that cannot be
+    understood.
     """
     scanner = _Scanner(tokens)
     scanner.scope(c_linkage=False)
@@ -50,19 +50,19 @@ class _Scanner:
         self.index = 0
         self.declared: list[Declared] = []
         self.foreign: list[CxxName] = []
-        self.scopes: tuple[str, ...] = ()  # the namespaces around
+        self.scopes: tuple[str, ...] = ()  # the enclosing namespaces
 
     def text(self, distance: int = 0) -> str:
         index = self.index + distance
         return self.tokens[index].text if index < len(self.tokens) else ""
 
     def scope(self, c_linkage: bool) -> None:
-        """Everything up to the ``}`` that ends the scope at hand."""
+        """Read everything up to the ``}`` that ends the current scope."""
         while self.index < len(self.tokens) and self.text() != "}":
             self.one(c_linkage)
 
     def block(self, c_linkage: bool) -> None:
-        """A ``{ … }`` of declarations."""
+        """Read a ``{ … }`` of declarations."""
         end = closing(self.tokens, self.index)
         self.index += 1
         self.scope(c_linkage)
@@ -183,7 +183,7 @@ def _outer(tokens: Sequence[Token]) -> list[Token]:
 
 
 def _declarators(tokens: Sequence[Token]) -> list[Sequence[Token]]:
-    """The declaration cut at its outer commas; the first part has the specifiers too."""
+    """The declaration split at its outer commas; the first declarator has the specifiers, too."""
     parts: list[Sequence[Token]] = []
     start = index = 0
     while index < len(tokens):
@@ -211,7 +211,7 @@ def _has_pointer(part: Sequence[Token]) -> bool:
 
 
 def _named(part: Sequence[Token], *, first: bool) -> tuple[Token, bool, bool] | None:
-    """The name a declarator declares, whether it is a function, and whether it is const.
+    """The name that a declarator declares, whether it is a function, and whether it is const.
 
     `first` says that the specifiers come before it. None where there is no name.
     """
@@ -255,7 +255,7 @@ def _named(part: Sequence[Token], *, first: bool) -> tuple[Token, bool, bool] | 
 
 
 def _is_nested(inner: Sequence[Token], after: str, *, has_name: bool) -> bool:
-    """Whether a parenthesis holds a declarator and not parameters."""
+    """Whether parentheses enclose a declarator, not parameters."""
     if not inner:
         return False
     if inner[0].text in _POINTERS:

@@ -1,7 +1,8 @@
 """C++ names of a header and the symbols of a library that they stand for.
 
 Itanium C++ ABI 5.1 ("_ZN", lengths and names, "E") and Microsoft's order from the inside out
-("?f@Class@space@@"). Only the path is written, not the types: overloads are found together.
+("?f@Class@space@@"). Only the scopes and the name are compared, not the types: overloads are found
+together.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ _OPERATORS = {
 
 @dataclass(frozen=True, slots=True)
 class CxxName:
-    """A function, method or variable with C++ linkage: the scopes around it, its name, its place.
+    """A function, method or variable with C++ linkage: its scopes and name, its file and line.
 
-    The name of a constructor is that of its class, of a destructor ``~CLASS``, of an operator
-    ``operator`` and its sign.
+    The name of a constructor is that of its class, that of a destructor ``~CLASS``, that of an
+    operator ``operator`` and its sign.
     """
 
     path: tuple[str, ...]
@@ -60,14 +61,14 @@ class CxxName:
 
     @property
     def text(self) -> str:
-        """As C++ writes it."""
+        """The name as in C++."""
         return "::".join(self.path)
 
 
 def symbols_of(
     names: Sequence[CxxName], defined: Collection[str], target: Target
 ) -> dict[CxxName, list[str]]:
-    """The definitions of an archive that each name stands for; names without one are left out."""
+    """The definitions of an archive that each name stands for; without names that have none."""
     by_start: dict[str, list[str]] = {}
     for symbol in defined:
         if symbol.startswith("?"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cargo_strip_hook.exports.cxxnames import CxxName
 
 Origins = dict[str, list[Origin]]
-LISTED = 10  # names that a warning has
+LISTED = 10  # names in a warning
 
 _RUST = {
     "__stdcall": ', which extern "system" of Rust is',
@@ -32,12 +32,12 @@ _RUST = {
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """Where the public symbols are to be taken from.
+    """The sources that say which symbols are public.
 
     `named`: by the sources of `SOURCES`. A header or cdylib that is not `…_explicit` was only found
-    beside the library: what is named then replaces it instead of adding to it. `every_crate`:
-    where nothing else says what is public, it is what a cdylib would export, of the crate's
-    dependencies too.
+    beside the library: what is named replaces it instead of adding to it. `every_crate`: where no
+    source says what is public, it is what a cdylib would export, including the crate's
+    dependencies.
     """
 
     target: Target
@@ -56,10 +56,10 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An archive's symbol index, read when it is asked.
+    """An archive's symbol index, read when it is needed.
 
-    `names` is a cheap test for a name. `listed` are all global definitions, None where the index
-    cannot say that these are all. `confirmed` asks the objects whether they define names.
+    `names` is a cheap test for a name. `listed` returns all global definitions, None where the
+    index may be incomplete. `confirmed` asks the objects which of some names they define.
     """
 
     names: Callable[[], Container[str]]
@@ -74,17 +74,17 @@ def decide(
 ) -> ExportSet:
     """The public symbols of an archive.
 
-    `defined` lists the archive's global definitions in member order and is only called where it
-    has to be; `index` is the archive's own symbol index. Raises `HeaderError`, `ExportsError`,
+    `defined` lists the archive's global definitions in member order, and is called only where they
+    are needed; `index` is the archive's own symbol index. Raises `HeaderError`, `ExportsError`,
     `InputError` or `UsageError`.
     """
     return _Decision(request, defined, index).made()
 
 
 def remembered(request: ExportRequest, marker: bytes | None, library: str) -> ExportSet | None:
-    """What a stripped library says of itself, where the request names no source; else None.
+    """The public symbols in a stripped library's marker, where the request names no source.
 
-    `marker` is that of the `library`, None where it has none.
+    Else None. `marker` is that of the `library`, None where it has none.
     """
     given = (request.headers, request.cdylib, *request.named.values())
     if marker is None or any(given) or request.keep:
@@ -99,9 +99,9 @@ def remembered(request: ExportRequest, marker: bytes | None, library: str) -> Ex
 
 
 def object_name(declared: Declared, target: Target) -> str:
-    """How the C compiler spells a declaration in an object file; asm labels are verbatim.
+    """The symbol that the C compiler makes of a declaration; an asm label is taken verbatim.
 
-    i686 Windows decorations (``_f@8``) need the size of the arguments: see `_decorated`.
+    Decorations of i686 Windows (``_f@8``) depend on the size of the arguments: see `_decorated`.
     """
     return declared.name if declared.label else target.symbol_prefix + declared.name
 
@@ -118,7 +118,7 @@ class _Decision:
         self._all: Mapping[str, DefinedSymbol] | None = None
         self._names: Names | None = None
         self._listed: Names | None = None
-        self.cxx: tuple[str, ...] = ()  # what there is to say of C++ names, and what to do
+        self.cxx: tuple[str, ...] = ()  # a message about C++ names, and what to do
         self.origins: Origins = {}
         self.keep: Origins = {}
         self.missing: Origins = {}
@@ -139,9 +139,9 @@ class _Decision:
     def select(
         self, patterns: Sequence[Pattern], *, each: bool = True
     ) -> tuple[dict[str, list[Pattern]], list[Pattern]]:
-        """What patterns choose by the index: by the objects where that is nothing.
+        """What patterns choose by the index, or by the objects where that is nothing.
 
-        `each`: already where it is nothing for one of them.
+        `each`: by the objects where it is nothing for any one of them.
         """
         if self._names is None and self._listed is None and self._index is not None:
             listed = self._index.listed()
@@ -189,7 +189,7 @@ class _Decision:
         for name, origin in names:
             new.setdefault(name, []).append(origin)
         for name, origins in new.items():
-            # a list may name the same thousands of times
+            # a list may repeat a name thousands of times
             self.origins[name] = list(dict.fromkeys([*self.origins.get(name, ()), *origins]))
 
     # Headers ----------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class _Decision:
         known: Container[str] = self._index.names() if self._index else self.defined()
         missing = {n: o for n, o in names.items() if n not in known}
         if missing and self._index:
-            # A stale index must not make an error.
+            # a stale index must not cause an error
             missing = {n: o for n, o in missing.items() if n not in self.defined()}
         if foreign:
             self.of_cxx(foreign)
@@ -233,7 +233,7 @@ class _Decision:
             self.compare_with_cdylib(request.cdylib, names)
 
     def of_cxx(self, names: Sequence[CxxName]) -> None:
-        """Tell of C++ functions and methods: they become private unless patterns keep them."""
+        """Warn of C++ functions and methods, which become private unless patterns keep them."""
         from cargo_strip_hook.exports.cxxnames import pattern_of, symbols_of
 
         definitions = symbols_of(names, self.defined(), self.target)
@@ -267,7 +267,7 @@ class _Decision:
         return self._decorated(symbol) or plain
 
     def _decorated(self, symbol: Declared) -> str | None:
-        """``_f@8`` (stdcall), ``@f@8`` (fastcall), ``f@@8`` (vectorcall), as the archive has it."""
+        """The archive's ``_f@8`` (stdcall), ``@f@8`` (fastcall) or ``f@@8`` (vectorcall)."""
         starts = {"stdcall": f"_{symbol.name}@", "fastcall": f"@{symbol.name}@"}
         start = starts.get(symbol.convention, f"{symbol.name}@@")
         if symbol.convention not in {*starts, "vectorcall"}:
@@ -301,7 +301,7 @@ class _Decision:
         self.warnings.append(f"{what} {_listed(lines)}")
 
     def other_spellings(self, missing: Iterable[str]) -> Iterator[str]:
-        """Definitions that a missing name may mean: of another calling convention."""
+        """Definitions with another calling convention that a missing name may mean."""
         names, prefix = self.names(), self.target.symbol_prefix
         for name in list(missing)[:3]:
             plain = names.undecorated(name) or name.removeprefix(prefix)
@@ -416,7 +416,7 @@ def _convention(decorated: str) -> str:
 
 
 def _suggestions(idle: list[Pattern], names: Names) -> tuple[str, ...]:
-    """``did you mean`` for exact names that are nearly right."""
+    """A ``did you mean`` for exact names that are nearly right."""
     exact = [p for p in idle if p.exact][:3]
     if not exact:
         return ()
@@ -433,7 +433,7 @@ def _suggestions(idle: list[Pattern], names: Names) -> tuple[str, ...]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """The first few; JSON has them all in fields of their own."""
+    """The first few names. (JSON has them all in a field.)"""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
 

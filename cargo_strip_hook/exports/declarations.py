@@ -1,7 +1,7 @@
-"""Cutting a token stream into declarations with everything gone that does not name a symbol.
+"""Splitting a token stream into declarations, without what does not name a symbol.
 
-What is left of a declaration are its specifiers, declarators and parameters; attributes, bodies,
-initialisers and array sizes are out. Shared by the C parser and the C++ scanner.
+A declaration keeps its specifiers, declarators and parameters; attributes, bodies, initialisers
+and array sizes are removed. Shared by the C parser and the C++ scanner.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """One declaration, cleaned; `body` is set where it defined a function."""
+    """A declaration without what does not name a symbol; `body`: it defines a function."""
 
     tokens: tuple[Token, ...]
     original: tuple[Token, ...]
@@ -79,7 +79,7 @@ STORAGE = frozenset({"extern", "static", "typedef", "inline", "const", "constexp
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-# Calling conventions behind macros that every Windows program knows.
+# Calling conventions by the macros of Windows headers.
 _KNOWN_CALLS = dict.fromkeys(
     ("WINAPI", "APIENTRY", "CALLBACK", "NTAPI", "WSAAPI", "PASCAL", "STDCALL", "STDMETHODCALLTYPE"),
     "__stdcall",
@@ -88,7 +88,7 @@ _MACRO_LIKE = re.compile(r"[A-Z_][A-Z0-9_]{2,}")
 
 
 def not_understood(declaration: Declaration, said: str = "") -> HeaderError:
-    """The error for a declaration that cannot be read, with what may be behind it.
+    """The error for a declaration that cannot be read, with a likely cause.
 
     `said` is the parser's message. Only the declaration's first line is quoted.
     """
@@ -223,7 +223,7 @@ class _Reader:
         return self.tokens[index].text if index < len(self.tokens) else ""
 
     def group_end(self) -> int:
-        """The index after the token at hand and its parenthesised arguments, if any."""
+        """The index after the current token and its parenthesised arguments, if any."""
         if self.peek() == "(":
             return closing(self.tokens, self.index + 1) + 1
         return self.index + 1
@@ -240,7 +240,7 @@ class _Reader:
             self.word(token, text)
         elif text == "[":
             end = closing(self.tokens, self.index)
-            # of an array of arrays one is enough to see that it is none of functions
+            # one pair of brackets is enough to see that it is an array
             if self.peek() != "[" and (not self.out or self.out[-1].text != "]"):
                 self.out += [token, self.tokens[end]]
             self.index = end + 1
@@ -311,7 +311,7 @@ class _Reader:
         self.index = end
 
     def unknown_attribute(self) -> bool:
-        """``void f(void) SOME_MACRO(x);`` with a macro that no header we saw defines."""
+        """``void f(void) SOME_MACRO(x);`` with a macro that no header defines."""
         if self.cxx or self.depth or self.plain < 2 or not self.out or self.out[-1].text != ")":
             return False
         name = self.tokens[self.index].text
@@ -323,7 +323,7 @@ class _Reader:
         )
 
     def tag(self, token: Token) -> None:
-        """``struct S { … }`` without its body, and with a name if it has none."""
+        """``struct S { … }`` without its body; one without a name gets one."""
         if token.text == "class" and self.out and self.out[-1].text == "enum":
             self.index += 1
             return

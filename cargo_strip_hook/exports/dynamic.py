@@ -30,10 +30,10 @@ _MACHO_CPU = {
 
 
 def exported_names(library: Path, target: Target) -> tuple[str, ...]:
-    """The names that the shared library exports, as object files for `target` spell them, sorted.
+    """The names that a shared library exports, as object files for `target` spell them, sorted.
 
-    Symbols that linkers make themselves (``_end``, ``__start_X``) are left out. Raises
-    `ExportsError` where it cannot be read or is no shared library, `InputError` where damaged.
+    Symbols that linkers define (``_end``, ``__start_X``) are left out. Raises `ExportsError` where
+    the file cannot be read or is no shared library, `InputError` where it is damaged.
     """
     try:
         data = _mapped(library)
@@ -57,7 +57,7 @@ def exported_names(library: Path, target: Target) -> tuple[str, ...]:
 
 
 def _mapped(library: Path) -> Data:
-    """The file's contents; of a large library little is ever looked at."""
+    """The file's contents, mapped: little of a large library is read."""
     with open_file(library) as file:
         if not file.read(1):
             return b""  # which cannot be mapped
@@ -141,7 +141,7 @@ def _fat_slice(data: Data, target: Target) -> int:
             cpu, _, offset = struct.unpack_from(">III", data, 8 + 20 * i)
         if cpu == wanted:
             return int(offset)
-    raise ValueError(f"it has no part for {target.arch}")
+    raise ValueError(f"it has no slice for {target.arch}")
 
 
 def _uleb(data: bytes, offset: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Macros and their expansion: ISO C11 6.10.3, with the extensions that GCC and clang share."""
+"""Macros and their expansion: ISO C11 6.10.3, with the extensions of both GCC and clang."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from cargo_strip_hook.core.errors import HeaderError, UsageError
 from cargo_strip_hook.exports.ctokens import HELP_EXPORT, Source, Token, spell, tokenize
 from cargo_strip_hook.exports.predefined import QUERIES_CLANG
 
-# Macros whose value depends on the place (6.10.8.1); GCC's and clang's besides.
+# Macros whose value depends on where they are used (6.10.8.1), and GCC's and clang's such.
 _DYNAMIC = frozenset(
     {
         *("__LINE__", "__FILE__", "__COUNTER__", "__DATE__", "__TIME__", "__TIMESTAMP__"),
         *("__INCLUDE_LEVEL__", "__BASE_FILE__", "__FILE_NAME__"),
     }
 )
-# What a header's macros may expand to in all, and one token of it: no header comes near.
+# The most that a header's macros may expand to, and the longest token: far above real headers.
 MAX_EXPANSION = 500_000
 MAX_TOKEN = 100_000
 
-_OMITTED = ""  # among the arguments of a call: there was none for the variadic parameter
+_OMITTED = ""  # a key of a call's arguments: it has none for the variadic parameter
 
 
 class _Macro(NamedTuple):
@@ -30,7 +30,7 @@ class _Macro(NamedTuple):
 
 
 class MacroTable:
-    """The macros that are defined at one place of a header, at first those that are predefined."""
+    """The macros that are defined at a point of a header; at its start, the predefined ones."""
 
     def __init__(self, predefined: Mapping[str, str], queries: Collection[str]) -> None:
         # Text until first used: most predefined macros never are.
@@ -45,7 +45,7 @@ class MacroTable:
         self.predefine(predefined)
 
     def is_defined(self, name: str) -> bool:
-        """What ``#ifdef`` finds."""
+        """Whether ``#ifdef`` is true for a name."""
         return name in self._macros or name in self._queries or name in _DYNAMIC
 
     def is_query(self, name: str) -> bool:
@@ -53,7 +53,7 @@ class MacroTable:
         return name == "defined" or (name in QUERIES_CLANG and name not in self._macros)
 
     def predefine(self, macros: Mapping[str, str]) -> None:
-        """Add macros by ``NAME`` or ``NAME(x)`` and text, where the header did not itself."""
+        """Add macros by ``NAME`` or ``NAME(x)`` and text, except those that the header defined."""
         for name, text in macros.items():
             plain, call, _ = name.partition("(")
             if plain in self._macros:
@@ -86,7 +86,7 @@ class MacroTable:
         return macro
 
     def define(self, tokens: list[Token], where: str) -> None:
-        """``#define`` without its first two words (6.10.3)."""
+        """Read a ``#define``, without its first two tokens (6.10.3)."""
         if not tokens or tokens[0].kind != "i":
             raise HeaderError(f"{where}: `#define` needs a name")
         name = tokens[0]
@@ -115,13 +115,13 @@ class MacroTable:
             raise HeaderError(f"{name.where}: the parameters of `{name.text}` have no `)`")
         self._macros[name.text] = _Macro(tuple(params), variadic, tuple(tokens[index + 1 :]))
 
-    # Expansion (6.10.3.1 to 6.10.3.4). As in GCC and clang a macro is off while what it expands to
-    # is scanned: its name stands on the stack below that text, and a token of that name is painted.
+    # Expansion (6.10.3.1 to 6.10.3.4). As in GCC and clang, a macro is disabled while its expansion
+    # is scanned: its name is on the stack below that text, and tokens of that name are painted.
 
     def expand(self, tokens: Sequence[Token], *, condition: bool = False) -> list[Token]:
-        """The tokens with their macros expanded; ``defined X`` stays where they are a condition.
+        """The tokens with their macros expanded; in a condition ``defined X`` stays.
 
-        Raises `HeaderError` for a call with the wrong arguments and beyond the limits.
+        Raises `HeaderError` for a call with the wrong arguments, and beyond the limits.
         """
         self._asking = condition
         try:
@@ -163,7 +163,7 @@ class MacroTable:
                     continue
                 args = self._bind(macro, self._arguments(token, stack), token)
             self._count(token, len(macro.body) + 1)
-            # An argument keeps its own place in the file, the macro's text has the call's.
+            # An argument keeps its own line, the macro's text gets that of the call.
             source, line = token.source, token.line
             placed = [Token(b.kind, b.text, source, line, b.space) for b in macro.body]
             body: Sequence[Token]
@@ -190,7 +190,7 @@ class MacroTable:
             )
 
     def _opens(self, stack: list[Token | str]) -> bool:
-        """Whether the next token is a ``(``, which is then taken off."""
+        """Whether the next token is a ``(``, which is then removed."""
         index = len(stack) - 1
         while index >= 0 and isinstance(stack[index], str):
             index -= 1
@@ -202,7 +202,7 @@ class MacroTable:
         return True
 
     def _pop(self, stack: list[Token | str]) -> Token | None:
-        """The next token; macros whose expansions end before it may expand again."""
+        """The next token; macros whose expansions end before it are enabled again."""
         while stack:
             token = stack.pop()
             if not isinstance(token, str):
@@ -211,7 +211,7 @@ class MacroTable:
         return None
 
     def _move_operand(self, stack: list[Token | str], out: list[Token]) -> None:
-        """Move what ``defined`` and its like are asked about; `stack` is in reverse."""
+        """Move the operand of ``defined`` and the like; `stack` is in reverse."""
         depth = 0
         while (token := self._pop(stack)) is not None:
             out.append(token)
@@ -220,7 +220,7 @@ class MacroTable:
                 return
 
     def _dynamic(self, token: Token) -> Token:
-        """The macros whose value depends on the place (6.10.8.1)."""
+        """The macros whose value depends on where they are used (6.10.8.1)."""
         if token.text == "__LINE__":
             return token._replace(kind="n", text=str(token.line))
         if token.text == "__FILE__":
@@ -231,7 +231,7 @@ class MacroTable:
         return token
 
     def _arguments(self, call: Token, stack: list[Token | str]) -> list[list[Token]]:
-        """The arguments of a call whose ``(`` is read, up to its ``)``."""
+        """The arguments of a call, from behind its ``(`` to its ``)``."""
         args: list[list[Token]] = [[]]
         depth = 0
         while (token := self._pop(stack)) is not None:
@@ -273,7 +273,7 @@ class MacroTable:
         return bound
 
     def _substitute(self, macro: _Macro, args: dict[str, list[Token]]) -> Sequence[Token]:
-        """The macro's body with its arguments put in (6.10.3.1 to 6.10.3.3)."""
+        """The macro's body with its arguments inserted (6.10.3.1 to 6.10.3.3)."""
         out: list[Token] = []
         body = macro.body
         expanded: dict[str, list[Token]] = {}

@@ -1,4 +1,4 @@
-"""From a header file to the symbols it makes public, whether it is C or C++."""
+"""The public symbols of a header file, in C or C++."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class HeaderSymbols:
     warnings: tuple[str, ...]
     language: str  # "C" or "C++"
     foreign: tuple[CxxName, ...] = ()
-    not_found: tuple[str, ...] = ()  # included files that are not there, as ``FILE (where)``
+    not_found: tuple[str, ...] = ()  # included files that do not exist, as ``FILE (where)``
 
 
 def read_header(
@@ -40,7 +40,7 @@ def read_header(
 ) -> HeaderSymbols:
     """The functions and variables that `header` declares for consumers on `target`.
 
-    Read as C unless its name or its text says C++. Raises `HeaderError` with file and line.
+    It is read as C, unless its name or its text says C++. Raises `HeaderError` with file and line.
     """
     try:
         return _read(header, target, include_dirs, defines)

@@ -1,4 +1,4 @@
-"""Which files a header is made of: those that it includes."""
+"""The files that a header includes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def included_files(
     include_dirs: Sequence[Path] = (),
     defines: Sequence[str] = (),
 ) -> tuple[Path, ...]:
-    """All files that are read for `header`, itself first, in C and in C++.
+    """All files that are read for `header` in C and in C++, the header itself first.
 
-    Of a header that cannot be read to its end it is those up to there. System headers, which are
-    never read, are none of them.
+    For a header that cannot be read to its end: those up to the error. Without system headers,
+    which are never read.
     """
     try:
         text = read_bytes(header)
@@ -32,7 +32,7 @@ def included_files(
         return (header,)
     names = ((m[1] or m[2] or b"?").decode(errors="replace") for m in _INCLUDE.finditer(text))
     if all(name in SYSTEM_HEADERS for name in names):
-        return (header,)  # as most: there is nothing to look for
+        return (header,)  # like most headers: it includes nothing of ours
     files = dict.fromkeys([header])
     for cxx in (False, True):
         files |= dict.fromkeys(files_of(header, target, include_dirs, defines, cxx=cxx))

@@ -1,4 +1,4 @@
-"""What is public in an open library: its index and its objects answer what the sources ask."""
+"""What is public in an open library, by its index and its objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cargo_strip_hook.formats.detect import with_lowest
 
 
 def decide_exports(archive: Archive, request: ExportRequest) -> ExportSet:
-    """What is public in an open archive; its objects are only read where the request needs it."""
+    """What is public in an open archive. Objects are read only where the request needs them."""
 
     def defined() -> Mapping[str, DefinedSymbol]:
         from cargo_strip_hook.formats.summary import defined_symbols
@@ -38,7 +38,7 @@ def decide_exports(archive: Archive, request: ExportRequest) -> ExportSet:
 
 
 class _Names:
-    """An archive's index, asked for names; it has far more of them than are ever asked for."""
+    """A test for names in an archive's index, which has far more names than are tested."""
 
     def __init__(self, index: Mapping[bytes, int]) -> None:
         self._index = index

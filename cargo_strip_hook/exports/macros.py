@@ -1,11 +1,11 @@
-"""What targets differ in: families of architectures, sizes; and headers that are never read."""
+"""Architectures and sizes of types by target, and the system headers, which are never read."""
 
 from __future__ import annotations
 
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.words import words
 
-# Never read even where they are found: their types are injected.
+# Never read, even where they exist: the parser knows their types.
 SYSTEM_HEADERS = words(
     """assert.h complex.h ctype.h errno.h fenv.h float.h inttypes.h iso646.h limits.h locale.h
     math.h setjmp.h signal.h stdalign.h stdarg.h stdatomic.h stdbit.h stdbool.h stdckdint.h
@@ -35,7 +35,7 @@ _SIXTY_FOUR = ("64", "s390x", "sparcv9")
 
 
 def architecture(target: Target) -> str:
-    """The family a compiler tells apart by its macros: ``armv7s`` is ``arm``, ``i686`` ``x86``."""
+    """The family for which a compiler has macros: ``arm`` for ``armv7s``, ``x86`` for ``i686``."""
     arch = target.arch
     if arch in {"i386", "i486", "i586", "i686"}:
         return "x86"
@@ -51,14 +51,14 @@ def architecture(target: Target) -> str:
 
 
 def pointer_width(target: Target) -> int:
-    """Bits of a pointer."""
+    """The bits of a pointer."""
     if target.arch == "arm64_32" or target.environment in {"gnux32", "gnu_ilp32"}:
         return 32
     return 64 if any(part in target.arch for part in _SIXTY_FOUR) else 32
 
 
 def data_model(target: Target) -> dict[str, str]:
-    """Sizes, limits and byte order, for targets that are in no table."""
+    """Macros of sizes, limits and byte order, for targets that are in no table."""
     pointer = pointer_width(target)
     windows = target.system == "windows"
     long = 32 if windows else pointer

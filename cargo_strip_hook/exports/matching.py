@@ -1,4 +1,4 @@
-"""Which names of an archive patterns mean: by the C name, with and without decorations."""
+"""Which names of an archive a pattern matches: by the C name, with and without decorations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GRAM = 4
 
 
 class Names:
-    """The global definitions of an archive, by all names that a person has for them."""
+    """The global definitions of an archive, by all names that a person may use."""
 
     def __init__(self, defined: Collection[str], target: Target) -> None:
         self.defined, self.prefix = defined, target.symbol_prefix
@@ -36,7 +36,7 @@ class Names:
         return m[m.lastindex] if m and m.lastindex else ""
 
     def spellings(self, name: str) -> Iterator[str]:
-        """By what patterns meet a name of the object file: the C name, with its decoration too."""
+        """The spellings of a symbol that patterns may match: its C name, also with decoration."""
         if name.startswith(self.prefix):
             yield name[len(self.prefix) :]
         elif self.decorated is not None:
@@ -58,14 +58,14 @@ class Names:
         return self._plain.get(name, [])
 
     def exact(self, text: str, *, raw: bool = False) -> list[str]:
-        """The definitions that one name means: a C name, else one of the object file.
+        """The definitions that a name means: as a C name, else as one of the object file.
 
-        Undecorated names mean decorated ones as for link.exe. `raw`: names of the object file
-        come first.
+        An undecorated name means decorated ones, as for link.exe. `raw`: as one of the object file
+        first.
         """
         spelled = self.prefix + text
         order = (spelled, text)
-        if raw:  # of Apple's lists nothing else is meant
+        if raw:  # Apple's lists have no other names
             order = (text, text) if self.decorated is None else (text, spelled)
         for name in order:
             if name in self.defined:
@@ -74,7 +74,7 @@ class Names:
 
 
 def selected(patterns: Sequence[Pattern], names: Names) -> list[list[str]]:
-    """For each pattern the definitions it means, in the archive's order."""
+    """For each pattern, the definitions that it means, in the archive's order."""
     matches: list[list[str]] = [[] for _ in patterns]
     open_ones: list[int] = []
     for index, pattern in enumerate(patterns):
@@ -91,7 +91,7 @@ def selected(patterns: Sequence[Pattern], names: Names) -> list[list[str]]:
         if patterns[index].is_regex:
             matches[index] = _regex(patterns[index], names)
         if not matches[index] and not patterns[index].raw and names.prefix:
-            # as it stands in the object file, as nm shows it
+            # as a name of the object file, as nm shows it
             match = patterns[index].matcher() if not patterns[index].is_regex else None
             if match is not None:
                 matches[index] = [n for n in names.defined if match(n)]
@@ -109,11 +109,11 @@ def _regex(pattern: Pattern, names: Names) -> list[str]:
 
 
 def _globs(globs: dict[int, Pattern], names: Names, matches: list[list[str]]) -> None:
-    """Find what glob patterns mean; of many only those are asked that a name can meet.
+    """Match glob patterns. If there are many, a name is tried only with those that may match it.
 
-    Each pattern is filed under the rarest piece of four letters that its names have to have.
+    Each pattern is filed under the rarest four letters that a name must have to match.
     """
-    matchers: dict[int, Callable[[str], bool]] = {}  # compiled when first asked
+    matchers: dict[int, Callable[[str], bool]] = {}  # compiled when first used
     grams_of = {index: _grams(pattern.text) for index, pattern in globs.items()}
     often = Counter(gram for grams in grams_of.values() for gram in grams)
     filed: dict[str, list[int]] = {}
@@ -135,9 +135,9 @@ def _globs(globs: dict[int, Pattern], names: Names, matches: list[list[str]]) ->
 
 
 def _promising(globs: Sequence[Pattern], names: Names) -> Iterable[str]:
-    """The names that one of a few patterns can match, by one expression for all of them."""
+    """The names that any of a few patterns may match, found by one expression for all."""
     if names.decorated is not None or any(g.raw for g in globs):
-        return names.defined  # there are several spellings to ask for
+        return names.defined  # a name has several spellings
     import fnmatch
 
     match = re.compile("|".join(fnmatch.translate(g.text) for g in globs)).match
@@ -147,16 +147,16 @@ def _promising(globs: Sequence[Pattern], names: Names) -> Iterable[str]:
 
 
 def _candidates(name: str, filed: dict[str, list[int]], always: list[int]) -> Iterable[int]:
-    """The patterns that a name may meet; its other spellings are parts of it."""
+    """The patterns that may match a name, or another spelling, which is always a part of it."""
     if not filed:
         return always
-    # four iterators, each a letter further
+    # four iterators, each one letter ahead
     grams = map("".join, zip(*(name[start:] for start in range(_GRAM)), strict=False))
     hits = filed.keys() & set(grams)
     return [*always, *dict.fromkeys(index for gram in hits for index in filed[gram])]
 
 
 def _grams(text: str) -> set[str]:
-    """The pieces of a glob that stand in each name it matches."""
+    """The strings of `_GRAM` letters that each name has which a glob matches."""
     chunks = re.split(r"\[.[^\]]*\]|[*?]", text)
     return {c[start : start + _GRAM] for c in chunks for start in range(len(c) - _GRAM + 1)}

@@ -16,7 +16,7 @@ from cargo_strip_hook.exports.matching import Names, selected
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A wish for symbols. `raw`: spelled as in the object file, as Apple's lists are."""
+    """A pattern of symbol names. `raw`: spelled as in the object file, as in Apple's lists."""
 
     text: str
     kind: OriginKind = "pattern"
@@ -25,16 +25,16 @@ class Pattern:
 
     @property
     def exact(self) -> bool:
-        """Whether it is one name and not a pattern."""
+        """Whether it is a single name."""
         return not self.is_regex and not any(c in self.text for c in "*?[")
 
     @property
     def is_regex(self) -> bool:
-        """``/…/``."""
+        """Whether it is ``/…/``."""
         return len(self.text) > 2 and self.text[0] == "/" and self.text[-1] == "/"
 
     def matcher(self) -> Callable[[str], bool]:
-        """A predicate on names. A regex has to match the whole name. Raises `UsageError`."""
+        """A function that matches a name. A regex has to match all of it. Raises `UsageError`."""
         self.check()
         if self.exact:
             return self.text.__eq__
@@ -52,11 +52,11 @@ class Pattern:
         return matches(self.text[1:-1], names)
 
     def check(self) -> None:
-        """Raise `UsageError` for what can be no name and no pattern of names."""
+        """Raise `UsageError` for what can be neither a name nor a pattern."""
         if self.is_regex:
             return
         if self.text.startswith("?") and "@" in self.text:
-            return  # a C++ name of MSVC's
+            return  # a C++ name of MSVC
         if not self.text.strip():
             raise UsageError("a pattern of symbol names is empty")
         if self.kind != "file" and any(c.isspace() for c in self.text):
@@ -64,7 +64,7 @@ class Pattern:
                 f"`{self.text}` is no symbol name: there is a space in it",
                 help="give the option once for each name",
             )
-        # fnmatch takes a bracket without an end for a letter; no symbol name has one
+        # to fnmatch, an unclosed bracket is a letter, which no symbol name has
         if "[" in re.sub(r"\[(?:!.|[^!])[^\]]*\]", "", self.text):
             raise UsageError(f"`{self.text}` is no pattern: a `[` has no `]`")
 
@@ -72,7 +72,7 @@ class Pattern:
 def select_all(
     patterns: Sequence[Pattern], names: Names
 ) -> tuple[dict[str, list[Pattern]], list[Pattern]]:
-    """Which pattern asks for which name, and the patterns that match nothing.
+    """The patterns by the names that they match, and the patterns that match nothing.
 
     Raises `UsageError` for what is no pattern.
     """

@@ -40,9 +40,9 @@ Value = tuple[int, bool]  # the number and whether its type is uintmax_t
 
 
 def evaluate(tokens: Sequence[Token], where: str, *, cxx: bool = False) -> bool:
-    """Whether the expression is true; its macros are expanded already.
+    """Whether the expression is true; its macros must have been expanded.
 
-    Identifiers that are left count as 0 (``true`` as 1). Raises `HeaderError` naming `where`.
+    Remaining identifiers count as 0 (``true`` as 1). Raises `HeaderError` naming `where`.
     """
     parser = _Parser(tokens, where, cxx)
     value = parser.conditional(live=True)
@@ -61,7 +61,7 @@ class _Parser:
         return HeaderError(f"{self.where}: in `#if{text and ' '}{text}`: {why}")
 
     def named(self, token: Token) -> str:
-        """A token as a message shows it."""
+        """A token for a message."""
         return f"`{quoted([token])}`" if token.source.quotable else "something"
 
     def peek(self) -> str:

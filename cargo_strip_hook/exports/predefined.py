@@ -1,9 +1,9 @@
-"""What the usual compiler of a target predefines, and what its ``__has_…`` operators answer.
+"""The macros that a target's usual compiler predefines, and its ``__has_…`` operators.
 
 GCC for GNU/Linux, MinGW and bare metal, clang for Apple, Android, the BSDs and wasm: two tables
-beside this module say what they print with ``-dM -E`` (a test compares them). For MSVC it is what
-Microsoft documents for cl.exe ("Predefined macros") without options. Versions are those of
-the compilers that were asked; the oldest systems of Apple's are rustc's where the target has none.
+beside this module have their output with ``-dM -E`` (a test compares them). For MSVC it is what
+Microsoft documents for cl.exe ("Predefined macros") without options. The versions are those of
+the compilers that were run; Apple's oldest systems are rustc's where the target names none.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _CL_ARCHITECTURES = {
 _LOWEST = re.compile(r"__ENVIRONMENT_\w*OS(_X)?_VERSION_MIN_REQUIRED__")  # of Apple's
 
 _UNIX = "__unix__ __unix unix"
-# What makes a system's macros, for architectures that the table has for Linux only.
+# The macros of systems, for architectures that the table has for Linux only.
 _LINUX = "linux __linux __linux__ __gnu_linux__ unix __unix __unix__ _STDC_PREDEF_H"
 _SYSTEMS = {
     "freebsd": f"__FreeBSD__=14 __clang__ {_UNIX}",
@@ -78,8 +78,8 @@ _SYSTEMS = {
     "aix": "_AIX __unix__",
 }
 
-# Macros that compilers, languages and C libraries define which are not in the table, or that
-# stand for what a user switches on: not to have them is nothing to be told.
+# Macros of compilers, languages and C libraries that are not in the table, or that stand for what
+# a user switches on: no warning is due where they are missing.
 _OTHERS = words(
     """__ICC __INTEL_COMPILER __INTEL_LLVM_COMPILER __ECC __SUNPRO_C __SUNPRO_CC __xlC__ __xlc__
     __IBMC__ __IBMCPP__ __ibmxl__ __HP_aCC __HP_cc __DECC __DECCXX __BORLANDC__ __TURBOC__
@@ -146,7 +146,7 @@ _OTHERS = words(
 
 @lru_cache(maxsize=1)
 def _blocks() -> tuple[tuple[bool, frozenset[str], bool, str], ...]:
-    """Of the table: whether for C++, the keys, whether all but these, and the text."""
+    """The blocks of the table: for C++ alone?, the keys, for all but these?, the text."""
     out = []
     text = Path(__file__).with_name("predefined.txt").read_text(encoding="utf-8")
     for block in text.split("\n@ ")[1:]:
@@ -210,7 +210,7 @@ def _key(target: Target) -> str:
     if target.object_format == "macho":
         platform = "macos" if system in {"darwin", "macos"} else system
         catalyst = target.environment == "macabi"
-        # x86_64-apple-ios and its like are simulators without saying so
+        # x86_64-apple-ios and the like are simulators, although they do not say so
         simulator = target.environment.startswith("sim") or family in {"x86_64", "x86"}
         if catalyst:
             platform = "macabi"
@@ -232,7 +232,7 @@ def _key(target: Target) -> str:
 
 
 def predefined(target: Target, *, cxx: bool) -> dict[str, str]:
-    """Name and value of the macros that are there before the first line of a header.
+    """Name and value of the macros that are defined before the first line of a header.
 
     A macro with parameters has them in its name, as in ``NAME(a)``.
     """
@@ -248,7 +248,7 @@ def _predefined(target: Target, *, cxx: bool) -> dict[str, str]:
     if key in _keys():
         out = dict(_of_key(key, cxx=cxx))
     else:
-        out = _made(target, cxx=cxx)
+        out = _derived(target, cxx=cxx)
     if architecture(target) == "arm" and target.object_format == "elf":
         version = target.arch.lstrip("armthub")[1:2]
         if version.isdigit():
@@ -260,15 +260,15 @@ def _predefined(target: Target, *, cxx: bool) -> dict[str, str]:
 
 
 def _version(target: Target, version: tuple[int, int, int]) -> str:
-    """As clang writes the oldest system (lib/Basic/Targets/OSTargets.cpp, getDarwinDefines)."""
+    """The oldest system as clang writes it (lib/Basic/Targets/OSTargets.cpp, getDarwinDefines)."""
     major, minor, patch = version
     if target.system in {"darwin", "macos"} and version < (10, 10, 0):
         return f"{major}{min(minor, 9)}{min(patch, 9)}"
     return f"{major}{minor:02}{patch:02}"
 
 
-def _made(target: Target, *, cxx: bool) -> dict[str, str]:
-    """For a target that the table lacks: from Linux or bare metal, with its system's names."""
+def _derived(target: Target, *, cxx: bool) -> dict[str, str]:
+    """The macros of a target that is not in the table: Linux's, or bare metal's, with changes."""
     arch = _linux_like(target, architecture(target))
     near = next((k for k in (f"linux:{arch}", f"none:{arch}") if k in _keys()), "")
     if near:
@@ -309,7 +309,7 @@ def _listed(text: str) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _answers() -> dict[tuple[str, str], dict[str, str]]:
-    """By operator and ``compiler:language``, what it answers to which name."""
+    """By operator and ``compiler:language``, the answer to each name."""
     out: dict[tuple[str, str], dict[str, str]] = {}
     text = Path(__file__).with_name("answers.txt").read_text(encoding="utf-8")
     for block in text.split("\n@ ")[1:]:
@@ -342,7 +342,7 @@ class Queries:
         self.compiler = f"{compiler}:{'c++' if cxx else 'c'}"
 
     def answer(self, operator: str, name: str) -> str:
-        """What an operator answers to a name, which is without spaces; ``0`` where it is none."""
+        """The answer of an operator to a name without spaces; ``0`` where it has none."""
         if operator not in self.names:
             return "0"
         if operator.startswith("__is_target_"):

@@ -1,8 +1,8 @@
-"""A small C preprocessor: from a header to the tokens a compiler for the target would see.
+"""A small C preprocessor: from a header to the tokens that the target's compiler would see.
 
-What differs from a compiler on purpose: system headers are never read (their types are injected
-by the parser, see `cheader`), so nothing but the header itself has to be on the machine. Sections
-are those of ISO C11.
+One difference from a compiler is intended: system headers are never read (the parser supplies their
+types, see `cheader`), so that only the header itself has to be on the machine. Section numbers are
+those of ISO C11.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from cargo_strip_hook.exports.predefined import Queries, is_known, predefined
 from cargo_strip_hook.exports.text import decoded, is_utf16
 
 _MAX_DEPTH = 100
-# What all included files are together: no header comes near.
+# The most bytes of all included files together: far above real headers.
 _MAX_FILES = 20_000
 _MAX_LINES = 5_000_000
 _MAX_TOKENS = 3_000_000
 _MAX_BYTES = 64 << 20
-# A name of those that compilers keep for themselves (C11 7.1.3).
+# A name that is reserved for compilers (C11 7.1.3).
 _RESERVED = re.compile(r"_[A-Z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessed:
-    """The tokens of a header and what had to be passed over.
+    """The tokens of a header, and what was skipped.
 
-    `not_found` are the files that were included and are not there, as ``FILE (where)``.
+    `not_found` are the included files that do not exist, as ``FILE (where)``.
     """
 
     tokens: tuple[Token, ...]
@@ -70,7 +70,7 @@ def preprocess(
     defines: Sequence[str] = (),
     cxx: bool = False,
 ) -> Preprocessed:
-    """Run the preprocessor over `header` as a compiler for `target` would.
+    """Preprocess `header` as a compiler for `target` would.
 
     `defines` are written as for a compiler's ``-D``: ``NAME``, ``NAME=VALUE`` or
     ``NAME(x)=VALUE``. Raises `HeaderError` with file and line; `UsageError` for a define that is
@@ -95,7 +95,7 @@ def files_of(
     *,
     cxx: bool,
 ) -> tuple[Path, ...]:
-    """The files that `preprocess` reads, as far as it comes."""
+    """The files that `preprocess` reads, up to the first error."""
     state = _Preprocessor(header, target, include_dirs, defines, cxx)
     with suppress(HeaderError, RecursionError):
         state.run(header)
@@ -103,7 +103,7 @@ def files_of(
 
 
 def with_missing(error: HeaderError, not_found: Sequence[str]) -> HeaderError:
-    """The error with the included files that were not found: they may be why."""
+    """The error with the included files that were not found, which may be its cause."""
     if not not_found or "was not found" in error.what:
         return error
     shown = "; ".join(not_found[:3]) + ("; …" if len(not_found) > 3 else "")
@@ -138,15 +138,17 @@ class _Preprocessor:
         self.not_found: list[str] = []
         self.skipped = set[str]()
         self.renamed: dict[str, str] = {}
-        self.tested: dict[str, str] = {}  # names that conditions ask for, and where first
+        self.tested: dict[str, str] = {}  # names in conditions, and where they come first
         self.undefined: list[str] = []  # those of the last condition that are not defined
-        self.asked_in_vain: dict[str, str] = {}  # those that hid something behind a lost file
+        self.asked_in_vain: dict[
+            str, str
+        ] = {}  # those that hid something after a file was not found
         self.depth = self.entered = self.read_lines = self.read_tokens = 0
         for define in defines:
             self.macros.define_from_text(define)
 
     def flush(self) -> None:
-        """Expand the text collected so far: a call may go over several lines."""
+        """Expand the text collected so far: a macro call may extend over several lines."""
         if self.pending:
             self.output += self.macros.expand(self.pending)
             self.pending = []
@@ -196,25 +198,25 @@ class _Preprocessor:
         self.depth -= 1
 
     def text(self, path: Path, source: Source) -> str:
-        """What is in a file, with line feeds as its only ends of lines."""
+        """The text of a file, in which lines end with line feeds."""
         with open_file(path) as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise _too_much(source.name, f"a file is larger than {_MAX_BYTES >> 20} MiB")
-        if is_utf16(data) and not self.target.is_msvc:  # cl.exe alone takes it
+        if is_utf16(data) and not self.target.is_msvc:  # only cl.exe accepts it
             raise HeaderError(
                 f"{source.name}: the header is UTF-16, which compilers for {self.target.triple} "
                 "do not read",
                 help="save it as UTF-8",
             )
         text = decoded(data, errors="replace")
-        # The end of a file that DOS programs wrote.
+        # The end-of-file character of DOS programs.
         return text.removesuffix("\x1a")
 
     def directive(
         self, file: _File, line: list[Token], stack: list[_Condition], live: bool
     ) -> bool:
-        """Obey one directive; returns whether the lines after it are live."""
+        """Execute a directive. Returns whether the lines after it are live."""
         word, rest = line[1].text, line[2:]
         where = line[0].where
         if word in {"if", "ifdef", "ifndef"}:
@@ -263,7 +265,7 @@ class _Preprocessor:
             top.seen_else = True
             top.live = top.outer and not top.taken
         elif top.taken or not top.outer:
-            top.live = False  # the condition of a branch that cannot be taken is not evaluated
+            top.live = False  # a condition is not evaluated where its branch cannot be taken
         else:
             top.live = self.condition(word.removeprefix("el"), rest, where)
         top.taken = top.taken or top.live
@@ -298,14 +300,14 @@ class _Preprocessor:
         return defined
 
     def test(self, token: Token) -> None:
-        """Remember a name that a condition takes for not defined."""
+        """Remember a name in a condition that is not defined."""
         if token.source.quotable:
             self.undefined.append(token.text)
         if token.source.quotable and _RESERVED.fullmatch(token.text):
             self.tested.setdefault(token.text, token.where)
 
     def warn_of_unknown(self) -> None:
-        """Names that look like a compiler's and that neither a compiler nor the header defines."""
+        """Warn of names in conditions that look predefined and are defined nowhere."""
         for name, where in self.tested.items():
             if name in self.macros.ever or is_known(name):
                 continue
@@ -327,9 +329,9 @@ class _Preprocessor:
             )
 
     def queries(self, tokens: list[Token], where: str) -> list[Token]:
-        """``defined X``, ``__has_include(…)`` and the like replaced by their answers.
+        """The tokens, with answers in place of ``defined X``, ``__has_include(…)`` and the like.
 
-        Also those that macros expand to, as GCC and clang have it (6.10.1 leaves it undefined).
+        Also where a macro expands to them, as in GCC and clang (undefined in 6.10.1).
         """
         out: list[Token] = []
         index = 0
@@ -371,7 +373,7 @@ class _Preprocessor:
         if path is None:
             self.skip(name, angled, where)
             return
-        # A foreign header that is found gives types, but its functions are not this library's.
+        # Another library's header supplies types, but its functions are not this library's.
         parents = path.resolve().parents
         ours = not angled or self.places[0] in parents
         quotable = any(place in parents for place in self.places)
@@ -386,7 +388,7 @@ class _Preprocessor:
     def find(self, name: str, folder: Path, angled: bool) -> Path | None:
         folders = [] if angled else [folder]
         folders += self.include_dirs
-        # A header beside the C library's own would drag the whole system in.
+        # A header beside the C library's own would include the whole system.
         if not angled or not (self.home / "stdio.h").exists():
             folders.append(self.home)
         for place in folders:

@@ -1,7 +1,7 @@
-"""Matching users' regular expressions without waiting for ever.
+"""Matching users' regular expressions within a time limit.
 
-Some take time without end on some names, and nothing can stop Python's `re` within a process. So
-expressions of a dangerous shape are matched by a process of their own, which ends itself.
+Some expressions take exponential time on some names, and nothing can stop Python's `re` within a
+process. So expressions of a dangerous form are matched in another process, which ends itself.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 from cargo_strip_hook.core.errors import ToolError, UsageError
 from cargo_strip_hook.core.run import run
 
-# Seconds for one expression and all names of an archive; those that end need milliseconds.
+# Seconds for one expression and all names of an archive; usual ones need milliseconds.
 TIME_LIMIT = 5
-# The watchdog is a thread that needs no lock of Python's, and there is one on each system.
+# The watchdog is a thread that needs no lock of Python's; it works on every system.
 _CHILD = """
 import faulthandler, json, os, re, sys
 faulthandler.dump_traceback_later(float(sys.argv[2]), exit=True, file=open(os.devnull, "w"))
@@ -34,7 +34,7 @@ print("".join("1" if match(name) else "0" for name in names))
 def matches(expression: str, names: Sequence[str]) -> list[bool]:
     """Whether the expression matches each whole name.
 
-    Raises `UsageError` where it is none, and where it does not end within the time limit.
+    Raises `UsageError` where it is no expression, and where it exceeds the time limit.
     """
     try:
         with warnings.catch_warnings():
@@ -61,10 +61,10 @@ def matches(expression: str, names: Sequence[str]) -> list[bool]:
 
 
 def is_dangerous(expression: str) -> bool:
-    """Whether matching may take more than linear time by a high power.
+    """Whether matching may take exponential time, or a high power of linear time.
 
-    That is a repetition within a repetition, a choice within one, a reference back, or more than
-    two repetitions without a bound. Raises `re.error`.
+    So with a repetition or a choice within a repetition, a back reference, or more than two
+    unbounded repetitions. Raises `re.error`.
     """
     try:
         from re import _parser  # type: ignore[attr-defined]

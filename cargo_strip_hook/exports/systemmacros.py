@@ -1,4 +1,4 @@
-"""Macros of system headers, which are not read: limits, and what is written around declarations."""
+"""Macros of system headers, which are not read: limits, and annotations of declarations."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ _SDK["VISION_OS"] = "20000"
 
 
 def system_header_macros(target: Target, header: str, *, cxx: bool) -> dict[str, str]:
-    """Macros that are there once a file includes `header`, or with "" any that is not read.
+    """Macros that are defined once a file includes `header` ("": any system header).
 
-    By ``NAME`` or ``NAME(x)``.
+    Keys are ``NAME`` or ``NAME(x)``.
     """
     if header:
         name = header.rpartition("/")[2].lower()
@@ -149,7 +149,7 @@ def _windows(*, cxx: bool) -> dict[str, str]:
 
 
 def _limits(target: Target) -> dict[str, str]:
-    """<limits.h>, <stdint.h> and what stands around declarations everywhere."""
+    """Macros of <limits.h> and <stdint.h>, and common annotations of declarations."""
     pointer = pointer_width(target)
     long = 32 if target.system == "windows" else pointer
     out = {"NULL": "((void*)0)", "CHAR_BIT": "8", "true": "1", "false": "0", "EOF": "(-1)"}

@@ -1,11 +1,11 @@
-"""The text of headers and symbol lists out of their bytes: encodings and ends of lines."""
+"""Decoding headers and symbol lists: encodings and ends of lines."""
 
 from __future__ import annotations
 
 import codecs
 import re
 
-# What ends a line for GCC and clang, and nothing else does (GCC's manual, "Initial processing").
+# What ends a line for GCC and clang (GCC's manual, "Initial processing").
 _LINE_END = re.compile(r"\r\n?")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -19,7 +19,7 @@ def is_utf16(data: bytes) -> bool:
 
 
 def decoded(data: bytes, *, errors: str = "strict") -> str:
-    """The text with line feeds as the only ends of lines.
+    """The text, in which lines end with line feeds.
 
     UTF-8, or UTF-16 with a byte order mark. Raises `UnicodeDecodeError` unless `errors` says
     otherwise.

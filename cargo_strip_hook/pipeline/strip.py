@@ -162,7 +162,7 @@ def _work_on(
             plan = replace(plan, job=job)
         if plan.fresh and job.twin is not None:
             raise InputError(
-                "this library was stripped before, so that no debug twin can be made of it",
+                "this library was stripped before: no debug twin can be made of it",
                 path=str(job.library),
                 help="build it again, then strip it with `--debug-twin`",
             )
@@ -258,7 +258,7 @@ def _allowed(plan: Plan) -> Plan:
             continue
         if not job.allow_signed:
             raise ReplaceError(
-                f"{bundle} is signed, and no signature is valid after a change",
+                f"{bundle} is signed, and any change makes the signature invalid",
                 help=(
                     "strip first and sign then, or go on with `--allow-signed`",
                     f"to sign again: codesign --force --sign IDENTITY {bundle}",
@@ -285,8 +285,8 @@ def _plan_slice(job: Job, slice_: Slice, target: Target) -> SlicePlan:
                     e.head,
                     lines=e.lines,
                     help=(
-                        f"{slice_} was stripped before, so that more symbols cannot become "
-                        "public: build it again, then strip it",
+                        f"{slice_} was stripped before, and no more symbols can become public: "
+                        "build it again, then strip it",
                         *e.help,
                     ),
                     absent=True,

@@ -32,9 +32,9 @@ def suggesting_workaround(
         if e.defect:
             options = _first_that_works(engine, request, expectation_of)
             e.help += (
-                f"until it is mended, `{options}` does it: that was tried, and the result is right"
+                f"until it is fixed, use `{options}`: that was tried, and the result is right"
                 if options
-                else "no other `--granularity` or `--engine` does it: use the original meanwhile",
+                else "no other `--granularity` or `--engine` works: use the original meanwhile",
             )
         raise
 

@@ -1,1 +1,1 @@
-"""What a run amounts to, as text for people and as JSON for programs."""
+"""The results of a run, as text for people and as JSON for programs."""

@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing besides itself: no network, no other file."""
+"""The report as a page that needs nothing else: no network, no other file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cargo_strip_hook.core.requests import ExportSet
 
 _ALL = 10**9  # rows of a table: a page can have all of them
-# Nothing is loaded, and what stands in the page is all that may run.
+# The page loads nothing, and only its own scripts may run.
 _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
@@ -27,7 +27,7 @@ _POLICY = (
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A library, or a slice of one. `difference` is what became of it since another one."""
+    """A library, or a slice of one. `difference` is how it differs from another one."""
 
     sizes: Sizes
     exports: ExportSet | None = None

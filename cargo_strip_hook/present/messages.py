@@ -1,4 +1,4 @@
-"""What a run amounts to as JSON: one object a line, each with a `reason`. Schema: schema.json."""
+"""The results of a run as JSON: one object a line, each with a `reason`. Schema: schema.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Message = dict[str, Any]
 
 
 def stripped(outcome: Outcome) -> Message:
-    """A library that is done; `fresh` where it was before."""
+    """A library that is done; `fresh` where it was done before."""
     seconds = {name: round(value, 6) for name, value in asdict(outcome.seconds).items()}
     message: Message = {
         "reason": "stripped",
@@ -25,10 +25,7 @@ def stripped(outcome: Outcome) -> Message:
         "fresh": outcome.fresh,
         "before": outcome.before,
         "after": outcome.after,
-        "source": outcome.exports.source,
-        "exports": [e.name for e in outcome.exports.exports],
-        "keep": [e.name for e in outcome.exports.keep],
-        "missing": [e.name for e in outcome.exports.missing],
+        **_public(outcome.exports),
         "undefined": list(outcome.undefined),
         "statistics": asdict(outcome.statistics),
         "seconds": seconds,
@@ -59,10 +56,7 @@ def planned(plan: Plan) -> Message:
         "output": str(plan.job.output or plan.job.library),
         "fresh": plan.fresh,
         "before": plan.before,
-        "source": plan.exports.source,
-        "exports": [e.name for e in plan.exports.exports],
-        "keep": [e.name for e in plan.exports.keep],
-        "missing": [e.name for e in plan.exports.missing],
+        **_public(plan.exports),
         "warnings": list(plan.warnings),
     }
     slices = [
@@ -80,7 +74,7 @@ def planned(plan: Plan) -> Message:
 
 
 def exports(library: str, decided: ExportSet, architecture: str = "") -> list[Message]:
-    """Each public symbol of a library, or of a slice of it, and where it came from."""
+    """Each public symbol of a library, or of a slice of it, and why it is public."""
 
     def message(export: Export, state: str) -> Message:
         return {
@@ -128,12 +122,12 @@ def checked(inspection: Inspection) -> list[Message]:
 
 
 def warning(text: str) -> Message:
-    """Something worth a look that belongs to no library's own message."""
+    """A warning that is not part of another message."""
     return {"reason": "warning", "message": text}
 
 
 def error(problem: StripHookError) -> Message:
-    """A failure, with all that an external program said."""
+    """A failure, with the output of an external program."""
     message: Message = {
         "reason": "error",
         "kind": type(problem).__name__,
@@ -159,8 +153,17 @@ def finished(exit_code: int) -> Message:
 
 
 def _slice(architecture: str) -> Message:
-    """Which slice of a universal library is meant."""
+    """The architecture, where a slice of a universal library is meant."""
     return {"architecture": architecture} if architecture else {}
+
+
+def _public(exports: ExportSet) -> Message:
+    return {
+        "source": exports.source,
+        "exports": [e.name for e in exports.exports],
+        "keep": [e.name for e in exports.keep],
+        "missing": [e.name for e in exports.missing],
+    }
 
 
 def _job(job: Job) -> Message:

@@ -1,8 +1,9 @@
-"""Text that came from somewhere else, fit for people's eyes: names say no more than themselves.
+"""Making text from files safe to show to people.
 
-A name in an object file, an archive or a folder may be any bytes. What moves the cursor, ends a
-line, turns the direction of writing or cannot be seen is shown as an escape of Python's, so that no
-name is taken for a line of ours, or for another name. Every way out to people goes through here.
+A name in an object file, an archive or a folder may be any bytes. Characters that move the cursor,
+end a line, change the direction of writing or are invisible are shown as Python escapes, so that no
+name can be taken for one of our own lines, or for another name. All output for people goes through
+here.
 
 Sources: ECMA-48 (C0 and C1 controls); Unicode Standard Annex 9 (bidirectional controls), and the
 property Default_Ignorable_Code_Point (what is invisible).
@@ -20,12 +21,12 @@ _UNSAFE = (
 )
 _SHORT = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _ASCII = {"→": "->", "−": "-", "–": "-", "…": "..."}
-# what Markdown gives a meaning to within a line: CommonMark, "Inlines"; GFM, "Tables"
+# what has a meaning within a line of Markdown: CommonMark, "Inlines"; GFM, "Tables"
 _MARKDOWN = r"[\\`*_\[\]|~!]"
 
 
 def plain(text: str) -> str:
-    """One line without control characters; octets that are no text become ``\\xff``."""
+    """The text on one line, without control characters; bytes that are no text become ``\\xff``."""
     if text.isascii() and text.isprintable():  # nearly always
         return text
     return re.sub(_UNSAFE, _escape, text)
@@ -36,7 +37,7 @@ def _escape(match: re.Match[str]) -> str:
     code = ord(sign)
     if sign in _SHORT:
         return _SHORT[sign]
-    if 0xDC80 <= code <= 0xDCFF:  # an octet, as `surrogateescape` reads it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte, as `surrogateescape` decodes it
         return f"\\x{code & 0xFF:02x}"
     if code < 0x80:
         return f"\\x{code:02x}"
@@ -44,20 +45,20 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def markdown(text: str) -> str:
-    """The same for a cell of a table, or a heading, in Markdown: nothing of it is markup."""
+    """The same for a heading or a table's cell in Markdown, without markup."""
     safe = plain(re.sub(_MARKDOWN, r"\\\g<0>", text))
     return safe.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def html(text: str) -> str:
-    """The same for an element's text or an attribute's value in HTML."""
+    """The same for an element's text, or an attribute's value, in HTML."""
     from html import escape
 
     return escape(plain(text))
 
 
 def fit(text: str, encoding: str) -> str:
-    """What of a text an encoding can say, and escapes for the rest."""
+    """The text with escapes for what an encoding does not have."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -68,13 +69,13 @@ def fit(text: str, encoding: str) -> str:
 
 
 def json_line(message: dict[str, Any], encoding: str) -> str:
-    """JSON on one line, which keeps every name: what is unsafe on a terminal is ``\\uXXXX``."""
+    """JSON on one line, which keeps every name: unsafe characters are written as ``\\uXXXX``."""
     import json
 
     text = json.dumps(message, ensure_ascii=False)
     try:
         text.encode(encoding)
-    except UnicodeEncodeError:  # octets of a path that are no text: `\udcXX`
+    except UnicodeEncodeError:  # bytes of a path that are no text: `\udcXX`
         text = json.dumps(message)
     return re.sub(_UNSAFE, _escape_json, text)
 

@@ -29,7 +29,7 @@ class Table:
 def tables(sizes: Sizes, top: int) -> list[Table]:
     """The file by kind, what a program loads by crate, and the members, largest first.
 
-    `top`: how many rows of each; what is left is one row, so that columns add up.
+    `top`: how many rows of each; the rest is one more row, so that columns add up.
     """
     in_memory = sum(sizes.loaded.values())
     kinds = tuple(sizes.loaded)
@@ -50,7 +50,7 @@ def _table(
     top: int,
     whole: int | None = None,
 ) -> Table:
-    """`whole`: what the share of each row is of; without it there is no such column."""
+    """`whole` is what each row's share is computed of; without it there is no such column."""
 
     def line(name: str, values: Sequence[int]) -> tuple[str, ...]:
         share = (_share(values[-1], whole),) if whole is not None else ()
@@ -73,7 +73,7 @@ def _share(part: int, whole: int | None) -> str:
 
 
 def difference_tables(difference: Difference, top: int) -> list[Table]:
-    """What changed, by kind and by crate; what did not is left out."""
+    """What changed, by kind and by crate."""
     columns = ("before", "after", "change", "%")
     return [
         _changes("by kind, in the file", ("kind", *columns), difference.file, 99),
@@ -142,7 +142,7 @@ def show(title: str, tables: Sequence[Table], *, color: bool | None) -> None:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    # what is not a terminal has no width: nothing is folded there
+    # a file has no width: nothing is folded there
     width = None if Console().is_terminal else 200
     console = Console(
         markup=False, emoji=False, highlight=False, no_color=color is False, width=width

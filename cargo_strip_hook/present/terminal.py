@@ -84,7 +84,7 @@ def _boolean(name: str, environment: Mapping[str, str]) -> bool:
 class Shell:
     """Where lines for people go, and how many of them.
 
-    A text is one line: what of it is no sign that can be seen is escaped (see `plain`).
+    A text is one line: characters that cannot be seen are escaped (see `plain`).
     """
 
     stream: TextIO
@@ -134,11 +134,11 @@ class Shell:
         self._labelled("error", text, help)
 
     def block(self, title: str, lines: Sequence[str]) -> None:
-        """Something another program said, indented under a title."""
+        """Lines of another program, indented under a title."""
         self._write("\n".join([f"  {plain(title)}", *(f"    {plain(line)}" for line in lines)]))
 
     def more(self, lines: Iterable[str]) -> None:
-        """What belongs to the line before, each on a line of its own."""
+        """More lines that belong to the one before."""
         for line in lines:
             self._write(f"  {plain(line)}")
 
@@ -147,7 +147,7 @@ class Shell:
         self.helps(help)
 
     def helps(self, lines: Iterable[str]) -> None:
-        """``help:`` lines under what was just said."""
+        """``help:`` lines under the last line."""
         for line in lines:
             self._write(f"  {self._style('help', 'help')}: {plain(line)}")
 
@@ -161,4 +161,4 @@ class Shell:
         except BrokenPipeError:
             raise
         except OSError:
-            pass  # a full device: there is nobody to tell, and the work goes on
+            pass  # a full device: the work goes on

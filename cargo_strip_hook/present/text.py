@@ -31,7 +31,7 @@ def stripped(outcome: Outcome) -> str:
 
 
 def slices(outcome: Outcome) -> list[str]:
-    """What became of each slice of a universal library: ``libfoo.a(arm64): 23.1 MB → …``."""
+    """The result of each slice of a universal library: ``libfoo.a(arm64): 23.1 MB → …``."""
     return [
         f"{outcome.job.shown}({one.architecture}): "
         + ("as it was" if one.fresh else f"{size(one.before)} → {size(one.after)}")
@@ -55,7 +55,7 @@ def details(outcome: Outcome) -> str:
 
 
 def _part(some: int, total: int) -> str:
-    # not every engine knows of how many
+    # not every engine knows the total
     return f"{some} of {total}" if total else f"{some}"
 
 
@@ -70,7 +70,7 @@ def planned(plan: Plan) -> str:
 
 
 def tail(failure: ToolFailure) -> Sequence[str]:
-    """The last lines of what a failed program said, on both of its streams."""
+    """The last lines of a failed program's output, stdout and stderr."""
     said = (failure.stdout.rstrip() + "\n" + failure.stderr.rstrip()).strip()
     lines = [line.rstrip("\r").expandtabs() for line in said.split("\n")] if said else []
     left = len(lines) - TAIL

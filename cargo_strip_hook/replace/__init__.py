@@ -1,4 +1,4 @@
-"""Puts a result in the place of a library: at once and whole, or not at all.
+"""Replacing a library by a result: atomically, or not at all.
 
 with library_lock(library):
     with staging(library, root=target_dir) as staged:
@@ -49,7 +49,7 @@ _HELP = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells a file from a changed or another one."""
+    """What identifies a file and its contents: another or a changed file differs in it."""
 
     device: int
     inode: int
@@ -64,10 +64,10 @@ class Identity:
 
 @dataclass(slots=True)
 class Staging:
-    """A file beside the one to be replaced. Write `path`, then `commit`.
+    """A new file beside the one that it replaces. Write `path`, then `commit`.
 
-    `library` is what is read, with all links resolved, and `target` what is replaced: the same
-    file but for `--output`.
+    `library` is the file that is read, with all links resolved; `target` is the one that is
+    replaced, another one only with `--output`.
     """
 
     library: Path
@@ -78,17 +78,17 @@ class Staging:
     kept: bool = field(default=False)
 
     def commit(self) -> None:
-        """Replace the target. Raises `ReplaceError`; then everything is as it was.
+        """Replace the target. Raises `ReplaceError`; then nothing is changed.
 
-        The new file has mode, owner and access control lists of the one it replaces (of the
-        library, where `--output` names no file yet). Other names of the old file keep it.
+        The new file gets mode, owner and access control lists of the one that it replaces (of the
+        library, where `--output` does not exist yet). Other hard links keep the old file.
         """
         self.finish()
         self.commit_finished()
         self.apply()
 
     def commit_finished(self) -> None:
-        """Give the new file the old one's name, after `finish`. Raises `ReplaceError`."""
+        """Rename the new file to the target, after `finish`. Raises `ReplaceError`."""
         try:
             self._check_unchanged()
             io.rename(self.path, self.target)
@@ -97,7 +97,7 @@ class Staging:
         self.committed = True
 
     def finish(self) -> None:
-        """All that `commit` does before the new file takes the old one's name."""
+        """Do all that `commit` does before it renames the new file."""
         self._check_unchanged()
         try:
             model = self.target if self.target.exists() else self.library
@@ -107,9 +107,9 @@ class Staging:
             raise _replace_error(self.target, e) from e
 
     def apply(self) -> None:
-        """Wait until the new name is on the medium, as far as that can be."""
+        """Wait until the rename is on the medium, where the system supports that."""
         with contextlib.suppress(OSError):
-            # the library is the new one, whole: only a power cut could still bring the old one back
+            # the library is replaced: only a power failure could still bring the old one back
             io.sync_folder(self.target.parent)
 
     def keep(self) -> None:
@@ -123,9 +123,10 @@ class Staging:
 
     @contextlib.contextmanager
     def working_folder(self) -> Iterator[Path]:
-        """An empty folder beside the target, for files on the way; it goes with all in it.
+        """An empty folder beside the target for temporary files; removed with its contents.
 
-        It is there that a killed run's is found by the next one, and the disk is the target's.
+        Beside the target, so that it is on the same disk, and the next run finds what a killed run
+        left.
         """
         path = working_path(self.target)
         try:
@@ -162,9 +163,9 @@ def _changed(library: Path) -> ReplaceError:
 
 @contextlib.contextmanager
 def blaming_changes(library: Path) -> Iterator[None]:
-    """Whatever fails in the body: where the library was changed meanwhile, it is for that.
+    """Raise `ReplaceError` for a failure of the body if the library was changed meanwhile.
 
-    Then raises `ReplaceError` instead.
+    The change is then the likely cause.
     """
     identity = Identity.of(library)
     try:
@@ -179,10 +180,10 @@ def blaming_changes(library: Path) -> Iterator[None]:
 def staging(
     library: Path, *, root: Path | None = None, output: Path | None = None
 ) -> Iterator[Staging]:
-    """A place to write the new `library`, or `output` if given; removed again unless committed.
+    """A file to write the new `library` (or `output`) to; removed again unless it is committed.
 
-    `root` is the folder that a symbolic link may not lead out of (that of the link where it is
-    None). Turns an `OSError` of the body into `ReplaceError`.
+    A symbolic link may not lead out of the folder `root` (None: its own folder). Turns an `OSError`
+    of the body into `ReplaceError`.
     """
     staged = _place(library, root, output)
     try:
@@ -217,9 +218,9 @@ def _place(library: Path, root: Path | None, output: Path | None) -> Staging:
 def commit_all(all_staged: Sequence[Staging]) -> None:
     """Replace several targets: all of them, or none. Raises `ReplaceError`.
 
-    Whatever takes long or fails is done before the first target is replaced, and the old files
-    have second names until the last one was. Only a run that is killed in between leaves some old
-    and some new, each of them whole, and second names that the next run removes.
+    Whatever takes long or may fail is done before the first target is replaced, and the old files
+    keep a second name until the last one is replaced. Only a run that is killed in between leaves
+    old and new files side by side, each complete, and second names that the next run removes.
     """
     try:
         for one in all_staged:
@@ -260,10 +261,10 @@ def _rename_all(all_staged: Sequence[Staging]) -> None:
 
 
 def real_library(library: Path, root: Path | None) -> Path:
-    """The file behind a path that may be a symbolic link; it need not be there.
+    """The file that a path leads to, which may be a symbolic link. It need not exist.
 
-    Raises `ReplaceError` for a link that leads out of `root` (of its own folder where that is
-    None), and for what is no regular file.
+    Raises `ReplaceError` for a link that leads out of `root` (None: its own folder), and for what
+    is no regular file.
     """
     try:
         real = library.resolve()
@@ -286,7 +287,7 @@ def real_library(library: Path, root: Path | None) -> Path:
 
 
 def staging_path(target: Path) -> Path:
-    """Where a result waits: always the same name, so that a later run finds what was left."""
+    """Where a result is written: always the same name, so that a later run can remove it."""
     return _beside(target, ".strip-hook")
 
 
@@ -301,7 +302,7 @@ def old_path(target: Path) -> Path:
 
 
 def reserved(target: Path) -> tuple[Path, ...]:
-    """All names beside a target that are the run's own."""
+    """All names beside a target that a run uses."""
     return staging_path(target), working_path(target), old_path(target)
 
 

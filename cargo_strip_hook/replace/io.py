@@ -1,4 +1,4 @@
-"""The file operations that change something, in one place: tests make each of them fail."""
+"""All file operations that change something: tests make each of them fail."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO
 
-# what a file system answers that cannot synchronise, as against one that failed to
+# errors of a file system that cannot synchronise at all
 _CANNOT = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 
 def create(path: Path) -> None:
-    """Make an empty file that only its owner may read. Fails where anything is there already."""
+    """Create an empty file that only its owner may read. Fails where the path exists."""
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_CLOEXEC", 0)
     os.close(os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600))
 
 
-def open_output(path: Path) -> BinaryIO:
-    """Open a file that `create` made, to write it from its beginning."""
-    flags = os.O_WRONLY | os.O_TRUNC | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    return os.fdopen(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "wb")
-
-
 def sync(path: Path) -> None:
-    """Wait until the contents are on the medium."""
-    flags = os.O_RDONLY if os.name == "posix" else os.O_RDWR
+    """Wait until a file's contents are on the medium."""
+    _sync(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the entries of a folder are on the medium, where the system supports that."""
+    if os.name == "posix":
+        _sync(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+
+
+def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
@@ -40,22 +42,8 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the medium, where the system knows such a thing."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-    try:
-        os.fsync(descriptor)
-    except OSError as e:
-        if e.errno not in _CANNOT:
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def rename(source: Path, target: Path) -> None:
-    """Put one file in the place of another, at once."""
+    """Replace one file by another, atomically."""
     tries = 20 if sys.platform == "win32" else 1
     for left in reversed(range(tries)):
         try:
@@ -69,18 +57,18 @@ def rename(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file, if it exists."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that is this user's alone. Fails where anything is there already."""
+    """Create a folder that only its owner may enter. Fails where the path exists."""
     path.mkdir(mode=0o700)
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it, as far as it can be; of a link only the link."""
+    """Remove a folder with its contents, as far as possible; of a link, only the link."""
     try:
         is_folder = stat.S_ISDIR(path.lstat().st_mode)
     except FileNotFoundError:
@@ -94,7 +82,7 @@ def remove_folder(path: Path) -> None:
 
 
 def link(source: Path, name: Path) -> None:
-    """Give a file a second name; a copy, where the file system knows no such thing."""
+    """Give a file a second name, or copy it where the file system has no hard links."""
     try:
         os.link(source, name)
     except FileExistsError:
@@ -109,8 +97,8 @@ def link(source: Path, name: Path) -> None:
 def copy_attributes(source: Path, target: Path) -> None:
     """Give `target` the owner, access control lists and mode of `source`.
 
-    The mode must be right; for the others this process may lack the right, or the file system
-    the notion.
+    The mode must be copied; the others only as far as the file system and this process's rights
+    allow.
     """
     facts = source.stat()
     if hasattr(os, "chown"):

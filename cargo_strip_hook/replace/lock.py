@@ -1,4 +1,4 @@
-"""One run at a time for each library. The lock lies in the user's cache, never beside it."""
+"""Locks: one run at a time for each library. They are in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ, platform: str = sy
 
 
 def lock_path(library: Path, cache: Path) -> Path:
-    """The lock file of a library in a cache folder: the same for every way to write its path."""
+    """The lock file of a library in a cache folder: the same for every spelling of its path."""
     text = os.path.normcase(os.path.realpath(library))
     digest = hashlib.sha256(os.fsencode(text)).hexdigest()
     return cache / "locks" / f"{digest[:32]}.lock"
@@ -43,9 +43,9 @@ def lock_path(library: Path, cache: Path) -> Path:
 def library_lock(library: Path, *, timeout: float = 600.0) -> Iterator[int | None]:
     """Hold the lock of a library; waits up to `timeout` seconds for another run.
 
-    Gives the lock's file descriptor where the system has such locks: whoever has a duplicate of it
-    holds the lock, too. Raises `ReplaceError` when the time is over, or where no lock file can be
-    made.
+    Yields the lock's file descriptor where the system has such locks: a process with a duplicate of
+    it holds the lock, too. Raises `ReplaceError` when the time is over, or where no lock file can
+    be created.
     """
     descriptor, release = _acquire(library, timeout)
     try:
@@ -55,11 +55,11 @@ def library_lock(library: Path, *, timeout: float = 600.0) -> Iterator[int | Non
 
 
 class _Taken(Exception):
-    """Another process has had the lock all the time."""
+    """Another process held the lock all the time."""
 
 
 def _acquire(library: Path, timeout: float) -> tuple[int | None, Callable[[], None]]:
-    """The lock, in the cache folder or, where there is no home, in the temporary one."""
+    """Take the lock, in the cache folder, or in the temporary folder where there is no home."""
     private = f"{APPLICATION}-{os.getuid()}" if hasattr(os, "getuid") else APPLICATION
     problem: Exception | None = None
     for in_home in (True, False):
@@ -82,7 +82,7 @@ def _acquire(library: Path, timeout: float) -> tuple[int | None, Callable[[], No
 
 
 def _take(path: Path, timeout: float) -> tuple[int | None, Callable[[], None]]:
-    """Take a lock; its descriptor, if it has one that can be handed on, and what releases it."""
+    """Take a lock. Returns its descriptor, if it has one, and the function that releases it."""
     if sys.platform != "win32":
         descriptor = _flock(path, timeout)
         return descriptor, lambda: os.close(descriptor)

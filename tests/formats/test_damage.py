@@ -172,8 +172,8 @@ def test_a_damaged_original_is_not_a_defect(sound: Sound, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ({"class"}, "until it is mended, `--granularity section` does it"),
-        ({"class", "section"}, "until it is mended, `--engine system` does it"),
+        ({"class"}, "until it is fixed, use `--granularity section`"),
+        ({"class", "section"}, "until it is fixed, use `--engine system`"),
         ({"class", "section", "system"}, "use the original meanwhile"),
     ],
     ids=["class", "native", "all"],

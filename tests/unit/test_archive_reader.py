@@ -334,7 +334,7 @@ ONE = b"!<arch>\n" + header("a.o/", 3) + b"AAA\n"
         pytest.param(ONE + header("/", 4) + bytes(4), "before the members", 72, "/", id="late"),
         pytest.param(
             b"!<arch>\n" + 3 * (header("/", 4) + bytes(4)),
-            "not at this place",
+            "unknown or misplaced",
             136,
             "/",
             id="three",

@@ -125,7 +125,7 @@ def test_two_targets_may_agree_but_not_differ() -> None:
     with pytest.raises(UsageError) as caught:
         load(table)
     assert "cfg(unix)" in caught.value.what and "cfg(not(windows))" in caught.value.what
-    assert caught.value.help == ("settle it under targets.x86_64-unknown-linux-gnu",)
+    assert caught.value.help == ("decide it under targets.x86_64-unknown-linux-gnu",)
 
 
 def test_cfg_is_decided_only_where_needed() -> None:

@@ -46,7 +46,7 @@ def parsed(*args: str) -> Invocation:
 def test_the_call_of_cargo_c_is_understood() -> None:
     found = parsed(*CARGO_C)
     assert found.crate_types == ("staticlib", "cdylib")
-    assert found.library_places("libdemo.a") == (Path("/t/release/deps/libdemo.a"),)
+    assert found.library_paths("libdemo.a") == (Path("/t/release/deps/libdemo.a"),)
     assert found.dep_info == Path("/t/release/deps/demo.d")
     assert found.features == {"capi"}
     assert found.target == "x86_64-unknown-linux-gnu"
@@ -88,7 +88,7 @@ def test_what_makes_no_static_library_is_not_caught(args: list[str]) -> None:
 )
 def test_the_library_is_found_where_rustc_puts_it(args: list[str], place: str) -> None:
     found = parsed(*args)
-    assert found.library_places(f"lib{found.file_stem}.a")[0] == Path(place)
+    assert found.library_paths(f"lib{found.file_stem}.a")[0] == Path(place)
 
 
 def test_arguments_are_read_from_a_file(tmp_path: Path) -> None:

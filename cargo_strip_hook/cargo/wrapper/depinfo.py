@@ -1,6 +1,6 @@
-"""Adding to the ``.d`` file that rustc wrote what else decides the library.
+"""Adding our own inputs to the ``.d`` file that rustc wrote.
 
-Of that file cargo reads the prerequisites of the first rule and the lines ``# env-dep:NAME=VALUE``
+Cargo reads the prerequisites of that file's first rule, and its lines ``# env-dep:NAME=VALUE``
 (cargo `core/compiler/fingerprint/dep_info.rs`, `parse_rustc_dep_info`).
 """
 
@@ -11,15 +11,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# cargo splits at white space, and joins again what a backslash stands before as one space
+# cargo splits at white space, and joins again, by one space, what follows a backslash
 _UNSAYABLE = re.compile(r"[^\S ]|\\(?: |$)")
 
 
 def with_inputs(text: str, files: Sequence[Path], variables: Mapping[str, str | None]) -> str:
-    """The text of a ``.d`` file with `files` in its first rule, and the environment's `variables`.
+    """The text of a ``.d`` file, with `files` added to its first rule, and environment `variables`.
 
-    A variable that is not set has the value None. What is in the text already is not added again;
-    a file with a name that cannot be written there (a tab in it) is left out.
+    A variable that is not set has the value None. What the text has already is not added again; a
+    file whose name cannot be written there (with a tab) is left out.
     """
     files = [f for f in files if not _UNSAYABLE.search(os.fspath(f))]
     lines = text.split("\n")
@@ -36,7 +36,7 @@ def with_inputs(text: str, files: Sequence[Path], variables: Mapping[str, str | 
 
 
 def _escaped(path: str) -> str:
-    """A file name in a rule: spaces after a backslash (rustc `write_out_deps`)."""
+    """A file name for a rule: a backslash before each space (rustc `write_out_deps`)."""
     return path.replace(" ", "\\ ")
 
 

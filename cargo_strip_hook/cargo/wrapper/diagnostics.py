@@ -1,5 +1,6 @@
-"""What cargo is told, as rustc tells it: cargo stores these lines and shows them again on each
-build that has nothing to do, so that each must stay true.
+"""Diagnostics for cargo, in rustc's format.
+
+Cargo stores them, and shows them again in each build that has nothing to do: they must stay true.
 
 Format: the rustc book, "JSON Output", diagnostics.
 """
@@ -27,7 +28,7 @@ def tell(
     as_json: bool,
     colour: bool,
 ) -> None:
-    """Write one diagnostic of a level, with its ``help`` lines, to rustc's stderr."""
+    """Write a diagnostic of a level, with its ``help`` lines, to rustc's stderr."""
     help = [plain(line) for line in help]
     text = _rendered(level, what, help, colour=colour)
     if as_json:
@@ -37,7 +38,7 @@ def tell(
 
 
 def lines_of(error: StripHookError) -> str:
-    """All that an error says besides its help, in one text."""
+    """All that an error says, without its help, in one text."""
     more = list(error.lines)
     if isinstance(error, VerifyError):
         more += error.findings

@@ -1,4 +1,4 @@
-"""What a call of rustc makes, read from its arguments.
+"""What a call of rustc builds, by its arguments.
 
 Rules: the rustc book, "Command-line Arguments"; rustc 1.95 `rustc_session/src/config.rs`
 (`parse_crate_types_from_list`, `build_output_filenames`) and `rustc_driver_impl/src/args.rs`
@@ -26,12 +26,12 @@ _CFG = re.compile(r'feature\s*=\s*"(.*)"')
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """One compilation. Paths are as rustc was given them, relative to the working folder.
+    """A compilation. Paths are as in rustc's arguments, relative to the working folder.
 
-    `emit` maps each kind of output to the file that was asked for, None where none was named.
-    `extra` is the last `-C extra-filename`. `json` says that diagnostics are read by a program,
-    `ansi` that their rendered text may have colours. `strip` is the value of `-C strip`, None
-    where it says nothing of it. `words` are the arguments as they were given.
+    `emit` maps each kind of output to its file, None where no file was named. `extra` is the last
+    `-C extra-filename`. `json`: diagnostics are read by a program; `ansi`: their rendered text may
+    have colours. `strip` is the strip level that the arguments imply, None where they do not.
+    `words` are the arguments as they were given.
     """
 
     crate_name: str
@@ -49,11 +49,11 @@ class Invocation:
 
     @property
     def file_stem(self) -> str:
-        """What the names of its outputs have in common."""
+        """The common stem of its outputs' names."""
         return f"{self.crate_name}{self.extra}"
 
-    def library_places(self, name: str) -> tuple[Path, ...]:
-        """Where rustc may have put a static library called `name`, the likeliest place first."""
+    def library_paths(self, name: str) -> tuple[Path, ...]:
+        """The paths where a static library called `name` may be, the likeliest first."""
         named = [path for path in (self.emit.get("link"), self.output) if path is not None]
         return (*named, self.out_dir / name)
 
@@ -66,9 +66,9 @@ class Invocation:
 
 
 def parse(args: Sequence[str]) -> Invocation | None:
-    """The compilation of a static library that `args` ask for; None for everything else.
+    """The compilation of a static library that `args` ask for; None for any other.
 
-    Raises OSError or UnicodeDecodeError for an ``@file`` that cannot be read: rustc says so, too.
+    Raises OSError or UnicodeDecodeError for an ``@file`` that cannot be read, as rustc fails, too.
     """
     words = tuple(_expanded(args))
     given: dict[str, list[str]] = {}
@@ -116,7 +116,7 @@ def _expanded(args: Sequence[str]) -> list[str]:
 
 
 def _options(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Names and values of options; what is no option has the name ""."""
+    """Names and values of options; arguments that are no options have the name ""."""
     options: list[tuple[str, str]] = []
     rest = iter(words)
     for word in rest:
@@ -133,7 +133,7 @@ def _options(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _strip(codegen: Mapping[str, str]) -> str | None:
-    """What cargo made of the profile, `--config` included (cargo `core/compiler/mod.rs`)."""
+    """The strip level of the profile, as cargo passes it on (cargo `core/compiler/mod.rs`)."""
     said = codegen.get("strip")
     if said in ("none", "debuginfo", "symbols"):
         return said
@@ -149,11 +149,11 @@ def _emit(values: Sequence[str]) -> dict[str, Path | None]:
 
 
 def profile_of(out_dir: Path) -> str | None:
-    """The profile by the folder that cargo has rustc write to; None where it is another's.
+    """The profile by the output folder that cargo gives rustc; None where the folder does not say.
 
     ``<target>/[<triple>/]<profile>/deps``, and in cargo's new layout of the build folder
     ``<build>/[<triple>/]<profile>/build/<package>/<hash>/out`` (cargo `core/compiler/layout.rs`).
-    dev and test share ``debug``, release and bench ``release``: the first of them is meant.
+    dev and test share ``debug``, release and bench ``release``: the first is assumed.
     """
     parts = out_dir.parts
     if len(parts) >= 2 and parts[-1] == "deps":

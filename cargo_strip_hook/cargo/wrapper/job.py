@@ -1,4 +1,4 @@
-"""What is to be done to a library that rustc just wrote: settings, and what is public."""
+"""The job for a library that rustc has just written: settings, and what is public."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ from cargo_strip_hook.pipeline.strip import Job
 class Wanted:
     """What the package asks for. `profile` is None where the output folder does not say it.
 
-    `headers` are public where the settings name nothing else; headers are read with the macros
-    `defines`. `inputs` are the files that decided,
-    whether or not there is anything to do.
+    `headers` are public where the settings name nothing else. Headers are read with the macros
+    `defines`. `inputs` are the files that decided this.
     """
 
     settings: Settings
@@ -43,7 +42,7 @@ class Wanted:
 
     @property
     def active(self) -> bool:
-        """Whether libraries of this profile are stripped: all but dev's where nothing is said."""
+        """Whether libraries of this profile are stripped; by default, those of all but dev."""
         if self.profile is None:
             return True
         if self.settings.profiles is not None:
@@ -68,13 +67,13 @@ def read_wanted(invocation: Invocation, origin: Origin, target: Target, program:
         files.append(package.root / "cbindgen.toml")
     if settings.baseline is not None:
         files.append(settings.baseline)
-    # a file that is not there would have cargo build again each time
+    # a file that does not exist would have cargo build again each time
     inputs = tuple(dict.fromkeys(f.absolute() for f in files if f.is_file()))
     return Wanted(settings, target, profile_of(invocation.out_dir), headers, defines, inputs)
 
 
 def _source_headers(settings: Settings, origin: Origin) -> tuple[Path, ...]:
-    """The headers that are source files of the package: cbindgen has not written its own yet."""
+    """The headers that are source files: cbindgen has not written its header yet."""
     if settings.header is not None or any(settings.named.values()):
         return ()
     capi = load_capi(origin.package)
@@ -92,8 +91,9 @@ def _source_headers(settings: Settings, origin: Origin) -> tuple[Path, ...]:
 
 
 def job_of(invocation: Invocation, origin: Origin, library: Path, wanted: Wanted) -> Job:
-    """The job: in this order the settings, a header that is a source file, the shared library of
-    the same compilation, or what such a one would export."""
+    """The job. What is public is decided, in this order, by the settings, a header that is a source
+    file, the shared library of the same compilation, or what such a library would export.
+    """
     settings, target = wanted.settings, wanted.target
     headers = settings.header or wanted.headers
     cdylib = library.parent / target.shared_library(invocation.file_stem)
@@ -134,7 +134,7 @@ def _strip_of(invocation: Invocation, wanted: Wanted, origin: Origin) -> Strip:
 def _defines(
     invocation: Invocation, package: Package, target: Target, rustc: Rustc
 ) -> tuple[str, ...]:
-    """The macros that cbindgen.toml says stand for the features which are on."""
+    """The macros that stand for enabled features, by cbindgen.toml."""
     known: Mapping[str, str] = load_defines(package.root)
     if not known:
         return ()

@@ -1,7 +1,7 @@
 """Asking cargo's jobserver for a second processor.
 
-Protocol: GNU make manual, "POSIX Jobserver Interaction": a process may run one job; for each more
-it takes a byte out of the pipe, and puts it back when that job is done.
+Protocol: GNU make manual, "POSIX Jobserver Interaction": a process may run one job; for each other
+job it reads a byte from the pipe, and writes it back when that job is done.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _PIPE = re.compile(r"--jobserver-(?:auth|fds)=(\d+),(\d+)")
 
 @contextmanager
 def token(environ: Mapping[str, str]) -> Iterator[bool]:
-    """Whether there is a processor for a second process, which is ours in the context.
+    """Take a processor for a second process, without waiting; yields whether there was one.
 
-    Never waits. Without a jobserver nobody else is known to want one.
+    It is given back at the end of the context. Without a jobserver there always is one.
     """
     flags = environ.get("CARGO_MAKEFLAGS") or environ.get("MAKEFLAGS") or ""
     fifo, pipe = _FIFO.search(flags), _PIPE.search(flags)
@@ -31,7 +31,7 @@ def token(environ: Mapping[str, str]) -> Iterator[bool]:
         reading = writing = Path(fifo[1])
     else:
         assert pipe is not None
-        # a new description of the pipe: only it is set not to wait, cargo's own stays as it is
+        # open the pipe again: O_NONBLOCK must not be set on cargo's own descriptors
         reading, writing = Path(f"/proc/self/fd/{pipe[1]}"), Path(f"/proc/self/fd/{pipe[2]}")
     taken = b""
     with suppress(OSError):

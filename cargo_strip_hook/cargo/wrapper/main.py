@@ -1,4 +1,4 @@
-"""From a call of rustc to its exit code: the order of the steps, and what becomes of errors."""
+"""From a call of rustc to its exit code: the order of the steps, and how errors are reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SWITCH = "STRIP_HOOK"  # `0` turns the hook off for one build
 
 
 def main(argv: Sequence[str]) -> int:
-    """``RUSTC ARGS…``: run it; where it makes a static library, strip that. The exit code."""
+    """Run ``RUSTC ARGS…``, and strip the static library that it makes, if any. The exit code."""
     if not argv:
         sys.stderr.write(
             "error: cargo-strip-hook-rustc is called by cargo, with rustc and its arguments\n"
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     code = _run(argv, _load if likely else _load_little)
     if code != 0:
         return end_as(code)
-    # when cargo is gone nobody waits for this, and another cargo may be at work here
+    # without its cargo this has no purpose, and another cargo may be working here
     with lifetime.endings_raise():
         try:
             lifetime.end_with(parent)
@@ -64,24 +64,24 @@ def _run(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
 
 
 def _load_little() -> None:
-    """Load what is needed to find out whether there is something to do."""
+    """Load what is needed to find out whether there is anything to do."""
     import cargo_strip_hook.cargo.wrapper.job  # noqa: F401
 
 
 def _load() -> None:
-    """Load what will be needed: rustc is at work, and there is nothing else to do."""
+    """Load what will be needed, while rustc works."""
     import gc
 
     gc.disable()  # as in `__main__`: a run is short
-    # numpy would start a thread for each processor, for algebra that we do not do; rustc, and what
-    # it calls, has been started with the environment as it was
+    # numpy would start a thread for each processor, for algebra that is not used; rustc has been
+    # started already, with an unchanged environment
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     _load_little()
 
 
 def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> int:
-    """What follows a rustc that succeeded; one place for every error."""
+    """Strip the library of a rustc that succeeded, and report all errors."""
     from cargo_strip_hook.cargo.wrapper.job import read_wanted
     from cargo_strip_hook.cargo.wrapper.package import find_package
     from cargo_strip_hook.replace import Identity
@@ -113,7 +113,7 @@ def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> in
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """The library of an invocation as rustc has `written` it, and the package it belongs to."""
+    """The library of an invocation, as rustc has `written` it, and its package."""
 
     invocation: Invocation
     origin: Origin
@@ -144,14 +144,14 @@ def _strip(built: _Built, wanted: Wanted, environ: Mapping[str, str]) -> None:
 
 
 def find_library(invocation: Invocation, rustc: str) -> Path:
-    """The static library that rustc wrote. Raises `DiscoveryError` where it is in no place known.
+    """The static library that rustc wrote. Raises `DiscoveryError` where it is not found.
 
-    Its usual names are tried first; rustc is asked where it is none of them.
+    Its usual names are tried first, then those that rustc prints.
     """
     candidates = [
         path
         for prefix, suffix in (("lib", ".a"), ("", ".lib"))
-        for path in invocation.library_places(f"{prefix}{invocation.file_stem}{suffix}")
+        for path in invocation.library_paths(f"{prefix}{invocation.file_stem}{suffix}")
     ]
     for path in candidates:
         if path.is_file():
@@ -160,18 +160,18 @@ def find_library(invocation: Invocation, rustc: str) -> Path:
 
     done = run([rustc, *invocation.words, "--print", "file-names"], accept=())
     for name in done.stdout.split("\n"):
-        for path in invocation.library_places(name) if name.endswith((".a", ".lib")) else ():
+        for path in invocation.library_paths(name) if name.endswith((".a", ".lib")) else ():
             if path.is_file():
                 return path
     raise DiscoveryError(
-        f"rustc made a static library of `{invocation.crate_name}`, and it is not found",
+        f"rustc built a static library of `{invocation.crate_name}`, but it was not found",
         lines=[f"looked at {path}" for path in dict.fromkeys(candidates)],
         help=f"strip it with `cargo strip-hook strip LIB`, and turn this off with {SWITCH}=0",
     )
 
 
 def _target(invocation: Invocation, library: Path) -> Target:
-    """The target that cargo named; the objects say it for the host and for JSON files."""
+    """The target that cargo named; that of the objects for the host and for JSON files."""
     from cargo_strip_hook.api import target_of
 
     named = invocation.target
@@ -205,7 +205,7 @@ def _note_inputs(
         return
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     dep_info = with_inputs(text, inputs, {SWITCH: environ.get(SWITCH)})
-    new = path.with_name(f"{path.name}.strip-hook")  # nobody reads a half of it
+    new = path.with_name(f"{path.name}.strip-hook")  # never half a file
     new.write_text(dep_info, encoding="utf-8", errors="surrogateescape")
     new.replace(path)
 

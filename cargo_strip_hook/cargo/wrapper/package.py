@@ -1,6 +1,6 @@
-"""The package whose library is compiled, from its Cargo.toml alone.
+"""The package whose library is compiled, by its Cargo.toml alone.
 
-`cargo metadata` would say it in full, but would take a cargo that another cargo waits for. Rules:
+`cargo metadata` would say more, but cargo would have to run while another cargo waits. Rules:
 the Cargo Book, "The Manifest Format" and "Workspaces" (where the root is).
 """
 
@@ -26,17 +26,17 @@ class Origin:
 
     @property
     def manifests(self) -> tuple[Path, ...]:
-        """The Cargo.toml files that decide."""
+        """The Cargo.toml files of both."""
         return tuple(dict.fromkeys((self.package.manifest, self.root)))
 
 
 def find_package(environ: Mapping[str, str], crate_name: str) -> Origin:
     """The package that cargo names in the environment of rustc.
 
-    Raises `DiscoveryError` where cargo names none, and for a manifest that cannot be read.
+    Raises `DiscoveryError` where cargo names no package, and for a manifest that cannot be read.
     """
     folder = environ.get("CARGO_MANIFEST_DIR")
-    named = environ.get("CARGO_MANIFEST_PATH")  # newer than the oldest cargo we know (1.84)
+    named = environ.get("CARGO_MANIFEST_PATH")  # since cargo 1.84
     if not folder and not named:
         raise DiscoveryError(
             "cargo does not say which package this is (CARGO_MANIFEST_DIR is not set)",
@@ -67,7 +67,7 @@ def find_package(environ: Mapping[str, str], crate_name: str) -> Origin:
 
 
 def _library_name(table: Table, crate_name: str) -> str:
-    """The library's name in Cargo.toml: cargo-c calls rustc with the one it gives it."""
+    """The library's name in Cargo.toml. (cargo-c calls rustc with another one.)"""
     named = sub_table(table, "lib").get("name") or sub_table(table, "package").get("name")
     return (named if isinstance(named, str) else crate_name).replace("-", "_")
 

@@ -1,4 +1,4 @@
-"""Running rustc as cargo would: its streams, descriptors, signals and exit code."""
+"""Running rustc as cargo would: with its streams, descriptors, signals and exit code."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PASSED_ON = ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT")
 
 
 def run_rustc(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
-    """Run rustc to its end; its exit code, or minus the number of the signal that ended it.
+    """Run rustc to its end. Returns its exit code, or minus the signal that ended it.
 
-    All descriptors are handed on: two of them are cargo's jobserver. Signals for this process go
-    on to rustc; what the terminal sends it gets by itself. `meanwhile` is called while it works.
+    It inherits all descriptors: two of them are cargo's jobserver. Signals to this process are
+    passed on; those of the terminal reach rustc anyway. `meanwhile` is called while it works.
     Raises OSError where it cannot be started.
     """
     process = subprocess.Popen(argv, close_fds=False)
@@ -37,7 +37,7 @@ def run_rustc(argv: Sequence[str], meanwhile: Callable[[], None]) -> int:
 
 
 def end_as(code: int) -> int:
-    """The exit code that stands for how rustc ended; a signal that ended it ends this process."""
+    """The exit code for how rustc ended; a signal that ended it ends this process, too."""
     if code >= 0:
         return code
     number = -code

@@ -1,7 +1,7 @@
-"""The system engine: the same result through the platform's own linker and objcopy.
+"""The system engine: the same result by the platform's own linker and objcopy.
 
-One module per platform pipeline (`elf`, `macho`), one for each that finds and judges the programs
-(`tools`, `apple`).
+Each platform has a module for its steps (`elf`, `macho`) and one that finds its programs and checks
+them (`tools`, `apple`).
 """
 
 from __future__ import annotations

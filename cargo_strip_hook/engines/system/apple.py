@@ -1,4 +1,4 @@
-"""Finding Apple's linker and libtool, and what they say about themselves.
+"""Finding Apple's linker and libtool, and checking their versions.
 
 A program that the user names in the environment (`STRIP_HOOK_LD` or `LD`, `STRIP_HOOK_LIBTOOL` or
 `LIBTOOL`; options may follow it) is the only candidate. Else: what `xcrun --find` finds, then
@@ -17,9 +17,9 @@ from typing import Literal
 from packaging.version import Version
 
 from cargo_strip_hook.core.errors import ToolError, ToolFailure
-from cargo_strip_hook.core.run import Finished, run
+from cargo_strip_hook.core.run import run
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Candidate, Tool
+from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Candidate, Tool, unfit
 
 Kind = Literal["ld", "libtool"]
 
@@ -32,7 +32,7 @@ _LINKER = re.compile(r"PROGRAM:ld\s+PROJECT:(?P<project>[a-z0-9]+?)-(?P<version>
 _LIBTOOL = re.compile(
     r"\bcctools[^\d\s]*-(?P<version>\d+(?:\.\d+)*)|\bLLVM version (?P<llvm>[\d.]+)"
 )
-# the first one that knows -platform_version (Xcode 11)
+# the first with -platform_version (Xcode 11)
 _OLDEST_LD64 = Version("520")
 _INSTALL = {
     "ld": "install Xcode's command line tools, or name Apple's linker in STRIP_HOOK_LD",
@@ -57,7 +57,7 @@ def candidates(
 
 
 def _xcrun(kind: Kind) -> str | None:
-    """Where Xcode has a program; None where there is no Xcode."""
+    """The path of a program of Xcode's; None where there is no Xcode."""
     try:
         return run(["xcrun", "--find", kind]).stdout.strip() or None
     except ToolError:
@@ -75,30 +75,24 @@ def architecture(target: Target) -> str:
 
 
 def judge(kind: Kind, candidate: Candidate) -> Tool:
-    """Ask a candidate what it is. Raises `ToolError`, with the reason, if it will not do."""
+    """Ask a candidate what it is. Raises `ToolError`, with the reason, if it cannot be used."""
     name = f"`{candidate.command[0]}`" + (f" (from {candidate.named})" if candidate.named else "")
     done = run([*candidate.command, "-v" if kind == "ld" else "-V"], accept=())
     said = done.stdout + done.stderr
     described = (_LINKER if kind == "ld" else _LIBTOOL).search(said)
     if described is None:
         first = said.strip().partition("\n")[0]
-        raise _error(f"{name} is not Apple's {kind} (it says `{first}`)", done)
+        raise unfit(f"{name} is not Apple's {kind} (it says `{first}`)", done)
     if kind == "libtool":
         return Tool(candidate.command, "apple", Version(described["version"] or described["llvm"]))
     version = Version(described["version"])
     if described["project"] == "ld64" and version < _OLDEST_LD64:
-        raise _error(
-            f"{name} is version {version}; {_OLDEST_LD64} is the oldest that will do", done
-        )
+        raise unfit(f"{name} is version {version}; {_OLDEST_LD64} is the oldest that will do", done)
     return Tool(candidate.command, "apple", version)
 
 
-def _error(what: str, done: Finished) -> ToolError:
-    return ToolError(what, ToolFailure(done.argv, done.exit_code, done.stdout, done.stderr))
-
-
 def choose(kind: Kind, target: Target) -> Tool:
-    """The first candidate that will do. Raises `ToolError`, with a reason for each there is."""
+    """The first candidate that can be used. Raises `ToolError`, with a reason for each other."""
     tried: list[ToolError] = []
     for candidate in candidates(kind, target):
         try:

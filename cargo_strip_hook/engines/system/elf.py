@@ -1,4 +1,4 @@
-"""The pipeline for ELF: `ld -r` from the exports, then objcopy, then our own archive writer."""
+"""The steps for ELF: `ld -r` from the exports, then objcopy, then our own archive writer."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ _C_NAME = re.compile(rb"(?!__llvm_prf_)[A-Za-z_]\w*")
 
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """The programs to use. `collect`: the linker may be asked to drop dead code.
+    """The programs to use. `collect`: the linker can drop dead code.
 
-    `faults` says why not, in a few words each.
+    `faults` says why it cannot, in a few words each.
     """
 
     linker: tools.Tool
@@ -111,7 +111,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
 
 
 def _entries(archive: Archive, members: dict[int, Input], roots: list[bytes]) -> Entries:
-    """The entries to go by. What only GCC itself can read is for the linker to tell."""
+    """The entries to go by: the index's own where only GCC itself can read the members."""
     index = archive.entries()
     try:
         return names_for(members, index, roots, format_for("elf")).entries
@@ -147,10 +147,10 @@ def _listed(members: Iterable[Input]) -> tuple[bytes, ...]:
 
 
 def _linkable(archive: Archive, members: dict[int, Input], entries: Entries, folder: Path) -> Path:
-    """A file that the linker can load lazily: the archive, or what may be loaded of it.
+    """An archive for the linker: the library itself, or a copy of the members that may be loaded.
 
-    The C library's own objects are left out: a private copy would be a second C library. GNU ld
-    goes by the index, so that one that is wrong is made anew.
+    The copy leaves out the C library's own objects: a private copy would be a second C library. It
+    has a new index, since GNU ld goes by the index and the library's may be wrong.
     """
     rest = (m for m in archive.members if m.index not in members)
     if entries is archive.entries() and all(
@@ -172,21 +172,16 @@ def _linkable(archive: Archive, members: dict[int, Input], entries: Entries, fol
 
 
 def choose(target: Target, machine: Machine, folder: Path) -> Toolbox:
-    """The first linker and objcopy that do right by the probe.
+    """The first linker and objcopy that treat the probe right.
 
-    A linker that may be asked to drop dead code is better than one that may not. Raises
-    `ToolError`, with a reason for each program that was found, where none will do.
+    A linker that can drop dead code is preferred. Raises `ToolError`, with a reason for each
+    program that was found, where none can be used.
     """
     source = folder / "probe.o"
     source.write_bytes(probe.probe_object(machine))
     tried: list[StripHookError] = []
     second: tuple[tools.Tool, tuple[str, ...]] | None = None
-    for candidate in tools.candidates("ld", target):
-        try:
-            linker = tools.judge("ld", candidate)
-        except ToolError as e:
-            tried.append(e)
-            continue
+    for linker in tools.usable("ld", target, tried):
         linked, faults = _try_link(linker, source, machine, folder, collect=True)
         if linked is not None and not faults:
             return Toolbox(linker, _choose_objcopy(target, linked, folder, collect=True), True)
@@ -200,7 +195,7 @@ def choose(target: Target, machine: Machine, folder: Path) -> Toolbox:
         raise tools.none_found("ld", target, tried)
     linker, faults = second
     again, _ = _try_link(linker, source, machine, folder, collect=False)
-    assert again is not None  # it did a moment ago
+    assert again is not None  # as a moment ago
     return Toolbox(linker, _choose_objcopy(target, again, folder, collect=False), False, faults)
 
 
@@ -224,12 +219,7 @@ def _choose_objcopy(
     tried: list[StripHookError] = []
     wishes = steps.FinishJob((probe.EXPORT,), Strip.SYMBOLS, probe.MARKER)
     new = steps.private_name(probe.SET, wishes.exports)
-    for candidate in tools.candidates("objcopy", target):
-        try:
-            objcopy = tools.judge("objcopy", candidate)
-        except ToolError as e:
-            tried.append(e)
-            continue
+    for objcopy in tools.usable("objcopy", target, tried):
         try:
             path = steps.finish(objcopy, linked, wishes, folder)
             faults = probe.objcopy_faults(
@@ -256,7 +246,10 @@ def _unfit(tool: tools.Tool, faults: tuple[str, ...]) -> ToolError:
 
 
 def _check_exports(there: frozenset[bytes], request: PrelinkRequest) -> None:
-    """Linkers do not mind that nothing defines a root. `there`: all that is defined."""
+    """Raise an error for exports that are not in `there`, the names that are defined.
+
+    Linkers do not mind a root that nothing defines.
+    """
     missing = [
         name for name in request.exports if name.encode(errors="surrogateescape") not in there
     ]
@@ -270,7 +263,7 @@ def _check_exports(there: frozenset[bytes], request: PrelinkRequest) -> None:
 
 
 def _defined(result: View, request: PrelinkRequest, box: Toolbox) -> tuple[bytes, ...]:
-    """The names that the finished object shows, which are those that were asked for."""
+    """The global definitions of the finished object, which must be those that were asked for."""
     there = {s.name for s in result.defined()}
     wanted = {name.encode(errors="surrogateescape") for name in request.exports}
     wanted |= there & steps.SHARED
@@ -293,7 +286,7 @@ def _placement(
     result: View,
     request: PrelinkRequest,
 ) -> npt.NDArray[np.void] | None:
-    """What GNU ld tells of it. lld merges strings even under -r, and its map says not where to."""
+    """The link map by GNU ld's map. lld merges strings even under -r, and does not say where to."""
     if box.linker.family != "gnu":
         return None
     text = (folder / steps.MAP).read_text("utf-8", "surrogateescape")
@@ -311,7 +304,7 @@ def _warnings(box: Toolbox) -> tuple[str, ...]:
 
 
 def _split_off(result: View, strip: Strip) -> tuple[str, ...]:
-    """What to tell of debug information in files of its own."""
+    """The warning about debug information in files of its own."""
     if strip is not Strip.NONE:
         return ()
     contents: dict[bytes, list[memoryview]] = {}

@@ -1,4 +1,4 @@
-"""What GNU ld's map says about where the pieces of the input went.
+"""The link map: where GNU ld's map says that the input sections went.
 
 Source of the format: GNU ld manual, "-Map"; `lang_map` and `print_input_section` in `ldlang.c`.
 """
@@ -19,9 +19,9 @@ from cargo_strip_hook.link.prelink import Input
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-# a name that is too long stands in a line of its own
-_PLACED = re.compile(
-    r"^ (?P<name>\S+)\s+0x(?P<at>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+) \S.*?\((?P<member>[^()\n]+)\)$"
+# a name that is too long is on a line of its own
+_LINE = re.compile(
+    r"^ (?P<name>\S+)\s+0x(?P<to>[0-9a-f]+)\s+0x(?P<size>[0-9a-f]+) \S.*?\((?P<member>[^()\n]+)\)$"
     r"|^(?P<out>[^\s*(]\S*)\s+0x[0-9a-f]+\s+0x[0-9a-f]+",
     re.M,
 )
@@ -31,39 +31,39 @@ _START = "Linker script and memory map"
 def link_map(
     text: str, members: Mapping[int, Input], result: View, renamed: Mapping[bytes, bytes]
 ) -> npt.NDArray[np.void] | None:
-    """The placement that a map tells; None where names leave it open which piece is meant.
+    """The link map that the text of a map gives; None where names are ambiguous.
 
-    Frames are not in it, they are no whole pieces, nor are notes, which the linker merges.
-    `renamed`: what sections of the linker's output are called in `result`.
+    It has no frames, which the linker takes apart, and no notes, which it merges. `renamed`: the
+    names in `result` of sections of the linker's output.
     """
     _, start, text = text.partition(_START)
     if not start:
         return None
-    places = _Places(result, renamed)
+    outputs = _OutputSections(result, renamed)
     wanted: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
-    for match in _PLACED.finditer(text):
+    for match in _LINE.finditer(text):
         if match["out"]:
-            places.enter(match["out"].encode(errors="surrogateescape"))
-        elif places.current:
-            spot = (int(match["size"], 16), places.current, int(match["at"], 16))
-            wanted[match["member"], match["name"]].append(spot)
+            outputs.enter(match["out"].encode(errors="surrogateescape"))
+        elif outputs.current:
+            row = (int(match["size"], 16), outputs.current, int(match["to"], 16))
+            wanted[match["member"], match["name"]].append(row)
     sections_by_name = _input_sections(members, {member for member, _ in wanted})
     rows: list[tuple[int, int, int, int, int, int]] = []
-    for key, spots in wanted.items():
+    for key, rows_of_map in wanted.items():
         here = sections_by_name.get(key, [])
         if not here or key[1] == ".eh_frame" or key[1].startswith(".note"):
             continue
-        if len(here) != len(spots):
+        if len(here) != len(rows_of_map):
             return None
-        for (member, section, size), (said, out, offset) in zip(here, spots, strict=True):
+        for (member, section, size), (said, out, offset) in zip(here, rows_of_map, strict=True):
             if size != said:
                 return None
             rows.append((member, section, 0, size, out, offset))
     return np.array(sorted(rows), LINK_MAP)
 
 
-class _Places:
-    """Follows the output sections of a map through the sections of the result."""
+class _OutputSections:
+    """Finds the output sections of a map among the sections of the result."""
 
     def __init__(self, result: View, renamed: Mapping[bytes, bytes]) -> None:
         self.numbers: dict[bytes, list[int]] = defaultdict(list)
@@ -73,7 +73,7 @@ class _Places:
         self.current = 0
 
     def enter(self, name: bytes) -> None:
-        """The next output section of this name; `current` is 0 where the result has none."""
+        """Go to the next output section of this name; `current` is 0 where the result has none."""
         left = self.numbers.get(self.renamed.get(name, name))
         self.current = left.pop(0) if left else 0
 

@@ -1,4 +1,4 @@
-"""What the platform's tools call the machines that the system engine supports."""
+"""The machines that the system engine supports, by their names in the platform's tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cargo_strip_hook.core.target import Target
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One row: names and numbers of an architecture.
+    """Names and numbers of an architecture.
 
     `number` is `e_machine`; `absolute` and `relative` are the relocation types for a 64-bit address
     and for a 32-bit distance: System V ABI processor supplements, "Relocation Types". `emulation`
@@ -48,7 +48,7 @@ def machine_of(target: Target) -> Machine:
 def prefixes(target: Target) -> tuple[str, ...]:
     """Prefixes of GNU tools for a target, the likeliest first: ``aarch64-linux-gnu-`` …
 
-    The C library matters to neither linker nor objcopy here: a tool for another one will do.
+    A tool for another C library can be used: it matters to neither linker nor objcopy here.
     """
     gnu = machine_of(target).gnu
     if target.system == "none":

@@ -1,8 +1,9 @@
-"""The pipeline for Darwin as Apple documents it: `ld -r` with a list of exports, then libtool.
+"""The steps for Darwin as Apple documents them: `ld -r` with a list of exports, then libtool.
 
-Two things it leaves to us. A CIE's personality routine is bound by name, so that it has to stay
-external: it is exported, and made a private weak definition afterwards, which coalesces with that
-of other libraries. And debug information: `ld -r` keeps none, only a map to the files it read.
+Two things need care. A CIE refers to its personality routine by name, so that the routine has to
+stay external: it is exported, and changed into a private weak definition afterwards, which
+coalesces with that of other libraries. And `ld -r` keeps no debug information, only a debug map
+to the files that it read.
 
 Sources: ld(1) and libtool(1); ld64, `Options.cpp`, `OutputFile.cpp`.
 """
@@ -69,7 +70,7 @@ _WARNING = re.compile(r"^ld: warning: (?!directory not found for option)(.+)$", 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be linked: members of the archive by number, and the platforms of all of them.
+    """What to link: members of the archive by number, and the platform versions of all of them.
 
     `personalities` are routines that stay external besides the exports.
     """
@@ -126,7 +127,7 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
 
 
 def _plan(inputs: Mapping[int, Input], index: Entries | None, request: PrelinkRequest) -> Plan:
-    """The members that a linker would load, by our own reading."""
+    """The members that a linker would load, as our resolver finds them."""
     format = format_for("macho")
     roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
     program = resolve(inputs, index, roots, format, request.target.linker)
@@ -150,7 +151,7 @@ def _plan(inputs: Mapping[int, Input], index: Entries | None, request: PrelinkRe
 
 
 def _extract(inputs: Mapping[int, Input], plan: Plan, folder: Path) -> dict[str, str]:
-    """Write the members, each under a name of its own; file -> the member's name."""
+    """Write each member to a file of its own. Returns file -> the member's name."""
     (folder / "members").mkdir()
     routines = [name.encode(errors="surrogateescape") for name in plan.personalities]
     names = {}
@@ -165,7 +166,7 @@ def _extract(inputs: Mapping[int, Input], plan: Plan, folder: Path) -> dict[str,
 
 
 def export_list(names: Sequence[str]) -> bytes:
-    """The file for -exported_symbols_list. Raises `LinkError` for what it would take for more."""
+    """The file for -exported_symbols_list. Raises `LinkError` for names that it would expand."""
     for name in names:
         if not name or set(name) & set("*?[] \t\r\n") or name.startswith("#"):
             raise LinkError(
@@ -193,7 +194,7 @@ def arguments(plan: Plan, files: Sequence[str], request: PrelinkRequest) -> list
 
 
 def _text(version: int) -> str:
-    """X.Y or X.Y.Z of 16, 8 and 8 bits."""
+    """X.Y or X.Y.Z of a version with 16, 8 and 8 bits."""
     parts = [version >> 16, version >> 8 & 0xFF, version & 0xFF]
     return ".".join(map(str, parts if parts[2] else parts[:2]))
 
@@ -222,7 +223,7 @@ def _run(tool: Tool, words: Sequence[str], folder: Path) -> Finished:
 
 
 def _named(text: str, names: Mapping[str, str]) -> str:
-    """A message with the members' own names instead of those of our files."""
+    """A message with the names of the members instead of those of our files."""
     return re.sub(r"members/\d{5}\.o", lambda m: names.get(m[0], m[0]), text)
 
 
@@ -235,7 +236,7 @@ def _was_ignored(ignored: re.Match[str], names: Mapping[str, str]) -> InputError
 
 
 def _explain(error: ToolError, names: Mapping[str, str]) -> StripHookError:
-    """What a failed link means for the library."""
+    """The error for a link that failed."""
     said = error.failure.stderr
     ignored = _IGNORED.search(said)
     if ignored:
@@ -263,7 +264,7 @@ def _explain(error: ToolError, names: Mapping[str, str]) -> StripHookError:
 
 
 def _finish(linker: Tool, plan: Plan, request: PrelinkRequest, folder: Path) -> nlist.Seen:
-    """Make the personality routines coalesce; what the object shows must be what was asked for."""
+    """Make the personality routines coalesce, and check that only the exports are external."""
     path = folder / "linked.o"
     if not path.exists():
         raise _unfit(linker, "wrote no object")

@@ -1,4 +1,4 @@
-"""Small changes to what Apple's tools wrote, in place: sizes and offsets stay as they are.
+"""Small changes in place to what Apple's tools wrote: sizes and offsets stay the same.
 
 Sources: mach-o/loader.h, mach-o/nlist.h; ar(5).
 """
@@ -20,7 +20,7 @@ from cargo_strip_hook.link.strings import string_at
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What an object shows: external names (sorted), and counts of sections and local symbols."""
+    """External names of an object (sorted), and counts of its sections and local symbols."""
 
     defined: tuple[str, ...]
     undefined: tuple[str, ...]
@@ -32,8 +32,8 @@ class Seen:
 def finish(data: bytearray, routines: Sequence[bytes], marker: tuple[str, str]) -> Seen:
     """Make `routines` private weak definitions, and the marker's section one that is not loaded.
 
-    No linked image exports such a definition, and all libraries in it share one. Changes `data` in
-    place. Raises `ObjectError` for what is no sound object.
+    A linked image does not export such a definition, and its libraries share one. Changes `data`
+    in place. Raises `ObjectError` for a damaged object.
     """
     commands = read_commands(File("linked.o", memoryview(data)))
     symbols, sections = commands.symbols, commands.sections  # views of `data`: writing is allowed
@@ -63,9 +63,9 @@ def finish(data: bytearray, routines: Sequence[bytes], marker: tuple[str, str]) 
 
 
 def show(data: bytearray, names: Sequence[bytes]) -> None:
-    """Take the mark of a private external symbol off `names`, in place: ld exports no such symbol.
+    """Clear N_PEXT of the symbols `names`, in place: ld does not export private external symbols.
 
-    Raises `ObjectError` for what is no sound object.
+    Raises `ObjectError` for a damaged object.
     """
     if not any(name in data for name in names):
         return
@@ -77,9 +77,9 @@ def show(data: bytearray, names: Sequence[bytes]) -> None:
 
 
 def make_anonymous(archive: Path) -> None:
-    """Write 0 for time and owner of each member, and 644 for its mode.
+    """Set time and owner of each member to 0, and its mode to 644.
 
-    Raises `ArchiveError` for what is no archive.
+    Raises `ArchiveError` where the file is no archive.
     """
     data = bytearray(archive.read_bytes())
     offset = len(MAGIC)

@@ -1,4 +1,4 @@
-"""An object that holds what linkers get wrong, made without a compiler, and the questions to ask.
+"""The probe: an object with what linkers get wrong, made without a compiler, and how to judge it.
 
 Source of the layouts: System V ABI, chapter 4, "Object Files"; of `.eh_frame`: Linux Standard Base
 Core, "Exception Frames"; of `SHF_GNU_RETAIN`: the GNU gABI extensions.
@@ -27,7 +27,7 @@ _CIE = struct.pack("<IIB3sBBBBB3x", 16, 0, 1, b"zR\0", 1, 0x78, 16, 1, 0x1B)
 
 
 def _fde(offset: int) -> bytes:
-    """A frame of a function of 16 bytes; its address, at 8, is for a relocation to fill in."""
+    """The FDE of a function of 16 bytes; a relocation fills in its address, at offset 8."""
     return struct.pack("<IIII4x", 16, offset + 4, 0, 16)
 
 
@@ -105,7 +105,7 @@ class _Strings:
 
 
 def probe_object(machine: Machine) -> bytes:
-    """The object for a machine, as a compiler might have made it."""
+    """The probe for a machine, as a compiler might write it."""
     names, texts = _Strings(), _Strings()
     headers: list[tuple[int, ...]] = [(0,) * 10]
     body = bytearray(64)
@@ -140,7 +140,7 @@ def probe_object(machine: Machine) -> bytes:
     add(".shstrtab", _STRTAB, 0, names_data, 0, 0, 0)
     headers[-1] = (names_data.index(b".shstrtab\0"), *headers[-1][1:])
     body.extend(bytes(-len(body) % 8))
-    # ELFOSABI_GNU, without which neither unique symbols nor retained sections mean anything
+    # ELFOSABI_GNU: else unique symbols and retained sections have no meaning
     ident = b"\x7fELF" + bytes((2, 1, 1, 3)) + bytes(8)
     body[:64] = ident + struct.pack(
         "<HHIQQQIHHHHHH", 1, machine.number, 1, 0, 0, len(body), 0, 64, 0, 0, 64, len(headers),
@@ -150,7 +150,7 @@ def probe_object(machine: Machine) -> bytes:
 
 
 def linker_faults(linked: View, *, collected: bool) -> tuple[str, ...]:
-    """What is wrong with the object that `ld -r` made of the probe; nothing, if it may be used.
+    """What is wrong with the object that `ld -r` made of the probe; empty where nothing is.
 
     `collected`: it was asked to drop dead code.
     """
@@ -185,7 +185,7 @@ def linker_faults(linked: View, *, collected: bool) -> tuple[str, ...]:
 def objcopy_faults(finished: View, private_set: bytes, *, collected: bool) -> tuple[str, ...]:
     """What is wrong with the object that objcopy made of the linked probe.
 
-    `private_set` is what the linker set should be called afterwards.
+    `private_set` is the new name that the linker set should have.
     """
     faults = []
     visible = {s.name for s in finished.defined() if s.binding != STB_LOCAL}

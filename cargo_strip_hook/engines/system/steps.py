@@ -1,4 +1,4 @@
-"""The two steps of the pipeline for ELF: one relocatable link, then one objcopy."""
+"""The two steps for ELF: a relocatable link, then objcopy."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from cargo_strip_hook.engines.system.view import (
 MAP = "linked.map"
 MARKER_SECTION = b".cargo-strip-hook"
 
-# bitcode beside machine code, and lists of symbols by number, which go stale when symbols go:
+# bitcode beside machine code, and lists of symbols by number, which removing symbols makes wrong:
 # llvm/include/llvm/BinaryFormat/ELF.h, SHT_LLVM_*; GCC's lto-section-names.h
 _USELESS = (b".llvmbc", b".llvmcmd", b".llvm.lto", MARKER_SECTION)
 _USELESS_PREFIXES = (b".gnu.lto_", b".gnu.debuglto_")
 _STALE_TYPES = (0x6FFF4C02, 0x6FFF4C03, 0x6FFF4C09)
-# what instrumented code tells the profile runtime: llvm/ProfileData/InstrProf.h
+# symbols by which instrumented code controls the profile runtime: llvm/ProfileData/InstrProf.h
 SHARED = frozenset(
     b"__llvm_profile_" + name
     for name in (b"raw_version", b"filename", b"counter_bias", b"bitmap_bias")
@@ -45,7 +45,7 @@ _TWICE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LinkJob:
-    """What to link: `roots` are the exports; `collect` asks the linker to drop dead code."""
+    """What to link. `roots` are the exports; `collect` asks the linker to drop dead code."""
 
     input: Path
     roots: tuple[str, ...]
@@ -70,12 +70,12 @@ class Linked:
 
 
 def link(linker: Tool, job: LinkJob, folder: Path) -> Linked:
-    """Link until everything that live code needs is there.
+    """Link until everything that live code needs is in the result.
 
-    A linker that drops dead code under -r drops linker sets too, and constructors in `.ctors`: so
-    they are named as roots, the sets only when live code refers to them. Their ends are defined
-    here, for another library's set may have the same name. Each of these takes one more link, in
-    the rare library that has sets.
+    A linker that drops dead code under -r drops linker sets, too, and constructors in `.ctors`. So
+    these are named as roots, the sets only where live code refers to them. The start and stop
+    symbols of a set are defined here, since another library's set may have the same name. Each of
+    these takes one more link, in the rare library that has sets.
 
     Raises `LinkError` for symbols that are defined twice, `ToolError` for other failures.
     """
@@ -86,13 +86,13 @@ def link(linker: Tool, job: LinkJob, folder: Path) -> Linked:
         try:
             done = _link_once(linker, full, folder)
         except ToolError as e:
-            # GNU ld drops commons that only debug information names, and then stumbles over it
+            # GNU ld drops commons that only debug information refers to, and then fails over that
             if "removed by garbage collection" in e.failure.stderr and not job.keep_commons:
                 job = replace(job, keep_commons=True)
                 continue
             raise
         except ObjectError:
-            # GNU ld takes commons and values for no roots
+            # to GNU ld, commons and absolute symbols are no roots
             if not job.collect:
                 raise
             job, keep = replace(job, collect=False), set()
@@ -155,7 +155,7 @@ def _link_once(linker: Tool, job: LinkJob, folder: Path) -> Linked:
 
 
 def _script(job: LinkJob) -> bytes:
-    """An addition to the linker's own script (GNU ld manual, "INSERT")."""
+    """An addition to the linker's default script (GNU ld manual, "INSERT")."""
     discard = b" ".join(b"*(%b)" % name for name in _USELESS)
     lines = [b"  /DISCARD/ : { %b }\n" % discard]
     if job.keep_commons:
@@ -169,7 +169,7 @@ def _script(job: LinkJob) -> bytes:
 
 
 def _quote(word: str) -> str:
-    """For a response file (GNU libiberty, `expandargv`; LLVM reads the same)."""
+    """A word in a response file (GNU libiberty, `expandargv`; LLVM reads the same)."""
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -182,7 +182,7 @@ def _old_constructors(path: Path) -> set[bytes]:
 
 
 def _profile(path: Path) -> set[bytes]:
-    """The sections that hold `SHARED`, where a file has any: no code refers to them."""
+    """The sections of `SHARED` symbols that may be in a file: no code refers to them."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         present = [name for name in sorted(SHARED) if data.find(b"\0" + name + b"\0") >= 0]
     return {kind + name for name in present for kind in (b".rodata.", b".data.", b".bss.")}
@@ -194,7 +194,7 @@ def _private_commons(linked: View, roots: Sequence[str]) -> bool:
 
 
 def _explain(error: ToolError) -> StripHookError:
-    """What a failed link means for the library."""
+    """The error for a link that failed."""
     said = error.failure.stderr
     twice = sorted({m["gnu"] or m["llvm"] for m in _TWICE.finditer(said)})
     if twice:
@@ -203,7 +203,7 @@ def _explain(error: ToolError) -> StripHookError:
             f"the library defines {', '.join(f'`{n}`' for n in twice)} more than once",
             help=lines[:4],
         )
-    # exports are looked up in the archive's index beforehand: gcc-ar lists what only GCC can read
+    # exports were looked up in the archive's index, and gcc-ar lists what only GCC can read
     if "requires a defined symbol root" in said or "plugin needed" in said:
         return slim_error()
     if "no index" in said or "run ranlib" in said:
@@ -222,7 +222,7 @@ def slim_error() -> ObjectError:
 def private_name(name: bytes, exports: Iterable[str]) -> bytes:
     """A name for a linker set that no other library has.
 
-    Two libraries with an export in common cannot be linked together, so the exports will do.
+    It is made of the exports: two libraries with the same ones cannot be linked together.
     """
     digest = hashlib.sha256(
         "\0".join(sorted(exports)).encode(errors="surrogateescape")
@@ -232,7 +232,7 @@ def private_name(name: bytes, exports: Iterable[str]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FinishJob:
-    """What to make of the linked object."""
+    """How to finish the linked object."""
 
     exports: tuple[str, ...]
     strip: Strip
@@ -240,7 +240,7 @@ class FinishJob:
 
 
 def finish(objcopy: Tool, linked: Linked, job: FinishJob, folder: Path) -> Path:
-    """Hide, strip, rename, mark; returns the finished object. Raises `ToolError`."""
+    """Hide, strip, rename and mark. Returns the finished object. Raises `ToolError`."""
     _demote_unique(linked, job.exports)
     output, keep, unneeded = folder / "finished.o", folder / "keep.txt", folder / "unneeded.txt"
     shared = sorted(n.decode() for n in {s.name for s in linked.view.defined()} & SHARED)
@@ -274,7 +274,7 @@ def finish(objcopy: Tool, linked: Linked, job: FinishJob, folder: Path) -> Path:
 
 
 def _demote_unique(linked: Linked, exports: Sequence[str]) -> None:
-    """GNU objcopy leaves unique symbols as they are: make them plain global ones beforehand."""
+    """Make unique symbols plain global ones, in the file: GNU objcopy does not hide them."""
     exported = {name.encode(errors="surrogateescape") for name in exports}
     entries = [
         s for s in linked.view.symbols if s.binding == STB_GNU_UNIQUE and s.name not in exported

@@ -1,4 +1,4 @@
-"""Finding the platform's linker and objcopy, and what they say about themselves.
+"""Finding the platform's linker and objcopy, and checking their versions.
 
 A program that the user names in the environment (`STRIP_HOOK_LD` or `LD`, `STRIP_HOOK_OBJCOPY` or
 `OBJCOPY`) is the only candidate. Else: the GNU tools for the target, the plain names, LLVM's, and
@@ -28,7 +28,7 @@ Family = Literal["gnu", "llvm", "apple"]
 
 NATIVE_HELP = "or use `--engine native`, which needs no such program"
 
-# ld 2.29 and lld 19 learned --force-group-allocation; objcopy before these has bugs with names
+# --force-group-allocation is new in ld 2.29 and lld 19; older objcopy has bugs with names
 _OLDEST: dict[tuple[Kind, Family], Version] = {
     ("ld", "gnu"): Version("2.30"),
     ("ld", "llvm"): Version("19"),
@@ -44,7 +44,7 @@ _INSTALL: dict[Kind, str] = {
     "objcopy": "install GNU binutils (or llvm-objcopy) for {triple}, "
     "or name the program in STRIP_HOOK_OBJCOPY",
 }
-# the number that ends the first line, or stands before a distribution's suffix
+# the number at the end of the first line, or before a distribution's suffix
 _GNU = re.compile(r"^GNU (?:ld|objcopy)\b.*?(?:\)|version)? (\d+(?:\.\d+)+)", re.M)
 _LLVM: dict[Kind, re.Pattern[str]] = {
     "ld": re.compile(r"\bLLD (\d+(?:\.\d+)*)"),
@@ -71,7 +71,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A command that may be such a tool; `named` is the variable that the user named it in."""
+    """A command that may be such a tool; `named` is the variable in which the user named it."""
 
     command: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
@@ -92,22 +92,34 @@ def parse_version(kind: Kind, said: str) -> tuple[Family, Version] | None:
 
 
 def judge(kind: Kind, candidate: Candidate) -> Tool:
-    """Ask a candidate for its version. Raises `ToolError`, with the reason, if it will not do."""
+    """Ask a candidate for its version. Raises `ToolError`, with a reason, if it cannot be used."""
     done = run([*candidate.command, "--version"], env={**dict(candidate.env), "LC_ALL": "C"})
     name = f"{candidate.command[0]}`" + (f" (from {candidate.named})" if candidate.named else "")
     parsed = parse_version(kind, done.stdout + done.stderr)
     if parsed is None:
         first = (done.stdout or done.stderr).partition("\n")[0]
         wanted = "GNU ld or lld" if kind == "ld" else "GNU objcopy or llvm-objcopy"
-        raise _error(f"`{name} is not {wanted} (it says `{first}`)", done)
+        raise unfit(f"`{name} is not {wanted} (it says `{first}`)", done)
     family, version = parsed
     oldest = _OLDEST[kind, family]
     if version < oldest:
-        raise _error(f"`{name} is version {version}; {oldest} is the oldest that will do", done)
+        raise unfit(f"`{name} is version {version}; {oldest} is the oldest that will do", done)
     return Tool(candidate.command, family, version, candidate.env)
 
 
-def _error(what: str, done: Finished) -> ToolError:
+def usable(kind: Kind, target: Target, tried: list[StripHookError]) -> Iterator[Tool]:
+    """The candidates that can be used; the reasons why others cannot are added to `tried`."""
+    for candidate in candidates(kind, target):
+        try:
+            tool = judge(kind, candidate)
+        except ToolError as e:
+            tried.append(e)
+        else:
+            yield tool
+
+
+def unfit(what: str, done: Finished) -> ToolError:
+    """The error for a program that cannot be used, with what it said of itself."""
     return ToolError(what, ToolFailure(done.argv, done.exit_code, done.stdout, done.stderr))
 
 
@@ -139,7 +151,7 @@ def _names(kind: Kind, target: Target) -> Iterator[str]:
 
 
 def _from_rust(kind: Kind) -> Iterator[Candidate]:
-    """`rust-lld` and `rust-objcopy`, which rustup's toolchains bring (the latter as llvm-tools)."""
+    """`rust-lld` and `rust-objcopy` of rustup's toolchains (the latter with llvm-tools)."""
     try:
         done = run([os.environ.get("RUSTC") or "rustc", "--print", "sysroot"])
     except ToolError:
@@ -147,14 +159,14 @@ def _from_rust(kind: Kind) -> Iterator[Candidate]:
     sysroot = Path(done.stdout.strip())
     name, more = ("rust-lld", ("-flavor", "gnu")) if kind == "ld" else ("rust-objcopy", ())
     for program in sorted(sysroot.glob(f"lib/rustlib/*/bin/{name}")):
-        # they are linked to the LLVM of the compiler, which is not where they look for it
+        # they need the compiler's LLVM, which is not where they look for it
         paths = (str(sysroot / "lib"), os.environ.get("LD_LIBRARY_PATH", ""))
         library = os.pathsep.join(filter(None, paths))
         yield Candidate((str(program), *more), (("LD_LIBRARY_PATH", library),))
 
 
 def none_found(kind: Kind, target: Target, tried: Sequence[StripHookError]) -> ToolError:
-    """The error where no program will do; `tried` says why for each that there is."""
+    """The error where no program can be used; `tried` has the reason for each."""
     reasons = "; ".join(e.what for e in tried)
     what = "linker" if kind == "ld" else "objcopy"
     failure = ToolFailure((), None, "", reasons)
@@ -178,4 +190,6 @@ __all__ = [
     "judge",
     "none_found",
     "parse_version",
+    "unfit",
+    "usable",
 ]

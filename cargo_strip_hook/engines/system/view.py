@@ -1,4 +1,4 @@
-"""A small reader of 64-bit little-endian ELF objects: what the tools made of the library.
+"""A small reader of 64-bit little-endian ELF objects, for the results of the tools.
 
 Source of the layouts: System V ABI, chapter 4, "Object Files".
 """
@@ -20,7 +20,7 @@ SHT_PROGBITS, SHT_SYMTAB, SHT_RELA, SHT_GROUP, SHT_SYMTAB_SHNDX = 1, 2, 4, 17, 1
 SHF_ALLOC, SHF_EXECINSTR, SHF_LINK_ORDER, SHF_GROUP = 2, 4, 0x80, 0x200
 SHN_UNDEF, SHN_LORESERVE, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF2, 0xFFFF
 SHN_X86_64_LCOMMON = 0xFF02
-COMMON, SPECIAL = -1, -2  # instead of a section: no section can have these numbers
+COMMON, SPECIAL = -1, -2  # in place of a section's number
 STB_LOCAL, STB_GLOBAL, STB_WEAK, STB_GNU_UNIQUE = 0, 1, 2, 10
 
 _SECTION = np.dtype(
@@ -65,8 +65,8 @@ class Symbol:
 class View:
     """Sections and symbols of one object. `names` are those of the sections.
 
-    `symbols` has the global ones, and those that are undefined whatever their binding (GNU ld
-    makes an undefined symbol of dead code a local one).
+    `symbols` are the global ones, and all undefined ones (GNU ld makes the undefined symbols of
+    dead code local).
     """
 
     data: memoryview
@@ -114,7 +114,7 @@ class View:
 def view(data: bytes | bytearray | memoryview, what: str, *, symbols: bool = True) -> View:
     """Read an object, with or without its symbols.
 
-    Raises `ObjectError`, which calls it `what`, where that is not possible.
+    Raises `ObjectError`, which names it `what`, for a damaged one.
     """
     try:
         return _view(memoryview(data), symbols)

@@ -15,10 +15,10 @@ from cargo_strip_hook.exports.text import decoded
 
 
 def read(path: Path, target: Target) -> Named:
-    """Read a symbol-list file: names one a line, a GNU version script, Apple's list or a ``.def``.
+    """Read a symbol-list file: one name a line, a GNU version script, Apple's list or a ``.def``.
 
-    The kind is recognised from the text. The local names of a version script are excluded. Raises
-    `ExportsError` for a file that is none or empty.
+    The format is recognised by the text. The local names of a version script are excluded. Raises
+    `ExportsError` for a file that is none of these, or empty.
     """
     try:
         text = decoded(read_bytes(path))
