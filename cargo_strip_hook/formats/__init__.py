@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 def format_for(name: str) -> Format:
     """The room of a format: "elf", "macho" or "coff". Raises `UsageError` for another name."""
     if name == "elf":
-        from cargo_strip_hook.formats.elf import ElfFormat
+        from cargo_strip_hook.formats.elf import FORMAT as ELF
 
-        return ElfFormat()
+        return ELF
     if name == "macho":
-        from cargo_strip_hook.formats.macho import MachoFormat
+        from cargo_strip_hook.formats.macho import FORMAT as MACHO
 
-        return MachoFormat()
+        return MACHO
     if name == "coff":
-        from cargo_strip_hook.formats.coff import CoffFormat
+        from cargo_strip_hook.formats.coff import FORMAT as COFF
 
-        return CoffFormat()
+        return COFF
     raise UsageError(
         f"libraries of the object format {name} are not supported",
         help="supported are ELF (Linux, Android, BSD), Mach-O (Darwin) and COFF (Windows)",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.requests import DefinedSymbol
@@ -13,10 +12,16 @@ from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.members import is_bundled
 from cargo_strip_hook.formats.sniff import sniff
 from cargo_strip_hook.link.batch import read_all
-from cargo_strip_hook.link.model import Binding, Contents, Format, Input, SpecialIndex, Unit
+from cargo_strip_hook.link.model import (
+    Binding,
+    Contents,
+    Format,
+    Input,
+    SpecialIndex,
+    SymbolKind,
+    Unit,
+)
 from cargo_strip_hook.link.symbols import local_names
-
-Kind = Literal["function", "data", "tls", "common", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ def defined_symbols(archive: Archive) -> dict[str, DefinedSymbol]:
 
 
 def _enter(symbols: dict[str, DefinedSymbol], format: Format, unit: Unit) -> None:
-    for symbol in _definitions(unit, format.symbol_kinds()):
+    for symbol in _definitions(unit, format.symbol_kinds):
         old = symbols.get(symbol.name)
         if old is None or (old.weak and not symbol.weak):
             symbols[symbol.name] = symbol
@@ -102,7 +107,7 @@ def _objects(archive: Archive) -> Iterator[tuple[str, Input]]:
             yield contents, Input(member.index, member.name, data)
 
 
-def _definitions(unit: Unit, kinds: dict[int, Kind]) -> Iterator[DefinedSymbol]:
+def _definitions(unit: Unit, kinds: Mapping[int, SymbolKind]) -> Iterator[DefinedSymbol]:
     symbols = unit.globals
     for name, atom, binding, kind, visibility in zip(
         unit.names,

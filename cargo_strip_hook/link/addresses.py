@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cargo_strip_hook.link.model import Array, Bool, Int32, Int64
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 STEP = 40  # bits of an offset in the key of a place; sections are smaller
 
@@ -32,6 +36,10 @@ class Addresses:
         """The place of each atom as one number: section << STEP | offset, int64."""
         keys: Int64 = (self.section[atoms].astype(np.int64) << STEP) + self.offset[atoms]
         return keys
+
+    def resized(self, size: Int64) -> Self:
+        """The same with other sizes of the sections, whose contents follow without a gap."""
+        return replace(self, size=size, start=begin_of(size, self.stored))
 
 
 def begin_of(size: Int64, stored: Bool, align: int = 1) -> Int64:

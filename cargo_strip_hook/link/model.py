@@ -8,10 +8,10 @@ only the format's own room reads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -309,12 +309,15 @@ class Layout:
         return np.concatenate([np.zeros(0, np.int32), *(s.atoms for s in self.sections)])
 
 
+Chunk = bytes | bytearray | memoryview
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """A relocatable object ready to be written, and what the engine reports of it."""
 
     size: int
-    chunks: Any  # iterable of bytes-like objects whose lengths add up to `size`
+    chunks: Iterable[Chunk]  # their lengths add up to `size`
     defined: tuple[bytes, ...]  # names for the archive's symbol index
     undefined: tuple[bytes, ...]
     link_map: Array
@@ -322,76 +325,58 @@ class Image:
     warnings: tuple[str, ...] = field(default=())
 
 
-class Format(Protocol):
-    """What a format's room offers to the general phases.
+_T = TypeVar("_T")
+SymbolKind = Literal["function", "data", "tls", "common", "unknown"]
 
-    `twins`: whether the strip level leaves the program alone, so that there can be a debug twin.
-    `compresses`: whether debug sections can be compressed.
+
+def _nothing(*_: object) -> list[_T]:
+    """What a format that has none of something finds."""
+    return []
+
+
+def _no_names(_: Sequence[bytes]) -> dict[bytes, bytes]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a format's room offers to the general phases: its functions and tables.
+
+    `read`: the units of object files. Raises `ObjectError`.
+    `synthetic(like, unit, pointers)`: completes a unit for what no file holds: commons, the ends
+    of linker sets, and `pointers` (EDGE, from an atom, whose size is set there, to the symbol that
+    it points to). `like` is a unit that was read.
+    `section_keys`: the section key of each live atom (same shape), -1 for those the writer lays
+    out, and the keys. `section_limit`: the bytes that an output section should not pass.
+    `write`: makes the object. Raises `LinkError` where it cannot say what was asked.
+    `symbol_kinds`: what the values of `SYMBOL.kind` mean.
+
+    For reports: `leftovers` gives (bytes of debug information, number of initialisers and
+    finalisers) of an object; `parts`: PART for each section of the file, numbered as
+    `ATOM.section` has them, then others, without headers and padding.
+
+    What only some formats have: `find_sets`: the linker sets whose start or stop symbols are among
+    undefined names. `import_members`: those of the members that are never joined with others.
+    `loaded_always`: the numbers of those that linkers load whatever refers to them, by the
+    archive's index (a name, and the member that defines it). `find_pointers`: the names that, where
+    their value here is defined, are pointers to it (`__imp_X`). `twins`: the strip level leaves
+    the program alone, so that there can be a debug twin. `compresses`: debug sections can be.
     """
 
-    twins: bool
-    compresses: bool
-
-    def read(self, inputs: Sequence[Input]) -> list[Unit]:
-        """Read object files. Raises `ObjectError`."""
-        ...
-
-    def import_members(self, inputs: Sequence[Input]) -> list[ImportMember]:
-        """The members among `inputs` that are never joined with others. Raises `ObjectError`."""
-        ...
-
-    def loaded_always(
-        self, inputs: Sequence[Input], entries: Iterable[tuple[bytes, int]]
-    ) -> list[int]:
-        """The numbers of the members that linkers load whatever refers to them.
-
-        `entries` are the archive's index: a name, and the member that defines it.
-        """
-        ...
-
-    def symbol_kinds(self) -> dict[int, Literal["function", "data", "tls", "common", "unknown"]]:
-        """What the values of `SYMBOL.kind` mean."""
-        ...
-
-    def leftovers(self, unit: Unit) -> tuple[int, int]:
-        """(bytes of debug information, number of initialisers and finalisers) of an object."""
-        ...
-
-    def parts(self, unit: Unit) -> Array:
-        """PART for each section of the file, numbered as `ATOM.section` has them, then others.
-
-        Headers and padding are in none of them.
-        """
-        ...
-
-    def find_sets(self, units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
-        """The element sets whose start or stop symbols are among `undefined`."""
-        ...
-
-    def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The names that, where their value here is defined, are pointers to it (`__imp_X`)."""
-        ...
-
-    def synthetic(
-        self, atoms: Array, symbols: Array, names: Sequence[bytes], pointers: Array
-    ) -> Unit:
-        """A unit for what no file holds: commons, the ends of element sets, and pointers.
-
-        `pointers`: EDGE, from an atom, whose size is set here, to the symbol that it points to.
-        """
-        ...
-
-    def section_keys(self, program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
-        """The bucket of each atom in `live` (same shape), -1 for atoms the writer lays out."""
-        ...
-
-    def section_limit(self, program: Program) -> int:
-        """The size in bytes that an output section should not pass."""
-        ...
-
-    def write(self, program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
-        """Make the object. Raises `LinkError` where it cannot say what was asked."""
-        ...
+    read: Callable[[Sequence[Input]], list[Unit]]
+    synthetic: Callable[[Unit, Unit, Array], Unit]
+    section_keys: Callable[[Program, Int32], tuple[Int32, tuple[SectionKey, ...]]]
+    section_limit: Callable[[Program], int]
+    write: Callable[[Program, Bool, Layout, PrelinkRequest], Image]
+    symbol_kinds: Mapping[int, SymbolKind]
+    leftovers: Callable[[Unit], tuple[int, int]]
+    parts: Callable[[Unit], Array]
+    find_sets: Callable[[Sequence[Unit], Sequence[bytes]], list[LinkerSet]] = _nothing
+    import_members: Callable[[Sequence[Input]], list[ImportMember]] = _nothing
+    loaded_always: Callable[[Sequence[Input], Iterable[tuple[bytes, int]]], list[int]] = _nothing
+    find_pointers: Callable[[Sequence[bytes]], dict[bytes, bytes]] = _no_names
+    twins: bool = False
+    compresses: bool = False
 
 
 __all__ = [
@@ -406,6 +391,7 @@ __all__ = [
     "AtomFlag",
     "Binding",
     "Bool",
+    "Chunk",
     "Contents",
     "Format",
     "Granularity",
@@ -422,5 +408,6 @@ __all__ = [
     "Reach",
     "SectionKey",
     "SpecialIndex",
+    "SymbolKind",
     "Unit",
 ]

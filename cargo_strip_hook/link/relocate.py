@@ -12,9 +12,9 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.link import fields
-from cargo_strip_hook.link.addresses import Addresses
+from cargo_strip_hook.link.addresses import STEP, Addresses
 from cargo_strip_hook.link.arrays import unique
-from cargo_strip_hook.link.contents import Patch
+from cargo_strip_hook.link.contents import Patch, read_input
 from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import Array, Bool, Int64, Program
 from cargo_strip_hook.link.output import Columns
@@ -47,6 +47,12 @@ class Bound(Columns):
         """Which refer to what shares their section, at an address that nothing can change."""
         same: Bool = self.local & (self.target_section == self.section)
         return same
+
+    @property
+    def place(self) -> Int64:
+        """The place of the target of each, as one number (see `Addresses.key`)."""
+        places: Int64 = (self.target_section << STEP) + self.target_offset
+        return places
 
     def position(self, placed: Addresses) -> Int64:
         """Where each field begins in all contents."""
@@ -105,4 +111,15 @@ def store(
     return stored, patches
 
 
-__all__ = ["Bound", "bind", "refuse", "store"]
+def embedded(program: Program, bound: Bound, field: Array) -> Int64:
+    """The addends that the input has in its fields, 0 where `field` (of `Field`) is NONE."""
+    addend = np.zeros(len(field), np.int64)
+    for kind in unique(field[field != Field.NONE]).tolist():
+        rows = np.flatnonzero(field == kind)
+        there = bound.input[rows]
+        octets = read_input(program, there["atom"], there["offset"], fields.width(kind))
+        addend[rows] = fields.decode(kind, octets, "<")
+    return addend
+
+
+__all__ = ["Bound", "bind", "embedded", "refuse", "store"]

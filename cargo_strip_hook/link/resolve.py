@@ -160,7 +160,7 @@ class _Loader:
         at = unit.names.index(name) if name in unit.names else -1
         if at < 0 or strengths[at] != _STRONG:
             return False
-        kinds = self.format.symbol_kinds()
+        kinds = self.format.symbol_kinds
         return kinds.get(int(unit.globals["kind"][at])) != "function"
 
     def load_for_aliases(self, index: Names) -> bool:
@@ -434,7 +434,9 @@ def _add_synthetic(
     ends["source"] = before + np.arange(len(pointers))
     ends["target"] = 1 + len(atoms) + np.arange(len(pointers))
     names += [*sorted(pointers), *(pointers[n] for n in sorted(pointers))]
-    unit = loader.format.synthetic(atoms, symbols, names, ends)
+    nothing = np.zeros(0, RELOCATION), np.zeros(0, EDGE)
+    plain = Unit(-1, "", memoryview(b""), atoms, symbols, 1, names, *nothing, (), None)
+    unit = loader.format.synthetic(loader.units[0], plain, ends)
     loader.add(unit, *_strengths([unit]))
     return finished
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cargo_strip_hook.core.errors import ObjectError
-from cargo_strip_hook.formats.elf import ElfFormat
+from cargo_strip_hook.formats.elf import FORMAT
 from cargo_strip_hook.link.model import AtomFlag, Binding, Input, Reach, SpecialIndex, Unit
 
 PROGBITS, SYMTAB, STRTAB, RELA, NOBITS, INIT_ARRAY, GROUP = 1, 2, 3, 4, 8, 14, 17
@@ -135,7 +135,7 @@ def sample() -> bytes:
 
 
 def read(data: bytes) -> Unit:
-    [unit] = ElfFormat().read([Input(0, "sample.o", memoryview(data))])
+    [unit] = FORMAT.read([Input(0, "sample.o", memoryview(data))])
     return unit
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -67,6 +67,7 @@ class Fake:
     def __init__(self, specs: Sequence[Spec], limit: int = 1 << 62) -> None:
         self.specs = list(specs)
         self.limit = limit
+        self.symbol_kinds: dict[int, str] = {}
         self.read_order: list[str] = []
 
     def members(self) -> dict[int, Input]:
@@ -80,9 +81,6 @@ class Fake:
             if place != UNDEF
         ]
         return Entries([name for name, _ in found], [i for _, i in found])
-
-    def symbol_kinds(self) -> dict[int, str]:
-        return {}
 
     def read(self, inputs: Sequence[Input]) -> list[Unit]:
         return [self._read(i.index, i.name, i.data) for i in inputs]
@@ -158,16 +156,8 @@ class Fake:
     def find_pointers(self, undefined: Sequence[bytes]) -> dict[bytes, bytes]:  # noqa: ARG002
         return {}
 
-    def synthetic(
-        self,
-        atoms: Array,
-        symbols: Array,
-        names: Sequence[bytes],
-        pointers: Array,  # noqa: ARG002
-    ) -> Unit:
-        nothing = np.zeros(0, RELOCATION), np.zeros(0, EDGE)
-        native = Spec("", len(atoms))
-        return Unit(-1, "", memoryview(b""), atoms, symbols, 1, names, *nothing, (), native)
+    def synthetic(self, like: Unit, unit: Unit, pointers: Array) -> Unit:  # noqa: ARG002
+        return replace(unit, native=Spec("", len(unit.atoms)))
 
     def section_keys(self, program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
         of_set = {

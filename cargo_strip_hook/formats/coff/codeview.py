@@ -31,7 +31,7 @@ from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
-from cargo_strip_hook.formats.coff.relocate import STEP
+from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.model import LINK_MAP, Array, Bool, Int64, Program
 
 _SYMBOLS, _TYPES, _PRECOMPILED = b".debug$S", b".debug$T", b".debug$P"

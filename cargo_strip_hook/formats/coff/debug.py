@@ -7,6 +7,7 @@ What refers to dead code gets a tombstone as linkers write it: 0, and 1 in `.deb
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +18,9 @@ from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.machine import Machine, Mode
 from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import CoffUnit
-from cargo_strip_hook.formats.coff.relocate import STEP, Rewritten
+from cargo_strip_hook.link.addresses import STEP, begin_of
 from cargo_strip_hook.link.model import LINK_MAP, Array, Bool, Int64, Program, SpecialIndex
+from cargo_strip_hook.link.output import Relocations
 
 _TOMBSTONE_ONE = (b".debug_ranges", b".debug_loc")
 
@@ -34,7 +36,7 @@ class Debug:
     sizes: Int64
     align: Int64
     blob: Array  # uint8, all contents one behind the other
-    relocations: Rewritten
+    relocations: Relocations
     left_out: tuple[tuple[str, str], ...]
     link_map: Array  # PLACEMENT
 
@@ -226,7 +228,7 @@ def store(machine: Machine, blob: Array, start: Int64, references: References, o
         blob[field[chosen]] = one[references.section[chosen]]
 
 
-def rewritten(machine: Machine, references: References, first: int) -> Rewritten:
+def rewritten(machine: Machine, references: References, first: int) -> Relocations:
     """The entries of what is not dead, by section and offset; `first`: the first section's number.
 
     Those at the same offset keep their order.
@@ -237,7 +239,17 @@ def rewritten(machine: Machine, references: References, first: int) -> Rewritten
     kind, inside = references.type[left], refers.place[left]
     exact = inside & (machine.mode[kind] == Mode.EXACT)
     section = references.section[left] + first
-    return Rewritten(section, references.offset[left], kind, refers.target[left], inside, exact)
+    target, none = refers.target[left], np.zeros(len(left), np.int64)
+    return Relocations(
+        section,
+        references.offset[left],
+        kind,
+        np.where(inside, -1, target),
+        np.where(inside, target >> STEP, -1),
+        none,
+        none,
+        exact,
+    )
 
 
 def _into_records(
@@ -272,26 +284,26 @@ def combined(first: Debug, second: Debug) -> Debug:
         np.concatenate([first.sizes, second.sizes]),
         np.concatenate([first.align, second.align]),
         np.concatenate([first.blob, second.blob]),
-        all_relocations(first.relocations, second.relocations),
+        Relocations.joined([first.relocations, second.relocations]),
         first.left_out + second.left_out,
         np.concatenate([first.link_map, second.link_map]),
     )
 
 
-def unwind_output(placed: Placed, debug: Debug) -> Placed:
-    """The program's sections and the debug sections behind them."""
-    end = int(placed.start[-1])
-    return replace(
+def with_sections(
+    placed: Placed, contents: list[Array], debug: Debug
+) -> tuple[Placed, list[Array]]:
+    """The program's sections and their contents, and the debug sections behind them."""
+    size = np.concatenate([placed.size, debug.sizes])
+    stored = np.concatenate([placed.stored, np.ones(len(debug.kinds), np.bool_)])
+    code = np.concatenate([placed.executable, np.zeros(len(debug.kinds), np.bool_)])
+    behind = replace(
         placed,
-        start=np.concatenate(
-            [placed.start[:-1], end + np.cumsum(debug.sizes) - debug.sizes, [end + len(debug.blob)]]
-        ),
-        blob=np.concatenate([placed.blob, debug.blob]),
+        size=size,
+        stored=stored,
+        executable=code,
+        start=begin_of(size, stored),
         kinds=(*placed.kinds, *debug.kinds),
     )
-
-
-def all_relocations(first: Rewritten, second: Rewritten) -> Rewritten:
-    """The relocations of the program and those of what follows it."""
-    fields = ("section", "offset", "type", "target", "place", "exact")
-    return Rewritten(*(np.concatenate([getattr(first, n), getattr(second, n)]) for n in fields))
+    ends = np.cumsum([0, *debug.sizes]).tolist()
+    return behind, contents + [debug.blob[a:b] for a, b in itertools.pairwise(ends)]

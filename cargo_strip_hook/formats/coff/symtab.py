@@ -16,7 +16,7 @@ from cargo_strip_hook.demangle.shorten import shorten
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
-from cargo_strip_hook.formats.coff.relocate import STEP
+from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import isin
 from cargo_strip_hook.link.model import Array, Binding, Bool, Int64, Program, SpecialIndex
 from cargo_strip_hook.link.strings import StringTable

@@ -17,16 +17,19 @@ from cargo_strip_hook.formats.coff.keepers import keep_groups
 from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.formats.coff.place import Placed, place, with_entries
 from cargo_strip_hook.formats.coff.reader import CoffUnit
-from cargo_strip_hook.formats.coff.relocate import STEP, Rewritten, Taken, rewrite
+from cargo_strip_hook.formats.coff.relocate import Taken, relocate
 from cargo_strip_hook.formats.coff.xdata import pieces, share
 from cargo_strip_hook.link import cxx
+from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.contents import Filling, make_contents
 from cargo_strip_hook.link.link_map import link_map_rows, statistics
 from cargo_strip_hook.link.model import (
     LINK_MAP,
     Array,
     AtomFlag,
     Bool,
+    Chunk,
     Image,
     Int64,
     Layout,
@@ -34,12 +37,11 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
     Unit,
 )
+from cargo_strip_hook.link.output import Relocations
 from cargo_strip_hook.link.symbols import symbol_names
 
 MARKER_SECTION = b".cargo-strip-hook"
 _NOT_LOADED = coff.SCN_LNK_INFO | coff.SCN_LNK_REMOVE | coff.SCN_ALIGN_1BYTES
-
-Chunk = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     """Make the object. Raises `LinkError` for a reference that cannot be kept."""
     machine: Machine = program.units[0].native.machine
     layout = with_entries(program, live, layout)
-    placed = place(program, machine, layout)
+    placed = place(program, layout)
     real = [n for n in program.live_units(live) if program.units[n].index >= 0]
     # of commons and values alone: what their files promise
     said = [program.units[n] for n in real] or [u for u in program.units if u.index >= 0]
@@ -63,30 +65,32 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     guarded = [_native(u).features & coff.FEAT_GUARD_CF != 0 for u in program.units]
     alive = np.zeros(len(program.units), np.bool_)
     alive[real] = True
-    rewritten, taken = rewrite(program, machine, live, placed, np.array(guarded) & alive)
-    listed = _listed(program, live, placed, real, features, rewritten, taken)
+    guard = np.array(guarded) & alive
+    relocations, patches, taken = relocate(program, machine, live, placed, guard)
+    filling = Filling(patches, padding=machine.padding)
+    contents = make_contents(program, placed, layout.atoms, filling)
+    listed = _listed(program, live, placed, real, features, relocations, taken)
 
-    sizes = np.array([s.size for s in layout.sections], np.int64)
     aligns = np.array([s.align for s in layout.sections], np.int64)
-    shared = share(program, live, machine, sizes, aligns, placed, rewritten)
-    placed, sizes, rewritten = shared.placed, shared.sizes, shared.rewritten
+    shared = share(program, live, machine, aligns, placed, contents, relocations)
+    placed, contents, relocations = shared.placed, shared.contents, shared.relocations
     link_map = pieces(_link_map(program, live, placed), shared.records)
     if request.target.archive_dialect != "coff":
-        placed, sizes, rewritten = keep_groups(program, machine, placed, sizes, rewritten)
+        with_groups = keep_groups(program, machine, placed, contents, relocations)
+        placed, contents, relocations = with_groups
     left_out: tuple[tuple[str, str], ...] = ()
     debug_map = np.zeros(0, LINK_MAP)
     if request.strip is Strip.NONE:
         debug = dbg.collect(program, machine, live, placed)
         before = len(placed.kinds) + len(debug.kinds)
         debug = dbg.combined(debug, codeview.collect(program, machine, live, placed, before))
-        placed = dbg.unwind_output(placed, debug)
-        rewritten = dbg.all_relocations(rewritten, debug.relocations)
-        sizes = np.concatenate([sizes, debug.sizes])
+        placed, contents = dbg.with_sections(placed, contents, debug)
+        relocations = Relocations.joined([relocations, debug.relocations])
         aligns = np.concatenate([aligns, debug.align])
         left_out, debug_map = debug.left_out, debug.link_map
-    sections = _sections(program, placed, sizes, rewritten)
-    used = unique(np.concatenate([rewritten.target[~rewritten.place], _asked(program)]))
-    exact = rewritten.target[rewritten.exact]
+    sections = _sections(program, placed, relocations)
+    used = unique(np.concatenate([_named(relocations), _asked(program)]))
+    exact = relocations.place[relocations.exact]
     places = unique(np.concatenate([exact, *(p for _, p, _ in listed.values())]))
     guards = [p for name, (_, p, _) in listed.items() if name == kinds.GUARDED_FUNCTIONS]
     functions = unique(np.concatenate([taken.places, *guards]))
@@ -106,7 +110,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         extra.append(_Extra(b".drectve", _NOT_LOADED, asked))
     if request.marker:
         extra.append(_Extra(MARKER_SECTION, _NOT_LOADED, request.marker))
-    size, chunks = _file(machine, aligns, placed, sections, rewritten, table, extra)
+    size, chunks = _file(machine, aligns, (placed, contents), sections, relocations, table, extra)
     return Image(
         size,
         chunks,
@@ -117,6 +121,12 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         _without_safe_seh(program, real, features, listed)
         + _warnings(program, placed, live, left_out),
     )
+
+
+def _named(relocations: Relocations) -> Int64:
+    """The program-wide symbols that relocations name."""
+    named: Int64 = relocations.symbol[relocations.symbol >= 0]
+    return named
 
 
 def _asked(program: Program) -> Int64:
@@ -152,7 +162,7 @@ def _listed(
     placed: Placed,
     units: list[int],
     features: int,
-    rewritten: Rewritten,
+    relocations: Relocations,
     taken: Taken,
 ) -> dict[bytes, tuple[int, Int64, Int64]]:
     """For each table of symbol numbers: flags, places and program symbols of what lives.
@@ -168,7 +178,7 @@ def _listed(
         b".gehcont$y": coff.FEAT_GUARD_EHCONT,
     }
     used = np.zeros(len(program.symbols), np.bool_)
-    used[rewritten.target[~rewritten.place]] = True
+    used[_named(relocations)] = True
     used[_asked(program)] = True
     found: dict[bytes, tuple[int, Int64, Int64]] = {}
     for name in kinds.SYMBOL_TABLES:
@@ -213,9 +223,7 @@ def _numbers(table: symtab.SymbolTable, places: Int64, symbols: Int64) -> bytes:
     return rows.astype("<u4").tobytes()
 
 
-def _sections(
-    program: Program, placed: Placed, sizes: Int64, rewritten: Rewritten
-) -> symtab.OutputSections:
+def _sections(program: Program, placed: Placed, relocations: Relocations) -> symtab.OutputSections:
     count = len(placed.kinds)
     rooted = np.zeros(count, np.bool_)
     roots = np.flatnonzero(program.atoms["flags"] & AtomFlag.ROOT != 0)
@@ -233,8 +241,8 @@ def _sections(
             parent[number] = -1 if alone else kind.parent
     return symtab.OutputSections(
         [k.name for k in placed.kinds],
-        sizes,
-        np.bincount(rewritten.section, minlength=count).astype(np.int64),
+        placed.size,
+        np.bincount(relocations.section, minlength=count).astype(np.int64),
         selection,
         parent,
     )
@@ -243,13 +251,14 @@ def _sections(
 def _file(
     machine: Machine,
     align: Int64,
-    placed: Placed,
+    filled: tuple[Placed, list[Array]],
     sections: symtab.OutputSections,
-    rewritten: Rewritten,
+    relocations: Relocations,
     table: symtab.SymbolTable,
     extra: list[_Extra],
 ) -> tuple[int, Iterator[Chunk]]:
-    """The size and the stream of the whole file."""
+    """The size and the stream of the whole file; `filled`: the sections and their contents."""
+    placed, contents = filled
     count = len(placed.kinds)
     total = count + len(extra)
     big = count > coff.MOST_SECTIONS
@@ -263,16 +272,15 @@ def _file(
         raise LinkError(f"an alignment of {int(align.max())} bytes is more than COFF can say")
     flags |= (np.log2(np.maximum(align, 1)).astype(np.int64) + 1) << coff.SCN_ALIGN_SHIFT
     flags[sections.selection != 0] |= coff.SCN_LNK_COMDAT
-    stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0
-    rows, counts = _relocations(rewritten, table, sections.relocations)
+    rows, counts = _relocations(relocations, table, sections.relocations)
     overflow = counts > sections.relocations
     flags[overflow] |= coff.SCN_LNK_NRELOC_OVFL
 
     headers["flags"][:count] = flags
     headers["size"][:count] = sections.size
-    headers["offset"][:count] = np.where(stored & (sections.size > 0), at + placed.start[:-1], 0)
-    at += len(placed.blob)
-    body: list[Chunk] = [_octets(placed.blob)]
+    headers["offset"][:count] = np.where(placed.stored & (sections.size > 0), at + placed.start, 0)
+    at += sum(map(len, contents))
+    body: list[Chunk] = [_octets(one) for one in contents]
     first = at + coff.RELOCATION.itemsize * (np.cumsum(counts) - counts)
     headers["relocations"][:count] = np.where(counts > 0, first, 0)
     headers["relocation_count"][:count] = np.minimum(counts, coff.MOST_RELOCATIONS)
@@ -334,23 +342,21 @@ def _section_names(names: list[bytes], strings: int) -> tuple[Array, bytes]:
 
 
 def _relocations(
-    rewritten: Rewritten, table: symtab.SymbolTable, counts: Int64
+    relocations: Relocations, table: symtab.SymbolTable, counts: Int64
 ) -> tuple[Array, Int64]:
     """(records of all sections, their number for each section).
 
     Where there are more than a header can say, one more goes first and holds the number.
     """
-    rows = np.zeros(len(rewritten.section), coff.RELOCATION)
-    rows["address"] = rewritten.offset
-    rows["type"] = rewritten.type
-    target, at_place = rewritten.target, rewritten.place
-    exact = rewritten.exact
-    whole = at_place & ~exact
-    index = np.zeros(len(rows), np.int64)
-    index[~at_place] = table.of_symbol[target[~at_place]]
-    index[whole] = table.of_section[target[whole] >> STEP]
+    rows = np.zeros(len(relocations.section), coff.RELOCATION)
+    rows["address"] = relocations.offset
+    rows["type"] = relocations.type
+    symbol, exact = relocations.symbol, relocations.exact
+    whole = (symbol < 0) & ~exact
+    index = table.of_symbol[symbol]
+    index[whole] = table.of_section[relocations.target_section[whole]]
     if exact.any():
-        index[exact] = table.of_place[np.searchsorted(table.places, target[exact])]
+        index[exact] = table.of_place[np.searchsorted(table.places, relocations.place[exact])]
     if (index < 0).any():
         raise AssertionError("a relocation has no symbol")
     rows["symbol"] = index

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.formats.coff import kinds
-from cargo_strip_hook.formats.coff.machine import Machine, Mode
+from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.formats.coff.place import Placed
-from cargo_strip_hook.formats.coff.relocate import STEP, Rewritten
-from cargo_strip_hook.link.arrays import isin, ramps, unique
+from cargo_strip_hook.link import fields
+from cargo_strip_hook.link.arrays import isin, ramps, runs, unique
+from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import Array, Bool, Int64, Program
+from cargo_strip_hook.link.output import Relocations
 
 _ALIGN = 4  # bytes, of a record
 
@@ -39,8 +41,8 @@ class Shared:
     """What the sections are after sharing; `records` of those that changed, by their number."""
 
     placed: Placed
-    sizes: Int64
-    rewritten: Rewritten
+    contents: list[Array]
+    relocations: Relocations
     records: dict[int, Records]
 
 
@@ -48,66 +50,68 @@ def share(
     program: Program,
     live: Bool,
     machine: Machine,
-    sizes: Int64,
     aligns: Int64,
     placed: Placed,
-    rewritten: Rewritten,
+    contents: list[Array],
+    relocations: Relocations,
 ) -> Shared:
-    """Keep equal records of each output section once. `sizes` and `aligns` are the sections'.
+    """Keep equal records of each output section once. `aligns` are the sections'.
 
     A section stays as it is where anything but `.pdata` and itself refers to it.
     """
     is_table = np.array([k.name == kinds.XDATA for k in placed.kinds], np.bool_)
-    inside = np.where(rewritten.place, rewritten.target >> STEP, 0)
-    rows = np.flatnonzero(rewritten.place & is_table[inside])
-    table, home = inside[rows], rewritten.section[rows]
-    field = placed.start[home] + rewritten.offset[rows]
-    plain = machine.mode[rewritten.type[rows]] == Mode.ADDS
-    plain &= machine.width[rewritten.type[rows]] == 4
+    rows = np.flatnonzero((relocations.symbol < 0) & is_table[relocations.target_section])
+    table, home = relocations.target_section[rows], relocations.section[rows]
+    plain = machine.adds[relocations.type[rows]] == Field.BITS32
     entries = np.array([k.name == kinds.PDATA for k in placed.kinds], np.bool_)
     plain &= entries[home] | (home == table)
-    fit = is_table & (aligns <= _ALIGN) & ~_told_of(program, live, placed, rewritten)
+    fit = is_table & (aligns <= _ALIGN) & ~_must_stay(program, live, placed, relocations)
     fit[table[~plain]] = False
     chosen = fit[table]
-    rows, table, home, field = rows[chosen], table[chosen], home[chosen], field[chosen]
-    octets = field[:, None] + np.arange(4)
-    target = np.ascontiguousarray(placed.blob[octets]).view("<u4").reshape(-1).astype(np.int64)
+    rows, table, home = rows[chosen], table[chosen], home[chosen]
+    target = relocations.addend[rows] & 0xFFFFFFFF
 
     records: dict[int, Records] = {}
+    moved = target.copy()
     for number in unique(table).tolist():
         mine = np.flatnonzero(table == number)
         inner = mine[home[mine] == number]
-        found = _records(
-            placed.blob[placed.start[number] : placed.start[number + 1]],
+        one = _records(
+            contents[number],
             target[mine],
-            rewritten.offset[rows[inner]],
+            relocations.offset[rows[inner]],
             target[inner],
-            _of_section(rewritten, number),
+            _of_section(relocations, number),
         )
-        if found is not None:
-            records[number] = found
-            at = np.searchsorted(found.start, target[mine])
-            placed.blob[octets[mine]] = found.moved[at].astype("<u4").view(np.uint8).reshape(-1, 4)
-    return _without(placed, sizes, rewritten, records)
+        if one is not None:
+            records[number] = one
+            moved[mine] = one.moved[np.searchsorted(one.start, target[mine])]
+    changed = list(contents)
+    for first, end in runs(home):
+        if (moved[first:end] != target[first:end]).any():
+            section, places = int(home[first]), relocations.offset[rows[first:end]]
+            changed[section] = contents[section].copy()
+            fields.store(changed[section], places, Field.BITS32, moved[first:end], "<")
+    return _without(placed, changed, relocations, records)
 
 
-def _told_of(program: Program, live: Bool, placed: Placed, rewritten: Rewritten) -> Bool:
-    """The output sections with an exported symbol, or with a distance that is settled already."""
+def _must_stay(program: Program, live: Bool, placed: Placed, relocations: Relocations) -> Bool:
+    """bool for each output section: it has an exported symbol, or a distance that is settled."""
     found = np.zeros(len(placed.kinds), np.bool_)
     atoms = program.symbols["atom"][placed.kept]
     found[placed.section[atoms[atoms >= 0]]] = True
     of = program.relocations["atom"]
     of = of[live[of] & (placed.section[of] >= 0)]
     before = np.bincount(placed.section[of], minlength=len(found))
-    found |= before != np.bincount(rewritten.section, minlength=len(found))
+    found |= before != np.bincount(relocations.section, minlength=len(found))
     return found
 
 
-def _of_section(rewritten: Rewritten, number: int) -> Array:
-    """int64[n, 4]: offset, type, target and `place` of a section's relocations, by offset."""
-    begin, end = np.searchsorted(rewritten.section, [number, number + 1])
-    fields = (rewritten.offset, rewritten.type, rewritten.target, rewritten.place)
-    return np.stack([f[begin:end].astype(np.int64) for f in fields], axis=1)
+def _of_section(relocations: Relocations, number: int) -> Array:
+    """int64[n, 4]: offset, type and target of a section's relocations, by offset."""
+    begin, end = np.searchsorted(relocations.section, [number, number + 1])
+    columns = relocations.offset, relocations.type, relocations.symbol, relocations.place
+    return np.stack([column[begin:end] for column in columns], axis=1)
 
 
 def _records(
@@ -154,34 +158,23 @@ def _records(
 
 
 def _without(
-    placed: Placed, sizes: Int64, rewritten: Rewritten, records: dict[int, Records]
+    placed: Placed, contents: list[Array], relocations: Relocations, records: dict[int, Records]
 ) -> Shared:
     """The sections without the records that others stand for."""
     if not records:
-        return Shared(placed, sizes, rewritten, records)
-    sizes, parts = sizes.copy(), []
-    offset, stays = rewritten.offset.copy(), np.ones(len(rewritten.offset), np.bool_)
-    for number in range(len(placed.kinds)):
-        contents = placed.blob[placed.start[number] : placed.start[number + 1]]
-        if number in records:
-            one = records[number]
-            begin, end = np.searchsorted(rewritten.section, [number, number + 1])
-            at = np.searchsorted(one.start, offset[begin:end], side="right") - 1
-            stays[begin:end] = one.kept[at]
-            offset[begin:end] += (one.moved - one.start)[at]
-            contents = contents[np.repeat(one.kept, np.diff(one.start, append=len(contents)))]
-            sizes[number] = len(contents)
-        parts.append(contents)
-    ends = np.cumsum([0, *(len(part) for part in parts)])
-    kept = Rewritten(
-        rewritten.section[stays],
-        offset[stays],
-        rewritten.type[stays],
-        rewritten.target[stays],
-        rewritten.place[stays],
-        rewritten.exact[stays],
-    )
-    return Shared(replace(placed, start=ends, blob=np.concatenate(parts)), sizes, kept, records)
+        return Shared(placed, contents, relocations, records)
+    sizes, contents = placed.size.copy(), list(contents)
+    offset, stays = relocations.offset.copy(), np.ones(len(relocations.offset), np.bool_)
+    for number, one in records.items():
+        begin, end = np.searchsorted(relocations.section, [number, number + 1])
+        record = np.searchsorted(one.start, offset[begin:end], side="right") - 1
+        stays[begin:end] = one.kept[record]
+        offset[begin:end] += (one.moved - one.start)[record]
+        whole = contents[number]
+        contents[number] = whole[np.repeat(one.kept, np.diff(one.start, append=len(whole)))]
+        sizes[number] = len(contents[number])
+    kept = replace(relocations, offset=offset).rows(stays)
+    return Shared(placed.resized(sizes), contents, kept, records)
 
 
 def pieces(link_map: Array, records: dict[int, Records]) -> Array:

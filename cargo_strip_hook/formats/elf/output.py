@@ -12,13 +12,11 @@ import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfUnit
-from cargo_strip_hook.link.model import Array
+from cargo_strip_hook.link.model import Array, Chunk
 from cargo_strip_hook.link.pages import release
 from cargo_strip_hook.link.strings import StringTable
 
 _FILE_ALIGN = 4096  # bytes
-
-Chunk = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)

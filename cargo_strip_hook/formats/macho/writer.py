@@ -28,6 +28,7 @@ from cargo_strip_hook.link.model import (
     AtomFlag,
     Binding,
     Bool,
+    Chunk,
     Image,
     Int64,
     Layout,
@@ -35,8 +36,6 @@ from cargo_strip_hook.link.model import (
     Unit,
 )
 from cargo_strip_hook.link.output import Relocations
-
-Chunk = bytes | memoryview
 
 
 def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
@@ -65,6 +64,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         (placed, contents),
         [v.encode() for v in built_for] + [_option(o) for o in options],
         _data_in_code(program, live, placed),
+        # sections of debug information stand behind all others that have relocations
         _entries(MACHINES[cputype], placed, Relocations.joined([relocations, of_debug]), table),
         table,
     )
@@ -127,7 +127,6 @@ def _entries(
     """The relocation entries of each section. Source: mach-o/reloc.h, struct relocation_info."""
     if (len(table.rows)) >= 1 << 24:
         raise LinkError("the library has more symbols than a Mach-O relocation can tell apart")
-    relocations = relocations.rows(np.argsort(relocations.section, kind="stable"))
     extern = relocations.exact | (relocations.symbol >= 0)
     section = relocations.target_section + 1
     number = np.where(extern, table.numbers(_targets(relocations)), section)
