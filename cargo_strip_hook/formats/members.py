@@ -9,7 +9,7 @@ from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.core.errors import InputError
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats.detect import must_be_format, only_bitcode
-from cargo_strip_hook.formats.sniff import coff_machine, elf_machine, macho_machine, sniff
+from cargo_strip_hook.formats.sniff import machine_of, sniff
 from cargo_strip_hook.link.model import Format, ImportMember, Input
 
 
@@ -37,15 +37,8 @@ def loadable(archive: Archive, target: Target) -> dict[int, Input]:
             continue
         if contents == "coff-import":
             contents = "coff"
-        kind: tuple[str, object] = (contents, None)
-        if contents == "elf":
-            kind = (contents, elf_machine(head))
-        elif contents == "macho":
-            kind = (contents, macho_machine(head))
-        elif contents == "coff":
-            kind = (contents, coff_machine(head))
         must_be_format(archive, member.name, contents, target)
-        seen.setdefault(kind, member.name)
+        seen.setdefault((contents, machine_of(contents, head)), member.name)
         if len(seen) > 1:
             first, second = list(seen.values())[:2]
             raise InputError(

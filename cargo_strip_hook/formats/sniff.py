@@ -154,8 +154,23 @@ def coff_machine(head: bytes) -> int | None:
     return int.from_bytes(head[at : at + 2], "little")
 
 
+def machine_of(contents: str, head: bytes) -> object:
+    """What tells the processor in the first 20 bytes of an "elf", "macho" or "coff" object."""
+    if contents == "elf":
+        return elf_machine(head)
+    return macho_machine(head) if contents == "macho" else coff_machine(head)
+
+
 # LC_VERSION_MIN_MACOSX and its like, and the platforms that they are of
-_VERSION_MIN = {0x24: 1, 0x25: 2, 0x2F: 3, 0x30: 4}
+VERSION_MIN = {0x24: 1, 0x25: 2, 0x2F: 3, 0x30: 4}
+# Intel's processors in the days of these commands: a simulator
+_SIMULATORS = {2: 7, 3: 8, 4: 9}
+
+
+def minimum_platform(command: int, *, intel: bool) -> int:
+    """The platform that one of the LC_VERSION_MIN commands means."""
+    platform = VERSION_MIN[command]
+    return _SIMULATORS.get(platform, platform) if intel else platform
 
 
 def macho_platforms(data: memoryview) -> tuple[tuple[int, tuple[int, int, int]], ...]:
@@ -179,10 +194,8 @@ def macho_platforms(data: memoryview) -> tuple[tuple[int, tuple[int, int, int]],
             break
         if command == 0x32:  # LC_BUILD_VERSION
             found.append((platform, (words[14] | words[15] << 8, words[13], words[12])))
-        elif command in _VERSION_MIN:
-            # from when Intel's processors meant the simulator
-            platform = _VERSION_MIN[command]
-            platform = {2: 7, 3: 8, 4: 9}.get(platform, platform) if intel else platform
+        elif command in VERSION_MIN:
+            platform = minimum_platform(command, intel=intel)
             found.append((platform, (words[10] | words[11] << 8, words[9], words[8])))
         at += size
     return tuple(found)

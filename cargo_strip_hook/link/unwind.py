@@ -1,43 +1,61 @@
-"""Puts the live records of `.eh_frame` of all units behind one another.
+"""Lays out unwind information: `.eh_frame` of all units as one, and tables in the order of code.
 
 Source: Linux Standard Base 5.0, section 10.6.1 (the .eh_frame section).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cargo_strip_hook.link.model import Array, AtomFlag, Bool, Int32, Int64, Program, Unit
-
-# Where in its file each section of a unit begins, in bytes.
-SectionStarts = Callable[[Unit], Array]
+from cargo_strip_hook.link.addresses import Addresses
+from cargo_strip_hook.link.arrays import runs
+from cargo_strip_hook.link.contents import Patch
+from cargo_strip_hook.link.fields import Field
+from cargo_strip_hook.link.model import (
+    Array,
+    AtomFlag,
+    Bool,
+    Int32,
+    Int64,
+    Layout,
+    OutputSection,
+    Program,
+    SectionKey,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JoinedFrames:
-    """The new `.eh_frame`: its contents, and where each live record went.
+    """The live records of `.eh_frame`, by their program-wide atom numbers.
 
-    `offset[i]` belongs to `records[i]`, a program-wide atom number; equal CIEs share an offset.
-    `shared` are the CIEs that another one stands for: their relocations are not written.
-    `cies` are all CIEs.
+    `offset[i]`, in the one section of `size` bytes, belongs to `records[i]`. `written` are the
+    records that it consists of, `shared` the CIEs that an equal one stands for, at its offset:
+    their relocations are not written. `cies` are all CIEs; `links` are EDGE, from FDE to CIE.
     """
 
-    contents: Array  # uint8
     records: Int32
     offset: Int64
+    size: int
+    written: Int32
     shared: Int32
     cies: Int32
+    links: Array
+
+    def cie_pointers(self, placed: Addresses) -> Patch:
+        """What each FDE has to say: how far before the field its CIE is."""
+        fde, cie = self.links["source"], self.links["target"]
+        offset = placed.offset[fde] + 4
+        position = placed.start[placed.section[fde]] + offset
+        return Patch(Field.BITS32, position, offset - placed.offset[cie])
 
 
 def is_frame(program: Program) -> Bool:
     """bool for each atom: whether it is a record of `.eh_frame`, live or not."""
-    frame: Bool = (program.atoms["flags"] & (AtomFlag.SEPARATE | AtomFlag.ORDERED)) == (
-        AtomFlag.SEPARATE
-    )
-    return frame
+    flags = program.atoms["flags"] & (AtomFlag.SEPARATE | AtomFlag.ORDERED)
+    return np.asarray(flags == AtomFlag.SEPARATE)
 
 
 def is_cie(program: Program) -> Bool:
@@ -47,58 +65,45 @@ def is_cie(program: Program) -> Bool:
     return cie
 
 
-def join_frames(
-    program: Program, frames: Bool, order: str, starts: SectionStarts, merge: bool
-) -> JoinedFrames:
-    """Put records behind one another and say in each FDE how far back its CIE is.
+def join_frames(program: Program, frames: Bool, *, merge: bool) -> JoinedFrames:
+    """Put the records that `frames` marks (by atom) behind one another.
 
-    `frames` (by atom) are the live records, `order` is the byte order. Equal CIEs are written
-    once if `merge` is set.
+    Equal CIEs are written once if `merge` is set.
     """
     records = np.flatnonzero(frames).astype(np.int32)
     links = program.edges[frames[program.edges["source"]] & frames[program.edges["target"]]]
-    position = np.full(len(program.atoms), -1, np.int64)
+    position = np.full(len(frames), -1, np.int64)
     position[records] = np.arange(len(records))
-    fde, cie = position[links["source"]], position[links["target"]]
     is_fde = np.zeros(len(records), np.bool_)
-    is_fde[fde] = True
-
+    is_fde[position[links["source"]]] = True
+    cies = records[~is_fde]
     stands_for = np.arange(len(records))
     if merge:
-        prevailing = _prevailing_cies(program, records[~is_fde], starts)
-        stands_for[~is_fde] = position[prevailing]
-    written = stands_for == np.arange(len(records))
-    sizes = np.where(written, program.atoms["size"][records], 0)
-    offset = (np.cumsum(sizes) - sizes)[stands_for]
-    contents = contents_of(program, records[written], starts)
-    distance = (offset[fde] + 4 - offset[cie]).astype(f"{order}u4").view(np.uint8)
-    contents[offset[fde][:, None] + np.arange(4, 8)] = distance.reshape(-1, 4)
-    return JoinedFrames(contents, records, offset, records[~written], records[~is_fde])
+        stands_for[~is_fde] = position[_prevailing_cies(program, cies)]
+    is_written = stands_for == np.arange(len(records))
+    sizes = np.where(is_written, program.atoms["size"][records], 0)
+    return JoinedFrames(
+        records,
+        (np.cumsum(sizes) - sizes)[stands_for],
+        int(sizes.sum()),
+        records[is_written],
+        records[~is_written],
+        cies,
+        links,
+    )
 
 
-def contents_of(program: Program, atoms: Int32, starts: SectionStarts) -> Array:
-    """uint8: the bytes of `atoms`, one behind the other, which may be changed."""
-    units, begin, end = _ranges(program, atoms, starts)
-    first = np.ones(len(atoms), np.bool_)  # of a run of neighbours
-    first[1:] = (units[1:] != units[:-1]) | (begin[1:] != end[:-1])
-    last = np.roll(first, -1)
-    runs = zip(units[first].tolist(), begin[first].tolist(), end[last].tolist(), strict=True)
-    joined = bytearray().join([program.units[unit].data[a:b] for unit, a, b in runs])
-    return np.frombuffer(joined, np.uint8)
+def with_frames(
+    program: Program, layout: Layout, frames: JoinedFrames, key: SectionKey, align: int
+) -> Layout:
+    """The layout with one section more, of this key and alignment in bytes: all records."""
+    layout = with_sections(program, layout, [(key, frames.written)], align)
+    section, offset = layout.section.copy(), layout.offset.copy()
+    section[frames.records], offset[frames.records] = len(layout.sections) - 1, frames.offset
+    return replace(layout, section=section, offset=offset)
 
 
-def _ranges(program: Program, atoms: Int32, starts: SectionStarts) -> tuple[Array, Int64, Int64]:
-    """(number of the unit, where its bytes begin in that one's file, where they end) of atoms."""
-    rows, units = program.atoms[atoms], program.unit_of(atoms)
-    begin = rows["offset"].copy()
-    borders = np.flatnonzero(np.diff(units, prepend=-1)).tolist()
-    for first, end in zip(borders, [*borders[1:], len(atoms)], strict=False):
-        section_start = starts(program.units[units[first]])
-        begin[first:end] += section_start[rows["section"][first:end]].astype(np.int64)
-    return units, begin, begin + rows["size"]
-
-
-def _prevailing_cies(program: Program, cies: Int32, starts: SectionStarts) -> list[int]:
+def _prevailing_cies(program: Program, cies: Int32) -> list[int]:
     """For each CIE the first that equals it: contents and relocations must agree."""
     of_cie: dict[int, list[tuple[int, int, int, int]]] = {cie: [] for cie in cies.tolist()}
     wanted = np.zeros(len(program.atoms), np.bool_)
@@ -108,18 +113,75 @@ def _prevailing_cies(program: Program, cies: Int32, starts: SectionStarts) -> li
     homes = program.symbols[definition]
     columns = (rows["atom"], rows["offset"], rows["type"], rows["addend"], definition)
     places = (homes["atom"], homes["value"])
-    for atom, offset, kind, addend, symbol, home, value in zip(
+    for cie, offset, kind, addend, symbol, home, value in zip(
         *(column.tolist() for column in (*columns, *places)), strict=True
     ):
         # what is defined is known by its address, others by themselves
         target = (home, value + addend) if home >= 0 else (-1 - symbol, addend)
-        of_cie[atom].append((offset, kind, *target))
+        of_cie[cie].append((offset, kind, *target))
+    atoms = program.atoms[cies]
+    data = [program.units[unit].data for unit in program.unit_of(cies).tolist()]
     first: dict[tuple[bytes, tuple[tuple[int, int, int, int], ...]], int] = {}
-    ranges = zip(*(column.tolist() for column in _ranges(program, cies, starts)), strict=True)
     return [
-        first.setdefault((bytes(program.units[unit].data[begin:end]), tuple(of_cie[cie])), cie)
-        for cie, (unit, begin, end) in zip(cies.tolist(), ranges, strict=True)
+        first.setdefault((bytes(octets[begin : begin + size]), tuple(of_cie[cie])), cie)
+        for cie, octets, begin, size in zip(
+            cies.tolist(), data, atoms["contents"].tolist(), atoms["size"].tolist(), strict=True
+        )
     ]
 
 
-__all__ = ["JoinedFrames", "contents_of", "is_cie", "is_frame", "join_frames"]
+def add_tables(
+    program: Program,
+    layout: Layout,
+    entries: Int32,
+    code: Int64,
+    key_of: Callable[[int, int], SectionKey],
+) -> Layout:
+    """The layout with a table of entries more for each section of code that has any.
+
+    `code` is the atom that each of `entries` describes, -1 for none; entries whose code is nowhere
+    are left out. They stand in the order of their code. `key_of(entry, code)` is the section key of
+    the table that begins with them.
+    """
+    placed = code >= 0
+    placed[placed] = layout.section[code[placed]] >= 0
+    entries, code = entries[placed], code[placed]
+    order = np.lexsort((entries, layout.offset[code], layout.section[code]))
+    entries, code = entries[order], code[order]
+    tables = [
+        (key_of(int(entries[first]), int(code[first])), entries[first:end])
+        for first, end in runs(layout.section[code])
+    ]
+    return with_sections(program, layout, tables)
+
+
+def with_sections(
+    program: Program, layout: Layout, added: Sequence[tuple[SectionKey, Int32]], align: int = 1
+) -> Layout:
+    """The layout with sections more: the key of each, and its atoms, one right behind the other.
+
+    Each is aligned to `align` bytes at least.
+    """
+    if not added:
+        return layout
+    section, offset = layout.section.copy(), layout.offset.copy()
+    sections, keys = list(layout.sections), list(layout.section_keys)
+    for key, atoms in added:
+        rows = program.atoms[atoms]
+        section[atoms] = len(sections)
+        offset[atoms] = np.cumsum(rows["size"]) - rows["size"]
+        most = max(align, int(rows["align"].max()))
+        sections.append(OutputSection(len(keys), atoms, int(rows["size"].sum()), most))
+        keys.append(key)
+    return Layout(tuple(keys), tuple(sections), section, offset)
+
+
+__all__ = [
+    "JoinedFrames",
+    "add_tables",
+    "is_cie",
+    "is_frame",
+    "join_frames",
+    "with_frames",
+    "with_sections",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,16 +10,15 @@ from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.link.addresses import Addresses, begin_of
-from cargo_strip_hook.link.arrays import runs
 from cargo_strip_hook.link.model import (
     AtomFlag,
     Bool,
     Layout,
-    OutputSection,
     Program,
     Reach,
     SectionKey,
 )
+from cargo_strip_hook.link.unwind import add_tables
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,31 +38,12 @@ def with_entries(program: Program, live: Bool, layout: Layout) -> Layout:
     rows = program.relocations
     first = rows[is_entry[rows["atom"]] & (rows["reach"] == Reach.REVERSE) & (rows["offset"] == 0)]
     code = program.symbols["atom"][program.definition[first["symbol"]]]
-    entry = first["atom"]
-    placed = np.flatnonzero((code >= 0) & (layout.section[np.maximum(code, 0)] >= 0))
-    entry, code = entry[placed], code[placed]
-    order = np.lexsort((entry, layout.offset[code], layout.section[code]))
-    entry, owner = entry[order], layout.section[code[order]]
-    if not len(entry):
-        return layout
-    section, offset = layout.section.copy(), layout.offset.copy()
-    sections, section_keys = list(layout.sections), list(layout.section_keys)
-    size = int(program.atoms["size"][entry[0]])
-    for begin, end in runs(owner):
-        mine = entry[begin:end]
-        section[mine] = len(sections)
-        offset[mine] = size * np.arange(len(mine))
-        sections.append(OutputSection(len(section_keys), mine, size * len(mine), 4))
-        section_keys.append(
-            SectionKey(SectionKind(kinds.PDATA, coff.RDATA, parent=int(owner[begin])))
-        )
-    return replace(
-        layout,
-        section_keys=tuple(section_keys),
-        sections=tuple(sections),
-        section=section,
-        offset=offset,
-    )
+
+    def key_of(_entry: int, code: int) -> SectionKey:
+        parent = int(layout.section[code])
+        return SectionKey(SectionKind(kinds.PDATA, coff.RDATA, parent=parent))
+
+    return add_tables(program, layout, first["atom"], code, key_of)
 
 
 def place(program: Program, layout: Layout) -> Placed:

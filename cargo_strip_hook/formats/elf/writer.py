@@ -14,7 +14,7 @@ from cargo_strip_hook.formats.elf import attributes, notes, symtab
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfUnit
 from cargo_strip_hook.formats.elf.groups import group_sections, kept_groups
-from cargo_strip_hook.formats.elf.index import add_tables, is_ordered
+from cargo_strip_hook.formats.elf.index import is_ordered, with_indices
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.output import Section, holding, octets, write_file
 from cargo_strip_hook.formats.elf.relocate import Placed, relocate
@@ -33,9 +33,10 @@ from cargo_strip_hook.link.model import (
     Int64,
     Layout,
     Program,
+    SectionKey,
 )
 from cargo_strip_hook.link.output import Relocations
-from cargo_strip_hook.link.unwind import JoinedFrames, is_frame, join_frames
+from cargo_strip_hook.link.unwind import JoinedFrames, is_frame, join_frames, with_frames
 
 if TYPE_CHECKING:
     from cargo_strip_hook.formats.elf.debug_output import DebugOutput, Pieces
@@ -47,23 +48,17 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     """Make the object. Raises `LinkError` for a reference that cannot be kept."""
     first: ElfUnit = program.units[0].native
     machine, records = first.machine, first.records
-    layout = add_tables(program, live, layout)
-    frame = join_frames(
-        program,
-        live & is_frame(program),
-        records.order,
-        lambda unit: unit.native.sections["offset"],
-        merge=True,
-    )
-    placed = _place(program, live, layout, frame)
+    frames = join_frames(program, live & is_frame(program), merge=True)
+    layout = _with_frames(program, with_indices(program, live, layout), frames)
+    placed = _place(program, live, layout)
     skip = np.zeros(len(program.atoms), np.bool_)
-    skip[frame.shared] = True
+    skip[frames.shared] = True
     # linkers merge CIEs that have the same bytes and personality symbol, whatever its addend
     by_name = np.zeros(len(program.atoms), np.bool_)
-    by_name[frame.cies] = True
+    by_name[frames.cies] = True
     relocations, patches = relocate(program, machine, live, placed, skip, by_name)
-    blocks = [(int(placed.start[-1]), frame.contents)] if len(frame.records) else []
-    filling = Filling(patches, blocks, machine.padding, records.order)
+    patches.append(frames.cie_pointers(placed))
+    filling = Filling(patches, (), machine.padding, records.order)
     contents = make_contents(program, placed, layout.atoms, filling)
     debug: DebugOutput | None = None
     count = len(placed.size)
@@ -81,7 +76,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     real = [program.units[i] for i in program.live_units(live) if program.units[i].index >= 0]
     merged = notes.merge(real, machine)
     flags, properties = attributes.merge(real, machine)
-    sections = _code(program, layout, placed, contents, frame, header_index)
+    sections = _code(layout, placed, contents, header_index)
     sections += debug.sections if debug else ()
     relas = _relas(machine, records, relocations, debug.relocations if debug else (), table, count)
     sections += _notes(records, merged, properties, request.marker)
@@ -140,26 +135,29 @@ def _targets(relocations: Relocations) -> Int64:
     return np.where(symbol >= 0, symbol, ~relocations.target_section)
 
 
-def _place(program: Program, live: Bool, layout: Layout, frame: JoinedFrames) -> Placed:
-    """Where every live atom goes; the joined `.eh_frame` is the last section."""
+def _with_frames(program: Program, layout: Layout, frames: JoinedFrames) -> Layout:
+    """The layout with the section `.eh_frame`, which has the type that its first record has."""
+    if not len(frames.records):
+        return layout
+    native: ElfUnit = program.units[int(program.unit_of(frames.records[:1])[0])].native
+    type_ = int(native.sections["type"][int(program.atoms["section"][frames.records[0]])])
+    key = SectionKey(SectionKind(b".eh_frame", type_, elf.SHF_ALLOC, 0))
+    return with_frames(program, layout, frames, key, native.records.size)
+
+
+def _place(program: Program, live: Bool, layout: Layout) -> Placed:
+    """Where every live atom goes."""
     of_section: list[SectionKind] = [
         layout.section_keys[s.section_key].descriptor for s in layout.sections
     ]
-    sizes = [s.size for s in layout.sections]
     flags = np.array([kind.flags for kind in of_section], np.int64)
     stored = np.array([kind.type != elf.SHT_NOBITS for kind in of_section], np.bool_)
-    section, offset = layout.section, layout.offset
-    if len(frame.records):
-        section, offset = section.copy(), offset.copy()
-        section[frame.records], offset[frame.records] = len(sizes), frame.offset
-        sizes.append(len(frame.contents))
-        flags, stored = np.append(flags, elf.SHF_ALLOC), np.append(stored, True)
-    size = np.array(sizes, np.int64)
+    size = np.array([s.size for s in layout.sections], np.int64)
     kept = np.zeros(len(program.symbols), np.bool_)
     kept[[*program.exported, *symtab.profile_symbols(program, live)]] = True
     return Placed(
-        section,
-        offset,
+        layout.section,
+        layout.offset,
         size,
         stored,
         flags & elf.SHF_EXECINSTR != 0,
@@ -171,16 +169,11 @@ def _place(program: Program, live: Bool, layout: Layout, frame: JoinedFrames) ->
 
 
 def _code(
-    program: Program,
-    layout: Layout,
-    placed: Placed,
-    contents: Sequence[Array],
-    frame: JoinedFrames,
-    header_index: Int64,
+    layout: Layout, placed: Placed, contents: Sequence[Array], header_index: Int64
 ) -> list[Section]:
     """The sections of the program, with their `contents`."""
     sections: list[Section] = []
-    for out, whole in zip(layout.sections, contents, strict=False):
+    for out, whole in zip(layout.sections, contents, strict=True):
         kind: SectionKind = layout.section_keys[out.section_key].descriptor
         flags, link = kind.flags, 0
         if kind.flags & elf.SHF_LINK_ORDER:
@@ -192,12 +185,6 @@ def _code(
         section = Section(kind.name, kind.type, flags, out.size, out.align, kind.entsize, link)
         stored = kind.type != elf.SHT_NOBITS
         sections.append(replace(section, chunks=[octets(whole)]) if stored else section)
-    if len(frame.records):
-        native: ElfUnit = program.units[int(program.unit_of(frame.records[:1])[0])].native
-        type_ = int(native.sections["type"][int(program.atoms["section"][frame.records[0]])])
-        sections.append(
-            holding(b".eh_frame", type_, elf.SHF_ALLOC, octets(contents[-1]), native.records.size)
-        )
     return sections
 
 

@@ -10,11 +10,8 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.versions import (
-    VERSION_MIN_PLATFORMS,
-    Version,
-    platform_of,
-)
+from cargo_strip_hook.formats.macho.versions import Version
+from cargo_strip_hook.formats.sniff import VERSION_MIN, minimum_platform
 from cargo_strip_hook.link.model import Array
 
 _CPU_NAMES = {
@@ -100,10 +97,11 @@ def read_commands(f: File) -> Commands:
             _need(f, at, size, 24)
             platform, minimum, sdk = struct.unpack_from("<III", f.data, at + 8)
             versions.append(Version(platform, minimum, sdk))
-        elif command in VERSION_MIN_PLATFORMS:
+        elif command in VERSION_MIN:
             _need(f, at, size, 16)
             minimum, sdk = struct.unpack_from("<II", f.data, at + 8)
-            platform = platform_of(command, int(header["cputype"]))
+            intel = int(header["cputype"]) == mo.CPU_TYPE_X86_64
+            platform = minimum_platform(command, intel=intel)
             versions.append(Version(platform, minimum, sdk, command))
         elif command == mo.LC_LINKER_OPTION:
             options.append(_option(f, at, size))

@@ -117,17 +117,10 @@ def collect(program: Program, live: Bool) -> Debug:
             chunks[part].append(changed[name])
             ends[part] += len(changed[name])
         chosen.add(number)
-    none = np.zeros(0, np.int64)
+    joined = {name: np.frombuffer(b"".join(chunks[n]), np.uint8) for name, n in order.items()}
     parts = tuple(
-        Part(
-            mo.DEBUG_SEGMENT,
-            name,
-            mo.S_ATTR_DEBUG,
-            np.frombuffer(b"".join(chunks[n]), np.uint8),
-            none.astype(np.int32),
-            none,
-        )
-        for name, n in order.items()
+        Part(mo.DEBUG_SEGMENT, name, mo.S_ATTR_DEBUG, len(contents), contents)
+        for name, contents in joined.items()
     )
     return Debug(parts, tuple(pieces), frozenset(chosen), tuple(warnings))
 

@@ -101,12 +101,12 @@ class _Reading:
         self,
         f: MachoFiles,
         pieces: Pieces,
-        found: Rows,
+        relocations: Rows,
         records: FrameRecords,
         places: tuple[Array, Int64],
         anchors: Int64,
     ) -> None:
-        self.f, self.pieces, self.found, self.records = f, pieces, found, records
+        self.f, self.pieces, self.relocations, self.records = f, pieces, relocations, records
         self.places, self.anchors = places, anchors
         self.owner = f.owner[records.section]
         self.begin = f.start[records.section] + records.start  # in all octets
@@ -181,30 +181,30 @@ class _Reading:
         plain, rest = np.flatnonzero(row < 0), np.flatnonzero(row >= 0)
         home[plain] = self.sections_at(target[plain], record[plain])
         home[rest], target[rest] = self.pairs(row[rest], record[rest], section[rest], start[rest])
-        kept = np.ones(len(self.found.rows), np.bool_)
+        kept = np.ones(len(self.relocations.rows), np.bool_)
         kept[row[rest]] = kept[row[rest] + 1] = False
         place = target - f.address[home]
         outside = (place < 0) | (place > f.size[home]) | (f.owner[home] != f.owner[section])
         self.check(outside, record, _NO_SECTION, offset)
-        found = self.pieces.find(home, place)
+        atom = self.pieces.find(home, place)
         out = np.zeros(len(row), RELOCATION)
         out["atom"], out["offset"], out["reach"] = self.atom[record], offset, reach
         out["type"] = np.where(size == 8, mo.PC_RELATIVE, mo.PC_RELATIVE_4)
-        out["symbol"], out["addend"] = self.anchors[found], place - pieces["offset"][found]
+        out["symbol"], out["addend"] = self.anchors[atom], place - pieces["offset"][atom]
         return out, section, kept
 
     def relocations_at(self, section: Int64, start: Int64) -> Int64:
         """The first relocation at each place, -1 for none."""
-        mine = np.flatnonzero(self.f.eh_frame[self.found.section])
+        mine = np.flatnonzero(self.f.eh_frame[self.relocations.section])
         if not len(mine):
             return np.full(len(start), -1, np.int64)
-        rows = self.found.rows[mine]
+        rows = self.relocations.rows[mine]
         offset = self.pieces.atoms["offset"][rows["atom"]] + rows["offset"]
-        keys = (self.found.section[mine] << STEP) + offset
+        keys = (self.relocations.section[mine] << STEP) + offset
         order = np.argsort(keys, kind="stable")
         keys, wanted = keys[order], (section << STEP) + start
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return np.where(keys[at] == wanted, mine[order[at]], -1)
+        first = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[first] == wanted, mine[order[first]], -1)
 
     def sections_at(self, address: Int64, record: Int64) -> Int64:
         """The sections of the records' files that hold addresses."""
@@ -216,9 +216,9 @@ class _Reading:
         file = self.owner[record]
         inside = (address >= 0) & (address < 1 << STEP)
         key = (file << STEP) + np.where(inside, address, 0)
-        at = np.searchsorted(keys, key, side="right") - 1
-        section = numbers[np.maximum(at, 0)]
-        bad = ~inside | (at < 0) | (f.owner[section] != file)
+        row = np.searchsorted(keys, key, side="right") - 1
+        section = numbers[np.maximum(row, 0)]
+        bad = ~inside | (row < 0) | (f.owner[section] != file)
         bad |= address >= f.address[section] + f.size[section]
         self.check(bad, record, _NO_SECTION)
         return section
@@ -227,11 +227,11 @@ class _Reading:
         self, rows: Int64, record: Int64, section: Int64, start: Int64
     ) -> tuple[Int64, Int64]:
         """(section, address) that SUBTRACTOR pairs mean: minuend + addend, seen from the field."""
-        f, found = self.f, self.found.rows
-        first = found[rows]
+        f, every = self.f, self.relocations.rows
+        first = every[rows]
         alone = first["type"] & 0xF != SUBTRACTOR[f.cputype]
         self.check(alone, record, "an FDE of __eh_frame has a relocation of an unknown kind")
-        second = found[rows + 1]
+        second = every[rows + 1]
         atoms, values = self.places
         minuend, subtrahend = second["symbol"], first["symbol"]
         absent = (atoms[minuend] < 0) | (atoms[subtrahend] < 0)
@@ -239,9 +239,9 @@ class _Reading:
         pieces = self.pieces.atoms
 
         def address(symbol: Array) -> Int64:
-            piece = pieces[atoms[symbol]]
-            at: Int64 = f.address[piece["section"]] + piece["offset"] + values[symbol]
-            return at
+            home = f.address[pieces["section"][atoms[symbol]]]
+            addresses: Int64 = home + pieces["offset"][atoms[symbol]] + values[symbol]
+            return addresses
 
         target = address(minuend) + second["addend"] - address(subtrahend)
         home = pieces["section"][atoms[minuend]].astype(np.int64)

@@ -60,9 +60,8 @@ class Placed(Addresses):
 
 def marker_part(marker: bytes) -> Part:
     """The mark of a finished library, in a section that linkers take for debug information."""
-    contents, nowhere = np.frombuffer(marker, np.uint8), np.zeros(0, np.int64)
-    name = mo.DEBUG_SEGMENT, mo.MARKER_SECTION
-    return Part(*name, mo.S_ATTR_DEBUG, contents, nowhere.astype(np.int32), nowhere)
+    contents = np.frombuffer(marker, np.uint8)
+    return Part(mo.DEBUG_SEGMENT, mo.MARKER_SECTION, mo.S_ATTR_DEBUG, len(contents), contents)
 
 
 def place(
@@ -78,7 +77,7 @@ def place(
     are. Raises `LinkError` for more sections than there can be.
     """
     kinds, kind_of_block = _section_kinds(layout)
-    extra = [p for p in parts if len(p.contents)]
+    extra = [p for p in parts if p.size]
     total = len(kinds) + len(extra)
     if total > mo.MAX_SECTIONS:
         raise LinkError(f"the library needs {total} sections, more than a Mach-O file can have")
@@ -192,7 +191,7 @@ def _sections(
         if number in part_of:
             part = part_of[number]
             header = part.segment, part.section, part.flags
-            size, align = len(part.contents), 1 if part.segment == mo.DEBUG_SEGMENT else 8
+            size, align = part.size, 1 if part.segment == mo.DEBUG_SEGMENT else 8
         else:
             kind = kind_of[number]
             header = kind.segment, kind.section, kind.type | kind.attributes

@@ -26,14 +26,6 @@ PLATFORMS = {
     11: "visionOS",
     12: "visionOS Simulator",
 }
-VERSION_MIN_PLATFORMS = {
-    mo.LC_VERSION_MIN_MACOSX: 1,
-    mo.LC_VERSION_MIN_IPHONEOS: 2,
-    mo.LC_VERSION_MIN_TVOS: 3,
-    mo.LC_VERSION_MIN_WATCHOS: 4,
-}
-# Intel's processors in the days of these commands: a simulator
-_INTEL_PLATFORMS = {2: 7, 3: 8, 4: 9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +46,6 @@ class Version:
             words = (self.command, 24, self.platform, self.minimum, self.sdk, 0)
             return struct.pack("<6I", *words)
         return struct.pack("<4I", self.command, 16, self.minimum, self.sdk)
-
-
-def platform_of(command: int, cputype: int) -> int:
-    """The platform that one of the LC_VERSION_MIN commands means."""
-    platform = VERSION_MIN_PLATFORMS[command]
-    if cputype == mo.CPU_TYPE_X86_64:
-        return _INTEL_PLATFORMS.get(platform, platform)
-    return platform
 
 
 def merge(units: Iterable[tuple[str, tuple[Version, ...]]]) -> tuple[Version, ...]:

@@ -45,18 +45,20 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     used = [program.units[n] for n in program.live_units(live) if program.units[n].index >= 0]
     built_for = versions.merge((u.name, u.native.versions) for u in real)
     versions.check_target(built_for, cputype, request.target)
+    compact, eh_frame, frames = join(program, live)
     debug = Debug((), (), frozenset(), ())
     regions: dict[int, tuple[int, int]] = {}
     if request.strip is Strip.NONE:
         debug = collect(program, live)
         layout, regions = keep_places(program, layout, debug.units)
-    own = (*join(program, live), *debug.parts, marker_part(request.marker))
+    own = (compact, eh_frame, *debug.parts, marker_part(request.marker))
     kept = kept_symbols(program, live)
     placed, blocks = place(program, layout, own, regions, kept[0])
     relocations, patches = relocate(program, MACHINES[cputype], live, placed)
     of_debug, addresses = relocate_debug(program, live, placed, debug)
-    filling = Filling([*patches, *addresses], blocks)
-    contents = make_contents(program, placed, layout.atoms, filling)
+    filling = Filling([*patches, *addresses, frames.cie_pointers(placed)], blocks)
+    copied = np.concatenate([layout.atoms, compact.atoms, eh_frame.atoms])
+    contents = make_contents(program, placed, copied, filling)
     table = symtab.build(program, live, placed, kept, _targets(relocations), request.strip)
     options = tuple(dict.fromkeys(o for u in used for o in u.native.options))
     size, chunks = _file(
