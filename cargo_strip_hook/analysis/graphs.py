@@ -37,7 +37,7 @@ def walk(graph: Graph, roots: Array) -> Int64:
     the order of the roots, then in that of the edges.
     """
     count = len(graph.starts) - 1
-    before, place = np.full((2, count), -1, np.int64)
+    before, last_writer = np.full((2, count), -1, np.int64)
     frontier = roots.astype(np.int64)
     before[frontier] = frontier
     while len(frontier):
@@ -46,8 +46,8 @@ def walk(graph: Graph, roots: Array) -> Int64:
         sources, nodes = frontier[position[new]], nodes[new].astype(np.int64)
         # written backwards, so that the first of several is the one that stays
         before[nodes[::-1]] = sources[::-1]
-        place[nodes[::-1]] = np.arange(len(nodes))[::-1]
-        frontier = nodes[place[nodes] == np.arange(len(nodes))]
+        last_writer[nodes[::-1]] = np.arange(len(nodes))[::-1]
+        frontier = nodes[last_writer[nodes] == np.arange(len(nodes))]
     return before
 
 

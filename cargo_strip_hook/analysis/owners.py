@@ -132,10 +132,10 @@ def _cut(objects: Objects, defined: Int64, own: Int32) -> Ranges:
     gaps = np.concatenate([whole, gaps])
 
     named = _named_at(begins, gaps)
-    places = _references(objects, named)
-    starts = unique(np.concatenate([begins, gaps, places]))
-    place = np.searchsorted(begins, starts)
-    known = np.minimum(place, len(begins) - 1) if len(begins) else np.zeros(len(starts), np.int64)
+    references = _references(objects, named)
+    starts = unique(np.concatenate([begins, gaps, references]))
+    nearest = np.searchsorted(begins, starts)
+    known = np.minimum(nearest, len(begins) - 1) if len(begins) else np.zeros(len(starts), np.int64)
     hit = begins[known] == starts if len(begins) else np.zeros(len(starts), np.bool_)
     owner = np.full(len(starts), -1, np.int32)
     symbol = np.full(len(starts), -1, np.int64)
@@ -186,8 +186,8 @@ def _by_reference(objects: Objects, ranges: Ranges) -> Int32:
 
     def range_of(atom: Array, offset: Array) -> Int64:
         limit = np.maximum(objects.atoms["size"][atom] - 1, 0)
-        place = _key(atom, np.clip(offset, 0, limit))
-        return np.asarray(np.searchsorted(keys, place, side="right") - 1, np.int64)
+        key = _key(atom, np.clip(offset, 0, limit))
+        return np.asarray(np.searchsorted(keys, key, side="right") - 1, np.int64)
 
     here = range_of(rows["atom"], rows["offset"])
     there = range_of(target, symbols["value"][rows["symbol"]] + rows["addend"])

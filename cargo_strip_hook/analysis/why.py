@@ -242,11 +242,11 @@ def _link(library: Library, source: int, target: int) -> By:
     """Why `target` is live because `source` is."""
     program = library.program
     rows = program.relocations
-    place = program.symbols["atom"][program.definition[rows["symbol"]]]
-    forward = (rows["atom"] == source) & (place == target)
+    target_atom = program.symbols["atom"][program.definition[rows["symbol"]]]
+    forward = (rows["atom"] == source) & (target_atom == target)
     if (forward & isin(rows["reach"], _NEEDS)).any():
         return "reference"
-    backward = (rows["atom"] == target) & (place == source)
+    backward = (rows["atom"] == target) & (target_atom == source)
     return "support" if (backward & isin(rows["reach"], _SUPPORTS)).any() else "together"
 
 

@@ -206,11 +206,11 @@ def _specifier_const(tokens: Sequence[Token]) -> bool:
     return False
 
 
-def _has_pointer(part: Sequence[Token]) -> bool:
-    return any(t.text in _POINTERS for t in part)
+def _has_pointer(declarator: Sequence[Token]) -> bool:
+    return any(t.text in _POINTERS for t in declarator)
 
 
-def _named(part: Sequence[Token], *, first: bool) -> tuple[Token, bool, bool] | None:
+def _named(declarator: Sequence[Token], *, first: bool) -> tuple[Token, bool, bool] | None:
     """The name that a declarator declares, whether it is a function, and whether it is const.
 
     `first` says that the specifiers come before it. None where there is no name.
@@ -219,17 +219,17 @@ def _named(part: Sequence[Token], *, first: bool) -> tuple[Token, bool, bool] | 
     seen = 0  # identifiers and type words so far
     constant = False
     index = 0
-    while index < len(part):
-        token = part[index]
+    while index < len(declarator):
+        token = declarator[index]
         text = token.text
         if text == "operator":
             return token, True, False
         if text == "(":
-            end = closing(part, index)
-            inner = part[index + 1 : end]
-            after = part[end + 1].text if end + 1 < len(part) else ""
+            end = closing(declarator, index)
+            inner = declarator[index + 1 : end]
+            after = declarator[end + 1].text if end + 1 < len(declarator) else ""
             if _is_nested(inner, after, has_name=last is not None and (seen > 1 or not first)):
-                return _nested(inner, part[end + 1 :], constant)
+                return _nested(inner, declarator[end + 1 :], constant)
             if last is None or (first and seen < 2):
                 return None
             return last, True, False
@@ -242,7 +242,7 @@ def _named(part: Sequence[Token], *, first: bool) -> tuple[Token, bool, bool] | 
             constant = True
         elif text == "::":
             last = None
-            seen -= 1 if index and part[index - 1].kind == "i" else 0
+            seen -= 1 if index and declarator[index - 1].kind == "i" else 0
         elif token.kind == "i":
             if text not in _TYPE_WORDS:
                 last = token

@@ -214,9 +214,9 @@ class _Decision:
         names: Origins = {}
         for symbol in declared:
             origin = Origin("header", symbol.where)
-            places = names.setdefault(self.spelled(symbol), [])
-            if origin not in places:
-                places.append(origin)
+            origins = names.setdefault(self.spelled(symbol), [])
+            if origin not in origins:
+                origins.append(origin)
         known: Container[str] = self._index.names() if self._index else self.defined()
         missing = {n: o for n, o in names.items() if n not in known}
         if missing and self._index:
@@ -278,8 +278,8 @@ class _Decision:
     def missing_symbols(self, missing: Origins) -> None:
         self.missing = missing
         lines = [
-            f"{name} ({', '.join(o.where for o in places)})"
-            for name, places in sorted(missing.items())
+            f"{name} ({', '.join(o.where for o in origins)})"
+            for name, origins in sorted(missing.items())
         ]
         what = f"{_count(len(missing))} declared but not defined in the archive:"
         if not self.request.allow_missing:

@@ -329,12 +329,12 @@ class MacroTable:
     def _paste(self, left: Token, right: Token) -> list[Token]:
         if len(left.text) + len(right.text) > MAX_TOKEN:
             raise _too_long(left)
-        pieces = tokenize(left.text + right.text, left.source)
-        if not pieces:
+        lines = tokenize(left.text + right.text, left.source)
+        if not lines:
             return []
         return [
             t._replace(line=left.line, space=left.space if i == 0 else False)
-            for i, t in enumerate(pieces[0])
+            for i, t in enumerate(lines[0])
         ]
 
 

@@ -54,7 +54,7 @@ def pointer_width(target: Target) -> int:
     """The bits of a pointer."""
     if target.arch == "arm64_32" or target.environment in {"gnux32", "gnu_ilp32"}:
         return 32
-    return 64 if any(part in target.arch for part in _SIXTY_FOUR) else 32
+    return 64 if any(word in target.arch for word in _SIXTY_FOUR) else 32
 
 
 def data_model(target: Target) -> dict[str, str]:

@@ -129,7 +129,7 @@ class _Preprocessor:
         self.include_dirs = tuple(include_dirs)
         self.asked = Queries(target, cxx=cxx)
         self.macros = MacroTable(predefined(target, cxx=cxx), self.asked.names)
-        self.places = tuple(p.resolve() for p in (header.parent, *include_dirs))
+        self.folders = tuple(p.resolve() for p in (header.parent, *include_dirs))
         self.files: dict[Path, _File] = {}
         self.once: set[Path] = set()
         self.output: list[Token] = []
@@ -375,8 +375,8 @@ class _Preprocessor:
             return
         # Another library's header supplies types, but its functions are not this library's.
         parents = path.resolve().parents
-        ours = not angled or self.places[0] in parents
-        quotable = any(place in parents for place in self.places)
+        ours = not angled or self.folders[0] in parents
+        quotable = any(folder in parents for folder in self.folders)
         source = Source(str(path), file.source.public and ours, quotable)
         try:
             self.file(path, source, where)
@@ -391,8 +391,8 @@ class _Preprocessor:
         # A header beside the C library's own would include the whole system.
         if not angled or not (self.home / "stdio.h").exists():
             folders.append(self.home)
-        for place in folders:
-            path = place / name
+        for searched in folders:
+            path = searched / name
             if path.is_file():
                 return path
         return None

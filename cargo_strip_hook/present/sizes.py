@@ -68,8 +68,8 @@ def _table(
     return Table(title, columns, tuple(lines), line("total", total))
 
 
-def _share(part: int, whole: int | None) -> str:
-    return f"{100 * part / whole:.1f}" if whole else "0.0"
+def _share(value: int, whole: int | None) -> str:
+    return f"{100 * value / whole:.1f}" if whole else "0.0"
 
 
 def difference_tables(difference: Difference, top: int) -> list[Table]:

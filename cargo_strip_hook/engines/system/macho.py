@@ -99,13 +99,13 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         names = _extract(inputs, plan, folder)
         said = _link(linker, plan, names, request, folder)
         seen = _finish(linker, plan, request, folder)
-        made = folder / "out.a"
+        library = folder / "out.a"
         name = object_name(request.name or request.archive)
         (folder / "linked.o").rename(folder / name)
         libtool = Tool(libtool.command, "apple", libtool.version, env=(("ZERO_AR_DATE", "1"),))
         _run(libtool, ["-static", "-o", "out.a", name], folder)
-        nlist.make_anonymous(made)
-        request.output.write_bytes(made.read_bytes())
+        nlist.make_anonymous(library)
+        request.output.write_bytes(library.read_bytes())
         total = len(archive.members)
     warnings = [_named(text, names) for text in _WARNING.findall(said.stderr)]
     if any(n.startswith("section$start$") for n in seen.undefined):
