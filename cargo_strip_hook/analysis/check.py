@@ -121,52 +121,52 @@ def inspect(
 
 def _beside(target: Target, others: Sequence[Path]) -> list[Slice]:
     """What of other libraries gets into one program with `target`'s: of universal ones a slice."""
-    found = [p for other in others for p in read_slices(other)]
-    return [p for p in found if architecture_of(p) in ("", target.arch)]
+    slices = [p for other in others for p in read_slices(other)]
+    return [p for p in slices if architecture_of(p) in ("", target.arch)]
 
 
 def _api(facts: Facts, names: set[str], exports: ExportSet) -> list[Finding]:
-    found = []
+    findings = []
     leaked = tuple(sorted((facts.strong | facts.weak) - names))
     if leaked:
         words = f"{_count(len(leaked), 'global symbol')} besides the {len(names)} public ones"
-        found.append(Finding("leaked", "finding", words, leaked))
+        findings.append(Finding("leaked", "finding", words, leaked))
     missing = {e.name for e in exports.missing} | (names - facts.strong - facts.weak)
     if missing:
         words = f"{_count(len(missing), 'public symbol')} not defined"
-        found.append(Finding("missing", "finding", words, tuple(sorted(missing))))
-    return found
+        findings.append(Finding("missing", "finding", words, tuple(sorted(missing))))
+    return findings
 
 
 def _contents(facts: Facts) -> list[Finding]:
-    found = []
+    findings = []
     if facts.objects > 1:
         words = f"{facts.objects} objects instead of one"
-        found.append(Finding("members", "finding", words))
+        findings.append(Finding("members", "finding", words))
     if facts.bitcode:
         words = f"{facts.bitcode} bytes of LLVM bitcode, which a C linker has no use for"
-        found.append(Finding("bitcode", "finding", words))
+        findings.append(Finding("bitcode", "finding", words))
     if facts.debug:
         words = f"{facts.debug} bytes of debug information"
-        found.append(Finding("debug-info", "finding", words))
-    return found
+        findings.append(Finding("debug-info", "finding", words))
+    return findings
 
 
 def _collisions(facts: Facts, library: Slice, other: Slice) -> list[Finding]:
     theirs = read_facts(other)
-    found = []
+    findings = []
     both = facts.strong & theirs.strong
     if both:
         words = f"{_count(len(both), 'symbol')} defined in {library.name} and in {other}"
-        found.append(Finding("collision", "finding", words, tuple(sorted(both))))
+        findings.append(Finding("collision", "finding", words, tuple(sorted(both))))
     merged = ((facts.strong | facts.weak) & (theirs.strong | theirs.weak)) - both
     if merged:
         words = (
             f"of {_count(len(merged), 'weak symbol')} a program takes one copy for {library.name}"
         )
         words += f" and {other}"
-        found.append(Finding("merged", "note", words, tuple(sorted(merged))))
-    return found
+        findings.append(Finding("merged", "note", words, tuple(sorted(merged))))
+    return findings
 
 
 def _unasked(facts: Facts) -> list[Finding]:
@@ -193,14 +193,14 @@ _BUILTINS = re.compile(
 
 def _builtins(facts: Facts, names: set[str]) -> list[Finding]:
     """Firmware has often no other library that has them."""
-    found = tuple(sorted(n for n in facts.strong | facts.weak if _BUILTINS.fullmatch(n)))
-    found = tuple(n for n in found if n not in names)
-    if not found:
+    routines = tuple(sorted(n for n in facts.strong | facts.weak if _BUILTINS.fullmatch(n)))
+    routines = tuple(n for n in routines if n not in names)
+    if not routines:
         return []
-    words = f"{_count(len(found), 'routine')} of compilers (__aeabi_*, memcpy and their like) are "
-    words += "not public: C code that takes them from here links no more once the library is "
-    words += "stripped, unless --keep '__aeabi_*' (or their names) keeps them"
-    return [Finding("builtins", "note", words, found)]
+    words = f"{_count(len(routines), 'routine')} of compilers (__aeabi_*, memcpy and their "
+    words += "like) are not public: C code that takes them from here links no more once the "
+    words += "library is stripped, unless --keep '__aeabi_*' (or their names) keeps them"
+    return [Finding("builtins", "note", words, routines)]
 
 
 def _linkers(part: Slice, target: Target, names: Sequence[str]) -> list[Finding]:
@@ -208,8 +208,8 @@ def _linkers(part: Slice, target: Target, names: Sequence[str]) -> list[Finding]
     from cargo_strip_hook.analysis.linkers import describe, differences
 
     with open_archive(part) as archive:
-        found = differences(archive, target, names)
-    return [Finding("linkers", "note", describe(found), tuple(found))] if found else []
+        differing = differences(archive, target, names)
+    return [Finding("linkers", "note", describe(differing), tuple(differing))] if differing else []
 
 
 def _one_object(facts: Facts, names: set[str]) -> list[Finding]:
@@ -255,7 +255,7 @@ def _by_model(archive: Archive) -> Facts:
     """What the common model tells of a library of any format."""
     from cargo_strip_hook.formats import summary
 
-    defined, found = summary.contents(archive)
+    defined, leftovers = summary.contents(archive)
     # Rust's personality routine is weak and hidden in a finished library, so that it coalesces
     symbols = [
         s
@@ -265,14 +265,14 @@ def _by_model(archive: Archive) -> Facts:
     weak = frozenset(s.name for s in symbols if s.weak)
     strong = frozenset(s.name for s in symbols if not s.weak)
     return Facts(
-        found.objects,
+        leftovers.objects,
         strong,
         weak,
-        _bitcode(archive) + found.bitcode,
-        found.debug,
-        found.initialisers,
-        _private_types(found.objects, found.locals),
-        found.unasked,
+        _bitcode(archive) + leftovers.bitcode,
+        leftovers.debug,
+        leftovers.initialisers,
+        _private_types(leftovers.objects, leftovers.locals),
+        leftovers.unasked,
     )
 
 

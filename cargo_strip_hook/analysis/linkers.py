@@ -9,8 +9,7 @@ import numpy as np
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.target import Linker, Target
-from cargo_strip_hook.formats import format_for
-from cargo_strip_hook.formats.members import entries_of, loadable, without_imports
+from cargo_strip_hook.formats.members import entries_of, load
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.batch import read_all
 from cargo_strip_hook.link.entries import names_for
@@ -39,8 +38,8 @@ def differences(
     index = entries_of(archive, target)
     if not exports or (index is not None and len(set(index.names)) == len(index.names)):
         return {}
-    format = format_for(target.object_format)
-    members, _ = without_imports(loadable(archive, target), format)
+    loaded = load(archive, target)
+    members, format = loaded.members, loaded.format
     roots = [n.encode("utf-8", "surrogateescape") for n in exports]
     entries = names_for(members, index, roots, format).entries
     defined = list(entries.names)

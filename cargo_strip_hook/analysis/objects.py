@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.formats import format_for
-from cargo_strip_hook.formats.sniff import sniff
+from cargo_strip_hook.formats.members import objects_of
 from cargo_strip_hook.link.arrays import join
 from cargo_strip_hook.link.batch import read_all
 from cargo_strip_hook.link.model import (
@@ -19,7 +18,6 @@ from cargo_strip_hook.link.model import (
     RELOCATION,
     SYMBOL,
     Array,
-    Input,
     Int64,
     Unit,
 )
@@ -50,21 +48,11 @@ class Objects:
 
 def read_objects(archive: Archive) -> Objects:
     """Read every object that is no import member. Raises `ObjectError` for a damaged one."""
-    inputs: dict[str, list[Input]] = {}
-    for member in archive.members:
-        data = archive.data(member)
-        contents = sniff(bytes(data[:20]))
-        if contents in ("elf", "macho", "coff", "coff-import"):
-            kind = contents.partition("-")[0]
-            inputs.setdefault(kind, []).append(Input(member.index, member.name, data))
     units: list[Unit] = []
     names: list[bytes] = []
     sections: list[Array] = []
-    for kind, items in inputs.items():
-        format = format_for(kind)
-        beside = {c.index for c in format.import_members(items)}
-        items = [i for i in items if i.index not in beside]
-        for unit in read_all(format, items):
+    for format, inputs in objects_of(archive):
+        for unit in read_all(format, inputs):
             units.append(unit)
             names += symbol_names([unit])
             sections.append(format.parts(unit))

@@ -12,8 +12,7 @@ from cargo_strip_hook.analysis.objects import Objects, symbol_names
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.formats import format_for
-from cargo_strip_hook.formats.members import entries_of, loadable, without_imports
+from cargo_strip_hook.formats.members import load
 from cargo_strip_hook.link.arrays import join
 from cargo_strip_hook.link.model import (
     PART,
@@ -64,11 +63,9 @@ def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) ->
             "nothing is public, so nothing is needed",
             help="name the public symbols with `--header`, `--export` or `--cdylib`",
         )
-    format = format_for(target.object_format)
-    members, _ = without_imports(loadable(archive, target), format)
-    index = entries_of(archive, target)
+    loaded = load(archive, target)
     names = [n.encode("utf-8", "surrogateescape") for n in exports]
-    program = resolve(members, index, names, format, target.linker)
+    program = resolve(loaded.members, loaded.index, names, loaded.format, target.linker)
     needs = build_graph(program)
     symbols = [program.globals[n] for n in names]
     atoms = program.symbols["atom"][symbols].astype(np.int64)
@@ -78,7 +75,7 @@ def resolve_library(archive: Archive, target: Target, exports: Sequence[str]) ->
     roots = np.concatenate([atoms[atoms >= 0], always])
     units = np.searchsorted(program.symbol_base, symbols, side="right") - 1
     live = reached(graph, roots)
-    return Library(format, program, graph, tuple(exports), atoms, units, always, live)
+    return Library(loaded.format, program, graph, tuple(exports), atoms, units, always, live)
 
 
 def as_objects(library: Library) -> Objects:

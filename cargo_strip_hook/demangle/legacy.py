@@ -28,7 +28,7 @@ _CRATE = re.compile(r"(\w+)::")
 
 def _elements(body: str) -> tuple[list[str], str] | None:
     """The parts of the path, the hash not among them, and what follows the end of the name."""
-    found: list[str] = []
+    elements: list[str] = []
     at = 0
     while at < len(body) and body[at] != "E":
         end = at
@@ -37,13 +37,13 @@ def _elements(body: str) -> tuple[list[str], str] | None:
         length = int(body[at:end]) if at < end <= at + 6 else 0
         if not length or end + length > len(body):
             return None
-        found.append(body[end : end + length])
+        elements.append(body[end : end + length])
         at = end + length
     # C++ names look alike, but have no hash
-    if at >= len(body) or len(found) < 2 or not _HASH.match(found[-1]) or not body.isascii():
+    if at >= len(body) or len(elements) < 2 or not _HASH.match(elements[-1]) or not body.isascii():
         return None
     rest = body[at + 1 :]
-    return (found[:-1], rest) if not rest or rest[0] in ".@" else None
+    return (elements[:-1], rest) if not rest or rest[0] in ".@" else None
 
 
 def demangle(body: str) -> str | None:
@@ -111,9 +111,9 @@ def _crate_of_type(element: str) -> str | None:
     text = _text(element)[1:]
     own, trait = _split(text)
     for path in (own, trait):
-        found = _CRATE.match(_POINTERS.sub("", path, count=1))
-        if found:
-            return found[1]
+        crate = _CRATE.match(_POINTERS.sub("", path, count=1))
+        if crate:
+            return crate[1]
     return None
 
 

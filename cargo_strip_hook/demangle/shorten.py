@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cargo_strip_hook.demangle.v0 import BASE62, DIGITS, IDENTIFIER, InvalidNameError, Reader
+from cargo_strip_hook.demangle.v0 import DIGITS, NAMED, InvalidNameError, Reader
 
 _OF_LTO = re.compile(r"\.llvm\.[0-9]+")  # keeps functions apart that ThinLTO made global
 _NO_CRATE = "C0"
@@ -55,22 +55,20 @@ class _Shorter(Reader):
 
     def deeper(self) -> None:
         super().deeper()
-        if not self.hidden and not self.body.startswith("B", self.at):
+        if not self.hidden and self.body[self.at] != "B":
             self.places.setdefault(self.at, len(self.short) + self.at - self.copied)
 
-    def disambiguator(self, *, shown: bool = False) -> int:
-        if self.body.startswith("s", self.at):
-            start = self.at
-            self.match(BASE62)
-            if not shown:
-                self.short += self.body[self.copied : start]
-                self.copied = self.at
-        return 0
+    def named(self, *, shown: bool = False) -> tuple[int, str]:
+        start = self.at
+        read = self.match(NAMED)
+        if read[1] is not None and not shown:
+            self.copy(start)
+            self.copied = read.end(1) + 1
+        return 0, self.text(read)
 
-    def identifier(self) -> str:
-        read = self.match(IDENTIFIER)
-        self.at += int(read[2])
-        if self.at > len(self.body):
+    def text(self, read: re.Match[str]) -> str:
+        self.at += int(read[3])
+        if self.at >= len(self.body):
             raise InvalidNameError
         return ""
 

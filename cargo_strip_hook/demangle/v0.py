@@ -17,10 +17,11 @@ _BASIC = {
 _PATHS = "CMXYNI"  # what a path begins with that is no back reference
 _DEPTH = 150  # levels of nesting; names of programs have a tenth of it
 _STEPS = 20_000  # paths, types and constants of one name: back references can make any number
-BASE62 = re.compile(r"[0-9a-zA-Z]*_")
+_BASE62 = re.compile(r"([0-9a-zA-Z]*)_")
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _VALUES = {sign: value for value, sign in enumerate(DIGITS)}
-IDENTIFIER = re.compile(r"(u?)(0|[1-9][0-9]{0,5}(?![0-9]))_?")
+# a number that keeps things of one name apart, a mark of Punycode and the length of the name
+NAMED = re.compile(r"(?:s([0-9a-zA-Z]*)_)?(u?)(0|[1-9][0-9]{0,5}(?![0-9]))_?")
 _HEXADECIMAL = re.compile(r"([0-9a-f]*)_")
 
 
@@ -52,7 +53,7 @@ class Reader:
     def __init__(self, body: str) -> None:
         if not body.isascii() or not body[:1].isupper():
             body = ""  # a decimal number here would be of a later version of the mangling
-        self.body = body
+        self.body = body + "\0"  # which nothing begins with
         self.at = 0
         self.out: list[str] = []
         self.depth = 0
@@ -62,20 +63,19 @@ class Reader:
     # Pieces ---------------------------------------------------------------------------------
 
     def peek(self) -> str:
-        return self.body[self.at : self.at + 1]
+        return self.body[self.at]
 
     def next(self) -> str:
-        self.at += 1
-        sign = self.body[self.at - 1 : self.at]
-        if not sign:
+        sign = self.body[self.at]
+        if sign == "\0":
             raise InvalidNameError
+        self.at += 1
         return sign
 
     def eat(self, sign: str) -> bool:
-        if self.body.startswith(sign, self.at):
-            self.at += 1
-            return True
-        return False
+        there = self.body[self.at] == sign
+        self.at += there
+        return there
 
     def match(self, pattern: re.Pattern[str]) -> re.Match[str]:
         read = pattern.match(self.body, self.at)
@@ -86,28 +86,26 @@ class Reader:
 
     def base62(self) -> int:
         """`_` is 0, `0_` is 1 and so on."""
-        digits = self.match(BASE62)[0][:-1]
-        value = -1 if not digits else 0
-        for digit in digits:
-            value = value * 62 + _VALUES[digit]
-        if value >> 64 > 0:
-            raise InvalidNameError
-        return value + 1
+        return _number(self.match(_BASE62)[1])
 
     def optional62(self, tag: str) -> int:
         return self.base62() + 1 if self.eat(tag) else 0
 
-    def disambiguator(self, *, shown: bool = False) -> int:  # noqa: ARG002 - the shortener asks
-        """The number that keeps things of one name apart; `shown` where it is written out."""
-        return self.optional62("s")
+    def named(self, *, shown: bool = False) -> tuple[int, str]:
+        """A number that keeps things of one name apart, where it is `shown`, and the name."""
+        read = self.match(NAMED)
+        return _number(read[1]) + 1 if shown and read[1] is not None else 0, self.text(read)
 
     def identifier(self) -> str:
-        read = self.match(IDENTIFIER)
-        start, self.at = self.at, self.at + int(read[2])
-        if self.at > len(self.body):
+        return self.text(self.match(NAMED))
+
+    def text(self, read: re.Match[str]) -> str:
+        """What the letters are behind a length that was read."""
+        start, self.at = self.at, self.at + int(read[3])
+        if self.at >= len(self.body):
             raise InvalidNameError
         text = self.body[start : self.at]
-        return _punycode(text) if read[1] else text
+        return _punycode(text) if read[2] else text
 
     def hexadecimal(self) -> str:
         return self.match(_HEXADECIMAL)[1]
@@ -153,7 +151,7 @@ class Reader:
         """All of a name; what stands behind it."""
         self.path(in_value=True)
         self.instance()
-        rest = self.body[self.at :]
+        rest = self.body[self.at : -1]
         if rest and rest[0] not in ".@":
             raise InvalidNameError
         return rest
@@ -174,16 +172,14 @@ class Reader:
             if not space.isalpha():
                 raise InvalidNameError
             self.path(in_value=in_value)
-            number = self.disambiguator(shown=space.isupper())
-            name = self.identifier()
+            number, name = self.named(shown=space.isupper())
             if space.isupper():
                 what = {"C": "closure", "S": "shim"}.get(space, space)
                 out.append(f"::{{{what}{':' if name else ''}{name}#{number}}}")
             elif name:
                 out.append(f"::{name}")
         elif tag == "C":
-            self.disambiguator()
-            out.append(self.identifier())
+            out.append(self.named()[1])
         elif tag in "MXY":
             if tag != "Y":
                 self.impl(tag)
@@ -208,7 +204,7 @@ class Reader:
 
     def impl(self, tag: str) -> None:  # noqa: ARG002 - the shortener asks
         """Where an `impl` stands, which is not written out; `tag`, `M` or `X`, was read."""
-        self.disambiguator()
+        self.optional62("s")
         self.silently(lambda: self.path(in_value=False))
 
     def argument(self) -> None:
@@ -250,7 +246,7 @@ class Reader:
         if tag in _BASIC:
             self.at += 1
             self.out.append(_BASIC[tag])
-        elif tag and tag in _PATHS:
+        elif tag in _PATHS:
             self.path(in_value=False)
         else:
             self.deeper()
@@ -405,8 +401,7 @@ class Reader:
             raise InvalidNameError
 
     def field(self) -> None:
-        self.optional62("s")
-        self.out.append(f"{self.identifier()}: ")
+        self.out.append(f"{self.named()[1]}: ")
         self.constant(in_value=True)
 
     def number(self, limit: int) -> int:
@@ -431,17 +426,16 @@ class Reader:
         for _ in range(_DEPTH):
             tag = self.next()
             if tag == "C":
-                self.optional62("s")
-                return self.identifier()
+                return self.named()[1]
             if tag == "N":
                 self.next()
             elif tag in "MX":
                 self.optional62("s")  # and then where the `impl` stands
             elif tag == "Y":
                 start = self.at
-                found = self.crate()
-                if found is not None:
-                    return found
+                own = self.crate()
+                if own is not None:
+                    return own
                 self.at = start
                 self.silently(self.type)  # and then the trait
             elif tag == "B":
@@ -457,6 +451,16 @@ class Reader:
             elif tag not in "IPOAST":
                 return None  # a type of the language itself
         raise InvalidNameError
+
+
+def _number(digits: str) -> int:
+    """The value of a base-62 number without its `_`: none is 0, `0` is 1 and so on."""
+    value = 0 if digits else -1
+    for digit in digits:
+        value = value * 62 + _VALUES[digit]
+    if value >> 64 > 0:
+        raise InvalidNameError
+    return value + 1
 
 
 def _punycode(text: str) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
 from cargo_strip_hook.core.errors import InputError, LinkError, UsageError
 from cargo_strip_hook.core.requests import Compression, PrelinkRequest, PrelinkResult, Strip
-from cargo_strip_hook.formats import format_for
-from cargo_strip_hook.formats.members import entries_of, loadable, without_imports
+from cargo_strip_hook.formats.members import load
 from cargo_strip_hook.link.model import Image, ImportMember
 from cargo_strip_hook.link.prelink import prelink
 
@@ -37,8 +36,8 @@ class NativeEngine:
                 help="name the public symbols with `--header`, `--export` or `--cdylib`",
             )
         with open_archive(request.archive) as archive:
-            members = loadable(archive, request.target)
-            format = format_for(request.target.object_format)
+            loadable = load(archive, request.target)
+            format = loadable.format
             if request.twin is not None and not format.twins:
                 raise UsageError(
                     f"there can be no debug twin of a library for {request.target.triple}",
@@ -51,14 +50,12 @@ class NativeEngine:
                     help="leave `--compress-debug` out, or the key `compress-debug` for this "
                     "target",
                 )
-            members, import_members = without_imports(members, format)
-            if not members:
+            if not loadable.members:
                 raise InputError("the archive holds no object files", path=archive.path.name)
-            index = entries_of(archive, request.target)
-            prelinked = prelink(members, index, format, request, loaded)
+            prelinked = prelink(loadable.members, loadable.index, format, request, loaded)
             image = prelinked.image(format, request)
             self._last = prelinked, image
-            needed = _needed(import_members, image)
+            needed = _needed(loadable.imports, image)
             copies = [_copy(archive, c) for c in needed]
             _write(request, request.output, image, copies)
             twin = None

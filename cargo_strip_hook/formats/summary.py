@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.requests import DefinedSymbol
-from cargo_strip_hook.formats import format_for
-from cargo_strip_hook.formats.members import is_bundled
-from cargo_strip_hook.formats.sniff import sniff
+from cargo_strip_hook.formats.members import objects_of
 from cargo_strip_hook.link.batch import read_all
-from cargo_strip_hook.link.model import (
-    Binding,
-    Contents,
-    Format,
-    Input,
-    SpecialIndex,
-    SymbolKind,
-    Unit,
-)
+from cargo_strip_hook.link.model import Binding, Contents, Format, SpecialIndex, SymbolKind, Unit
 from cargo_strip_hook.link.symbols import local_names
 
 
@@ -81,30 +70,18 @@ def contents(archive: Archive) -> tuple[dict[str, DefinedSymbol], Leftovers]:
 
 def _unasked(archive: Archive) -> tuple[str, ...]:
     """The names of the members that linkers load whatever refers to them."""
-    found: list[str] = []
+    called: list[str] = []
     index = archive.symbols() or {}
-    for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
-        inputs = [item for _, item in items]
+    for format, inputs in objects_of(archive):
         names = {item.index: item.name for item in inputs}
-        found += [names[n] for n in format_for(kind).loaded_always(inputs, index.items())]
-    return tuple(found)
+        called += [names[n] for n in format.loaded_always(inputs, index.items())]
+    return tuple(called)
 
 
 def _units(archive: Archive, *, bundled: bool) -> Iterator[tuple[Format, Unit]]:
-    for kind, items in groupby(_objects(archive), lambda pair: pair[0]):
-        format = format_for(kind)
-        inputs = [item for _, item in items if bundled or not is_bundled(item.name)]
-        beside = {import_member.index for import_member in format.import_members(inputs)}
-        for unit in read_all(format, [item for item in inputs if item.index not in beside]):
+    for format, inputs in objects_of(archive, bundled=bundled):
+        for unit in read_all(format, inputs):
             yield format, unit
-
-
-def _objects(archive: Archive) -> Iterator[tuple[str, Input]]:
-    for member in archive.members:
-        data = archive.data(member)
-        contents = sniff(bytes(data[:20]))
-        if contents in ("elf", "macho", "coff"):
-            yield contents, Input(member.index, member.name, data)
 
 
 def _definitions(unit: Unit, kinds: Mapping[int, SymbolKind]) -> Iterator[DefinedSymbol]:

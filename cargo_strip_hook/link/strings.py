@@ -38,12 +38,12 @@ class StringTable:
 
     def add(self, name: bytes) -> int:
         """The offset of a name, which is put at the end where it is new."""
-        at = self.known.get(name)
-        if at is None:
-            at = self.known[name] = self.size
+        offset = self.known.get(name)
+        if offset is None:
+            offset = self.known[name] = self.size
             self.parts.append(name + b"\0")
             self.size += len(name) + 1
-        return at
+        return offset
 
     def bytes(self, align: int = 1) -> bytes:
         """The whole table, filled up with zeros to a multiple of `align` bytes."""

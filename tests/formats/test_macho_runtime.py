@@ -15,7 +15,7 @@ from cargo_strip_hook.core.errors import LinkError, VerifyError
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.engines.system import macho
-from cargo_strip_hook.formats.members import loadable
+from cargo_strip_hook.formats.members import load
 from cargo_strip_hook.verify import Expectation, verify
 from tests.consumers import darwin_image
 from tests.formats import darwin_kit as kit
@@ -198,7 +198,7 @@ def test_apples_linker_gets_the_same_members(tmp_path: Path, arch: str) -> None:
     target = Target.parse(kit.triple(arch))
     request = PrelinkRequest(original, tmp_path / "out.a", target, ("_api",), Strip.DEBUGINFO)
     with open_archive(original) as archive:
-        plan = macho._plan(loadable(archive, target), archive.symbols(), request)
+        plan = macho._plan(load(archive, target), request)
         names = sorted(archive.members[n].name for n in plan.members)
     assert names == sorted({f"{Path(n).stem}.o" for n in SOURCES} - {"plain.o"})
 

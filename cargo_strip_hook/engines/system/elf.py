@@ -31,9 +31,8 @@ from cargo_strip_hook.engines.system.view import (
     View,
     view,
 )
-from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.elf import split
-from cargo_strip_hook.formats.members import loadable
+from cargo_strip_hook.formats.members import Loadable, load
 from cargo_strip_hook.formats.sniff import elf_machine, sniff
 from cargo_strip_hook.link.entries import names_for
 from cargo_strip_hook.link.prelink import Input
@@ -66,10 +65,11 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         tempfile.TemporaryDirectory(prefix="cargo-strip-hook-", dir=request.folder) as temporary,
     ):
         folder = Path(temporary)
-        members = loadable(archive, request.target)
+        loadable = load(archive, request.target)
+        members = loadable.members
         _check_machine(archive, members.values(), machine, request.target)
         roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
-        entries = _entries(archive, members, roots)
+        entries = _entries(loadable, roots)
         named = zip(entries.names, entries.members, strict=True)
         _check_exports(frozenset(n for n, m in named if m in members), request)
         source = _linkable(archive, members, entries, folder)
@@ -110,15 +110,14 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
     )
 
 
-def _entries(archive: Archive, members: dict[int, Input], roots: list[bytes]) -> Entries:
-    """The entries to go by: the index's own where only GCC itself can read the members."""
-    index = archive.entries()
+def _entries(loadable: Loadable, roots: list[bytes]) -> Entries:
+    """The entries to go by. What only GCC itself can read is for the linker to tell."""
     try:
-        return names_for(members, index, roots, format_for("elf")).entries
+        return names_for(loadable.members, loadable.index, roots, loadable.format).entries
     except ObjectError:
-        if index is None:
+        if loadable.index is None:
             raise
-        return index
+        return loadable.index
 
 
 def _check_machine(

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cargo_strip_hook.archive import object_name, open_archive
-from cargo_strip_hook.archive.index import Entries
 from cargo_strip_hook.core.errors import (
     InputError,
     LinkError,
@@ -33,11 +32,10 @@ from cargo_strip_hook.core.errors import (
 from cargo_strip_hook.core.requests import PrelinkRequest, PrelinkResult, Statistics, Strip
 from cargo_strip_hook.engines.system import apple, nlist
 from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
-from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.macho import versions
 from cargo_strip_hook.formats.macho.commands import File, read_commands
 from cargo_strip_hook.formats.macho.section_keys import personalities
-from cargo_strip_hook.formats.members import loadable
+from cargo_strip_hook.formats.members import Loadable, load
 from cargo_strip_hook.link.model import Input, SpecialIndex
 from cargo_strip_hook.link.resolve import resolve
 from cargo_strip_hook.link.symbols import symbol_name
@@ -92,11 +90,11 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
         tempfile.TemporaryDirectory(prefix="cargo-strip-hook-", dir=request.folder) as temporary,
     ):
         folder = Path(temporary)
-        inputs = loadable(archive, request.target)
-        plan = _plan(inputs, archive.entries(), request)
+        loadable = load(archive, request.target)
+        plan = _plan(loadable, request)
         linker = apple.choose("ld", request.target)
         libtool = apple.choose("libtool", request.target)
-        names = _extract(inputs, plan, folder)
+        names = _extract(loadable.members, plan, folder)
         said = _link(linker, plan, names, request, folder)
         seen = _finish(linker, plan, request, folder)
         library = folder / "out.a"
@@ -126,11 +124,11 @@ def prelink(request: PrelinkRequest) -> PrelinkResult:
     )
 
 
-def _plan(inputs: Mapping[int, Input], index: Entries | None, request: PrelinkRequest) -> Plan:
+def _plan(loadable: Loadable, request: PrelinkRequest) -> Plan:
     """The members that a linker would load, as our resolver finds them."""
-    format = format_for("macho")
+    inputs, format = loadable.members, loadable.format
     roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
-    program = resolve(inputs, index, roots, format, request.target.linker)
+    program = resolve(inputs, loadable.index, roots, format, request.target.linker)
     routines = personalities(program, np.ones(len(program.atoms), np.bool_))
     extra = {
         symbol_name(program, row).decode(errors="surrogateescape") for row in routines.tolist()

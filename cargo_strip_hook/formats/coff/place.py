@@ -18,6 +18,7 @@ from cargo_strip_hook.link.model import (
     Reach,
     SectionKey,
 )
+from cargo_strip_hook.link.symbols import kept_symbols
 from cargo_strip_hook.link.unwind import add_tables
 
 
@@ -52,8 +53,8 @@ def place(program: Program, layout: Layout) -> Placed:
     flags = np.array([k.flags for k in kinds], np.int64)
     size = np.array([s.size for s in layout.sections], np.int64)
     stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0
-    kept = np.zeros(len(program.symbols), np.bool_)
-    kept[list(program.exported)] = True
     code = flags & coff.SCN_CNT_CODE != 0
     start = begin_of(size, stored)
-    return Placed(layout.section, layout.offset, size, stored, code, start, kept, kinds)
+    return Placed(
+        layout.section, layout.offset, size, stored, code, start, kept_symbols(program), kinds
+    )

@@ -15,8 +15,8 @@ from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.reader import CoffUnit
-from cargo_strip_hook.link.arrays import unique
-from cargo_strip_hook.link.model import Int32, Program, SectionKey
+from cargo_strip_hook.link.model import Int32, Program, SectionKey, Unit
+from cargo_strip_hook.link.section_keys import number_keys
 
 COMMONS = SectionKind(b".bss", coff.BSS)
 POINTERS = SectionKind(b".rdata", coff.RDATA)
@@ -30,64 +30,73 @@ _REPLACEABLE = (
 
 
 def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
-    """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
-    private = _private_sets(program, live)
-    uneven = {private.get(kind, kind) for kind in _uneven(program, live)}
-    replaceable = _replaceable(program)
-    order: dict[SectionKind, int] = {}
-    out = np.zeros(len(live), np.int32)
+    """The number of each `live` atom's section key, and the keys, by unit and kind."""
     units = program.unit_of(live)
-    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]])
-    for first, end in zip(borders.tolist(), [*borders[1:].tolist(), len(live)], strict=True):
-        number = int(units[first])
-        native: CoffUnit = program.units[number].native
-        mine = native.atom_kind[live[first:end] - int(program.atom_base[number])]
-        section_key = np.zeros(len(native.kinds), np.int32)
-        present = np.zeros(len(native.kinds), np.bool_)
-        present[mine] = True
-        for kind in np.flatnonzero(present).tolist():
-            own = native.kinds[kind]
-            section_key[kind] = order.setdefault(private.get(own, own), len(order))
-        out[first:end] = section_key[mine]
-    found = list(order)
-    for atom, (selection, name) in replaceable.items():
-        where = int(np.searchsorted(live, atom))
-        if where < len(live) and live[where] == atom:
-            kind = replace(found[out[where]], name=name, selection=selection)
-            out[where] = order.setdefault(kind, len(order))
-            if len(order) > len(found):
-                found.append(kind)
-    return out, tuple(
+    kind_numbers = np.concatenate([_kind_numbers(unit) for unit in program.units])[live]
+    rooted = _rooted(program, live, kind_numbers)
+    private = _private_sets(program, rooted)
+    uneven = {private.get(kind, kind) for kind in _uneven(program, rooted)}
+
+    def key(row: int) -> tuple[SectionKind, bool]:
+        native: CoffUnit = program.units[int(units[row])].native
+        kind = native.kinds[int(kind_numbers[row])]
+        return private.get(kind, kind), True
+
+    rank = units * (int(kind_numbers.max(initial=0)) + 1) + kind_numbers
+    numbers, own_kinds = number_keys([units, kind_numbers], key, rank)
+    order = {kind: number for number, kind in enumerate(own_kinds)}
+    for atom, (selection, name) in _replaceable(program).items():
+        row = int(np.searchsorted(live, atom))
+        if row < len(live) and live[row] == atom:
+            kind = replace(own_kinds[int(numbers[row])], name=name, selection=selection)
+            numbers[row] = order.setdefault(kind, len(order))
+    return numbers, tuple(
         SectionKey(
-            k,
-            single=k.selection != 0 or k in uneven,
-            whole=(k.root or kinds.is_initialiser(k.name))
-            and not k.selection
-            and not k.flags & coff.SCN_CNT_CODE,
+            kind,
+            single=kind.selection != 0 or kind in uneven,
+            whole=(kind.root or kinds.is_initialiser(kind.name))
+            and not kind.selection
+            and not kind.flags & coff.SCN_CNT_CODE,
         )
-        for k in found
+        for kind in order
     )
 
 
-def _private_sets(program: Program, live: Int32) -> dict[SectionKind, SectionKind]:
+def _kind_numbers(unit: Unit) -> Int32:
+    """The number in `kinds` of each atom's; what is in no section has that of the last."""
+    native: CoffUnit = unit.native
+    return native.atom_kind % max(len(native.kinds), 1)
+
+
+def _rooted(program: Program, live: Int32, kind_numbers: Int32) -> list[tuple[int, SectionKind]]:
+    """The `live` atoms that live whenever their object is loaded, with their kinds."""
+    roots = [
+        np.array([kind.root for kind in unit.native.kinds] or [False])[_kind_numbers(unit)]
+        for unit in program.units
+    ]
+    rows = np.flatnonzero(np.concatenate(roots)[live])
+    homes = program.unit_of(live[rows]).tolist()
+    return [
+        (atom, program.units[home].native.kinds[number])
+        for atom, home, number in zip(
+            live[rows].tolist(), homes, kind_numbers[rows].tolist(), strict=True
+        )
+    ]
+
+
+def _private_sets(
+    program: Program, rooted: list[tuple[int, SectionKind]]
+) -> dict[SectionKind, SectionKind]:
     """What the kinds of a set become whose two ends the library refers to: one of its own name.
 
     So two libraries with sets of one name cannot see each other's elements. A set of which a
     program has an end keeps its name.
     """
     atom_of: dict[bytes, dict[SectionKind, list[int]]] = {}
-    units = program.unit_of(live)
-    for number in unique(units).tolist():
-        native: CoffUnit = program.units[number].native
-        if not any(k.root and kinds.is_own_set(k.name) for k in native.kinds):
-            continue
-        mine = live[units == number]
-        kind = native.atom_kind[mine - int(program.atom_base[number])]
-        for atom, n in zip(mine.tolist(), kind.tolist(), strict=True):
-            one = native.kinds[n]
-            if one.root and kinds.is_own_set(one.name):
-                base = one.name.partition(b"$")[0]
-                atom_of.setdefault(base, {}).setdefault(one, []).append(atom)
+    for atom, kind in rooted:
+        if kinds.is_own_set(kind.name):
+            base = kind.name.partition(b"$")[0]
+            atom_of.setdefault(base, {}).setdefault(kind, []).append(atom)
     if not atom_of:
         return {}
     rows = program.relocations
@@ -95,36 +104,28 @@ def _private_sets(program: Program, live: Int32) -> dict[SectionKind, SectionKin
     named = set(target[(target >= 0) & (target != rows["atom"])].tolist())
     public = sorted(n for n, symbol in program.globals.items() if symbol in program.exported)
     mark = b".%08x$" % zlib.crc32(b"\0".join(public))
-    found: dict[SectionKind, SectionKind] = {}
+    renamed: dict[SectionKind, SectionKind] = {}
     for parts in atom_of.values():
         ends = sorted(parts, key=lambda k: k.name)
         if len({k.name for k in ends}) > 1 and all(
             not named.isdisjoint(parts[end]) for end in (ends[0], ends[-1])
         ):
-            found |= {k: replace(k, name=k.name.replace(b"$", mark, 1)) for k in ends}
-    return found
+            renamed |= {k: replace(k, name=k.name.replace(b"$", mark, 1)) for k in ends}
+    return renamed
 
 
-def _uneven(program: Program, live: Int32) -> set[SectionKind]:
-    """The kinds of grouped sections whose pieces are aligned in more than one way.
+def _uneven(program: Program, rooted: list[tuple[int, SectionKind]]) -> set[SectionKind]:
+    """The kinds of grouped sections whose input sections are aligned in more than one way.
 
     These stay apart: a linker aligns each for itself, so that there is no gap before the first.
     """
     aligns: dict[SectionKind, int] = {}
-    found: set[SectionKind] = set()
-    units = program.unit_of(live)
-    for number in sorted(set(units.tolist())):
-        native: CoffUnit = program.units[number].native
-        rooted = np.array([k.root for k in native.kinds], np.bool_)
-        if not rooted.any():
-            continue
-        mine = live[units == number]
-        kind = native.atom_kind[mine - int(program.atom_base[number])]
-        mine, kind = mine[rooted[kind]], kind[rooted[kind]]
-        for one, align in zip(kind.tolist(), program.atoms["align"][mine].tolist(), strict=True):
-            if aligns.setdefault(native.kinds[one], align) != align:
-                found.add(native.kinds[one])
-    return found
+    aligned = program.atoms["align"][[atom for atom, _ in rooted]].tolist()
+    return {
+        kind
+        for (_, kind), align in zip(rooted, aligned, strict=True)
+        if aligns.setdefault(kind, align) != align
+    }
 
 
 def _replaceable(program: Program) -> dict[int, tuple[int, bytes]]:
@@ -132,7 +133,7 @@ def _replaceable(program: Program) -> dict[int, tuple[int, bytes]]:
 
     The name is the one it had: GNU ld takes COMDATs for equal that agree in both.
     """
-    found: dict[int, tuple[int, bytes]] = {}
+    selections: dict[int, tuple[int, bytes]] = {}
     for symbol in sorted(program.exported):
         atom = int(program.symbols["atom"][symbol])
         if atom < 0 or program.atoms["section"][atom] < 0:
@@ -144,5 +145,5 @@ def _replaceable(program: Program) -> dict[int, tuple[int, bytes]]:
         local = symbol - int(program.symbol_base[number])
         leader = int(native.comdats.leader[section])
         if selection in _REPLACEABLE and leader >= 0 and native.numbers[leader] == local:
-            found[atom] = selection, native.names[section]
-    return found
+            selections[atom] = selection, native.names[section]
+    return selections

@@ -19,7 +19,7 @@ from cargo_strip_hook.formats.coff.place import Placed, place, with_entries
 from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.formats.coff.relocate import Taken, relocate
 from cargo_strip_hook.formats.coff.xdata import pieces, share
-from cargo_strip_hook.link import cxx
+from cargo_strip_hook.link import warnings as warn
 from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Filling, make_contents
@@ -392,23 +392,20 @@ def _without_safe_seh(
         return ()
     every = [program.units[n] for n in units]
     names = [u.name for u in every if not _native(u).features & coff.FEAT_SAFE_SEH]
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
     return (
         "the library cannot be linked with /SAFESEH, as programs that do without "
-        f"{shown} can: no `@feat.00` there says that it is fit for it",
+        f"{warn.some(names)} can: no `@feat.00` there says that it is fit for it",
     )
 
 
 def _warnings(
     program: Program, placed: Placed, live: Bool, left_out: tuple[tuple[str, str], ...]
 ) -> tuple[str, ...]:
-    warnings = []
+    warnings: tuple[str, ...] = ()
     if left_out:
-        shown = ", ".join(f"{name} ({why})" for name, why in left_out[:3])
-        more = ", …" if len(left_out) > 3 else ""
-        warnings.append(f"CodeView debug information is left out of {shown}{more}")
-    warnings += cxx.private_cxx(program, live, placed.kept, cxx.CXX_WINDOWS)
-    return tuple(warnings)
+        members = warn.some([f"{name} ({why})" for name, why in left_out])
+        warnings = (f"CodeView debug information is left out of {members}",)
+    return (*warnings, *warn.private_cxx(program, live, placed.kept, warn.WINDOWS))
 
 
 __all__ = ["MARKER_SECTION", "write"]

@@ -53,8 +53,8 @@ class SymbolTable:
 def profile_symbols(program: Program, live: Bool) -> list[int]:
     """The definitions that all instrumented code of a program has in common, and its runtime."""
     known = (program.globals.get(name, -1) for name in elf.PROFILE_SYMBOLS)
-    found = [s for s in known if s >= 0 and program.symbols["atom"][s] >= 0]
-    return [s for s in found if live[program.symbols["atom"][s]]]
+    defined = [s for s in known if s >= 0 and program.symbols["atom"][s] >= 0]
+    return [s for s in defined if live[program.symbols["atom"][s]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

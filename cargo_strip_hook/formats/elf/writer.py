@@ -19,7 +19,7 @@ from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.output import Section, holding, octets, write_file
 from cargo_strip_hook.formats.elf.relocate import Placed, relocate
 from cargo_strip_hook.formats.elf.section_keys import SectionKind
-from cargo_strip_hook.link import cxx
+from cargo_strip_hook.link import warnings as warn
 from cargo_strip_hook.link.addresses import begin_of
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Filling, make_contents
@@ -27,7 +27,6 @@ from cargo_strip_hook.link.link_map import link_map_rows, statistics
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
-    Binding,
     Bool,
     Image,
     Int64,
@@ -36,6 +35,7 @@ from cargo_strip_hook.link.model import (
     SectionKey,
 )
 from cargo_strip_hook.link.output import Relocations
+from cargo_strip_hook.link.symbols import kept_symbols
 from cargo_strip_hook.link.unwind import JoinedFrames, is_frame, join_frames, with_frames
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ def _place(program: Program, live: Bool, layout: Layout) -> Placed:
     flags = np.array([kind.flags for kind in of_section], np.int64)
     stored = np.array([kind.type != elf.SHT_NOBITS for kind in of_section], np.bool_)
     size = np.array([s.size for s in layout.sections], np.int64)
-    kept = np.zeros(len(program.symbols), np.bool_)
-    kept[[*program.exported, *symtab.profile_symbols(program, live)]] = True
+    kept = kept_symbols(program, symtab.profile_symbols(program, live))
     return Placed(
         layout.section,
         layout.offset,
@@ -309,7 +308,4 @@ def _warnings(program: Program, placed: Placed, live: Bool, merged: notes.Notes)
             f"{names} has no `.note.GNU-stack` section: a linker takes that as a wish for an "
             "executable stack, from the original and from the result"
         )
-    symbols = program.symbols
-    weak = (symbols["binding"] == Binding.WEAK) | (symbols["binding"] == Binding.UNIQUE)
-    warnings += cxx.private_cxx(program, live, placed.kept | ~weak, cxx.CXX_ITANIUM)
-    return tuple(warnings)
+    return (*warnings, *warn.private_cxx(program, live, placed.kept, warn.ITANIUM))

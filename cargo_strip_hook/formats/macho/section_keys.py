@@ -6,27 +6,28 @@ its subsection); LLVM LangRef for `section$start$` symbols as ld64 defines them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple
 
 import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.marks import cold_atoms, resolvers
 from cargo_strip_hook.formats.macho.reader import MachoUnit
-from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link import symbols
+from cargo_strip_hook.link.arrays import isin, unique
 from cargo_strip_hook.link.model import (
-    Array,
     AtomFlag,
     Bool,
     Int32,
+    Int64,
     LinkerSet,
     Program,
     SectionKey,
-    SpecialIndex,
     Unit,
 )
+from cargo_strip_hook.link.section_keys import linker_sets, number_keys, sets_of_atoms
 
 _MERGED_TYPES = (mo.S_REGULAR, mo.S_COALESCED, mo.S_ZEROFILL)
 _SINGLE_PREFIXES = (b"__objc_", b"__swift", b"__cfstring", b"__gcc_except_tab", b"__thread")
@@ -48,6 +49,17 @@ class SectionKind:
     set: bool = False
 
 
+class _Key(NamedTuple):
+    """What sections have in common that become one; those of a linker set, its number alone."""
+
+    segment: bytes = b""
+    section: bytes = b""
+    type: int = 0
+    single: bool = False
+    cold: bool = False
+    linker_set: int = -1
+
+
 def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerSet]:
     """The sections behind undefined `section$start$SEG$sect`/`section$end$…` symbols."""
     wanted: dict[tuple[bytes, bytes], bytes] = {}
@@ -55,28 +67,18 @@ def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerS
         words = name.split(b"$")
         if len(words) == 4 and words[0] == b"section" and words[1] in (b"start", b"end"):
             wanted[words[2], words[3]] = b"$".join(words[2:])
-    elements: dict[tuple[bytes, bytes], list[Array]] = {key: [] for key in wanted}
-    base = 0
-    for unit in units:
+    ends = {
+        key: (name, b"section$start$" + name, b"section$end$" + name)
+        for key, name in sorted(wanted.items())
+    }
+
+    def elements(unit: Unit) -> Iterator[tuple[tuple[bytes, bytes], Int64]]:
         native: MachoUnit = unit.native
         for number, pair in enumerate(native.names):
-            if pair in elements:
-                elements[pair].append(base + np.flatnonzero(unit.atoms["section"] == number))
-        base += len(unit.atoms)
-    sets = []
-    for key in sorted(wanted):
-        atoms = np.concatenate([np.zeros(0, np.int64), *elements[key]]).astype(np.int32)
-        name = wanted[key]
-        if len(atoms):
-            align = _largest(units, atoms)
-            start, stop = b"section$start$" + name, b"section$end$" + name
-            sets.append(LinkerSet(name, start, stop, atoms, align))
-    return sets
+            if pair in ends:
+                yield pair, np.flatnonzero(unit.atoms["section"] == number)
 
-
-def _largest(units: Sequence[Unit], atoms: Int32) -> int:
-    aligns = np.concatenate([u.atoms["align"] for u in units])
-    return int(aligns[atoms].max())
+    return linker_sets(units, ends, elements)
 
 
 def personalities(program: Program, live: Bool) -> Int32:
@@ -94,60 +96,50 @@ def personalities(program: Program, live: Bool) -> Int32:
     wanted &= rows["type"] < mo.PC_RELATIVE
     rows = rows[wanted]
     definition = unique(program.definition[rows["symbol"]])
-    symbols = program.symbols
-    found = definition[symbols["atom"][definition] >= 0]
+    atom, binding = program.symbols["atom"], program.symbols["binding"]
+    value = program.symbols["value"]
     named = []
-    for row in found.tolist():
-        if symbols["binding"][row]:
+    for row in definition[atom[definition] >= 0].tolist():
+        if binding[row]:
             named.append(row)
             continue
-        same = (symbols["atom"] == symbols["atom"][row]) & (symbols["binding"] != 0)
-        at = np.flatnonzero(same & (symbols["value"] == symbols["value"][row]))
-        named += program.definition[at[:1]].tolist()
+        same = (atom == atom[row]) & (binding != 0) & (value == value[row])
+        named += program.definition[np.flatnonzero(same)[:1]].tolist()
     return unique(np.array(named, np.int32))
 
 
 def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]]:
-    """The bucket of each atom of `live`, and the buckets, in order of first appearance."""
+    """The number of each `live` atom's section key, and the keys, in order of first appearance."""
     alive = np.zeros(len(program.atoms), np.bool_)
     alive[live] = True
     alive |= program.atoms["flags"] & AtomFlag.SEPARATE != 0
     alone = np.zeros(len(program.atoms), np.bool_)
-    for symbol in (*program.exported, *personalities(program, alive).tolist()):
-        atom = int(program.symbols["atom"][symbol])
-        if atom >= 0:
-            alone[atom] = True
+    stay = np.array([*program.exported, *personalities(program, alive).tolist()], np.int64)
+    homes = program.symbols["atom"][stay]
+    alone[homes[homes >= 0]] = True
     alone[program.symbols["atom"][resolvers(program)]] = True
-    cold = cold_atoms(program)
-    of_set = {
-        atom: number
-        for number, one in enumerate(program.sets)
-        for atom in (*one.elements.tolist(), one.start_atom, one.stop_atom)
-    }
+    of_set = sets_of_atoms(program)
     attributes: dict[tuple[bytes, bytes, int], int] = {}
-    order: dict[tuple[object, ...], int] = {}
-    out = np.zeros(len(live), np.int32)
-    units = program.unit_of(live)
-    sections = program.atoms["section"][live]
-    borders = np.flatnonzero(
-        np.r_[True, (units[1:] != units[:-1]) | (sections[1:] != sections[:-1])]
-        if len(live)
-        else []
-    ).tolist()
-    for first, end in zip(borders, [*borders[1:], len(live)], strict=True):
-        native: MachoUnit = program.units[int(units[first])].native
+    units, sections = program.unit_of(live), program.atoms["section"][live]
+    in_set = np.full(len(live), -1, np.int32)
+    members = np.flatnonzero(isin(live, np.array(list(of_set), np.int32)))
+    in_set[members] = [of_set[atom] for atom in live[members].tolist()]
+    cold = cold_atoms(program)[live]
+    columns = [units, sections, alone[live], cold, in_set]
+
+    def key(row: int) -> tuple[_Key, bool]:
+        section = int(sections[row])
         kind, single = _COMMON, False
-        if sections[first] >= 0:
-            kind, single = _kind(native, int(sections[first]), attributes)
+        if section >= 0:
+            kind, single = _kind(program.units[int(units[row])].native, section, attributes)
         else:
             attributes.setdefault(kind, 0)
-        for i in range(first, end):
-            atom = int(live[i])
-            key: tuple[object, ...] = (kind, single or bool(alone[atom]), bool(cold[atom]))
-            if of_set and atom in of_set:
-                key = ("set", of_set[atom])
-            out[i] = order.setdefault(key, len(order))
-    return out, tuple(_bucket(program, key, attributes) for key in order)
+        if in_set[row] >= 0:
+            return _Key(linker_set=int(in_set[row])), True
+        return _Key(*kind, single or bool(alone[live[row]]), bool(cold[row])), True
+
+    numbers, keys = number_keys(columns, key)
+    return numbers, tuple(_section_key(program, key, attributes) for key in keys)
 
 
 def _kind(
@@ -167,37 +159,31 @@ def _kind(
     return key, kind not in _MERGED_TYPES or name.startswith(_SINGLE_PREFIXES)
 
 
-def _bucket(
-    program: Program,
-    key: tuple[object, ...],
-    attributes: dict[tuple[bytes, bytes, int], int],
+def _section_key(
+    program: Program, key: _Key, attributes: dict[tuple[bytes, bytes, int], int]
 ) -> SectionKey:
-    if key[0] == "set":
-        assert isinstance(key[1], int)
-        return SectionKey(_set_kind(program, program.sets[key[1]]), whole=True)
-    place = cast("tuple[bytes, bytes, int]", key[0])
-    descriptor = SectionKind(*place, attributes[place])
-    whole = place[2] in mo.INITIALISER_TYPES
-    return SectionKey(descriptor, single=bool(key[1]) and not whole, whole=whole)
+    if key.linker_set >= 0:
+        return SectionKey(_set_kind(program, program.sets[key.linker_set]), whole=True)
+    common = (key.segment, key.section, key.type)
+    kind = SectionKind(*common, attributes[common])
+    whole = key.type in mo.INITIALISER_TYPES
+    return SectionKey(kind, single=key.single and not whole, whole=whole)
 
 
 def _set_kind(program: Program, one: LinkerSet) -> SectionKind:
     """A section of a name for which no other library's symbols stand."""
     segment, name = one.name.split(b"$")
     kind, attributes = mo.S_REGULAR, 0
-    for atom in one.elements.tolist():
-        native: MachoUnit = program.units[int(program.unit_of(np.array([atom]))[0])].native
-        attributes |= int(native.sections["flags"][int(program.atoms["section"][atom])])
+    homes = program.unit_of(one.elements).tolist()
+    sections = program.atoms["section"][one.elements].tolist()
+    for home, section in zip(homes, sections, strict=True):
+        attributes |= int(program.units[home].native.sections["flags"][section])
     attributes &= ~mo.SECTION_TYPE & ~_AND_ATTRIBUTES & 0xFFFFFFFF
     return SectionKind(segment, name[: 16 - len(SET_SUFFIX)] + SET_SUFFIX, kind, attributes, True)
 
 
 def kept_symbols(program: Program, live: Bool) -> tuple[Bool, Int32]:
     """(the symbols that stay external, those of them that only do so as personality routines)."""
-    kept = np.zeros(len(program.symbols), np.bool_)
-    kept[sorted(program.exported)] = True
-    extra = personalities(program, live)
-    extra = extra[~kept[extra]]
-    kept[extra] = True
-    kept &= program.symbols["atom"] != SpecialIndex.UNDEFINED
-    return kept, extra
+    routines = personalities(program, live)
+    extra = routines[~isin(routines, np.array(list(program.exported), np.int64))]
+    return symbols.kept_symbols(program, extra.tolist()), extra

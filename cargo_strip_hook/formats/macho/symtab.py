@@ -242,8 +242,8 @@ def _for_people(program: Program, here: Bool, placed: Placed) -> Names:
     atom = np.maximum(symbols["atom"], 0)
     plain = here & (symbols["name"] != ANCHOR)
     plain &= program.atoms["flags"][atom] & (AtomFlag.SEPARATE | AtomFlag.MERGEABLE) == 0
-    found = _is_objective(placed)[placed.section[atom]] | (marks.descs(program) & marks.NAMED != 0)
-    return Names(plain & (symbols["kind"] == KIND_FUNCTION), plain, plain & found)
+    sought = _is_objective(placed)[placed.section[atom]] | (marks.descs(program) & marks.NAMED != 0)
+    return Names(plain & (symbols["kind"] == KIND_FUNCTION), plain, plain & sought)
 
 
 def _is_objective(placed: Placed) -> Bool:
@@ -279,8 +279,8 @@ def _rooted(program: Program, live: Bool, placed: Placed) -> Int64:
     """The blocks that a linker has to keep: those with an atom that is a root."""
     roots = np.flatnonzero(live & (program.atoms["flags"] & AtomFlag.ROOT != 0))
     blocks = unique(placed.block[roots])
-    found: Int64 = placed.block_place[blocks[blocks >= 0]]
-    return found
+    places: Int64 = placed.block_place[blocks[blocks >= 0]]
+    return places
 
 
 def _rooted_literals(placed: Placed, rooted: Int64) -> Int64:
@@ -290,5 +290,5 @@ def _rooted_literals(placed: Placed, rooted: Int64) -> Int64:
         s.flags & mo.SECTION_TYPE in kinds and not s.flags & mo.S_ATTR_NO_DEAD_STRIP
         for s in placed.sections
     ]
-    found: Int64 = rooted[np.array(loose, np.bool_)[rooted >> STEP]]
-    return found
+    literals: Int64 = rooted[np.array(loose, np.bool_)[rooted >> STEP]]
+    return literals

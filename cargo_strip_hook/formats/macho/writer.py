@@ -20,13 +20,12 @@ from cargo_strip_hook.formats.macho.place import Placed, marker_part, place
 from cargo_strip_hook.formats.macho.relocate import relocate
 from cargo_strip_hook.formats.macho.section_keys import kept_symbols
 from cargo_strip_hook.formats.macho.unwind_output import join
-from cargo_strip_hook.link import cxx
+from cargo_strip_hook.link import warnings
 from cargo_strip_hook.link.contents import Filling, make_contents
 from cargo_strip_hook.link.link_map import link_map_rows, statistics
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
-    Binding,
     Bool,
     Chunk,
     Image,
@@ -79,13 +78,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         statistics(
             program, live, program.atoms["flags"] & AtomFlag.SEPARATE == 0, len(table.defined)
         ),
-        debug.warnings + _private(program, live, kept[0]),
+        debug.warnings + warnings.private_cxx(program, live, kept[0], warnings.ITANIUM),
     )
-
-
-def _private(program: Program, live: Bool, kept: Bool) -> tuple[str, ...]:
-    weak = program.symbols["binding"] == Binding.WEAK
-    return cxx.private_cxx(program, live, kept | ~weak, cxx.CXX_ITANIUM)
 
 
 def _cputype(units: list[Unit]) -> int:
