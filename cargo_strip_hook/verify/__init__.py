@@ -153,14 +153,17 @@ def _compare_companions(
     """The members after the object are the original's, byte for byte and in its order."""
     if list(expectation.import_members) != sorted(set(expectation.import_members)):
         findings.add("the members", "are not in the order of the original")
-    for number, (_, start, size) in zip(
-        expectation.import_members, listing.members[1:], strict=True
+    for number, (_, start, size), called in zip(
+        expectation.import_members, listing.members[1:], listing.names[1:], strict=True
     ):
         if not 0 <= number < len(archive.members):
             findings.add("the members", f"are said to come from number {number} of the original")
         elif archive.data(archive.members[number]) != data[start : start + size]:
             name = archive.members[number].name
             findings.add("the members", f"differ from the original's: {name}")
+        elif called != archive.members[number].name.encode("utf-8", "surrogateescape"):
+            name = archive.members[number].name
+            findings.add("the members", f"do not have the original's names: {name}")
 
 
 def verify_universal(original: Path, candidate: Path, parts: Sequence[Slice]) -> None:

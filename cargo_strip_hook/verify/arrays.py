@@ -47,3 +47,38 @@ def is_among(values: Array, among: Array) -> Array:
         return np.zeros(len(values), np.bool_)
     at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
     return np.asarray(ordered[at] == values)
+
+
+def nearest(starts: Array, wanted: Array) -> tuple[Array, Array]:
+    """(position of the last start at or before each, the distance from it), of ascending starts.
+
+    The distance is negative where there is none; there has to be one start at least.
+    """
+    near = np.maximum(np.searchsorted(starts, wanted, side="right") - 1, 0)
+    return near, wanted - starts[near]
+
+
+def positions(ordered: Array, wanted: Array) -> Array:
+    """int64 for each: the position of the same value in `ordered`, which ascends; -1 for none."""
+    if not len(ordered):
+        return np.full(len(wanted), -1, np.int64)
+    near = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+    return np.where(ordered[near] == wanted, near, -1)
+
+
+def keys(place: Array) -> Array:
+    """Distinct sortable keys: records at one place are told apart by their order."""
+    order = np.argsort(place, kind="stable")
+    ordered = place[order]
+    first = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(place) else ordered
+    start = np.maximum.accumulate(np.where(first, np.arange(len(place)), 0))
+    keys = np.empty(len(place), np.int64)
+    keys[order] = ordered * 8 + np.minimum(np.arange(len(place)) - start, 7)
+    return keys
+
+
+def match_keys(old: Array, new: Array) -> Array:
+    """For each old key the position of the equal new one, -1 where there is none."""
+    order = np.argsort(new, kind="stable")
+    found = positions(new[order], old)
+    return np.append(order, -1)[found]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from cargo_strip_hook.core.requests import Compression, Strip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import Any
 
     import numpy as np
     import numpy.typing as npt
@@ -114,6 +115,16 @@ class Findings:
         if count > 0:
             self._kinds.setdefault(kind, [])
             self._more[kind] = self._more.get(kind, 0) + count
+
+    def each(self, kind: str, which: npt.NDArray[Any], text: Callable[[int], str]) -> None:
+        """A finding for each row: `which` is bool for each, or their numbers.
+
+        `text` is called for those only that are told.
+        """
+        rows = which.nonzero()[0] if which.dtype == bool else which
+        for row in rows[:MAX_SHOWN].tolist():
+            self.add(kind, text(row))
+        self.more(kind, len(rows) - MAX_SHOWN)
 
     def __bool__(self) -> bool:
         return bool(self._kinds)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from dataclasses import dataclass
+
+_BSD_INDEXES = tuple(b"__.SYMDEF" + w + s for w in (b"", b"_64") for s in (b"", b" SORTED"))
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """`members`: header offset, data offset and size (bytes) of each member that is no table.
 
-    `index`: names of the archive's index with the header offset of the member; None without one.
-    `second`: the same of the second linker member, which libraries for Windows have.
+    `names`: what each of them is called. `index`: names of the archive's index with the header
+    offset of the member; None without one. `second`: the same of the second linker member, which
+    libraries for Windows have.
     """
 
     members: tuple[tuple[int, int, int], ...]
     index: tuple[tuple[bytes, int], ...] | None
     anonymous: bool  # whether no header tells a time or an owner
+    names: tuple[bytes, ...] = ()  # of `members`
     second: tuple[tuple[bytes, int], ...] | None = None
 
 
@@ -30,6 +35,7 @@ def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
     if bytes(data[:8]) != b"!<arch>\n":
         raise ValueError("no archive")
     members, index, second, offset, anonymous = [], None, None, 8, True
+    names, long_names = [], b""
     while offset < len(data):
         header = bytes(data[offset : offset + 60])
         if len(header) < 60 or header[58:] != b"`\n":
@@ -41,7 +47,9 @@ def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
         body = start
         if name.startswith(b"#1/"):
             length = int(name[3:])
-            name = bytes(data[start : start + length]).rstrip(b"\0")
+            name, _, rest = bytes(data[start : start + length]).partition(b"\0")
+            if rest.strip(b"\0"):
+                raise ValueError(f"the name of the member at {offset:#x} does not end")
             body = start + length
         if name == b"/" and index is not None:
             second = _sorted(bytes(data[start : start + size]))
@@ -50,11 +58,28 @@ def read_listing(data: bytes | mmap.mmap | memoryview) -> Listing:
         elif name == b"/SYM64/":
             index = _gnu(bytes(data[start : start + size]), 8)
         elif name.startswith(b"__.SYMDEF"):
+            if name not in _BSD_INDEXES:
+                raise ValueError(f"a member is called {name.decode('latin-1')}")
             index = _bsd(bytes(data[body : start + size]), 8 if b"_64" in name else 4)
-        elif name != b"//":
+        elif name == b"//":
+            long_names = bytes(data[start : start + size])
+        else:
+            names.append(_name(name, long_names, offset))
             members.append((offset, body, start + size - body))
         offset = start + size + (size & 1)
-    return Listing(tuple(members), index, anonymous, second)
+    return Listing(tuple(members), index, anonymous, tuple(names), second)
+
+
+def _name(name: bytes, long_names: bytes, offset: int) -> bytes:
+    """A member's name; one that begins with `/` is a place in `long_names`."""
+    if name.startswith(b"/"):
+        if not name[1:].isdigit() or not 0 <= int(name[1:]) < len(long_names):
+            raise ValueError(f"the member at {offset:#x} has a name that is not there")
+        name = re.split(rb"[\n\0]", long_names[int(name[1:]) :], maxsplit=1)[0]
+    name = name.removesuffix(b"/")
+    if not name:
+        raise ValueError(f"the member at {offset:#x} has no name")
+    return name
 
 
 def _gnu(table: bytes, width: int) -> tuple[tuple[bytes, int], ...]:

@@ -182,26 +182,29 @@ def _run(*words: str | Path) -> None:
     assert done.returncode == 0, (words, done.stderr)
 
 
-def _objects(folder: Path, build: Build) -> list[Path]:
+def objects(folder: Path, build: Build, more: Sequence[tuple[str, str]] = ()) -> list[Path]:
+    """Compile the sources of a build, and `more`: names with their texts."""
     clang = need("clang-22", "clang")
     out = []
-    sources = [("c.c", C, "c"), ("x.cpp", CXX, "c++")] if build.cxx else [("c.c", C, "c")]
-    for name, text, language in sources:
+    sources = [("c.c", C), ("x.cpp", CXX)] if build.cxx else [("c.c", C)]
+    for name, text in (*sources, *more):
+        language = "c++" if name.endswith(".cpp") else "c"
         file = folder / name
         file.write_text(text)
         made = file.with_suffix(".o")
-        more = ("-std=c++17", "-fexceptions", "-fcxx-exceptions") if language == "c++" else ()
+        cxx = ("-std=c++17", "-fexceptions", "-fcxx-exceptions") if language == "c++" else ()
         common = ("-ffreestanding", "-O1", "-w", "-c", "-o", made, "-x", language)
         # the paths in debug information do not depend on the folder
         same = ("-fdebug-compilation-dir=/b", f"-ffile-prefix-map={folder}=/b")
-        _run(clang, f"--target={build.target}", *same, *build.flags, *common, *more, file)
+        _run(clang, f"--target={build.target}", *same, *build.flags, *common, *cxx, file)
         out.append(made)
     return out
 
 
-def _archive(folder: Path, build: Build) -> Path:
+def archive(folder: Path, build: Build, more: Sequence[tuple[str, str]] = ()) -> Path:
+    """The library of a build, and of `more` sources."""
     library = folder / "lib.a"
-    objects = _objects(folder, build)
+    made = objects(folder, build, more)
     if build.target.endswith("windows-msvc"):
         definition = folder / "i.def"
         definition.write_text("LIBRARY other.dll\nEXPORTS\n outside\n imported DATA\n")
@@ -214,10 +217,10 @@ def _archive(folder: Path, build: Build) -> Path:
             f"/out:{stub}",
         )
         if build.form == "coff" and "s" in build.options:
-            _run(need("llvm-lib-22", "llvm-lib"), f"/out:{library}", *objects, stub)
+            _run(need("llvm-lib-22", "llvm-lib"), f"/out:{library}", *made, stub)
             return library
     words = (need("llvm-ar-22", "llvm-ar"), f"--format={build.form}", build.options)
-    _run(*words, library, *objects)
+    _run(*words, library, *made)
     return library
 
 
@@ -225,7 +228,7 @@ def _libraries(folder: Path) -> Iterator[Seed]:
     for build in BUILDS:
         place = folder / build.name
         place.mkdir()
-        library = _archive(place, build)
+        library = archive(place, build)
         files = [("lib.a", library.read_bytes())]
         if "T" in build.options:
             files += [(o.name, o.read_bytes()) for o in sorted(place.glob("*.o"))]

@@ -193,6 +193,8 @@ def _no_relocation(r: Result) -> None:
     # the section's definition says it, too
     for place in (at, _definition(r, b".text") + 4):
         struct.pack_into("<H", r.parts.raw, place, count - 1)
+    if count == 1:
+        struct.pack_into("<I", r.parts.raw, at - 8, 0)
 
 
 def _definition(r: Result, name: bytes, number: int = 0) -> int:
@@ -264,10 +266,10 @@ def _time(r: Result) -> None:
 
 BREAKS: dict[str, tuple[Callable[[Result], None], str]] = {
     "a leaked function": (_class("helper", 2), "helper"),
-    "an export that is static": (_class("api", 3), "missing export"),
+    "an export that is static": (_class("api", 3), "an export is missing"),
     "an export of another name": (_name(b"other", b"othes"), "no export"),
     "an export elsewhere": (_value("api", 4), "api"),
-    "an undefined name": (_name(b"outside", b"outsidf"), "was not undefined before"),
+    "an undefined name": (_name(b"outside", b"outsidf"), "undefined, and it was not before"),
     "a byte of code": (_byte(".text", 3), "contents|relocation"),
     "a byte of data": (_data_byte, "contents"),
     "a byte of unwind data": (_byte(".xdata", 1), "contents"),

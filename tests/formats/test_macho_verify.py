@@ -259,9 +259,9 @@ def _index(r: Result) -> None:
 
 
 BREAKS: list[tuple[Callable[[Result], None], str]] = [
-    (_leak, "missing export"),
-    (_leak, "leaked symbol"),
-    (_local_export, "missing export"),
+    (_leak, "an export is missing"),
+    (_leak, "a global symbol that is no export"),
+    (_local_export, "an export is missing"),
     (_text_byte, "contents"),
     (_data_byte, "contents"),
     (_symbol_moved, "no symbol at the function"),
@@ -285,7 +285,7 @@ BREAKS: list[tuple[Callable[[Result], None], str]] = [
     (_outside, "lies outside of its section"),
     (_no_section, "is in no section"),
     (_order, "among the wrong symbols"),
-    (_another_undefined, "_Outside was not undefined before"),
+    (_another_undefined, "undefined, and it was not before: `_Outside`"),
     (_loaded_marker, "marker"),
     (_lsda, "no subsection begins at the LSDA"),
 ]

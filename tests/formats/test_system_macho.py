@@ -519,7 +519,7 @@ def _another_undefined(data: bytearray) -> None:
         (_break_code, "contents: of _leaked"),
         (_swap_targets, "of _"),
         (_drop_relocations, "is not as it was"),
-        (_another_undefined, "_Outside was not undefined before"),
+        (_another_undefined, "undefined, and it was not before: `_Outside`"),
     ],
 )
 def test_names_tell_what_is_broken(

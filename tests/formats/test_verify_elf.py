@@ -808,7 +808,7 @@ def test_common_symbol(tmp_path: Path) -> None:
     symbol = edit.symbol(number)
     symbol[3], symbol[4], symbol[5] = edit.number(".text.f"), 0, 0
     edit.set_symbol(number, symbol)
-    assert "a relocation has another target" in findings(case, edit.data)
+    assert "a common symbol has no room: `pool` at .text.f" in findings(case, edit.data)
 
 
 def test_weak_definitions(tmp_path: Path) -> None:
@@ -1215,7 +1215,7 @@ def test_lost_element_of_a_set(tmp_path: Path) -> None:
     number = Editor(case.object).number("myset")
     lost = (rows["member"] == 1) & (rows["out_section"] == number)
     text = findings(case.claiming(link_map=rows[~lost]))
-    assert "an element of a linker-made set is missing: more.o(myset" in text
+    assert "bytes that no input explains: 8 in myset" in text
 
 
 def test_damaged_unwind_table_of_the_original(case: Case, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Patch
 from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import (
+    LINK_MAP,
     Array,
     AtomFlag,
     Bool,
@@ -196,14 +197,7 @@ def relocate(
 
     Raises `ObjectError` for fields of relocations that overlap, or mean no place.
     """
-    home = {
-        part: next(
-            n
-            for n, s in enumerate(placed.sections)
-            if (s.segment, s.section) == (mo.DEBUG_SEGMENT, debug.parts[part].section)
-        )
-        for part in range(len(debug.parts))
-    }
+    home = _homes(placed, debug)
     columns: list[tuple[Int64, Int64, Int64]] = []  # section, offset, target
     patches: list[Patch] = []
     for piece in debug.pieces:
@@ -240,6 +234,24 @@ def relocate(
         nothing,
         nothing != 0,
     ), patches
+
+
+def _homes(placed: Placed, debug: Debug) -> list[int]:
+    """The section of each part; -1 for an empty one, which gets none."""
+    numbers = {(s.segment, s.section): n for n, s in enumerate(placed.sections)}
+    return [numbers.get((mo.DEBUG_SEGMENT, part.section), -1) for part in debug.parts]
+
+
+def debug_rows(program: Program, placed: Placed, debug: Debug) -> Array:
+    """LINK_MAP of debug information: whole sections."""
+    home = _homes(placed, debug)
+    rows = []
+    for piece in debug.pieces:
+        unit, out = program.units[piece.unit], home[piece.part] + 1
+        size = int(unit.native.sections["size"][piece.section])
+        if out > 0:
+            rows.append((unit.index, piece.section + 1, 0, size, out, piece.offset))
+    return np.array(rows, LINK_MAP)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import symtab, versions
-from cargo_strip_hook.formats.macho.debug import Debug, collect, keep_places
+from cargo_strip_hook.formats.macho.debug import Debug, collect, debug_rows, keep_places
 from cargo_strip_hook.formats.macho.debug import relocate as relocate_debug
 from cargo_strip_hook.formats.macho.machine import MACHINES, Machine
 from cargo_strip_hook.formats.macho.place import Placed, marker_part, place
@@ -74,7 +74,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         chunks,
         table.defined,
         table.undefined,
-        _link_map(program, live, placed),
+        np.concatenate([_link_map(program, live, placed), debug_rows(program, placed, debug)]),
         statistics(
             program, live, program.atoms["flags"] & AtomFlag.SEPARATE == 0, len(table.defined)
         ),

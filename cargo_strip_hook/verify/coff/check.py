@@ -16,6 +16,7 @@ from cargo_strip_hook.verify.coff import (
     compare,
     constraints,
     debug,
+    facts,
     groups,
     guard,
     structure,
@@ -32,6 +33,7 @@ from cargo_strip_hook.verify.expectation import (
     taken,
 )
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.kit.names import texts
 from cargo_strip_hook.verify.loading import loading
 
 _MACHINES = {"x86_64": 0x8664, "i686": 0x14C, "i586": 0x14C, "aarch64": 0xAA64}
@@ -106,13 +108,17 @@ def _compare(
     constraints.check_index(listing, pair.expectation, import_members, findings)
     compare.check_weak(pair, found)
     made, (compared, relocations, applied) = compare.compare(pair, found)
+    facts.check_sections(pair, made)
+    facts.check_symbols(pair, found, made)
+    facts.check_winners(pair, found, order)
+    facts.check_frames(pair)
     functions = compare.check_unwinding(pair)
     if compares_debug(pair.expectation):
         debug.check(pair, found, made, covers_debug)
         codeview.check(pair, found)
     return Verified(
-        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in exported)),
-        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),
+        texts(exported),
+        texts(undefined),
         len(pair.rows),
         compared,
         relocations,
@@ -153,7 +159,14 @@ def _without_place(original: Archive, after: Object) -> set[int]:
     index = original.symbols() or {}
     shown = np.flatnonzero((after.symbols["class"] == EXTERNAL) & _placeless(after))
     names = [after.name(i) for i in shown.tolist()]
-    return {index[name] for name in names if name in index}
+    return _objects(original, {index[name] for name in names if name in index})
+
+
+def _objects(original: Archive, members: set[int]) -> set[int]:
+    """Those of the members that are objects, and not imports."""
+    machines = set(_MACHINES.values())
+    heads = {n: bytes(original.data(original.members[n])[:2]) for n in members}
+    return {n for n, head in heads.items() if int.from_bytes(head, "little") in machines}
 
 
 def _placeless(o: Object) -> Array:
@@ -183,10 +196,7 @@ def _defining(original: Archive, pair: Pair, names: set[bytes]) -> dict[int, tup
     """The members, other than those of `pair`, in which some names are commons or values."""
     index = original.symbols() or {}
     members = {index[n] for n in names if n in index} - set(pair.indices)
-    # not the members that imports are
-    machines = set(_MACHINES.values())
-    heads = {n: bytes(original.data(original.members[n])[:2]) for n in members}
-    members = {n for n, head in heads.items() if int.from_bytes(head, "little") in machines}
+    members = _objects(original, members)
     found = read_original(original, sorted(members)).members if members else {}
     return {
         number: (title, o)

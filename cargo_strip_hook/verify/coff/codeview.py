@@ -13,20 +13,16 @@ from functools import partial
 
 import numpy as np
 
-from cargo_strip_hook.verify.coff.places import (
-    PLACE,
-    STEP,
-    Definitions,
-    Pair,
-    meanings,
-    shown,
-)
+from cargo_strip_hook.verify.coff.places import PLACE, STEP, Definitions, Pair, meanings
 from cargo_strip_hook.verify.coff.read import Array, Damaged, Object
+from cargo_strip_hook.verify.kit.names import shown
 
 _SYMBOLS, _LINES, _STRINGS, _FILES = 0xF1, 0xF2, 0xF3, 0xF4
 # S_LPROC32, S_GPROC32, S_LPROC32_ID, S_GPROC32_ID, and what they are without a table of ids
 _PROCEDURES = {0x110F: 0x110F, 0x1110: 0x1110, 0x1146: 0x110F, 0x1147: 0x1110}
 _SECREL = {0x14C: 0xB, 0x8664: 0xB, 0xAA64: 0x8}
+_ADDRESS = 0x7
+_SECTION = {0x14C: 0xA, 0x8664: 0xA, 0xAA64: 0xD}
 
 # Of a function: its lines, or its record, told without places.
 _Told = tuple[object, ...]
@@ -37,6 +33,7 @@ _Places = Callable[[Array, Array], Array]
 def check(pair: Pair, found: Definitions) -> None:
     """Compare what is told of functions. A file's CodeView may be left out, but as a whole."""
     after = pair.after
+    _check_pairs(pair)
 
     def there(symbol: Array, added: Array) -> Array:
         section, value = after.symbols["section"][symbol], after.symbols["value"][symbol]
@@ -64,6 +61,30 @@ def check(pair: Pair, found: Definitions) -> None:
                 pair.findings.add("CodeView", text)
     for place in sorted(result.keys() - known):
         pair.findings.add("CodeView", f"of {pair.where(place)} is not the original's")
+
+
+def _check_pairs(pair: Pair) -> None:
+    """References are the offset of a symbol in its section and, mostly behind it, that section."""
+    o = pair.after
+    secrel, number = _SECREL[o.machine], _SECTION[o.machine]
+    for section in range(1, len(o.names)):
+        rows = o.relocations[o.relocations["section"] == section]
+        if not len(rows) or o.names[section] not in (b".debug$S", b".debug$T"):
+            continue
+        rows = rows[np.argsort(rows["offset"], kind="stable")]
+        offset, kind = rows["offset"], rows["type"]
+        # on i686 what is told of frames is by address
+        frames = kind == _ADDRESS if o.machine == 0x14C else np.zeros(len(kind), np.bool_)
+        bad = (kind != secrel) & (kind != number) & ~frames
+        end = offset + np.where(kind == number, 2, 4)
+        beside = (kind[:-1] == secrel) & (kind[1:] == number) & (offset[1:] == end[:-1])
+        # a table of jumps has two of each, side by side
+        beside[1:] &= (kind[:-2] != secrel) | (end[:-2] != offset[1:-1])
+        bad[1:] |= offset[1:] < end[:-1]
+        bad[1:] |= beside & (rows["symbol"][1:] != rows["symbol"][:-1])
+        if o.names[section] != b".debug$S" or bad.any():
+            text = f"of {shown(o.names[section])}[{section}] are not as they are made"
+            pair.findings.add("CodeView: references", text)
 
 
 def _found(pair: Pair, found: Definitions, member: int, symbol: Array, added: Array) -> Array:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import is_among
 from cargo_strip_hook.verify.coff.frames import describes
 from cargo_strip_hook.verify.coff.machine import POINTER, RELATIVE, UNWOUND, addends
 from cargo_strip_hook.verify.coff.places import (
@@ -20,17 +21,18 @@ from cargo_strip_hook.verify.coff.places import (
     Pair,
     fallback,
     meanings,
-    shown,
 )
 from cargo_strip_hook.verify.coff.read import (
     ABSOLUTE,
     ASSOCIATIVE,
     BSS,
+    CODE,
     EXTERNAL,
     I386,
     Array,
     Object,
 )
+from cargo_strip_hook.verify.kit.names import shown
 
 _FILL = np.frombuffer(b"\x00\x90\xcc", np.uint8)
 _IMPORT = b"__imp_"
@@ -333,7 +335,8 @@ def _check_bytes(pair: Pair, after: Array, members: list[Array]) -> int:
             continue
         start, stop = int(home["offset"]), int(home["offset"]) + int(home["size"])
         extra = after[start:stop][left[start:stop]]
-        if not np.isin(extra, _FILL).all():
+        filling = _FILL if int(home["flags"]) & CODE else _FILL[:1]
+        if not is_among(extra, filling).all():
             where = pair.where(number << STEP)
             pair.findings.add("contents", f"of {where} are more than its pieces")
     return compared
@@ -415,7 +418,7 @@ def check_weak(pair: Pair, found: Definitions) -> None:
         if section > 0:
             good = kind == PLACE and base == (section << STEP) + value
         elif section == ABSOLUTE:
-            good = kind == VALUE and base == value
+            good = kind == VALUE and base == value and o.name(default) != b"@feat.00"
         else:
             good = kind == NAME and pair.names.text[base] == o.name(default)
         if not good:

@@ -7,19 +7,13 @@ Library Format"; LLVM's `COFFImportFile.cpp`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.coff.places import (
-    PLACE,
-    STEP,
-    Definitions,
-    Pair,
-    shown,
-)
+from cargo_strip_hook.verify.coff.places import PLACE, STEP, Definitions, Pair
 from cargo_strip_hook.verify.coff.read import (
     EXTERNAL,
     NODUPLICATES,
@@ -30,6 +24,8 @@ from cargo_strip_hook.verify.coff.read import (
 )
 from cargo_strip_hook.verify.expectation import Expectation, Findings
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.kit import surface
+from cargo_strip_hook.verify.kit.names import encoded, shown
 
 _NAMING = (b"export:", b"exclude-symbols:", b"aligncomm:")
 
@@ -52,22 +48,14 @@ class Rest:
         return found
 
 
-def encoded(names: Iterable[str]) -> set[bytes]:
-    return {n.encode("utf-8", "surrogateescape") for n in names}
-
-
 def check_exports(pair: Pair, found: Definitions) -> set[bytes]:
     """Exactly the exports are external; the names that are."""
     o, ext, expectation = pair.after, pair.result, pair.expectation
     visible = ext.index[ext.defined | ext.common].tolist()
     names = [o.name(i) for i in visible]
-    wanted = encoded(expectation.exports)
     if len(set(names)) != len(names):
         pair.findings.add("exports", "a name is defined twice")
-    for name in sorted(wanted - set(names)):
-        pair.findings.add("missing export", shown(name))
-    for name in sorted(set(names) - wanted):
-        pair.findings.add("leaked symbol", shown(name))
+    surface.check_exports(set(names), expectation, pair.findings)
     for i, name in zip(visible, names, strict=True):
         number = pair.names.number[name]
         section, value = int(o.symbols["section"][i]), int(o.symbols["value"][i])
@@ -80,7 +68,7 @@ def check_exports(pair: Pair, found: Definitions) -> set[bytes]:
             pair.findings.add("exports", f"{shown(name)} has another value")
         elif section == 0 and found.common.get(number) != value:
             pair.findings.add("exports", f"the common {shown(name)} has another size")
-    _check_replaceable(pair, wanted)
+    _check_replaceable(pair, encoded(expectation.exports))
     return set(names)
 
 
@@ -125,20 +113,17 @@ def check_undefined(
     inside = {pair.names.text[n] for n in found.defined}
     # an index lists weak externals, which define nothing
     defined = inside | {n for n in names & index.keys() if n not in weak or n not in before}
-    allowed = encoded(pair.expectation.allowed_extra) | import_members
     before |= {name for o in pair.objects for name in _included(o)}
     if names - before:
         before |= {name for o in rest.objects for name in (*_included(o), *_undefined(o))}
-    for name in sorted(names - before):
-        pair.findings.add("undefined symbol", f"{shown(name)} was not undefined before")
-    for name in sorted(names & defined - allowed):
-        pair.findings.add("undefined symbol", f"{shown(name)} is defined by the original")
+    defined = names & defined - import_members
+    surface.check_undefined(names - before, defined, pair.expectation, pair.findings)
     return names
 
 
 def _included(o: Object) -> list[bytes]:
     """The names that a file asks for by `/INCLUDE`."""
-    words = (word[1:].replace(b'"', b"") for word in _directives(o))
+    words = (word[1:].replace(b'"', b"") for word in o.directives)
     return [w.partition(b":")[2] for w in words if w.lower().startswith(b"include:")]
 
 
@@ -151,7 +136,7 @@ def alternates(pair: Pair) -> dict[bytes, bytes]:
     """What `/ALTERNATENAME` lets stand for names; of each the first."""
     found: dict[bytes, bytes] = {}
     for o in pair.objects:
-        for word in _directives(o):
+        for word in o.directives:
             key, _, value = word[1:].replace(b'"', b"").partition(b":")
             if key.lower() == b"alternatename":
                 name, _, other = value.partition(b"=")
@@ -161,12 +146,12 @@ def alternates(pair: Pair) -> dict[bytes, bytes]:
 
 def check_directives(pair: Pair, rest: Rest) -> None:
     """What `.drectve` tells linkers is what the members told them."""
-    after = set(_directives(pair.after))
-    before = {d for o in pair.objects for d in _directives(o)}
+    after = set(pair.after.directives)
+    before = {d for o in pair.objects for d in o.directives}
     exports = encoded(pair.expectation.exports)
     asked = before
     if any(not _about(one) or not _about(one) <= exports for one in after - before):
-        asked = before | {d for o in rest.objects for d in _directives(o)}
+        asked = before | {d for o in rest.objects for d in o.directives}
     for one in sorted(after - asked):
         if not _about(one) <= exports or not _about(one):
             pair.findings.add("directives", f"{shown(one)} was none before")
@@ -190,27 +175,6 @@ def _about(directive: bytes) -> set[bytes]:
         found |= {plain} if plain else set()
     # MinGW's directives leave out i686's underscore
     return found
-
-
-def _directives(o: Object) -> list[bytes]:
-    words: list[bytes] = []
-    for number in range(1, len(o.names)):
-        if o.names[number] != b".drectve":
-            continue
-        text = o.contents(number).lstrip(b"\xef\xbb\xbf").replace(b"\0", b" ")
-        word, quoted = b"", False
-        for part in text.split(b'"'):
-            if quoted:
-                word += b'"' + part + b'"'
-            else:
-                first, *rest = part.split(b" ")
-                word += first
-                for following in rest:
-                    words.append(word)
-                    word = following
-            quoted = not quoted
-        words.append(word)
-    return [w for w in words if w]
 
 
 def check_tables(o: Object, findings: Findings) -> None:
@@ -258,28 +222,10 @@ def check_index(
     import_members: list[tuple[bytes, ...]],
     findings: Findings,
 ) -> None:
-    """The archive's index has each export and what the other members define, by their owner.
-
-    A library for Microsoft's linker has it twice, the second time sorted.
-    """
+    """The archive's index has each export and what the other members define, by their owner."""
     starts = [start for start, _, _ in listing.members]
     wanted = {(name, starts[0]) for name in encoded(expectation.exports)}
     for start, names in zip(starts[1:], import_members, strict=True):
         wanted |= {(name, start) for name in names}
-    first = {name for name, _ in wanted}
-    if listing.index is None:
-        findings.add("the archive's index", "is missing")
-        return
-    tables = [("", listing.index)]
-    if expectation.target.archive_dialect == "coff":
-        if listing.second is None:
-            findings.add("the archive's index", "has no second linker member")
-        else:
-            tables.append(("'s second table", listing.second))
-            order = [name for name, _ in listing.second]
-            if order != sorted(order):
-                findings.add("the archive's index", "'s second table is not sorted")
-    for which, table in tables:
-        entries = set(table)
-        if {name for name, _ in entries} != first or not entries <= wanted:
-            findings.add(f"the archive's index{which}", "does not list each name by its member")
+    twice = expectation.target.archive_dialect == "coff"
+    surface.check_index(listing, wanted, findings, twice=twice)

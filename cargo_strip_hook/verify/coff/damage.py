@@ -12,7 +12,6 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.coff.machine import KINDS, UNWOUND
-from cargo_strip_hook.verify.coff.places import shown
 from cargo_strip_hook.verify.coff.read import (
     ASSOCIATIVE,
     BSS,
@@ -27,6 +26,7 @@ from cargo_strip_hook.verify.coff.read import (
     read,
 )
 from cargo_strip_hook.verify.expectation import Damage
+from cargo_strip_hook.verify.kit.names import shown
 
 _OBJECTS = (b"\x4c\x01", b"\x64\x86", b"\x64\xaa", b"\0\0")
 _LATER = 7  # IMAGE_COMDAT_SELECT_NEWEST, which no linker of today has

@@ -32,9 +32,9 @@ from cargo_strip_hook.verify.coff.places import (
     alignment,
     fallback,
     meanings,
-    shown,
 )
 from cargo_strip_hook.verify.coff.read import Array, Object
+from cargo_strip_hook.verify.kit.names import shown
 
 _DWARF = b".debug_"
 # lists that a zero would end early: their dead entries hold a one

@@ -9,6 +9,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.arrays import is_among
 from cargo_strip_hook.verify.coff.read import Array, Damaged, Object
+from cargo_strip_hook.verify.kit.frames import BadFrames, walk
 
 
 def describes(o: Object, relocations: Array) -> Array:
@@ -21,21 +22,12 @@ def describes(o: Object, relocations: Array) -> Array:
     for number in tables:
         mine = np.flatnonzero(relocations["section"] == number)
         if len(mine):
-            begins = np.array(_begins(o.contents(number)), np.int64)
-            found[mine] = is_among(relocations["offset"][mine], begins)
-    return found
-
-
-def _begins(table: bytes) -> list[int]:
-    """The offset of pc_begin in each FDE: behind the length and the distance to its CIE."""
-    found: list[int] = []
-    at = 0
-    while at + 4 <= len(table):
-        length = int.from_bytes(table[at : at + 4], "little")
-        end = at + 4 + length
-        if length and (length < 4 or end > len(table)):
-            raise Damaged(f"a record of .eh_frame at {at:#x} does not fit")
-        if length and table[at + 4 : at + 8] != bytes(4):
-            found.append(at + 8)
-        at = end
+            table = o.contents(number)
+            try:
+                starts, _, _ = walk(memoryview(table), "<", ".eh_frame")
+            except BadFrames as e:
+                raise Damaged(str(e)) from e
+            # behind the length and the distance to its CIE
+            begins = [at + 8 for at in starts if table[at + 4 : at + 8] != bytes(4)]
+            found[mine] = is_among(relocations["offset"][mine], np.array(begins, np.int64))
     return found

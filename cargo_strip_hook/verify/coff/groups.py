@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cargo_strip_hook.verify.coff.places import Pair, shown
+from cargo_strip_hook.verify.coff.places import Pair
 from cargo_strip_hook.verify.coff.read import (
     COMDAT,
     EXTERNAL,
@@ -22,6 +22,7 @@ from cargo_strip_hook.verify.coff.read import (
     WEAK,
     Object,
 )
+from cargo_strip_hook.verify.kit.names import shown
 
 _ORDERED = (b".text", b".rdata", b".data", b".bss")
 _UNWIND = (b".pdata", b".xdata", b".eh_frame", b".gcc_except_table")

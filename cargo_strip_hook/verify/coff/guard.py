@@ -18,7 +18,6 @@ from cargo_strip_hook.verify.coff.places import (
     Definitions,
     Pair,
     meanings,
-    shown,
 )
 from cargo_strip_hook.verify.coff.read import (
     AMD64,
@@ -31,6 +30,7 @@ from cargo_strip_hook.verify.coff.read import (
     Damaged,
     Object,
 )
+from cargo_strip_hook.verify.kit.names import shown
 
 _FUNCTION = 0x20
 _GUARD, _CONTINUATIONS = 0x800, 0x4000

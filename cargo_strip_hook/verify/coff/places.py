@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,29 +21,12 @@ from cargo_strip_hook.verify.coff.read import (
     Object,
 )
 from cargo_strip_hook.verify.expectation import Expectation, Findings
+from cargo_strip_hook.verify.kit.names import Names, shown
 from cargo_strip_hook.verify.loading import Loading
 
 # A place in the result is one number: section and offset, with room for negative distances.
 STEP = 40
 NOWHERE, PLACE, VALUE, NAME = range(4)
-
-
-def shown(name: bytes) -> str:
-    return name.decode("utf-8", "replace")
-
-
-@dataclass
-class Names:
-    """Numbers for names, shared by both sides."""
-
-    number: dict[bytes, int] = field(default_factory=dict)
-    text: list[bytes] = field(default_factory=list)
-
-    def of(self, name: bytes) -> int:
-        found = self.number.setdefault(name, len(self.text))
-        if found == len(self.text):
-            self.text.append(name)
-        return found
 
 
 @dataclass

@@ -107,6 +107,28 @@ class Object:
         return np.array(found, np.bool_)
 
     @cached_property
+    def directives(self) -> list[bytes]:
+        """The words of `.drectve`."""
+        words: list[bytes] = []
+        for number in range(1, len(self.names)):
+            if self.names[number] != b".drectve":
+                continue
+            text = self.contents(number).lstrip(b"\xef\xbb\xbf").replace(b"\0", b" ")
+            word, quoted = b"", False
+            for part in text.split(b'"'):
+                if quoted:
+                    word += b'"' + part + b'"'
+                else:
+                    first, *rest = part.split(b" ")
+                    word += first
+                    for following in rest:
+                        words.append(word)
+                        word = following
+                quoted = not quoted
+            words.append(word)
+        return [w for w in words if w]
+
+    @cached_property
     def selections(self) -> dict[int, tuple[int, int, int]]:
         """COMDAT sections: (selection, the section it is associated to, the leader or -1).
 

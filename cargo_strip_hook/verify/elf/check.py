@@ -14,6 +14,7 @@ from cargo_strip_hook.verify.arrays import Array, unique
 from cargo_strip_hook.verify.elf import (
     aside,
     comdat,
+    commons,
     order,
     pieces,
     relocations,
@@ -22,7 +23,7 @@ from cargo_strip_hook.verify.elf import (
     unwind,
 )
 from cargo_strip_hook.verify.elf.elements import cut
-from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
+from cargo_strip_hook.verify.elf.frames import Frames, read_frames
 from cargo_strip_hook.verify.elf.groups import beaten
 from cargo_strip_hook.verify.elf.infer import infer_placement
 from cargo_strip_hook.verify.elf.machine import machine
@@ -45,6 +46,9 @@ from cargo_strip_hook.verify.expectation import (
     taken,
 )
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.kit.frames import BadFrames
+from cargo_strip_hook.verify.kit.names import encoded, texts
+from cargo_strip_hook.verify.kit.surface import check_index
 from cargo_strip_hook.verify.loading import loading
 
 _X86_FEATURE_1_AND, _AARCH64_FEATURE_1_AND = 0xC0000002, 0xC0000000
@@ -212,7 +216,7 @@ def _defining(original: Archive, expectation: Expectation) -> list[int]:
     index = original.symbols()
     if index is None:
         return [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
-    found = (index.get(name.encode("utf-8", "surrogateescape")) for name in expectation.exports)
+    found = (index.get(name) for name in encoded(expectation.exports))
     return sorted({number for number in found if number is not None})
 
 
@@ -286,40 +290,24 @@ def _compare(pair: Pair, listing: Listing) -> Verified:
     definitions = symbols.global_definitions(pair)
     undefined = symbols.undefined_names(pair)
     symbols.check_exports(pair, definitions, resolution)
+    commons.check(pair, resolution, definitions)
     symbols.check_undefined(pair, undefined, resolution)
     symbols.check_locals(pair, resolution)
     if pair.complete and compares_debug(pair.expectation) and not findings:
         from cargo_strip_hook.verify.elf import debug
 
-        debug.check(pair, pair.covers_debug, pair.described_section)
-    check_index(listing, set(definitions), findings)
+        debug.check(pair, resolution)
+    header = listing.members[0][0]
+    check_index(listing, [(name, header) for name in definitions], findings)
     return Verified(
-        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in definitions)),
-        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),
+        texts(definitions),
+        texts(undefined),
         len(pair.link_map),
         compared,
         len(sides.before),
         changed.resolved,
         functions,
     )
-
-
-def check_index(listing: Listing, definitions: set[bytes], findings: Findings) -> None:
-    """The archive's index has each global definition once, and points at the object."""
-    if listing.index is None:
-        findings.add("the archive's index", "is missing")
-        return
-    listed = [name for name, _ in listing.index]
-    for name in sorted(definitions - set(listed))[:8]:
-        findings.add("the archive's index", f"lacks {symbols.shown(name)}")
-    for name in sorted(set(listed) - definitions)[:8]:
-        findings.add("the archive's index", f"has {symbols.shown(name)}, which is not defined")
-    if len(set(listed)) != len(listed):
-        findings.add("the archive's index", "has a name twice")
-    header = listing.members[0][0]
-    wrong = [name for name, place in listing.index if place != header]
-    for name in wrong[:8]:
-        findings.add("the archive's index", f"points {symbols.shown(name)} at no member")
 
 
 def _check_properties(pair: Pair, properties: dict[int, int]) -> None:

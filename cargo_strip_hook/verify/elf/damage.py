@@ -12,7 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.arrays import Array
-from cargo_strip_hook.verify.elf.frames import BadFrames, read_frames
+from cargo_strip_hook.verify.elf.frames import read_frames
 from cargo_strip_hook.verify.elf.groups import members
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
 from cargo_strip_hook.verify.elf.read import (
@@ -27,6 +27,7 @@ from cargo_strip_hook.verify.elf.read import (
     read_objects,
 )
 from cargo_strip_hook.verify.expectation import Damage
+from cargo_strip_hook.verify.kit.frames import BadFrames
 
 # (section over all objects, offset in it or -1, what is wrong)
 _Found = tuple[int, int, str]

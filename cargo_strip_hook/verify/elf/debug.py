@@ -13,13 +13,17 @@ from functools import cached_property
 import numpy as np
 
 from cargo_strip_hook.core.requests import Compression
-from cargo_strip_hook.verify.arrays import Array
+from cargo_strip_hook.verify.arrays import Array, keys, match_keys, nearest, positions
+from cargo_strip_hook.verify.elf import commons
 from cargo_strip_hook.verify.elf.compressed import header_of
 from cargo_strip_hook.verify.elf.machine import TYPES, Use, Value
-from cargo_strip_hook.verify.elf.mapping import Pair
+from cargo_strip_hook.verify.elf.mapping import Pair, Resolution
 from cargo_strip_hook.verify.elf.read import (
     SHF_COMPRESSED,
     SHF_EXCLUDE,
+    SHF_GNU_RETAIN,
+    SHF_GROUP,
+    SHF_INFO_LINK,
     SHF_MERGE,
     SHF_STRINGS,
     STB_LOCAL,
@@ -28,7 +32,6 @@ from cargo_strip_hook.verify.elf.read import (
     Objects,
     let_go,
 )
-from cargo_strip_hook.verify.elf.relocations import keys, match_keys
 
 _BATCH = 200_000  # relocations that are looked at together
 _SLAB = 1 << 23  # bytes that are compared together
@@ -60,8 +63,7 @@ class _Map:
         rest = np.flatnonzero((place < 0) & (offset >= 0)) if len(self.start) else ()
         if len(rest):
             wanted = (section[rest] << STEP) + offset[rest]
-            near = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
-            inside = wanted - self.start[near]
+            near, inside = nearest(self.start, wanted)
             good = (inside >= 0) & (inside < self.size[near])
             # the end of a section belongs to its last part
             good |= (inside == self.size[near]) & (offset[rest] == self.total[section[rest]])
@@ -69,17 +71,18 @@ class _Map:
         return np.asarray(place)
 
 
-def check(pair: Pair, rows: Array, section: Array) -> None:
-    """`rows`: PLACEMENT of debug information; `section`: the original's section of each."""
+def check(pair: Pair, resolution: Resolution) -> None:
+    """All debug information; its relocations are compared as those of code were."""
+    rows, section = pair.covers_debug, pair.described_section
     where = _layout(pair, rows, section)
     if where is None:
         return
     before, after = pair.before, pair.after
     s = after.symbols
-    base_before = _bases_before(pair)
+    base_before = _bases_before(pair, resolution)
     base_after = np.where(s["section"] > 0, (s["section"] << STEP) + s["value"], -1)
     outside = _Outside(pair, base_before)
-    sides = _Sides(pair, where, base_before, base_after, before.is_debug, outside)
+    sides = _Sides(pair, where, base_before, base_after, before.is_debug, outside, resolution)
     for number in np.flatnonzero(after.is_debug).tolist():
         fields = _relocations(sides, number)
         mine = np.flatnonzero(rows["out_section"] == number)
@@ -95,7 +98,7 @@ def _named(objects: Objects, name: str) -> Array:
     return np.asarray(named | objects.names_begin(b".z" + name[1:].encode() + b"\0"))
 
 
-def _bases_before(pair: Pair) -> Array:
+def _bases_before(pair: Pair, resolution: Resolution) -> Array:
     """The place in the result of each symbol of the original, -1 where its section is not there."""
     s = pair.before.symbols
     row = np.where(s["section"] > 0, pair.row[np.maximum(s["section"], 0)], -1)
@@ -105,6 +108,8 @@ def _bases_before(pair: Pair) -> Array:
     parted = parted[s["kind"][parted] != STT_SECTION]
     where, within = pair.cut.find(s["section"][parted], s["value"][parted])
     base[parted] = np.where(where >= 0, where + within, -1)
+    numbers, where = commons.places(pair, resolution)
+    base[numbers] = where
     return base
 
 
@@ -150,6 +155,18 @@ def _alignments(pair: Pair, kinds: Array) -> Array:
     return np.asarray(align)
 
 
+def _other_kind(old: Array, new: Array) -> Array:
+    """Which parts are in a section that readers take for another kind than theirs (bool)."""
+    merged = new["flags"] & SHF_MERGE != 0
+    other = merged & ((old["flags"] ^ new["flags"]) & (SHF_MERGE | SHF_STRINGS) != 0)
+    other |= (merged | (new["entsize"] != 0)) & (old["entsize"] != new["entsize"])
+    other |= (old["type"] != new["type"]) | (
+        new["flags"] & ~old["flags"] & (SHF_MERGE | SHF_STRINGS) != 0
+    )
+    free = SHF_MERGE | SHF_STRINGS | SHF_COMPRESSED | SHF_GROUP | SHF_INFO_LINK | SHF_GNU_RETAIN
+    return np.asarray(other | ((old["flags"] ^ new["flags"]) & ~free != 0))
+
+
 def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
     """Parts lie within sections of their name, do not overlap, and no bytes come from nowhere."""
     before, after, add = pair.before, pair.after, pair.findings.add
@@ -171,22 +188,20 @@ def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
     for number in np.flatnonzero(kinds).tolist():
         mine = rows["out_section"] == number
         bad |= mine & ~_named(before, after.section_name(number))[section]
-    merge = SHF_MERGE | SHF_STRINGS
-    bad |= (new["flags"] & SHF_MERGE != 0) & (
-        ((old["flags"] ^ new["flags"]) & merge != 0) | (old["entsize"] != new["entsize"])
-    )
-    for i in np.flatnonzero(bad)[:8].tolist():
-        where = pair.where_before(int(section[i]), int(rows["offset"][i]))
-        add("debug information is in a wrong place", where)
+    bad |= _other_kind(old, new)
+
+    def where(i: int) -> str:
+        return pair.where_before(int(section[i]), int(rows["offset"][i]))
+
+    pair.findings.each("debug information is in a wrong place", bad, where)
     start = (section << STEP) + rows["offset"]
     place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
     order = np.argsort(start, kind="stable")
     for starts, by in ((start, order), (place, np.argsort(place, kind="stable"))):
         ends = starts[by] + rows["size"][by]
         overlap = np.flatnonzero((starts[by][1:] < ends[:-1]) & (rows["size"][by][1:] > 0))
-        for i in overlap[:8].tolist():
-            where = pair.where_before(int(section[by[i + 1]]), int(rows["offset"][by[i + 1]]))
-            add("debug information is there twice, or overlaps", where)
+        kind = "debug information is there twice, or overlaps"
+        pair.findings.each(kind, by[overlap + 1], where)
     covered = np.bincount(rows["out_section"], rows["size"], len(after.sections)).astype(np.int64)
     parts = np.bincount(rows["out_section"], minlength=len(after.sections))
     slack = (size_of - covered)[kinds]
@@ -238,6 +253,7 @@ class _Sides:
     base_after: Array  # the same by symbol of the result
     is_debug: Array  # bool by section of the original
     outside: _Outside
+    resolution: Resolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,11 +322,12 @@ def _relocations(sides: _Sides, number: int) -> _Fields:
         _tell(pair, wanted, wanted.dangling, "debug information refers to some that is gone")
         missing = (match < 0) & (wanted.lives | other)
         _tell(pair, wanted, missing, "a relocation of debug information is missing")
-        wrong = (match >= 0) & ~_same(pair, wanted, other, new, match)
+        wrong = (match >= 0) & ~_same(sides, wanted, new, match)
         _tell(pair, wanted, wrong, "a relocation of debug information has another target")
         parts.append(_fields(pair, wanted, match))
-    for place in new_place[np.flatnonzero(~known)[:8]].tolist():
-        pair.findings.add("a relocation that the original has not", pair.where_after(place))
+    pair.findings.each(
+        "a relocation that the original has not", new_place[~known], pair.where_after
+    )
     return _sorted_fields(parts)
 
 
@@ -343,10 +360,7 @@ def _match(place: Array, new_place: Array, in_order: bool) -> Array:
     """
     if not in_order or bool((np.diff(place) <= 0).any()):
         return match_keys(keys(place), keys(new_place))
-    if not len(new_place):
-        return np.full(len(place), -1, np.int64)
-    near = np.minimum(np.searchsorted(new_place, place), len(new_place) - 1)
-    return np.where(new_place[near] == place, near, -1)
+    return positions(new_place, place)
 
 
 def _others(sides: _Sides, wanted: _Wanted, match: Array) -> Array:
@@ -360,10 +374,10 @@ def _others(sides: _Sides, wanted: _Wanted, match: Array) -> Array:
     return np.asarray(other)
 
 
-def _same(pair: Pair, wanted: _Wanted, other: Array, new: Array, match: Array) -> Array:
-    """bool: the result has the relocation, of the same type, and with the same target if it lives.
+def _same(sides: _Sides, wanted: _Wanted, new: Array, match: Array) -> Array:
+    """bool: the result has the relocation, of the same type, and with the same target.
 
-    `other` (bool): see `_others`; `match`: the position in `new` (_RESULT), -1 for none.
+    `match`: the position in `new` (_RESULT), -1 for none.
     """
     same = np.zeros(len(wanted.rows), np.bool_)
     there = np.flatnonzero(match >= 0)
@@ -371,20 +385,16 @@ def _same(pair: Pair, wanted: _Wanted, other: Array, new: Array, match: Array) -
     same[there] = (result["type"] == wanted.rows["type"][there]) & (result["symbol"] >= 0)
     lives = wanted.lives[there]
     agrees = result["target"] == wanted.target[there]
-    same[there] &= agrees | ~lives
-    doubtful = there[(~agrees & lives & ~wanted.debug[there]) | ~(lives | other[there])]
-    for i in doubtful.tolist():
-        symbol, new_symbol = int(wanted.symbol[i]), int(new["symbol"][match[i]])
-        same[i] = _alike(pair, symbol, new_symbol, wanted.home[i])
+    known = same[there]
+    same[there] &= agrees & lives
+    for i in there[known & ~(agrees & lives) & ~wanted.debug[there]].tolist():
+        same[i] = _alike(sides, wanted, i, new[match[i]])
     return same
 
 
 def _tell(pair: Pair, wanted: _Wanted, bad: Array, kind: str) -> None:
     """Add a finding of this kind for each relocation that is `bad` (bool)."""
-    for i in np.flatnonzero(bad)[:8].tolist():
-        row = wanted.rows[i]
-        pair.findings.add(kind, pair.where_before(int(row["section"]), int(row["offset"])))
-    pair.findings.more(kind, int(bad.sum()) - 8)
+    pair.findings.each(kind, bad, pair.where_rows(wanted.rows))
 
 
 def _fields(pair: Pair, wanted: _Wanted, match: Array) -> _Fields:
@@ -407,24 +417,33 @@ def _sorted_fields(parts: list[_Fields]) -> _Fields:
     return _Fields(place[order], width[order], dead[order])
 
 
-def _alike(pair: Pair, old: int, new: int, home: int) -> bool:
+def _alike(sides: _Sides, wanted: _Wanted, number: int, new: Array) -> bool:
     """The rarer ways to say the same: another definition of the name, the winner of a group."""
-    before, after = pair.before, pair.after
+    pair, before, after = sides.pair, sides.pair.before, sides.pair.after
+    row, home = wanted.rows[number], int(wanted.home[number])
+    old, new_symbol = int(wanted.symbol[number]), int(new["symbol"])
     name = before.string(int(before.symbols["name"][old]))
-    if name and name == after.string(int(after.symbols["name"][new])):
+    target, base = int(new["target"]), int(sides.base_after[new_symbol])
+    shown = name and before.symbols["binding"][old] != STB_LOCAL
+    rivals = sides.resolution.definitions.get(name, []) if shown else []
+    # of several weak definitions; which one it is, code relocations tell
+    if any(target == sides.base_before[i] + row["addend"] for i in rivals if _there(sides, i)):
         return True
-    s = before.symbols
-    place = int(after.symbols["section"][new])
+    if name and name == after.string(int(after.symbols["name"][new_symbol])):
+        nowhere = base < 0 or not any(_there(sides, i) for i in rivals)
+        return bool(nowhere and home <= 0 and target - base == row["addend"])
+    place = int(after.symbols["section"][new_symbol])
     if place <= 0 or home <= 0:
         return False
-    if name and s["binding"][old] != STB_LOCAL:
-        return True  # of several weak definitions; which one it is, code relocations tell
-    section = before.section_name(int(home))
-    rows = np.flatnonzero(pair.row >= 0)
-    rows = rows[pair.link_map["out_section"][pair.row[rows]] == place]
-    size = before.sections["size"][int(home)]
-    rows = rows[before.sections["size"][rows] == size]
+    section, size = before.section_name(home), before.sections["size"][home]
+    offset = int(before.symbols["value"][old]) + int(row["addend"])
+    rows = np.flatnonzero((pair.row >= 0) & (before.sections["size"] == size))
+    rows = rows[pair.place[pair.row[rows]] + offset == target]
     return any(before.section_name(int(r)) == section for r in rows)
+
+
+def _there(sides: _Sides, symbol: int) -> bool:
+    return bool(sides.base_before[symbol] >= 0)
 
 
 def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields) -> None:
@@ -457,9 +476,7 @@ def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields
         allowed = near >= 0
         if len(fields.place):
             allowed &= differs < furthest[safe]
-        for place in differs[~allowed][:8].tolist():
-            pair.findings.add("other bytes", pair.where_after(place))
-        pair.findings.more("other bytes", int((~allowed).sum()) - 8)
+        pair.findings.each("other bytes", differs[~allowed], pair.where_after)
         first = last
         let_go(pair.before.buffer)
     _tombstones(pair, fields, result, base, tombstone)
@@ -475,11 +492,8 @@ def _tombstones(pair: Pair, fields: _Fields, result: Array, base: int, value: in
         low = octets[:, 0 if little else -1]
         rest = octets[:, 1:] if little else octets[:, :-1]
         bad = (low != value) | rest.any(axis=1)
-        for wrong in offset[bad][:8].tolist():
-            pair.findings.add(
-                "dead debug information without a tombstone", pair.where_after(wrong + base)
-            )
-        pair.findings.more("dead debug information without a tombstone", int(bad.sum()) - 8)
+        kind = "dead debug information without a tombstone"
+        pair.findings.each(kind, offset[bad] + base, pair.where_after)
 
 
 def _nothing_lost(sides: _Sides) -> None:
@@ -494,11 +508,9 @@ def _nothing_lost(sides: _Sides) -> None:
         old = before.relocations(tables)
         gone = where.of(old["section"], old["offset"]) < 0
         alive = _places(pair, sides.base_before, old) != -1
-        bad = np.flatnonzero(gone & alive & (old["type"] != 0))
-        for i in bad[:8].tolist():
-            text = pair.where_before(int(old["section"][i]), int(old["offset"][i]))
-            pair.findings.add("debug information of live code is gone", text)
-        pair.findings.more("debug information of live code is gone", len(bad) - 8)
+        bad = old[gone & alive & (old["type"] != 0)]
+        kind = "debug information of live code is gone"
+        pair.findings.each(kind, np.arange(len(bad)), pair.where_rows(bad))
 
 
 __all__ = ["check"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, unique
+from cargo_strip_hook.verify.arrays import Array, nearest, unique
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
     SHF_EXECINSTR,
@@ -45,8 +45,7 @@ class Cut:
             nothing = np.full(len(section), -1, np.int64)
             return nothing, np.zeros(len(section), np.int64)
         wanted = (section << STEP) + offset
-        at = np.maximum(np.searchsorted(self.start, wanted, side="right") - 1, 0)
-        within = wanted - self.start[at]
+        at, within = nearest(self.start, wanted)
         held = (within >= 0) & (within < self.size[at])
         return np.where(held, self.place[at], -1), np.where(held, within, 0)
 

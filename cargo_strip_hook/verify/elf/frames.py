@@ -6,27 +6,12 @@ Source: Linux Standard Base 5.0 Core, section 10.6 ("Exception Frames").
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, gather, is_among
+from cargo_strip_hook.verify.arrays import Array, gather, is_among, positions
 from cargo_strip_hook.verify.elf.read import STEP, Objects
-
-_POINTER_SIZES = {0x0: 0, 0x2: 2, 0x3: 4, 0x4: 8, 0xA: 2, 0xB: 4, 0xC: 8}
-
-
-@dataclass(frozen=True)
-class CommonEntry:
-    """A CIE: what it says and where its personality pointer is."""
-
-    content: bytes
-    personality_at: int  # offset in the record, -1
-    pointer: int  # bytes of pc_begin and pc_range
-    augmented: bool
-    lsda: int  # bytes of the LSDA pointer, 0 for none
-
+from cargo_strip_hook.verify.kit.frames import BadFrames, CommonEntry, common_entry, walk
 
 FRAME = np.dtype(
     [
@@ -63,10 +48,7 @@ class Frames:
     rest: Array  # RELOCATION
     rest_fde: Array
     rest_at: Array
-
-
-class BadFrames(Exception):
-    """Unwind tables that do not follow the format."""
+    ends_early: bool  # a terminator stands before a record: linkers read no further
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +61,7 @@ class _Records:
     size: Array  # with the length field
     pointer: Array  # from the CIE pointer back to the CIE; 0: this is a CIE itself
     place: Array  # section and offset as one number
+    ends_early: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +81,13 @@ def read_frames(objects: Objects, sections: Array) -> Frames:
     records = _records(objects, sections)
     is_cie = np.flatnonzero(records.pointer == 0)
     is_fde = np.flatnonzero(records.pointer != 0)
-    starts, sizes = records.at[is_cie].tolist(), records.size[is_cie].tolist()
-    cies = [_common_entry(objects, *record) for record in zip(starts, sizes, strict=True)]
+    bits, blank = objects.layouts.bits, objects.implicit_addends
+    cies = [
+        common_entry(objects.buffer[start : start + size], bits // 8, blank=blank)
+        for start, size in zip(
+            records.at[is_cie].tolist(), records.size[is_cie].tolist(), strict=True
+        )
+    ]
     personality_at = np.array([c.personality_at for c in cies], np.int64)
     place = records.place[is_cie] + personality_at
     personality = _match(relocations, place, personality_at >= 0)
@@ -121,7 +109,9 @@ def read_frames(objects: Objects, sections: Array) -> Frames:
         is_rest[match[match >= 0]] = False
     owner, rest_at = _owners(records, is_fde, relocations.place[is_rest])
     cie_columns = _columns(relocations, personality)
-    return Frames(fdes, cies, *cie_columns, relocations.rows[is_rest], owner, rest_at)
+    return Frames(
+        fdes, cies, *cie_columns, relocations.rows[is_rest], owner, rest_at, records.ends_early
+    )
 
 
 def _sorted_relocations(objects: Objects, sections: Array) -> _Relocations:
@@ -136,36 +126,24 @@ def _sorted_relocations(objects: Objects, sections: Array) -> _Relocations:
 
 def _records(objects: Objects, sections: Array) -> _Records:
     """Find each record of these sections, and read the two fields that it begins with."""
-    at, section = _record_starts(objects, sections)
-    word = np.dtype(f"{objects.layouts.order}u4")
-    size = gather(objects.data, at, word).astype(np.int64) + 4
-    pointer = gather(objects.data, at + 4, word).astype(np.int64)
-    offset = at - objects.sections["offset"][section]
-    return _Records(at, section, offset, size, pointer, (section << STEP) + offset)
-
-
-def _record_starts(objects: Objects, sections: Array) -> tuple[Array, Array]:
-    """Where each record begins in the data, and its section (int64 both)."""
     starts: list[int] = []
+    sizes: list[int] = []
     counts = []
-    for section in sections.tolist():
-        view = objects.contents(section)
-        whole = len(view) & ~3
-        words = np.frombuffer(view[:whole], f"{objects.layouts.order}u4").tolist()
-        base, before = int(objects.sections["offset"][section]), len(starts)
-        word, end = 0, len(words)
-        while word < end:
-            length = words[word]
-            if length == 0:
-                word += 1
-                continue
-            if length & 3 or length < 8 or word + 1 + (length >> 2) > end:
-                name = objects.section_name(section)
-                raise BadFrames(f"the record at {name}+{4 * word:#x} does not fit")
-            starts.append(base + 4 * word)
-            word += 1 + (length >> 2)
-        counts.append(len(starts) - before)
-    return np.array(starts, np.int64), np.repeat(sections, np.array(counts, np.int64))
+    ends_early = False
+    order = objects.layouts.order
+    for number in sections.tolist():
+        offsets, lengths, stop = walk(objects.contents(number), order, objects.section_name(number))
+        ends_early |= bool(offsets) and stop < offsets[-1]
+        starts += offsets
+        sizes += lengths
+        counts.append(len(offsets))
+    section = np.repeat(sections, np.array(counts, np.int64))
+    offset, size = np.array(starts, np.int64), np.array(sizes, np.int64)
+    if (size & 3).any():
+        raise BadFrames("a record is of odd size")
+    at = objects.sections["offset"][section] + offset
+    pointer = gather(objects.data, at + 4, np.dtype(f"{order}u4")).astype(np.int64)
+    return _Records(at, section, offset, size, pointer, (section << STEP) + offset, ends_early)
 
 
 def _match(relocations: _Relocations, place: Array, possible: Array) -> Array:
@@ -173,10 +151,7 @@ def _match(relocations: _Relocations, place: Array, possible: Array) -> Array:
 
     `possible` (bool): whether there may be one.
     """
-    if not len(relocations.place):
-        return np.full(len(place), -1, np.int64)
-    near = np.minimum(np.searchsorted(relocations.place, place), len(relocations.place) - 1)
-    return np.where((relocations.place[near] == place) & possible, near, -1)
+    return np.where(possible, positions(relocations.place, place), -1)
 
 
 def _columns(relocations: _Relocations, match: Array) -> tuple[Array, Array, Array]:
@@ -213,55 +188,6 @@ def _owners(records: _Records, is_fde: Array, place: Array) -> tuple[Array, Arra
     record = np.searchsorted(records.place, place, side="right") - 1
     inside = (record >= 0) & (place < (records.place + records.size)[record])
     return np.where(inside, number[record], -1), place - records.place[record]
-
-
-def _uleb(data: Any, at: int) -> tuple[int, int]:
-    """A ULEB128 number and the position behind it (DWARF 5, section 7.6)."""
-    value = shift = 0
-    while True:
-        octet = data[at]
-        value |= (octet & 0x7F) << shift
-        shift += 7
-        at += 1
-        if octet < 0x80:
-            return value, at
-
-
-def _common_entry(objects: Objects, start: int, size: int) -> CommonEntry:
-    record = objects.buffer[start : start + size]
-    try:
-        return _parse_common_entry(record, objects.layouts.bits // 8, objects.implicit_addends)
-    except (IndexError, KeyError, ValueError) as e:
-        raise BadFrames("a CIE cannot be read") from e
-
-
-@lru_cache(maxsize=256)
-def _parse_common_entry(record: bytes, address: int, implicit: bool) -> CommonEntry:
-    text_end = record.index(b"\0", 9)
-    augmentation = record[9:text_end]
-    _, at = _uleb(record, text_end + 1)  # code alignment
-    _, at = _uleb(record, at)  # data alignment; signed, but of the same length
-    at = at + 1 if record[8] == 1 else _uleb(record, at)[1]  # return address register
-    pointer, lsda, personality = address, 0, -1
-    content = bytearray(record)
-    if augmentation.startswith(b"z"):
-        _, at = _uleb(record, at)
-        for letter in augmentation[1:].decode("latin-1"):
-            if letter == "L":
-                lsda = 0 if record[at] == 0xFF else _POINTER_SIZES[record[at] & 15] or address
-                at += 1
-            elif letter == "R":
-                pointer = _POINTER_SIZES[record[at] & 15] or address
-                at += 1
-            elif letter == "P":
-                width = _POINTER_SIZES[record[at] & 15] or address
-                personality = at + 1
-                if implicit:
-                    content[personality : personality + width] = bytes(width)
-                at = personality + width
-            elif letter not in "SB":
-                raise ValueError(letter)
-    return CommonEntry(bytes(content), personality, pointer, augmentation.startswith(b"z"), lsda)
 
 
 def _lsda_offsets(data: Array, starts: Array, cie: Array, cies: list[CommonEntry]) -> Array:

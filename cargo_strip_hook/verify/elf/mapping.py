@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
@@ -26,6 +27,7 @@ from cargo_strip_hook.verify.elf.read import (
     Objects,
 )
 from cargo_strip_hook.verify.expectation import Expectation, Findings
+from cargo_strip_hook.verify.kit.names import Names, encoded
 from cargo_strip_hook.verify.loading import Loading
 
 # what instrumented code tells the runtime that counts for all of a program
@@ -87,6 +89,10 @@ class Pair:
         member = self.members[int(self.before.sections["object"][section])]
         return f"{member}({self.before.section_name(section)}+{offset:#x})"
 
+    def where_rows(self, rows: Array) -> Callable[[int], str]:
+        """The same of the one with a number among records with `section` and `offset`."""
+        return lambda i: self.where_before(int(rows["section"][i]), int(rows["offset"][i]))
+
     def where_after(self, place: int) -> str:
         """A place of the result, for a finding."""
         section = place >> STEP
@@ -117,22 +123,6 @@ class Symbols:
     base: Array
     in_section: Array  # whether it is a section's own symbol
     special: Array | None = None  # `Special`; None: no symbol says more than its place
-
-
-@dataclass
-class Names:
-    """Numbers for names, shared by both sides."""
-
-    number: dict[bytes, int] = field(default_factory=dict)
-    text: list[bytes] = field(default_factory=list)
-
-    def of(self, name: bytes) -> int:
-        """The number of a name, a new one the first time."""
-        number = self.number.get(name)
-        if number is None:
-            number = self.number[name] = len(self.text)
-            self.text.append(name)
-        return number
 
 
 @dataclass
@@ -286,8 +276,7 @@ def _defined(pair: Pair, own: Symbols) -> _Defined:
     """Collect the definitions of each name, and choose among them."""
     s = pair.before.symbols
     is_global = s["binding"] != STB_LOCAL
-    exports = {name.encode(errors="surrogateescape") for name in pair.expectation.exports}
-    exports |= shared_names(pair)
+    exports = encoded(pair.expectation.exports) | shared_names(pair)
     section = s["section"]
     placed = own.kind == Kind.PLACE
     defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))

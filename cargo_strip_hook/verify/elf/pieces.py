@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, spread, unique
 from cargo_strip_hook.verify.elf.mapping import Pair
 from cargo_strip_hook.verify.elf.read import (
+    IN_COMMON,
     SHF_ALLOC,
     SHF_EXECINSTR,
     SHF_GNU_RETAIN,
@@ -17,7 +20,11 @@ from cargo_strip_hook.verify.elf.read import (
     SHF_STRINGS,
     SHF_TLS,
     SHF_WRITE,
+    SHT_FINI_ARRAY,
+    SHT_INIT_ARRAY,
     SHT_NOBITS,
+    SHT_NOTE,
+    SHT_PREINIT_ARRAY,
     SHT_PROGBITS,
     STEP,
     Objects,
@@ -25,6 +32,7 @@ from cargo_strip_hook.verify.elf.read import (
 from cargo_strip_hook.verify.elf.relocations import Changed
 
 _KIND = SHF_WRITE | SHF_ALLOC | SHF_EXECINSTR | SHF_TLS
+_ARRAYS = (SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY)
 _CONTENTS = (SHT_PROGBITS, SHT_NOBITS)
 # flags that are checked by themselves, or that say nothing about contents
 _FREE_FLAGS = SHF_MERGE | SHF_STRINGS | SHF_GROUP | SHF_INFO_LINK | SHF_LINK_ORDER | SHF_GNU_RETAIN
@@ -61,21 +69,20 @@ _CONSTRUCTORS = (b".init_array", b".fini_array", b".preinit_array", b".ctors", b
 def check_layout(pair: Pair) -> None:
     """Placement, alignment, kind of section, and that nothing overlaps or comes from nowhere."""
     before, after, rows = pair.before.sections, pair.after.sections, pair.link_map
-    add = pair.findings.add
     number = pair.section
     old = before[number]
     new = after[rows["out_section"]]
     end = rows["out_offset"] + rows["size"]
 
     def each(bad: Array, kind: str) -> None:
-        found = np.flatnonzero(bad)
-        for i in found[:8].tolist():
-            add(
-                kind,
+        pair.findings.each(
+            kind,
+            bad,
+            lambda i: (
                 f"{pair.where_before(int(number[i]), 0)}, "
-                f"now {pair.where_after(int(pair.place[i]))}",
-            )
-        pair.findings.more(kind, len(found) - 8)
+                f"now {pair.where_after(int(pair.place[i]))}"
+            ),
+        )
 
     each((rows["out_offset"] < 0) | (end > new["size"]), "a piece lies outside its section")
     align = np.maximum(old["align"], 1)
@@ -104,13 +111,19 @@ def check_layout(pair: Pair) -> None:
         np.isin(old["type"], _CONTENTS) & np.isin(new["type"], _CONTENTS)
     )
     each(~same_type, "a piece is in a section of another type")
+    other = (old["flags"] ^ new["flags"]) & ~_FREE_FLAGS
     each(
-        (old["flags"] ^ new["flags"]) & ~_FREE_FLAGS != 0, "a piece is in a section of other flags"
+        other | new["flags"] & ~old["flags"] & merge != 0, "a piece is in a section of other flags"
     )
     # GNU ld gives arrays of pointers an entry size that compilers leave out
-    unmerged = (new["flags"] & SHF_MERGE == 0) & np.isin(new["type"], _CONTENTS)
+    unmerged = (new["flags"] & SHF_MERGE == 0) & ~np.isin(new["type"], _ARRAYS)
     each(
         unmerged & (new["entsize"] != 0) & (old["entsize"] != new["entsize"]),
+        "a piece is in a section of another entry size",
+    )
+    word = pair.after.layouts.bits // 8
+    each(
+        np.isin(new["type"], _ARRAYS) & (new["entsize"] != 0) & (new["entsize"] != word),
         "a piece is in a section of another entry size",
     )
     _check_names(pair, number)
@@ -211,7 +224,7 @@ def _check_names(pair: Pair, number: Array) -> None:
             # of two files with a section `.gnu.linkonce.t.f` a linker drops one: the name must go
             good = all(
                 old == new
-                or old.isidentifier()
+                or (old.isidentifier() and _is_renamed_set(old, new))
                 or (new and old.startswith(f"{new}."))
                 or (old.startswith(_LINKONCE) and not new.startswith(_LINKONCE))
                 for old in olds
@@ -228,6 +241,11 @@ def _check_names(pair: Pair, number: Array) -> None:
         if not good:
             where = pair.where_before(int(chosen[0]), 0)
             pair.findings.add("a piece is in a section of another name", f"{where}, now {name!r}")
+
+
+def _is_renamed_set(old: str, new: str) -> bool:
+    """Whether a set got a name that no linker, and no other library, knows."""
+    return new == f"{old}.private" or re.fullmatch(rf"{old}_[0-9a-f]{{8,}}", new) is not None
 
 
 def _check_constructors(pair: Pair) -> None:
@@ -251,6 +269,34 @@ def _check_constructors(pair: Pair) -> None:
                     "a constructor has another priority",
                     f"{pair.where_before(section, 0)}, now {now}",
                 )
+    _check_order(pair)
+
+
+def _check_order(pair: Pair) -> None:
+    """Initialisers and elements of sets are in the order in which a linker would find them.
+
+    That is the order in which members are loaded, and in a member that of its sections.
+    """
+    rows, after = pair.link_map, pair.after
+    ordered = np.zeros(len(after.sections), np.bool_)
+    for number in unique(rows["out_section"]).tolist():
+        name = after.section_name(number)
+        is_set = name.partition(".")[0].isidentifier()
+        ordered[number] = is_set or name.encode().startswith(_CONSTRUCTORS)
+    mine = np.flatnonzero(ordered[rows["out_section"]] & (rows["size"] > 0))
+    mine = mine[np.argsort(pair.place[mine], kind="stable")]
+    owner = pair.before.sections["object"][pair.section[mine]]
+    out = rows["out_section"][mine]
+    if not ((out[1:] == out[:-1]) & (owner[1:] != owner[:-1])).any():
+        rank = owner.astype(np.int64)
+    else:
+        ranks = pair.loading.rank
+        last = len(ranks)
+        rank = np.array([ranks.get(pair.numbers[o], last) for o in owner.tolist()], np.int64)
+    key = (rank << 32) + pair.section[mine]
+    wrong = np.flatnonzero((out[1:] == out[:-1]) & (key[1:] < key[:-1])) + 1
+    where = pair.place[mine]
+    pair.findings.each("out of order", where[wrong], pair.where_after)
 
 
 def _check_retained(pair: Pair) -> None:
@@ -259,6 +305,11 @@ def _check_retained(pair: Pair) -> None:
     s = pair.before.sections
     lost = (s["flags"] & SHF_GNU_RETAIN != 0) & (s["flags"] & SHF_ALLOC != 0) & (pair.row < 0)
     lost &= ~pair.beaten
+    # linkers keep notes, too: lld, `MarkLive.cpp` (isReserved); GNU ld, `elf_gc_mark_extra`
+    notes = (s["type"] == SHT_NOTE) & (s["flags"] & (SHF_ALLOC | SHF_GROUP) == SHF_ALLOC)
+    notes &= ~pair.before.names_begin(b".note.gnu.property\0")
+    if pair.expectation.covers_debug:  # a platform's linker merges them
+        lost |= notes & (pair.row < 0)
     for section in np.flatnonzero(lost & (s["size"] > 0)).tolist():
         pair.findings.add("a retained piece is missing", pair.where_before(section, 0))
     # what a program's `__start_X` would find in the original (GNU ld manual, "-z start-stop-gc"),
@@ -285,7 +336,7 @@ def _check_gaps(pair: Pair) -> None:
 
     Equal elements of sections that linkers merge may be one: the bytes of each are compared.
     """
-    rows, after = pair.link_map, pair.after.sections
+    rows = pair.link_map
     order = np.lexsort((rows["size"], pair.place))
     start = pair.place[order]
     end = start + rows["size"][order]
@@ -299,21 +350,58 @@ def _check_gaps(pair: Pair) -> None:
         pair.findings.add("pieces overlap", pair.where_after(int(start[i + 1])))
     if not pair.complete:
         return
-    # bytes that no input explains could be anything
-    sizes, out = rows["size"][order], rows["out_section"][order]
-    pieces = np.bincount(out, minlength=len(after))
-    covered = np.bincount(out, weights=sizes, minlength=len(after)).astype(np.int64)
-    held = (after["flags"] & SHF_ALLOC != 0) | (pieces > 0)
-    held &= after["type"] != SHT_NOBITS
+    _check_slack(pair, order, start, furthest)
+
+
+def _check_slack(pair: Pair, order: Array, start: Array, furthest: Array) -> None:
+    """There is no more between pieces than their alignment asks for, and that is zero.
+
+    `order`: rows by their places, `start`; `furthest`: the end of all up to each of them.
+    """
+    rows, after = pair.link_map, pair.after.sections
+    out = rows["out_section"][order].astype(np.int64)
+    first = np.r_[True, out[1:] != out[:-1]][: len(out)]
+    before = np.where(first, out << STEP, np.r_[0, furthest[:-1]][: len(out)])
+    gap = start - before
+    align = np.maximum(pair.before.sections["align"][pair.section[order]], 1)
+    held = _held(pair)
+    wide = (gap >= align) & (rows["size"][order] > 0) & held[out]
+    pair.findings.each(
+        "bytes that no input explains",
+        wide,
+        lambda i: f"{gap[i]} in {pair.where_after(int(before[i]))}",
+    )
+    end = np.arange(len(after)) << STEP
+    np.maximum.at(end, out, furthest)
+    tail = after["size"] - (end & ((1 << STEP) - 1))
+    behind = held & (tail > 0)
+    pair.findings.each(
+        "bytes that no input explains",
+        behind,
+        lambda i: f"{tail[i]} in {pair.where_after(int(end[i]))}",
+    )
+    # what stands there in code is never executed; a reader of data may take it for some
+    data = held & (after["flags"] & SHF_EXECINSTR == 0) & (after["type"] != SHT_NOBITS)
+    mine = np.flatnonzero((gap > 0) & ~wide & data[out])
+    at = after["offset"][out[mine]] + before[mine] - (out[mine] << STEP)
+    filled = pair.after.data[spread(at, gap[mine], 1)]
+    if filled.any():
+        which = np.repeat(before[mine], gap[mine])[filled != 0]
+        pair.findings.each("bytes that no input explains", which, pair.where_after)
+
+
+def _held(pair: Pair) -> Array:
+    """bool for each section of the result: whether all of it comes from pieces."""
+    after, symbols = pair.after.sections, pair.before.symbols
+    held = after["flags"] & SHF_ALLOC != 0
+    held[pair.link_map["out_section"]] = True
     held &= ~pair.after.names_begin(b".note.gnu.property\0")
     held[pair.after.frame_sections] = False
-    slack = after["size"] - covered
-    allowed = (pieces + 1) * np.maximum(after["align"], 1)
-    for section in np.flatnonzero(held & (slack > 0) & (slack >= allowed)).tolist():
-        pair.findings.add(
-            "bytes that no input explains",
-            f"{slack[section]} in {pair.where_after(section << STEP)}",
-        )
+    if not pair.expectation.covers_debug:  # then notes are not told of
+        held &= after["type"] != SHT_NOTE
+    if (symbols["section"] == IN_COMMON).any():  # which get room in such sections
+        held &= after["type"] != SHT_NOBITS
+    return np.asarray(held)
 
 
 def check_bytes(pair: Pair, changed: Changed) -> int:
@@ -357,14 +445,13 @@ def check_bytes(pair: Pair, changed: Changed) -> int:
         near = np.minimum(np.searchsorted(allowed, places), len(allowed) - 1)
         good = allowed[near] == places
         places, bad, which = places[~good], bad[~good], which[~good]
-    for i in range(min(len(bad), 8)):
+
+    def text(i: int) -> str:
         section = int(object_of[held[which[i]]])
         offset = int(rows["offset"][held[which[i]]] + bad[i] - at[which[i]])
         now, was = found[bad[i]], expected[bad[i]]
-        pair.findings.add(
-            "other bytes",
-            f"{pair.where_after(int(places[i]))} is {now:#04x}, was {was:#04x} in "
-            f"{pair.where_before(section, offset)}",
-        )
-    pair.findings.more("other bytes", len(bad) - 8)
+        where = pair.where_after(int(places[i]))
+        return f"{where} is {now:#04x}, was {was:#04x} in {pair.where_before(section, offset)}"
+
+    pair.findings.each("other bytes", np.arange(len(bad)), text)
     return total

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, gather, is_among, unique
+from cargo_strip_hook.verify.arrays import (
+    Array,
+    gather,
+    is_among,
+    keys,
+    match_keys,
+    unique,
+)
 from cargo_strip_hook.verify.elf.aside import bury
 from cargo_strip_hook.verify.elf.machine import (
     ADDEND_WIDTH,
@@ -17,7 +24,7 @@ from cargo_strip_hook.verify.elf.machine import (
     Value,
 )
 from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution, Special
-from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, SHT_NOBITS, STEP
+from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, STEP
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +185,10 @@ def _second_look(
         return old_addend == new_addend
     if kind == Kind.COMMON:
         place = new_base + (new_addend - old_addend if sums else 0)
-        return r.export_place.setdefault(base, place) == place and _is_hole(pair, place)
+        # that there is room for it is checked by `commons`
+        return r.export_place.setdefault(base, place) == place and (
+            sums or new_addend == old_addend
+        )
     if kind == Kind.NAME:
         # only a name that cannot be interposed may be addressed directly
         hidden = pair.before.symbols["other"][old] & 3 != 0
@@ -198,38 +208,6 @@ def _is_set_end(pair: Pair, name: bytes, new: int) -> bool:
     end = int(pair.after.sections["size"][symbol["section"]])
     wanted = {b"__start_": 0, b"__stop_": end}.get(name[: name.find(b"_", 2) + 1], -1)
     return bool(symbol["value"] == wanted) and pair.after.string(int(symbol["name"])) == name
-
-
-def _is_hole(pair: Pair, place: int) -> bool:
-    """Whether a place is in a zero-filled section and belongs to no piece."""
-    section = place >> STEP
-    if not 0 < section < len(pair.after.sections):
-        return False
-    if pair.after.sections["type"][section] != SHT_NOBITS:
-        return False
-    ends = pair.place + pair.link_map["size"]
-    return not bool(((pair.place <= place) & (place < ends)).any())
-
-
-def keys(place: Array) -> Array:
-    """Distinct sortable keys: records at one place are told apart by their order."""
-    order = np.argsort(place, kind="stable")
-    ordered = place[order]
-    first = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(place) else ordered
-    start = np.maximum.accumulate(np.where(first, np.arange(len(place)), 0))
-    keys = np.empty(len(place), np.int64)
-    keys[order] = ordered * 8 + np.minimum(np.arange(len(place)) - start, 7)
-    return keys
-
-
-def match_keys(old: Array, new: Array) -> Array:
-    """For each old key the position of the equal new one, -1 where there is none."""
-    if not len(new):
-        return np.full(len(old), -1, np.int64)
-    order = np.argsort(new, kind="stable")
-    found = np.minimum(np.searchsorted(new[order], old), len(new) - 1)
-    found = order[found]
-    return np.where(new[found] == old, found, -1)
 
 
 def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
@@ -364,9 +342,8 @@ def _extra(pair: Pair, sides: Sides, match: Array) -> None:
         i = np.searchsorted(starts, sides.after_place[extra], side="right") - 1
         covered = (i >= 0) & (sides.after_place[extra] < ends[np.maximum(i, 0)])
         extra = extra[covered]
-    for place in sides.after_place[extra[:8]].tolist():
-        pair.findings.add("a relocation that the original has not", pair.where_after(place))
-    pair.findings.more("a relocation that the original has not", len(extra) - 8)
+    places = sides.after_place[extra]
+    pair.findings.each("a relocation that the original has not", places, pair.where_after)
 
 
 def _applied(
@@ -466,10 +443,9 @@ def _instructions(pair: Pair, sides: Sides, which: Array, shift: Array) -> None:
 
 
 def _report(pair: Pair, sides: Sides, which: Array, match: Array | None, kind: str) -> None:
-    for i in which[:8].tolist():
+    def text(i: int) -> str:
         old = sides.before[i]
-        symbol = int(old["symbol"])
-        name = _symbol_text(pair, symbol)
+        name = _symbol_text(pair, int(old["symbol"]))
         text = (
             f"{pair.where_before(int(old['section']), int(old['offset']))} type {int(old['type'])} "
             f"to {name}{int(old['addend']):+#x}, now {pair.where_after(int(sides.place[i]))}"
@@ -478,8 +454,9 @@ def _report(pair: Pair, sides: Sides, which: Array, match: Array | None, kind: s
             new = sides.after[match[i]]
             text += f" type {int(new['type'])} to {_result_text(pair, int(new['symbol']))}"
             text += f"{int(new['addend']):+#x}"
-        pair.findings.add(kind, text)
-    pair.findings.more(kind, len(which) - 8)
+        return text
+
+    pair.findings.each(kind, which, text)
 
 
 def _symbol_text(pair: Pair, number: int) -> str:

@@ -6,16 +6,19 @@ Source: System V gABI, chapter 4. pyelftools reads the header and the notes a se
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from elftools.common.exceptions import ELFError
 from elftools.common.utils import struct_parse
+from elftools.construct import ConstructError
 from elftools.elf.notes import iter_notes
 from elftools.elf.structs import ELFStructs
 
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.verify.arrays import Array, unique
+from cargo_strip_hook.verify.elf import attributes
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -35,7 +38,10 @@ from cargo_strip_hook.verify.elf.read import (
     SHT_RELA,
     SHT_STRTAB,
     SHT_SYMTAB,
+    STB_GLOBAL,
     STB_LOCAL,
+    STB_WEAK,
+    STT_COMMON,
     STT_FUNC,
     STT_NOTYPE,
     STT_SECTION,
@@ -43,12 +49,15 @@ from cargo_strip_hook.verify.elf.read import (
     Objects,
 )
 from cargo_strip_hook.verify.expectation import Expectation, Findings, compares_debug
+from cargo_strip_hook.verify.kit.names import quoted
 from cargo_strip_hook.verify.marker import SECTION_NAME
 
 ELFOSABI_GNU = 3
 # types of contents, which have neither sh_link nor sh_info (gABI, figure 4-14)
 _PLAIN = (SHT_PROGBITS, SHT_STRTAB, SHT_NOTE, SHT_NOBITS, 14, 15, 16)
 _PAGE = 4096  # bytes
+_X86_64_UNWIND = 0x70000001  # SHT_X86_64_UNWIND
+_UNIQUE, _IFUNC = 10, 10  # STB_GNU_UNIQUE, STT_GNU_IFUNC
 _BATCH = 200_000  # relocations that are looked at together
 
 
@@ -92,9 +101,7 @@ def _check_sections(after: Objects, findings: Findings) -> None:
     held = (s["type"] != SHT_NOBITS) & (s["type"] != 0) & (s["size"] > 0)
 
     def each(bad: Array, kind: str) -> None:
-        for i in np.flatnonzero(bad)[:8].tolist():
-            findings.add(kind, _name(after, i))
-        findings.more(kind, int(bad.sum()) - 8)
+        findings.each(kind, bad, lambda i: _name(after, i))
 
     align = np.maximum(s["align"], 1)
     each((align & (align - 1)) != 0, "an alignment that is no power of two")
@@ -132,6 +139,28 @@ def _check_sections(after: Objects, findings: Findings) -> None:
     )
     number = np.arange(count)
     each((number == names) & (s["type"] != SHT_STRTAB), "section names of another type")
+    ends = np.flatnonzero((s["type"] == SHT_STRTAB) & (s["size"] > 0))
+    last = after.data[(s["offset"] + s["size"] - 1)[ends]]
+    unended = np.zeros(count, np.bool_)
+    unended[ends] = last != 0
+    each(unended | ((s["type"] == SHT_STRTAB) & (s["size"] <= 0)), "names do not end with a zero")
+    _check_links(after, findings)
+    unwinds = after.names_begin(b".eh_frame\0")
+    odd = (s["flags"] != SHF_ALLOC) | (s["entsize"] != 0)
+    odd |= (s["type"] != SHT_PROGBITS) & (s["type"] != _X86_64_UNWIND)
+    each(unwinds & odd, "an unwind table is in a section of another kind")
+    _check_groups(after, findings)
+
+
+def _check_links(after: Objects, findings: Findings) -> None:
+    """What sections say of other sections: sh_link and sh_info."""
+    s = after.sections
+    count = len(s)
+    tables = (s["type"] == SHT_RELA) | (s["type"] == SHT_REL)
+
+    def each(bad: Array, kind: str) -> None:
+        findings.each(kind, bad, lambda i: _name(after, i))
+
     plain = (s["flags"] & SHF_LINK_ORDER == 0) & np.isin(s["type"], _PLAIN)
     each(plain & ((s["link"] != 0) | (s["info"] != 0)), "contents are linked to something")
     link = np.where(s["link"] < count, s["link"], 0)
@@ -148,11 +177,6 @@ def _check_sections(after: Objects, findings: Findings) -> None:
     each(again, "two relocation tables for a section")
     each((s["type"] == SHT_SYMTAB) & (s["type"][link] != SHT_STRTAB), "symbols without names")
     each((s["flags"] & SHF_LINK_ORDER != 0) & (link == 0), "a section is linked to none")
-    each(
-        after.names_begin(b".eh_frame\0") & ((s["flags"] != SHF_ALLOC) | (s["entsize"] != 0)),
-        "an unwind table is in a section of another kind",
-    )
-    _check_groups(after, findings)
 
 
 def _check_groups(after: Objects, findings: Findings) -> None:
@@ -176,10 +200,9 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
         return
 
     def each(bad: Array, kind: str) -> None:
-        for i in np.flatnonzero(bad)[:8].tolist():
-            name = after.string(int(symbols["name"][i])).decode("utf-8", "replace")
-            findings.add(kind, f"`{name}` (symbol {i})")
-        findings.more(kind, int(bad.sum()) - 8)
+        findings.each(
+            kind, bad, lambda i: f"{quoted(after.string(int(symbols['name'][i])))} (symbol {i})"
+        )
 
     first = int(after.first_global[0])
     number = np.arange(len(symbols))
@@ -188,6 +211,11 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
     each((number >= first) & local, "a local symbol among the global ones")
     inside = symbols["section"] > 0
     home = np.where(inside, symbols["section"], 0)
+    known = np.isin(symbols["binding"], (STB_LOCAL, STB_GLOBAL, STB_WEAK))
+    known |= (symbols["binding"] == _UNIQUE) & ~symbols["undefined"]
+    each(~known, "a symbol of unknown binding")
+    other = (symbols["kind"] > STT_TLS) & (symbols["kind"] != _IFUNC)
+    each(other | (local & (symbols["kind"] == STT_COMMON)), "a symbol of unknown type")
     null = symbols[0]
     if any(null[f] for f in ("kind", "binding", "other", "value", "size")) or first < 1:
         findings.add("symbol 0", "is not empty")
@@ -233,10 +261,12 @@ def _check_relocations(after: Objects, expectation: Expectation, findings: Findi
             (found["symbol"] < 0, "a relocation has a symbol that is not there"),
             (none, "a relocation for zeros"),
         ):
-            for i in np.flatnonzero(bad)[:8].tolist():
-                section, offset = int(found["section"][i]), int(found["offset"][i])
-                findings.add(kind, f"{_name(after, section)}+{offset:#x}")
-            findings.more(kind, int(bad.sum()) - 8)
+            findings.each(kind, bad, _where(after, found))
+
+
+def _where(after: Objects, rows: Array) -> Callable[[int], str]:
+    section, offset = rows["section"], rows["offset"]
+    return lambda i: f"{_name(after, int(section[i]))}+{int(offset[i]):#x}"
 
 
 def _check_content(after: Objects, expectation: Expectation, findings: Findings) -> None:
@@ -263,7 +293,7 @@ def _check_content(after: Objects, expectation: Expectation, findings: Findings)
             for i in marks
             if s["type"][i] == 1 and after.contents(i) == memoryview(expectation.marker)
         ]
-        if len(marks) != 1 or not good or s["flags"][marks[0]]:
+        if len(marks) != 1 or not good or s["flags"][marks[0]] or s["entsize"][marks[0]]:
             findings.add("the marker", f"{SECTION_NAME} is not there as it was asked for")
 
 
@@ -287,6 +317,9 @@ def check_stack_note(before: Objects, after: Objects, findings: Findings) -> Non
     executable = before.sections["flags"][notes] & SHF_EXECINSTR != 0
     asks[before.sections["object"][notes][executable]] = True
     mine = np.flatnonzero(after.names_begin(b".note.GNU-stack\0"))
+    kinds = after.sections[mine]
+    if (kinds["type"] != SHT_PROGBITS).any() or kinds["size"].any():
+        findings.add("the stack", ".note.GNU-stack is no empty section of contents")
     if not len(before.base) or not has.all() or asks.any():
         return  # then a linker decides, and ours must not promise more than the inputs do
     if not len(mine):
@@ -329,7 +362,15 @@ def second_reading(after: Objects, image: memoryview, findings: Findings) -> dic
                         for entry in note["n_desc"]:
                             kind = _property_number(entry["pr_type"])
                             properties[kind] = entry["pr_data"]
-    except (ELFError, KeyError, ValueError, TypeError, IndexError, EOFError) as e:
+    except (
+        ELFError,
+        ConstructError,
+        KeyError,
+        ValueError,
+        TypeError,
+        IndexError,
+        EOFError,
+    ) as e:
         findings.add("pyelftools cannot read it", str(e) or type(e).__name__)
     return properties
 
@@ -384,24 +425,10 @@ def check_against_members(before: Objects, after: Objects, findings: Findings) -
         findings.add(
             "the file header", f"has flags {after.header['flags'][0]:#x}, not {flags[0]:#x}"
         )
-    _check_attributes(before, after, findings)
+    kind = machine(after.machine, after.layouts.order).attributes
+    attributes.check(before, after, kind, findings)
     systems = {ident.ljust(16, b"\0")[7] for ident in before.header["ident"].tolist()}
     mine = after.header["ident"].tolist()[0].ljust(16, b"\0")[7]
     # GNU ld marks what uses GNU extensions as such; the other way round loses their meaning
     if mine not in systems and mine != ELFOSABI_GNU:
         findings.add("the file header", f"is for operating system {mine}")
-
-
-def _check_attributes(before: Objects, after: Objects, findings: Findings) -> None:
-    """Build attributes: one section if there were any, unchanged where all members agree."""
-    kind = machine(after.machine, after.layouts.order).attributes
-    if not kind:
-        return
-    olds = np.flatnonzero(before.sections["type"] == kind).tolist()
-    mine = np.flatnonzero(after.sections["type"] == kind).tolist()
-    if len(mine) != bool(olds):
-        findings.add("build attributes", f"are in {len(mine)} sections")
-    elif mine:
-        contents = {bytes(before.contents(number)) for number in olds}
-        if len(contents) == 1 and bytes(after.contents(mine[0])) not in contents:
-            findings.add("build attributes", "differ from those that all members have")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 
 from cargo_strip_hook.core.requests import Strip
@@ -10,6 +12,7 @@ from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution, shared_n
 from cargo_strip_hook.verify.elf.read import (
     IN_COMMON,
     SHF_ALLOC,
+    SHT_NOTE,
     STB_LOCAL,
     STB_WEAK,
     STT_COMMON,
@@ -17,11 +20,8 @@ from cargo_strip_hook.verify.elf.read import (
     STT_OBJECT,
     STT_TLS,
 )
-
-
-def shown(name: bytes) -> str:
-    """A symbol's name in a message."""
-    return "`" + name.decode("utf-8", "replace") + "`"
+from cargo_strip_hook.verify.kit import surface
+from cargo_strip_hook.verify.kit.names import encoded, quoted
 
 
 def global_definitions(pair: Pair) -> dict[bytes, int]:
@@ -32,7 +32,7 @@ def global_definitions(pair: Pair) -> dict[bytes, int]:
     for i in numbers.tolist():
         name = pair.after.string(int(s["name"][i]))
         if name in found:
-            pair.findings.add("defined twice", shown(name))
+            pair.findings.add("defined twice", quoted(name))
         found[name] = i
     return found
 
@@ -46,19 +46,16 @@ def undefined_names(pair: Pair) -> dict[bytes, int]:
 
 def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolution) -> None:
     """The global definitions are the exports, with type, size, binding and visibility unchanged."""
-    asked = {name.encode(errors="surrogateescape") for name in pair.expectation.exports}
+    asked = encoded(pair.expectation.exports)
     shared = shared_names(pair)
-    for name in sorted(definitions.keys() - asked - shared):
-        pair.findings.add("a global symbol that is no export", shown(name))
-    for name in sorted(asked - definitions.keys()):
-        pair.findings.add("an export is missing", shown(name))
+    surface.check_exports(definitions.keys(), pair.expectation, pair.findings, shared)
     before, after = pair.before.symbols, pair.after.symbols
     names = resolution.names
     for name in sorted((asked | shared) & definitions.keys()):
         candidates = resolution.definitions.get(name, [])
         if not candidates:
             if pair.complete:
-                pair.findings.add("an export that no used member defines", shown(name))
+                pair.findings.add("an export that no used member defines", quoted(name))
             continue
         new = after[definitions[name]]
         if not any(_same_symbol(before[i], new, name in shared) for i in candidates):
@@ -68,7 +65,7 @@ def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolut
                 for field in ("kind", "binding", "size", "other")
                 if old[field] != new[field]
             ]
-            pair.findings.add("an export changed", f"{shown(name)}: {', '.join(facts)}")
+            pair.findings.add("an export changed", f"{quoted(name)}: {', '.join(facts)}")
         places = {
             int(resolution.own.base[i])
             for i in candidates
@@ -81,7 +78,7 @@ def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolut
         wanted = resolution.export_place.get(number)
         if places and (place not in places or (wanted is not None and place != wanted)):
             pair.findings.add(
-                "an export is at another place", f"{shown(name)} at {pair.where_after(place)}"
+                "an export is at another place", f"{quoted(name)} at {pair.where_after(place)}"
             )
 
 
@@ -100,32 +97,46 @@ def _same_symbol(old: Array, new: Array, may_be_weak: bool) -> bool:
 
 def check_undefined(pair: Pair, undefined: dict[bytes, int], resolution: Resolution) -> None:
     """What is undefined was undefined before, and is weak only if it was."""
-    allowed = {name.encode(errors="surrogateescape") for name in pair.expectation.allowed_extra}
     names, after = resolution.names, pair.after.symbols
-    unused = set()
+    unused, new, defined = set(), set[bytes](), set()
+    kinds = _undefined_kinds(pair, undefined)
     for name, number in sorted(undefined.items()):
+        if after["kind"][number] not in kinds.get(name, {int(after["kind"][number])}):
+            pair.findings.add("an undefined symbol changed its type", quoted(name))
         weak = after["binding"][number] == STB_WEAK
-        if name in pair.defined_elsewhere and name not in allowed and not weak:
-            pair.findings.add("undefined, although the original defines it", shown(name))
+        if name in pair.defined_elsewhere and not weak:
+            defined.add(name)
         known = names.number.get(name, -1)
         if known not in resolution.used_names:
             unused.add(name)
         elif int(after["other"][number]) not in resolution.visibility[known]:
-            pair.findings.add("an undefined symbol changed its visibility", shown(name))
+            pair.findings.add("an undefined symbol changed its visibility", quoted(name))
         elif weak and known in resolution.strong_use and pair.complete:
-            pair.findings.add("became weak", shown(name))
+            pair.findings.add("became weak", quoted(name))
         elif not weak and known not in resolution.strong_use and pair.complete:
-            pair.findings.add("no longer weak", shown(name))
+            pair.findings.add("no longer weak", quoted(name))
     if unused:
         s = pair.before.symbols
         string = pair.before.string
         earlier = {string(int(at)) for at in s["name"][s["undefined"]].tolist()}
-        for name in sorted(unused - earlier):
-            pair.findings.add("undefined, and it was not before", shown(name))
+        new = unused - earlier
         # the assembler adds this name to every object that uses the GOT, and no relocation to it
         idle = unused & earlier - {b"_GLOBAL_OFFSET_TABLE_"}
         for name in sorted(idle) if pair.complete else ():
-            pair.findings.add("undefined, and nothing needs it", shown(name))
+            pair.findings.add("undefined, and nothing needs it", quoted(name))
+    surface.check_undefined(new, defined, pair.expectation, pair.findings)
+
+
+def _undefined_kinds(pair: Pair, names: Container[bytes]) -> dict[bytes, set[int]]:
+    """The types that the original's references to names give them."""
+    s = pair.before.symbols
+    found: dict[bytes, set[int]] = {}
+    numbers = np.flatnonzero(s["undefined"] & (s["binding"] != STB_LOCAL))
+    kinds = s["kind"][numbers].tolist()
+    for name, kind in zip(pair.before.names[numbers].tolist(), kinds, strict=True):
+        if name in names:
+            found.setdefault(name, set()).add(kind)
+    return found
 
 
 def check_locals(pair: Pair, resolution: Resolution) -> None:
@@ -138,8 +149,8 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
         & (new["section"] > 0)
     )
     if not pair.expectation.covers_debug:  # a platform's linker does not tell where the others went
-        loaded = pair.after.sections["flags"][new["section"][mine]] & SHF_ALLOC != 0
-        mine = mine[loaded]
+        home = pair.after.sections[new["section"][mine]]
+        mine = mine[(home["flags"] & SHF_ALLOC != 0) & (home["type"] != SHT_NOTE)]
     placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
     was = _facts(old[placed], resolution.own.base[placed])
     now = _facts(new[mine], resolution.after.base[mine])
@@ -176,7 +187,7 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
         if name in commons or base in free or (name in candidates if name else nameless):
             continue
         if pair.complete or candidates:
-            pair.findings.add("a local symbol that the original has not", shown(name))
+            pair.findings.add("a local symbol that the original has not", quoted(name))
 
 
 def _facts(symbols: Array, base: Array) -> Array:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, gather
-from cargo_strip_hook.verify.elf.frames import BadFrames, Frames, read_frames
+from cargo_strip_hook.verify.arrays import Array, gather, keys, match_keys
+from cargo_strip_hook.verify.elf.frames import Frames, read_frames
 from cargo_strip_hook.verify.elf.mapping import Pair, Resolution
 from cargo_strip_hook.verify.elf.read import STEP
-from cargo_strip_hook.verify.elf.relocations import by_place, keys, match_keys, same_target
+from cargo_strip_hook.verify.elf.relocations import by_place, same_target
+from cargo_strip_hook.verify.kit.frames import BadFrames
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,12 @@ def read(pair: Pair) -> Unwind | None:
     except (BadFrames, IndexError) as e:
         pair.findings.add("the unwind table is damaged", str(e))
         return None
+    if after.ends_early:
+        pair.findings.add("the unwind table is damaged", "it ends before its last record")
+    aligns = pair.before.sections["align"][pair.before.frame_sections]
+    mine = pair.after.sections["align"][pair.after.frame_sections]
+    if len(aligns) and (mine < aligns.min()).any():
+        pair.findings.add("the unwind table is damaged", "it lost its alignment")
     place = _function_places(pair, before)
     live = np.flatnonzero(place >= 0)
     referenced = np.zeros(len(pair.before.symbols), np.bool_)
@@ -69,15 +76,18 @@ def _function_places(pair: Pair, frames: Frames) -> Array:
 
 def check(pair: Pair, unwind: Unwind, resolution: Resolution) -> int:
     """Match FDEs by the place of their function, then compare; returns how many."""
-    add = pair.findings.add
+    each = pair.findings.each
     before, after, old_place, live = unwind.before, unwind.after, unwind.place, unwind.live
     symbol = after.fdes["symbol"]
     section = np.where(symbol >= 0, pair.after.symbols["section"][np.maximum(symbol, 0)], 0)
     value = pair.after.symbols["value"][np.maximum(symbol, 0)]
     new_place = np.where(section > 0, (section << STEP) + value + after.fdes["addend"], -1)
     if pair.complete:
-        for i in np.flatnonzero(new_place < 0)[:8].tolist():
-            add("an unwind entry without a function", f".eh_frame+{after.fdes['offset'][i]:#x}")
+        each(
+            "an unwind entry without a function",
+            new_place < 0,
+            lambda i: f".eh_frame+{after.fdes['offset'][i]:#x}",
+        )
     order = np.argsort(new_place, kind="stable")
     keys = new_place[order]
     old_order = live[np.argsort(old_place[live], kind="stable")]
@@ -88,15 +98,13 @@ def check(pair: Pair, unwind: Unwind, resolution: Resolution) -> int:
     rank = np.arange(len(old_keys)) - np.searchsorted(old_keys, old_keys)
     at = np.searchsorted(keys, old_keys) + rank
     hit = (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == old_keys)
-    for i in old_order[~hit][:8].tolist():
-        add("a function lost its unwind entry", pair.where_after(int(old_place[i])))
-    pair.findings.more("a function lost its unwind entry", int((~hit).sum()) - 8)
+    each("a function lost its unwind entry", old_place[old_order[~hit]], pair.where_after)
     old_row, new_row = old_order[hit], order[at[hit]]
     if pair.complete:
         known = np.zeros(len(after.fdes), np.bool_)
         known[new_row] = True
-        for i in np.flatnonzero(~known & (new_place >= 0))[:8].tolist():
-            add("an unwind entry that the original has not", pair.where_after(int(new_place[i])))
+        extra = new_place[~known & (new_place >= 0)]
+        each("an unwind entry that the original has not", extra, pair.where_after)
     _compare_rest(pair, before, after, old_row, new_row, resolution)
     _compare_records(pair, before, after, old_row, new_row)
     _compare_common(pair, before, after, old_row, new_row, resolution)
@@ -144,14 +152,10 @@ def _compare_rest(
         (old_rest[other], "an unwind entry has a relocation of another type"),
         (old_rest[~same], "a relocation of an unwind entry has another target"),
     ):
-        for section, offset in zip(bad["section"].tolist(), bad["offset"].tolist(), strict=True):
-            pair.findings.add(kind, pair.where_before(section, offset))
+        pair.findings.each(kind, np.arange(len(bad)), pair.where_rows(bad))
     if pair.complete:
-        for section, offset in zip(
-            extra["section"].tolist(), extra["offset"].tolist(), strict=True
-        ):
-            where = pair.where_after((section << STEP) + offset)
-            pair.findings.add("a relocation that no unwind entry has", where)
+        places = (extra["section"] << STEP) + extra["offset"]
+        pair.findings.each("a relocation that no unwind entry has", places, pair.where_after)
 
 
 def _compare_records(
@@ -159,14 +163,14 @@ def _compare_records(
 ) -> None:
     """Range and instructions of each FDE, byte by byte; addresses were compared before."""
     old, new = before.fdes[old_row], after.fdes[new_row]
-    where = pair.after.frame_sections
+    where, was = pair.after.frame_sections, pair.where_rows(old)
 
     def report(bad: Array, kind: str) -> None:
-        for i in np.flatnonzero(bad)[:8].tolist():
-            add = f"{pair.where_before(int(old['section'][i]), int(old['offset'][i]))}, now "
-            add += pair.where_after((int(where[0]) << STEP) + int(new["offset"][i]))
-            pair.findings.add(kind, add)
-        pair.findings.more(kind, int(bad.sum()) - 8)
+        def text(i: int) -> str:
+            now = pair.where_after((int(where[0]) << STEP) + int(new["offset"][i]))
+            return f"{was(i)}, now {now}"
+
+        pair.findings.each(kind, bad, text)
 
     other_size = old["size"] != new["size"]
     for i in np.flatnonzero(other_size).tolist():
@@ -246,9 +250,8 @@ def _compare_common(
             new["addend"],
             always,
         )
-        for i in np.flatnonzero(~good).tolist():
-            where = pair.where_before(int(old["section"][i]), int(old["offset"][i]))
-            pair.findings.add("an unwind entry names its function in another way", where)
+        kind = "an unwind entry names its function in another way"
+        pair.findings.each(kind, ~good, pair.where_rows(old))
     person_type = before.cie_type[old["cie"]] != after.cie_type[new["cie"]]
     other_type = old["type"] != new["type"]
     for bad, kind in (
@@ -258,8 +261,4 @@ def _compare_common(
         (~same, "a function has another personality"),
         (~same_lsda, "a function has other language-specific data"),
     ):
-        for i in np.flatnonzero(bad)[:8].tolist():
-            pair.findings.add(
-                kind, pair.where_before(int(old["section"][i]), int(old["offset"][i]))
-            )
-        pair.findings.more(kind, int(bad.sum()) - 8)
+        pair.findings.each(kind, bad, pair.where_rows(old))

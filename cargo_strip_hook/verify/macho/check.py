@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
-from cargo_strip_hook.verify.expectation import Expectation, Findings, Reading, Verified, taken
+from cargo_strip_hook.verify.expectation import (
+    Expectation,
+    Findings,
+    Reading,
+    Verified,
+    compares_debug,
+    taken,
+)
 from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.kit.names import encoded, texts
+from cargo_strip_hook.verify.kit.surface import check_exports, check_index, check_undefined
 from cargo_strip_hook.verify.loading import loading
-from cargo_strip_hook.verify.macho import compare, constraints, objc
+from cargo_strip_hook.verify.macho import (
+    compare,
+    constraints,
+    debug,
+    objc,
+    roots,
+    sections,
+    symbols,
+)
+from cargo_strip_hook.verify.macho.commands import (
+    check_commands,
+    data_in_code,
+    second_reading,
+)
+from cargo_strip_hook.verify.macho.forms import check_sections_named
 from cargo_strip_hook.verify.macho.order import Choice, contents
 from cargo_strip_hook.verify.macho.places import Places
-from cargo_strip_hook.verify.macho.read import Damaged, Object, read
-from cargo_strip_hook.verify.macho.unwind import records
+from cargo_strip_hook.verify.macho.read import STEP, Damaged, Object, read
+from cargo_strip_hook.verify.macho.unwind import Records, records
 
 _MAGIC = b"\xcf\xfa\xed\xfe"
 
@@ -40,23 +64,33 @@ def check(
         findings.add("the archive", "its member is not aligned to 8 bytes, as ld64 wants it")
     try:
         after = read(memoryview(candidate)[offset : offset + size])
-        unwound = records(after)
+        unwound = records(after, strict=expectation.link_map is not None)
         references = after.loaded_references()
     except Damaged as e:
         findings.add("damaged", str(e))
         return Verified((), ())
+    data = memoryview(candidate)[offset : offset + size]
+    second_reading(data, after.commands[0], len(after.entries), findings)
+    if expectation.link_map is not None:  # what a linker of the platform writes is its own affair
+        check_commands(data, after.commands[0], findings)
+        check_sections_named(after, findings)
     allowed = constraints.check_personalities(after, unwound, findings)
     constraints.check_structure(after, findings)
     constraints.check_unwound(after, unwound, findings)
     constraints.check_marker(after, expectation, findings)
     defined = _defined(after)
-    _check_exports(defined, expectation, allowed, findings)
-    _check_index(listing, expectation, allowed, findings)
+    check_exports(defined, expectation, findings, allowed)
+    header = listing.members[0][0]
+    exports = {(name, header) for name in encoded(expectation.exports)}
+    # Apple's libtool lists private external symbols, the allowed ones, as well
+    check_index(listing, exports, findings, optional=allowed)
 
     used, members = _read_members(original, expectation, ahead)
     objc.check_loaded(original, set(used), findings)
     undefined = _check_undefined(original, after, members, expectation, findings)
-    constraints.check_versions(after, members, findings)
+    every = _Every(original)
+    known = expectation.link_map is not None
+    constraints.check_versions(after, members, every.read if known else None, findings)
     pieces = compared = 0
     if expectation.link_map is None and not findings:
         from cargo_strip_hook.verify.macho.infer import check_by_names
@@ -65,25 +99,22 @@ def check(
             dict(zip(used, members, strict=True)), after, unwound, findings
         )
     elif expectation.link_map is not None and not findings:
+        constraints.check_header(after, members, findings)
+        constraints.check_options(after, members, every.read, findings)
         [before] = members
-        where = _places(expectation.link_map, used, before, after, findings)
-        if not findings:
-            pieces = len(expectation.link_map)
-            try:
-                order = loading(
-                    original,
-                    expectation,
-                    lambda: contents(original),
-                    lambda: objc.loaded_always(original),
-                )
-                choice = Choice(order, used)
-                compared = compare.check(before, after, where, references, choice, findings)
-                compare.check_unwind(before, after, where, unwound, findings)
-            except Damaged as e:
-                raise _damaged(original, used, e) from e
+        try:
+            compared = _compare(
+                _Sides(original, used, before, after, every),
+                expectation,
+                (allowed, references, unwound),
+                findings,
+            )
+        except Damaged as e:
+            raise _damaged(original, used, e) from e
+        pieces = len(expectation.link_map)
     return Verified(
-        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in defined - allowed)),
-        tuple(sorted(n.decode("utf-8", "surrogateescape") for n in undefined)),
+        texts(defined - allowed),
+        texts(undefined),
         pieces,
         compared,
         len(references),
@@ -92,32 +123,94 @@ def check(
     )
 
 
-def _check_exports(
-    defined: set[bytes], expectation: Expectation, allowed: set[bytes], findings: Findings
-) -> None:
-    wanted = {n.encode("utf-8", "surrogateescape") for n in expectation.exports}
-    for name in sorted(wanted - defined):
-        findings.add("missing export", name.decode("utf-8", "replace"))
-    for name in sorted(defined - wanted - allowed):
-        findings.add("leaked symbol", name.decode("utf-8", "replace"))
+class _Every:
+    """All members of the original, for what only one of them could explain; read when asked for."""
+
+    def __init__(self, original: Archive) -> None:
+        self._original = original
+        self._objects: list[Object] | None = None
+
+    def read(self) -> list[Object]:
+        if self._objects is None:
+            self._objects = []
+            for member in self._original.members:
+                data = self._original.data(member)
+                try:
+                    if bytes(data[:4]) == _MAGIC:
+                        self._objects.append(read(data))
+                except Damaged:  # which no linker could read either
+                    continue
+        return self._objects
 
 
-def _check_index(
-    listing: Listing, expectation: Expectation, allowed: set[bytes], findings: Findings
-) -> None:
-    """The archive's index has each export once, and points at the object.
+class _Sides(NamedTuple):
+    """The members `used`, read side by side, and the result."""
 
-    Apple's libtool lists private external symbols, the `allowed` ones, as well.
+    original: Archive
+    used: list[int]
+    before: Object
+    after: Object
+    every: _Every
+
+
+def _compare(
+    sides: _Sides,
+    expectation: Expectation,
+    read_of_it: tuple[set[bytes], Array, Records],
+    findings: Findings,
+) -> int:
+    """Compare the result with its members by the link map; how many bytes were. Raises `Damaged`.
+
+    `read_of_it`: the personality routines that may stay external, the references of loaded
+    sections, and the unwind records.
     """
-    if listing.index is None:
-        findings.add("the archive's index", "is missing")
-        return
-    names = [name for name, _ in listing.index]
-    wanted = {n.encode("utf-8", "surrogateescape") for n in expectation.exports}
-    if len(set(names)) != len(names) or not wanted <= set(names) <= wanted | allowed:
-        findings.add("the archive's index", "does not list the exports, each once")
-    if any(place != listing.members[0][0] for _, place in listing.index):
-        findings.add("the archive's index", "points at no member")
+    original, used, before, after, every = sides
+    allowed, references, unwound = read_of_it
+    assert expectation.link_map is not None
+    rows, told = debug.part(after, expectation.link_map)
+    where = _places(rows, used, before, after, findings)
+    if findings:
+        return 0
+    order = loading(
+        original,
+        expectation,
+        lambda: contents(original),
+        lambda: objc.loaded_always(original),
+    )
+    choice = Choice(order, used)
+    keeps_debug = compares_debug(expectation)
+    sections.check_sections(before, after, where, keeps_debug, findings)
+    definitions = compare.Definitions(before, where, choice)
+    symbols.check_externals(before, after, definitions.chosen(), allowed, findings)
+    symbols.check_outside(before, after, every.read, findings)
+    titles = [original.members[n].name for n in used]
+    roots.check_roots(before, where, titles, findings)
+    roots.check_order(before, after, where, choice, findings)
+    roots.check_other_members(original, used, choice, findings)
+    compared = compare.check(before, after, where, references, definitions, findings)
+    commons = definitions.made.found
+    symbols.check_locals(before, after, where, commons, expectation.strip, findings)
+    compare.check_unwind(before, after, where, unwound, findings)
+    _check_data_in_code(before, after, where, findings)
+    if keeps_debug:
+        debug.check(before, after, where, debug.Told(told, titles, used), definitions, findings)
+    return compared
+
+
+def _check_data_in_code(before: Object, after: Object, where: Places, findings: Findings) -> None:
+    """The list of data in code says of each piece what its member's did."""
+    wanted: set[tuple[int, ...]] = set()
+    for file, commands in enumerate(before.commands):
+        if not commands.data_in_code[1]:
+            continue
+        rows = data_in_code(before.octets, int(before.base[file]), commands)
+        at = where.of_addresses(rows[:, 0] + (file << STEP))
+        rows[:, 0] = at
+        wanted |= set(map(tuple, rows[at >= 0].tolist()))
+    found = data_in_code(after.octets, 0, after.commands[0])
+    listed = list(map(tuple, found.tolist()))
+    if set(listed) != wanted or listed != sorted(listed):
+        findings.add("data in code", "is not what the members say it is")
 
 
 def _defined(o: Object) -> set[bytes]:
@@ -136,7 +229,7 @@ def read_original(original: Archive, used: Sequence[int]) -> Object:
         together = read(*(original.data(original.members[n]) for n in used))
     except Damaged as e:
         raise _damaged(original, used, e) from e
-    _ = together.sections, together.placed, together.undefined  # kept: they will be asked for
+    _ = together.placed, together.undefined  # kept: they will be asked for
     return together
 
 
@@ -153,7 +246,7 @@ def _read_members(
     used = unique(expectation.link_map["member"]).tolist()
     used = [n for n in used if 0 <= n < len(original.members)]
     if not used:  # commons and absolute symbols are in no section: those that define the exports
-        wanted = {n.encode("utf-8", "surrogateescape") for n in expectation.exports}
+        wanted = encoded(expectation.exports)
         index = original.symbols() or {}
         used = sorted({number for name, number in index.items() if name in wanted})
     return used, [taken(ahead, used, Object) or read_original(original, used)]
@@ -174,16 +267,8 @@ def _check_undefined(
     """The names that the consumer supplies: only what the members left undefined as well."""
     names = {name for name, size in after.undefined if not size}
     before = {name for o in members for name, _ in o.undefined}
-    for name in sorted(names - before):
-        findings.add(
-            "undefined symbol", f"{name.decode('utf-8', 'replace')} was not undefined before"
-        )
     index = original.symbols() or {}
-    allowed = {n.encode("utf-8", "surrogateescape") for n in expectation.allowed_extra}
-    for name in sorted((names & index.keys()) - allowed):
-        findings.add(
-            "undefined symbol", f"{name.decode('utf-8', 'replace')} is defined by the original"
-        )
+    check_undefined(names - before, names & index.keys(), expectation, findings)
     return names
 
 

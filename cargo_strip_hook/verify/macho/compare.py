@@ -17,16 +17,19 @@ from cargo_strip_hook.verify.macho.unwind import Records, records
 _NOTHING: frozenset[int] = frozenset()
 
 
-class _Definitions:
+class Definitions:
     """Name -> the address in the result of its definition that counts, of those that went there."""
 
     def __init__(self, before: Object, where: Places, choice: Choice) -> None:
+        self.choice = choice
         numbers = before.externals()
         at = where.of_symbols(numbers)
         numbers, at = numbers[at >= 0], at[at >= 0]
         self._first: dict[bytes, int] = {}
         several: dict[bytes, None] = {}
         names = before.names(numbers)
+        # of what is there twice the first, which is the last of a dictionary made backwards
+        self._number = dict(zip(names[::-1], numbers[::-1].tolist(), strict=True))
         for name, address in zip(names, at.tolist(), strict=True):
             if self._first.setdefault(name, address) != address:
                 several[name] = None
@@ -34,22 +37,26 @@ class _Definitions:
         weak = before.entries["desc"][numbers] & WEAK_DEF != 0
         self.files: dict[bytes, set[int]] = {}
         repeated = several.keys() | (choice.loading.repeated & self._first.keys())
-        found: dict[bytes, list[tuple[int, int, bool]]] = {name: [] for name in repeated}
+        found: dict[bytes, list[tuple[int, int, bool, int]]] = {name: [] for name in repeated}
         if found:
-            rows = zip(names, file.tolist(), at.tolist(), weak.tolist(), strict=True)
-            for name, of, address, is_weak in rows:
+            columns = (file.tolist(), at.tolist(), weak.tolist(), numbers.tolist())
+            for name, *row in zip(names, *columns, strict=True):
                 if name in found:
-                    found[name].append((of, address, is_weak))
+                    found[name].append((row[0], row[1], row[2], row[3]))
         for name, rows_of in found.items():
-            self.files[name] = {of for of, _, _ in rows_of}
+            self.files[name] = {row[0] for row in rows_of}
             strong = [row for row in rows_of if not row[2]] or rows_of
-            chosen = choice.first([of for of, _, _ in strong]) if len(strong) > 1 else 0
-            self._first[name] = strong[chosen][1]
+            chosen = choice.first([row[0] for row in strong]) if len(strong) > 1 else 0
+            self._first[name], self._number[name] = strong[chosen][1], strong[chosen][3]
         self.made = Made(before, self._first)
 
     def of(self, name: bytes) -> int:
         """The address of a name, -1 for one that is not there."""
         return self._first.get(name, -1)
+
+    def chosen(self) -> dict[bytes, tuple[int, int]]:
+        """Name -> (address, symbol of the member) of each definition that counts."""
+        return {name: (at, self._number[name]) for name, at in self._first.items()}
 
 
 class _Result:
@@ -86,19 +93,22 @@ def check(
     after: Object,
     where: Places,
     references: Array,
-    choice: Choice,
+    definitions: Definitions,
     findings: Findings,
 ) -> int:
     """Each placed piece has the bytes of the original and refers to the same; bytes compared.
 
     `references`: REFERENCE of the result.
     """
-    definitions = _Definitions(before, where, choice)
     result = _Result(after, references, findings)
     homes = unique(where.section)
     homes = homes[~before.table["zerofill"][homes - 1]]
     end = np.zeros(1, np.bool_)
     mine = before.relocations(homes, lambda home, offset: where.find(home, offset, end) >= 0)
+    pointers = before.pointers()
+    if len(pointers):
+        here = where.find(pointers["section"], pointers["offset"], end) >= 0
+        mine = np.concatenate([mine, pointers[here]])
     piece = where.piece(mine["section"], mine["offset"])
     there = ~result.zerofill[where.home[piece]]  # what lost its contents is told there
     mine, piece = mine[there], piece[there]
@@ -116,15 +126,17 @@ def check(
     if definitions.files:
         used = unique(mine["symbol"][mine["symbol"] >= 0])
         used = used[before.entries["type"][used] & 0xE1 == 1]
-        choice.check(before.names(used), definitions.files, findings)
+        wanted = [*before.names(used), *result.names]
+        definitions.choice.check(wanted, definitions.files, findings)
     closer = _Closer(before, after, where, definitions, findings)
     for n in np.flatnonzero(~means.same(mine, place, in_file, found)).tolist():
         one = None if found[n] < 0 else Reference(*result.references[found[n]].tolist())
         closer.check(Reference(*mine[n].tolist()), int(place[n]), one)
-    compared = _check_bytes(result, before, where, in_file, mine["width"], findings)
+    masks = _masks(before.cpu, mine, found >= 0)
+    compared = _check_bytes(result, before, where, in_file, masks, findings)
     for number in np.flatnonzero(~result.used).tolist():
         home = after.sections[int(result.references["section"][number]) - 1].name
-        if home not in (b"__eh_frame", b"__compact_unwind", b"__data"):
+        if home not in (b"__eh_frame", b"__compact_unwind"):
             address = int(result.fields[number])
             findings.add("relocation", f"at {address:#x} of the result is not in the original")
     definitions.made.check(where, after, findings)
@@ -143,7 +155,7 @@ class _Means:
         before: Object,
         where: Places,
         used: Array,
-        definitions: _Definitions,
+        definitions: Definitions,
         result: _Result,
     ) -> None:
         self.where, self.result = where, result
@@ -204,12 +216,28 @@ class _Means:
         return place + 4 + value, (kind == 1) | (kind == 2) | ((kind >= 6) & (kind <= 8))
 
 
-def _zero(octets: Array, places: Array, width: Array) -> None:
-    """Make fields of `width` bytes zero."""
-    for size in (1, 2, 4, 8):
-        mine = places[width == size]
-        for n in range(size):
-            octets[mine + n] = 0
+def _masks(cpu: int, references: Array, kept: Array) -> Array:
+    """The bits of each field that relocations decide (uint64), as many bytes as it is wide.
+
+    Those in instructions of arm64 stay zero until a linker fills them in; only of a branch that was
+    settled they are not. What an address or a distance holds is its addend.
+    """
+    width = references["width"].astype(np.uint64)
+    every = np.where(width == 8, ~np.uint64(0), (np.uint64(1) << (8 * width) % 64) - np.uint64(1))
+    if cpu != ARM64:
+        return np.asarray(every)
+    kind = references["kind"]
+    branch = np.where(kept, np.uint64(0), np.uint64(0x3FFFFFF))
+    held = (kind == 0) | (kind == 11)
+    return np.asarray(np.where(held, every, np.where(kind == 2, branch, np.uint64(0))))
+
+
+def _clear(octets: Array, places: Array, masks: Array) -> None:
+    """Make the bits of `masks` zero at places."""
+    for n in range(8):
+        part = ((masks >> np.uint64(8 * n)) & np.uint64(0xFF)).astype(np.uint8)
+        mine = np.flatnonzero(part)
+        octets[places[mine] + n] &= ~part[mine]
 
 
 def _check_bytes(
@@ -217,12 +245,12 @@ def _check_bytes(
     before: Object,
     where: Places,
     in_file: Array,
-    width: Array,
+    masks: Array,
     findings: Findings,
 ) -> int:
-    """Compare all pieces but for fields with references, at `in_file` of the result.
+    """Compare all pieces but for the bits of `masks`, at `in_file` of the result.
 
-    How many bytes were compared.
+    What lies between pieces is zero. How many bytes were compared.
     """
     filled = ~before.table["zerofill"][where.section - 1] & (where.size > 0)
     for address in where.address[filled & result.zerofill[where.home]].tolist():
@@ -238,17 +266,23 @@ def _check_bytes(
     # debug information, most of a file that has it, lies outside of what is compared
     low = int(target.min()) if len(target) else 0
     found = np.array(result.object.octets[low : int((target + size).max()) if len(target) else 0])
-    mine = (in_file >= low) & (in_file + width <= low + len(found))
-    in_file, width, target = in_file[mine] - low, width[mine], target - low
-    _zero(found, in_file, width)
-    wanted = found.copy()
+    mine = (in_file >= low) & (in_file < low + len(found))
+    in_file, masks, target = in_file[mine] - low, masks[mine], target - low
+    _clear(found, in_file, masks)
+    wanted = np.zeros(len(found), np.uint8)
+    others = ~is_among(np.arange(1, len(result.file)), where.home) & ~result.zerofill[1:]
+    for row in result.object.table[others]:
+        begin, end = (max(int(row["offset"]) + n - low, 0) for n in (0, int(row["size"])))
+        wanted[begin:end] = found[begin:end]  # compared elsewhere
     old, new = before.data, memoryview(wanted.data)
     for begin, end, at, merged in zip(
         source.tolist(), (source + size).tolist(), target.tolist(), info.tolist(), strict=True
     ):
-        if not merged:
+        if merged:
+            wanted[at : at + end - begin] = found[at : at + end - begin]
+        else:
             new[at : at + end - begin] = old[begin:end]
-    _zero(wanted, in_file, width)
+    _clear(wanted, in_file, masks)
     differ = np.flatnonzero(wanted != found)
     if len(differ):
         piece = order[np.searchsorted(target[order], differ, side="right") - 1]
@@ -266,7 +300,7 @@ class _Closer:
         before: Object,
         after: Object,
         where: Places,
-        definitions: _Definitions,
+        definitions: Definitions,
         findings: Findings,
     ) -> None:
         self.before, self.after, self.where = before, after, where
@@ -298,7 +332,7 @@ class _Closer:
             if value is None or value not in targets:
                 add("relocation", f"at {place:#x} was settled wrongly")
             return
-        if found.kind != reference.kind:
+        if found.kind != reference.kind or found.width != reference.width:
             add("relocation", f"at {place:#x} has another type than in the original")
             return
         if made.knows(name) and reference.minus < 0:
@@ -393,10 +427,10 @@ class _Unwinds:
         order = np.flatnonzero(function >= 0)
         order = order[np.argsort(keys[order], kind="stable")]
         self.keys, self.rows = keys[order], those.rows[order]
-        personality = personalities_of(o, those)
-        number = np.array([names.setdefault(p, len(names)) for p in personality], np.int64)
+        number = _routines(o, those, names)
         rows = self.rows
-        columns = (lsda[order], number[order], rows["size"].view(np.int64), rows["encoding"])
+        columns = [lsda[order], number[order], rows["size"].view(np.int64)]
+        columns += [rows["encoding"], rows["personality_addend"]]
         self.columns = np.stack([c.astype(np.int64) for c in columns])
         self._data, self._cies = o.data, those.cies
         self._frames = np.stack([rows["cie"], rows["code"], rows["code"] + rows["code_size"]], 1)
@@ -405,6 +439,18 @@ class _Unwinds:
         """The CIE and the instructions of an FDE."""
         cie, begin, end = self._frames[number].tolist()
         return self._cies[cie], bytes(self._data[begin:end])
+
+
+def _routines(o: Object, those: Records, names: dict[bytes, int]) -> Array:
+    """The number in `names` of each record's personality routine; new ones are added."""
+    symbol = those.rows["personality"]
+    if ((symbol < 0) & (those.rows["personality_address"] >= 0)).any():
+        every = personalities_of(o, those)
+        return np.array([names.setdefault(p, len(names)) for p in every], np.int64)
+    used = unique(symbol)
+    texts = [b"" if n < 0 else o.names(np.array([n]))[0] for n in used.tolist()]
+    number = np.array([names.setdefault(text, len(names)) for text in texts], np.int64)
+    return number[np.searchsorted(used, symbol)]
 
 
 def personalities_of(o: Object, those: Records) -> list[bytes]:

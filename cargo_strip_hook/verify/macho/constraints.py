@@ -6,12 +6,13 @@ Sources: ld64, `macho_relocatable_file.cpp`; ld64.lld, `InputFiles.cpp` and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.expectation import Expectation, Findings
+from cargo_strip_hook.verify.macho.forms import odd_forms
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, WEAK_DEF, Object
 from cargo_strip_hook.verify.macho.unwind import Records
 
@@ -21,7 +22,10 @@ _PEXT = 0x10
 
 
 def check_structure(o: Object, findings: Findings) -> None:
-    """Sections, symbols and their order."""
+    """Sections, relocations, symbols and their order."""
+    for home, offset in odd_forms(o):
+        name = o.sections[home - 1].name.decode("utf-8", "replace")
+        findings.add("a relocation of unknown form", f"at {name}+{offset:#x}")
     if not o.flags & 0x2000:
         findings.add("structure", "MH_SUBSECTIONS_VIA_SYMBOLS is not set: nothing could be dropped")
     if len(o.sections) > _MAX_SECTIONS:
@@ -113,12 +117,60 @@ def check_marker(o: Object, expectation: Expectation, findings: Findings) -> Non
         findings.add("marker", "would become a part of programs")
 
 
-def check_versions(o: Object, members: Iterable[Object], findings: Findings) -> None:
-    """The platform is that of the members, the lowest version their highest."""
-    wanted: dict[int, int] = {}
+def _versions(members: Iterable[Object]) -> dict[int, tuple[int, int]]:
+    """Platform -> the highest of the minimums, and of the SDKs."""
+    found: dict[int, tuple[int, int]] = {}
     for member in members:
-        for platform, minimum in member.versions:
-            wanted[platform] = max(minimum, wanted.get(platform, 0))
-    found = dict(o.versions)
-    if found.keys() != wanted.keys() or any(found[p] < wanted[p] for p in wanted):
+        for platform, minimum, sdk in member.versions:
+            old = found.get(platform, (0, 0))
+            found[platform] = max(minimum, old[0]), max(sdk, old[1])
+    return found
+
+
+def check_versions(
+    o: Object,
+    members: Sequence[Object],
+    others: Callable[[], list[Object]] | None,
+    findings: Findings,
+) -> None:
+    """The platform is that of the members, the lowest version their highest.
+
+    `others` gives all members of the original, for one may be loaded and have no part in the
+    result; None where the lowest version may be higher, as a linker of the platform makes it.
+    """
+    wanted, found = _versions(members), _versions([o])
+    same = found == wanted if others is not None else found.keys() == wanted.keys()
+    if not same and others is not None:
+        most = _versions(others())
+        said = {(p, n, v) for m in others() for p, *both in m.versions for n, v in enumerate(both)}
+        same = found.keys() == wanted.keys() and all(
+            wanted[p][n] <= found[p][n] <= most[p][n] and (p, n, found[p][n]) in said
+            for p in found
+            for n in (0, 1)
+        )
+    elif same:
+        same = all(found[p][0] >= wanted[p][0] for p in wanted)
+    if not same:
         findings.add("platform", f"{sorted(found.items())} instead of {sorted(wanted.items())}")
+
+
+def check_options(
+    o: Object, members: Sequence[Object], others: Callable[[], list[Object]], findings: Findings
+) -> None:
+    """The options for the linker are those of the members. `others`: see `check_versions`."""
+    found = {option for c in o.commands for option in c.options}
+    wanted = {option for m in members for c in m.commands for option in c.options}
+    more = found - wanted
+    if more:
+        more -= {option for m in others() for c in m.commands for option in c.options}
+    for option in sorted((wanted - found) | more):
+        text = option.replace(b"\0", b" ").decode("utf-8", "replace")
+        what = "is lost" if option in wanted else "was none before"
+        findings.add("linker option", f"{text} {what}")
+
+
+def check_header(o: Object, members: Sequence[Object], findings: Findings) -> None:
+    """The processor is one that members are for, down to its subtype."""
+    subtypes = {c.subtype for m in members for c in m.commands}
+    if subtypes and o.commands[0].subtype not in subtypes:
+        findings.add("the file header", f"the subtype {o.commands[0].subtype:#x} is no member's")

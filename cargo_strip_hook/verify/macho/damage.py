@@ -1,7 +1,6 @@
 """What is wrong with a Mach-O object by itself: asked for where a result is not what it should be.
 
-Sources: mach-o/loader.h, mach-o/nlist.h, mach-o/reloc.h; ld64's `macho_relocatable_file.cpp` for
-the widths that each type of relocation has.
+Sources: mach-o/loader.h, mach-o/nlist.h, mach-o/reloc.h.
 """
 
 from __future__ import annotations
@@ -11,27 +10,12 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.arrays import gather, spread
 from cargo_strip_hook.verify.expectation import Damage
-from cargo_strip_hook.verify.macho.read import ARM64, ENTRY, X86_64, Damaged, Object, read
+from cargo_strip_hook.verify.macho.forms import odd_forms
+from cargo_strip_hook.verify.macho.read import Damaged, Object, read
 from cargo_strip_hook.verify.macho.unwind import records
 
 _MAGIC = b"\xcf\xfa\xed\xfe"
-# (type, pc-relative, exponent of the width in bytes) of the relocations that there are
-_FORMS = {
-    ARM64: {
-        *((kind, 0, width) for kind in (0, 1) for width in (2, 3)),
-        *((kind, 1, 2) for kind in (2, 3, 5, 7, 8)),
-        *((kind, 0, 2) for kind in (4, 6, 9, 10)),
-        (7, 0, 3),
-        (11, 0, 3),
-    },
-    X86_64: {
-        *((kind, 0, width) for kind in (0, 5) for width in (2, 3)),
-        *((kind, 1, 2) for kind in (1, 2, 3, 4, 6, 7, 8, 9)),
-        (2, 1, 0),
-    },
-}
 _FEW = 4
 
 
@@ -96,16 +80,10 @@ def _symbols(o: Object) -> Iterator[str]:
 
 def _relocations(o: Object) -> Iterator[str]:
     t = o.table
-    all_of = np.flatnonzero(t["count"] > 0) + 1
-    first, count = (t[name][all_of - 1] for name in ("relocations", "count"))
-    raw = gather(o.octets, spread(first, count, 8), ENTRY)
-    info, home = raw["info"].astype(np.int64), np.repeat(all_of, count)
-    form = np.stack([info >> 28, info >> 24 & 1, info >> 25 & 3], 1)
-    known = np.array(sorted(_FORMS[o.cpu]))
-    odd = ~(form[:, None] == known[None]).all(2).any(1)
-    for i in np.flatnonzero(odd)[:_FEW].tolist():
-        where = f"{_section(o, int(home[i]))}+{int(raw['address'][i]):#x}"
+    for home, offset in odd_forms(o)[:_FEW]:
+        where = f"{_section(o, home)}+{offset:#x}"
         yield f"the relocation at {where} is of a type and width that there is not"
+    all_of = np.flatnonzero(t["count"] > 0) + 1
     rows = o.relocations(all_of)  # raises Damaged
     order = np.lexsort((rows["offset"], rows["section"]))
     first, second = order[:-1], order[1:]

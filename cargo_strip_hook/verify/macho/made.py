@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Container
 from itertools import pairwise
 
+import numpy as np
+
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Object
+from cargo_strip_hook.verify.macho.sections import COMMON, Borders
 
 _START, _END = b"section$start$", b"section$end$"
 
@@ -17,6 +20,7 @@ class Made:
 
     def __init__(self, before: Object, defined: Container[bytes]) -> None:
         self.commons: dict[bytes, int] = {}  # size
+        self._align: dict[bytes, int] = {}  # of commons, as a power of two
         self.ends: set[bytes] = set()
         self.found: dict[bytes, set[int]] = {}
         for name, size in before.undefined:
@@ -24,6 +28,17 @@ class Made:
                 self.commons[name] = max(size, self.commons.get(name, 0))
             elif name.startswith((_START, _END)) and name not in defined:
                 self.ends.add(name)
+        if self.commons:
+            self._read_alignments(before)
+
+    def _read_alignments(self, before: Object) -> None:
+        """What each common asks for; ld64 takes the size where one says nothing."""
+        numbers = np.flatnonzero(before.entries["type"] & 0xEF == 1)
+        numbers = numbers[before.entries["value"][numbers] > 0]
+        rows = before.entries[numbers]
+        powers = (rows["desc"] >> 8 & 0xF).tolist()
+        for name, power in zip(before.names(numbers), powers, strict=True):
+            self._align[name] = max(power, self._align.get(name, 0))
 
     def knows(self, name: bytes) -> bool:
         return name in self.commons or name in self.ends
@@ -46,19 +61,33 @@ class Made:
         self, after: Object, taken: list[tuple[int, int]], findings: Findings
     ) -> None:
         """Zeros of the right size, for nothing else. One that stays a common has no place."""
-        taken = [t for t in taken if t[1]]
-        outside = {s.name for s in after.symbols if s.external and not s.placed}
+        taken = sorted({t for t in taken if t[1]})
+        outside = {name for name, _ in after.undefined}
+        starts = set(after.entries["value"][after.placed].tolist())
+        borders = Borders(after)
         for name, size in self.commons.items():
             if name not in self.found or name in outside:
                 continue
             at = min(self.found[name])
             number = after.section_at(at)
             home = after.sections[number - 1] if number else None
-            if home is None or not home.zerofill or at + size > home.address + home.size:
-                shown = name.decode("utf-8", "replace")
-                findings.add("relocation", f"the common {shown} has no room at {at:#x}")
+            shown = name.decode("utf-8", "replace")
+            if home is None or at + size > home.address + home.size:
+                findings.add("a common symbol", f"the common {shown} has no room at {at:#x}")
+                continue
+            if (home.segment, home.name, home.flags) != (*COMMON, 1):
+                findings.add("a common symbol", f"the common {shown} is in no section for commons")
+            begin = int(borders.before(np.array([number]), np.array([at]))[0]) - home.address
+            given = min(home.align, (begin & -begin).bit_length() - 1) if begin else home.align
+            power = self._align.get(name, 0)
+            if given < power or (at - home.address - begin) % (1 << power):
+                findings.add(
+                    "a common symbol", f"the common {shown} is less aligned than it asks for"
+                )
+            if at not in starts:
+                findings.add("a common symbol", f"there is no symbol at the common {shown}")
             taken.append((at, size))
-        for (first, size), (second, _) in pairwise(sorted(set(taken))):
+        for (first, size), (second, _) in pairwise(sorted(taken)):
             if first + size > second and self.commons:
                 findings.add("placement", f"two pieces overlap at {second:#x}")
 

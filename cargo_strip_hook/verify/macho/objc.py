@@ -18,6 +18,11 @@ from cargo_strip_hook.verify.macho.read import Damaged, Object, read
 IMAGE_INFO = b"__objc_imageinfo"
 _RECORDS = (b"__objc_classlist", b"__objc_catlist", b"__swift5_")
 _LIVE_SUPPORT = 0x08000000
+# lists that only the runtime reads
+_LISTS = tuple(
+    b"__objc_" + name
+    for name in b"catlist classlist nlclslist nlcatlist protolist stublist imageinfo".split()
+)
 
 
 def check_loaded(original: Archive, used: Container[int], findings: Findings) -> None:
@@ -49,6 +54,21 @@ def _has_records(data: memoryview) -> bool:
     ]
     alive = (table["size"] > 0) & (table["flags"] & _LIVE_SUPPORT == 0)
     return bool((np.array(named, np.bool_) & alive).any())
+
+
+def always_listed(o: Object) -> Array:
+    """bool for each section: whether a runtime walks over it, so that all of it lives."""
+    every = o.table["name"].tobytes()
+    if b"__objc_" not in every and b"__swift5_" not in every:
+        return np.zeros(len(o.table), np.bool_)
+    names, segments = o.table["name"].tolist(), o.table["segment"].tolist()
+    support = (o.table["flags"] & _LIVE_SUPPORT != 0).tolist()
+    found = [
+        (name.startswith(_LISTS) and segment.startswith(b"__DATA"))
+        or (name.startswith(b"__swift5_") and not alive_with)
+        for name, segment, alive_with in zip(names, segments, support, strict=True)
+    ]
+    return np.array(found, np.bool_)
 
 
 def check_info(

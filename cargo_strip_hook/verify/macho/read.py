@@ -14,8 +14,14 @@ from typing import NamedTuple, overload
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, gather, is_among, spread
+from cargo_strip_hook.verify.macho.commands import (
+    ARM64,
+    X86_64,
+    Commands,
+    Damaged,
+    read_commands,
+)
 
-X86_64, ARM64 = 0x01000007, 0x0100000C
 ALT_ENTRY, WEAK_DEF = 0x0200, 0x0080
 SUBTRACTOR = {X86_64: 5, ARM64: 1}
 TRAILINGS = np.zeros(16, np.int64)  # what lies between a field and the end of its instruction
@@ -23,6 +29,7 @@ TRAILINGS[[6, 7, 8]] = 1, 2, 4
 STEP = 40  # bits of an address within one file, or of an offset in the key of a place
 
 _ZEROFILL = np.array([0x1, 0xC, 0x12], np.uint32)
+_POINTERS = 0x6  # S_NON_LAZY_SYMBOL_POINTERS
 _NLIST = np.dtype(
     [("strx", "<u4"), ("type", "<u1"), ("section", "<u1"), ("desc", "<u2"), ("value", "<u8")]
 )
@@ -46,6 +53,7 @@ SECTION = np.dtype(
         ("count", "<i8"),
         ("zerofill", "?"),
         ("loaded", "?"),  # a part of a program, unwind information included
+        ("first", "<i8"),  # reserved1: of pointers the first entry of the indirect symbol table
     ]
 )
 SYMBOL = np.dtype(
@@ -70,16 +78,8 @@ REFERENCE = np.dtype(
 )  # the fields of `Reference`
 
 
-class Damaged(Exception):
-    """What is wrong with an object; `file` is its position among those asked for."""
-
-    def __init__(self, what: str, file: int = 0) -> None:
-        super().__init__(what)
-        self.file = file
-
-
 class Section(NamedTuple):
-    """A row of SECTION, but for its file."""
+    """A row of SECTION, but for its file and its last column."""
 
     segment: bytes
     name: bytes
@@ -184,11 +184,13 @@ class Object:
     section_first: Array = field(default_factory=lambda: np.zeros(2, np.int64))  # of each file,
     symbol_first: Array = field(default_factory=lambda: np.zeros(2, np.int64))  # and the total
     groups: tuple[int, int, int, int, int, int] | None = None  # LC_DYSYMTAB
-    versions: list[tuple[int, int]] = field(default_factory=list)  # platform, minimum
+    versions: list[tuple[int, int, int]] = field(default_factory=list)  # platform, minimum, SDK
+    commands: tuple[Commands, ...] = ()  # of each file
+    base: Array = field(default_factory=lambda: np.zeros(1, np.int64))  # where each begins
 
     @cached_property
     def sections(self) -> list[Section]:
-        return [Section(*row[1:]) for row in self.table.tolist()]
+        return [Section(*row[1:-1]) for row in self.table.tolist()]
 
     @property
     def symbols(self) -> SymbolTable:
@@ -327,6 +329,33 @@ class Object:
         """REFERENCE of all sections that are part of a program. Raises `Damaged`."""
         return self.relocations(np.flatnonzero(self.table["loaded"]) + 1)
 
+    def pointers(self) -> Array:
+        """REFERENCE of what indirect symbol tables say of sections of pointers. Raises `Damaged`.
+
+        A pointer to what is local, or has no symbol, has a relocation of its own.
+        """
+        found = [np.zeros(0, REFERENCE)]
+        for number in (np.flatnonzero(self.table["flags"] & 0xFF == _POINTERS) + 1).tolist():
+            row = self.table[number - 1]
+            file = int(row["file"])
+            start, count = self.commands[file].indirect
+            where = int(self.base[file]) + start + 4 * int(row["first"])
+            rows = np.zeros(int(row["size"]) // 8, REFERENCE)
+            if int(row["first"]) + len(rows) > count:
+                raise Damaged("the indirect symbol table is too short", file)
+            try:
+                table = gather(self.octets, where + 4 * np.arange(len(rows)), np.dtype("<u4"))
+            except IndexError as e:
+                raise Damaged("the indirect symbol table is cut short", file) from e
+            rows["section"], rows["offset"] = number, 8 * np.arange(len(rows))
+            rows["width"], rows["minus"] = 8, -1
+            rows["symbol"] = self.symbol_first[file] + (table & 0xFFFFFF)
+            known = table & 0xC0000000 == 0
+            if (table[known] >= np.diff(self.symbol_first)[file]).any():
+                raise Damaged("the indirect symbol table names no symbol", file)
+            found.append(rows[known])
+        return np.concatenate(found)
+
     def stored(self, places: Array, width: Array) -> Array:
         """What is stored at places of `octets`, with a sign. Raises `IndexError`."""
         found = np.zeros(len(places), np.int64)
@@ -341,7 +370,7 @@ def read(*parts: memoryview) -> Object:
     commands = []
     for number, part in enumerate(parts):
         try:
-            commands.append(_commands(part))
+            commands.append(read_commands(part))
             if commands[number].cpu != commands[0].cpu:
                 raise Damaged("the object is for another processor than the first")
         except Damaged as e:
@@ -351,6 +380,7 @@ def read(*parts: memoryview) -> Object:
     octets, base = _together(parts)
     room = np.array([len(p) for p in parts], np.int64)
     out = Object(octets, commands[0].cpu, commands[0].flags, groups=commands[0].groups)
+    out.commands, out.base = tuple(commands), base
     out.versions = [v for c in commands for v in c.versions]
     out.table, out.section_first = _sections(octets, base, room, commands)
     _symbols(out, base, parts, commands)
@@ -368,53 +398,8 @@ def _together(parts: Sequence[memoryview]) -> tuple[Array, Array]:
     return octets, np.cumsum([0, *(len(p) for p in parts)])[:-1]
 
 
-class _Commands(NamedTuple):
-    """What the load commands of a file say; places are in the file."""
-
-    cpu: int
-    flags: int
-    sections: int
-    section_count: int
-    symbols: tuple[int, int, int, int]  # symbol table, number, string table, its size
-    groups: tuple[int, int, int, int, int, int] | None
-    versions: tuple[tuple[int, int], ...]
-
-
-def _commands(data: memoryview) -> _Commands:
-    magic, cpu, _, kind, count, size, flags, _ = struct.unpack_from("<8I", data)
-    if magic != 0xFEEDFACF or kind != 1 or cpu not in SUBTRACTOR:
-        raise Damaged("no 64-bit Mach-O object")
-    sections = section_count = 0
-    symbols, groups, versions = (0, 0, 0, 0), None, []
-    at = 32
-    for _ in range(count):
-        command, length = struct.unpack_from("<II", data, at)
-        if length < 8 or at + length > min(32 + size, len(data)):
-            raise Damaged("the load commands are cut short")
-        if command == 0x19:
-            if sections:
-                raise Damaged("there are two segments")
-            (section_count,) = struct.unpack_from("<I", data, at + 64)
-            sections = at + 72
-            if 72 + 80 * section_count > length:
-                raise Damaged("the section headers are cut short")
-        elif command == 0x2:
-            symbols = struct.unpack_from("<4I", data, at + 8)
-        elif command == 0xB:
-            groups = struct.unpack_from("<6I", data, at + 8)
-        elif command == 0x32:
-            versions.append(struct.unpack_from("<II", data, at + 8))
-        elif command in (0x24, 0x25, 0x2F, 0x30):
-            platform = {0x24: 1, 0x25: 2, 0x2F: 3, 0x30: 4}[command]
-            if cpu == X86_64:  # which was in no device: the simulator
-                platform = {2: 7, 3: 8, 4: 9}.get(platform, platform)
-            versions.append((platform, *struct.unpack_from("<I", data, at + 8)))
-        at += length
-    return _Commands(cpu, flags, sections, section_count, symbols, groups, tuple(versions))
-
-
 def _sections(
-    octets: Array, base: Array, room: Array, commands: Sequence[_Commands]
+    octets: Array, base: Array, room: Array, commands: Sequence[Commands]
 ) -> tuple[Array, Array]:
     """SECTION of all files, and the first one of each."""
     counts = np.array([c.section_count for c in commands], np.int64)
@@ -428,6 +413,7 @@ def _sections(
     found["address"] = raw["address"].astype(np.int64) + (file << STEP)
     for name in ("offset", "relocations"):
         found[name] = base[file] + raw[name]
+    found["first"] = raw["r1"]
     zerofill = found["zerofill"] = is_among(raw["flags"] & 0xFF, _ZEROFILL)
     compact = (raw["segment"] == b"__LD") & (raw["name"] == b"__compact_unwind")
     debug = raw["flags"] & 0x02000000 != 0
@@ -451,7 +437,7 @@ def _sections(
 
 
 def _symbols(
-    out: Object, base: Array, parts: Sequence[memoryview], commands: Sequence[_Commands]
+    out: Object, base: Array, parts: Sequence[memoryview], commands: Sequence[Commands]
 ) -> None:
     texts, last = [], []
     for number, (part, c) in enumerate(zip(parts, commands, strict=True)):
@@ -478,3 +464,24 @@ def _symbols(
     entries["section"] = np.where(inside, out.section_first[file] + section, 0)
     entries["value"] = raw["value"].astype(np.int64)
     entries["value"][out.placed] += file[out.placed] << STEP
+
+
+__all__ = [
+    "ALT_ENTRY",
+    "ARM64",
+    "ENTRY",
+    "REFERENCE",
+    "SECTION",
+    "STEP",
+    "SUBTRACTOR",
+    "SYMBOL",
+    "TRAILINGS",
+    "WEAK_DEF",
+    "X86_64",
+    "Damaged",
+    "Object",
+    "Reference",
+    "Section",
+    "Symbol",
+    "read",
+]

@@ -5,15 +5,14 @@ Sources: mach-o/compact_unwind_encoding.h; Linux Standard Base 5.0, section 10.6
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, gather, spread, unique
+from cargo_strip_hook.verify.kit.frames import BadFrames, common_entry, uleb, walk
 from cargo_strip_hook.verify.macho.places import Places
-from cargo_strip_hook.verify.macho.read import REFERENCE, STEP, Damaged, Object
+from cargo_strip_hook.verify.macho.read import ARM64, REFERENCE, STEP, Damaged, Object
 
 RECORD = np.dtype(
     [
@@ -22,6 +21,7 @@ RECORD = np.dtype(
         ("lsda", "<i8"),
         ("personality", "<i4"),
         ("personality_address", "<i8"),
+        ("personality_addend", "<i8"),
         ("size", "<u8"),
         ("encoding", "<u4"),
         ("cie", "<i4"),
@@ -47,10 +47,13 @@ class Records:
         return len(self.rows)
 
 
-def records(o: Object, where: Places | None = None) -> Records:
-    """All records, or those of the functions that went somewhere. Raises `Damaged`."""
-    compact = _compact(o, where)
-    frames, cies = _frames(o, where)
+def records(o: Object, where: Places | None = None, *, strict: bool = False) -> Records:
+    """All records, or those of the functions that went somewhere. Raises `Damaged`.
+
+    `strict`: nothing else may be in these sections, as is so in what we make.
+    """
+    compact = _compact(o, where, strict)
+    frames, cies = _frames(o, where, strict)
     return Records(np.concatenate([compact, frames]), cies)
 
 
@@ -70,6 +73,18 @@ class _Fields:
             return np.zeros(len(places), REFERENCE), np.zeros(len(places), np.bool_)
         row = np.minimum(np.searchsorted(self._keys, places), len(self._keys) - 1)
         return self._table[row], self._keys[row] == places
+
+    def check_all(self, places: Array, width: Array) -> None:
+        """There are no references but at places, each of its width (bytes). Raises `Damaged`."""
+        order = np.argsort(places, kind="stable")
+        places, width = places[order], np.broadcast_to(width, places.shape)[order]
+        at = np.searchsorted(places, self._keys)
+        near = np.minimum(at, max(len(places) - 1, 0))
+        good = np.zeros(len(self._keys), np.bool_)
+        if len(places):
+            good = (places[near] == self._keys) & (width[near] == self._table["width"])
+        if not good.all():
+            raise Damaged("unwind information has a relocation that nothing reads")
 
     def values(self, symbols: Array) -> Array:
         """The addresses of symbols, -1 for those without a place or of no number."""
@@ -103,7 +118,7 @@ class _Fields:
         return np.where(there, here + pair, np.where(distance != 0, here + distance, -1))
 
 
-def _compact(o: Object, where: Places | None) -> Array:
+def _compact(o: Object, where: Places | None, strict: bool) -> Array:
     numbers = o.named(b"__LD", b"__compact_unwind")
     if not len(numbers):
         return np.zeros(0, RECORD)
@@ -123,55 +138,50 @@ def _compact(o: Object, where: Places | None) -> Array:
     found["personality"] = np.where(named, row["symbol"], -1)
     found["personality_address"] = np.where(there & ~named, row["addend"], -1)
     place = o.table["offset"][(starts >> STEP) - 1] + (starts & ((1 << STEP) - 1))
+    found["personality_addend"] = np.where(named, row["addend"], 0)
+    if strict:
+        fields_at = (starts[:, None] + np.array([0, 16, 24])).ravel()
+        fields.check_all(fields_at, np.full(len(fields_at), 8))
+        if int(o.table["size"][numbers - 1].sum()) % 32:
+            raise Damaged("__compact_unwind is no list of whole entries")
+        for field in (16, 24):
+            bare = place[~fields.at(starts + field)[1]]
+            if gather(o.octets, bare + field, np.dtype("<u8")).any():
+                raise Damaged("a field of __compact_unwind has an address without a relocation")
     found["size"] = gather(o.octets, place + 8, np.dtype("<u4"))
     found["encoding"] = gather(o.octets, place + 12, np.dtype("<u4"))
     return found
 
 
-def _uleb(raw: bytes | memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        octet = raw[at]
-        value |= (octet & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-        if octet < 0x80:
-            return value, at
-
-
-def _frames(o: Object, where: Places | None) -> tuple[Array, tuple[bytes, ...]]:
+def _frames(o: Object, where: Places | None, strict: bool) -> tuple[Array, tuple[bytes, ...]]:
     numbers = o.named(b"__TEXT", b"__eh_frame")
     if not len(numbers):
         return np.zeros(0, RECORD), ()
     try:
-        return _read_frames(o, numbers, where)
-    except (LookupError, ValueError, struct.error) as e:
+        return _read_frames(o, numbers, where, strict)
+    except (BadFrames, LookupError, ValueError) as e:
         raise Damaged(f"__eh_frame cannot be read: {e}") from e
 
 
-def _walk(o: Object, number: int) -> list[tuple[int, int]]:
-    """(place, size with its length field) of each record of a section."""
+def _walk(o: Object, number: int, strict: bool) -> list[tuple[int, int]]:
+    """(place, size with its length field) of each record of a section; `strict`: of all of it."""
     section = o.table[number - 1]
-    first = int(section["offset"])
-    raw = o.data[first : first + int(section["size"])]
-    found = []
-    at, base, end = 0, number << STEP, len(raw)
-    length_at = struct.Struct("<I").unpack_from
-    while at + 8 <= end:
-        (length,) = length_at(raw, at)
-        if length == 0:
-            break
-        if at + 4 + length > end:
-            raise Damaged("__eh_frame has a record that does not fit", int(section["file"]))
-        found.append((base + at, 4 + length))
-        at += 4 + length
-    return found
+    first, size = int(section["offset"]), int(section["size"])
+    try:
+        starts, sizes, stop = walk(o.data[first : first + size], "<", "__eh_frame")
+    except BadFrames as e:
+        raise Damaged(str(e), int(section["file"])) from e
+    if strict and stop != size:
+        raise Damaged("__eh_frame ends early", int(section["file"]))
+    base = number << STEP
+    return [(base + at, size) for at, size in zip(starts, sizes, strict=True) if at < stop]
 
 
 def _read_frames(
-    o: Object, numbers: Array, where: Places | None
+    o: Object, numbers: Array, where: Places | None, strict: bool
 ) -> tuple[Array, tuple[bytes, ...]]:
     fields = _Fields(o, numbers)
-    found = [pair for number in numbers.tolist() for pair in _walk(o, number)]
+    found = [pair for number in numbers.tolist() for pair in _walk(o, number, strict)]
     places, sizes = np.array(found, np.int64).reshape(-1, 2).T
     in_file = o.table["offset"][(places >> STEP) - 1] + (places & ((1 << STEP) - 1))
     pointers = _pointers(fields, places, in_file)
@@ -181,17 +191,20 @@ def _read_frames(
     if (places[cie] != wanted).any() or pointers[cie].any():
         raise Damaged("__eh_frame has an FDE without a CIE")
     cies = _Cies(o, fields, places, in_file, sizes)
-    forms = np.zeros((4, len(places)), np.int64)
+    forms = np.zeros((5, len(places)), np.int64)
     for number in unique(cie).tolist():
         forms[:, number] = cies.read(number)
     width = forms[0][cie]
     function = fields.distances(places[fde] + 8, width)
+    if strict:
+        _check_fields(fields, places, (fde, width, forms[1][cie]), cies)
     if where is not None:
         kept = where.of_addresses(function) >= 0
         fde, cie, width, function = fde[kept], cie[kept], width[kept], function[kept]
     rows = np.zeros(len(fde), RECORD)
     rows["function"], rows["personality_address"] = function, -1
-    rows["personality"], rows["cie"] = forms[2][cie], forms[3][cie]
+    rows["personality"], rows["cie"] = forms[2][cie], forms[4][cie]
+    rows["personality_addend"] = forms[3][cie]
     size = o.stored(in_file[fde] + 8 + width, width)
     rows["size"] = np.where(width == 4, size & 0xFFFFFFFF, size)
     at = 8 + 2 * width
@@ -202,7 +215,7 @@ def _read_frames(
     for n in np.flatnonzero(length >= 0x80).tolist():  # a number of several bytes
         start = int(in_file[fde[n]])
         record = o.data[start : start + int(sizes[fde[n]])]
-        length[n], at[n] = _uleb(record, int(at[n]) - 1)
+        length[n], at[n] = uleb(record, int(at[n]) - 1)
     if (at + length > sizes[fde]).any():
         raise Damaged("__eh_frame has an FDE that is cut short")
     lsda = forms[1][cie]
@@ -211,6 +224,24 @@ def _read_frames(
     rows["lsda"][has] = fields.distances((places[fde] + at)[has], lsda[has])
     rows["code"], rows["code_size"] = in_file[fde] + at + length, sizes[fde] - at - length
     return rows, tuple(cies.bodies)
+
+
+def _check_fields(
+    fields: _Fields,
+    places: Array,
+    frames: tuple[Array, Array, Array],
+    cies: _Cies,
+) -> None:
+    """References stand at the fields of records that a linker reads, and are as wide as these.
+
+    `frames`: the FDEs among the records, the bytes of an address in each, and of its LSDA.
+    """
+    fde, width, lsda = frames
+    routines = places[list(cies.routines)] + np.array(list(cies.routines.values()), np.int64)
+    behind = places[fde] + 9 + 2 * width  # of a length that has one byte, as that of a pointer
+    parts = (places[fde] + 4, places[fde] + 8, behind[lsda > 0], routines.astype(np.int64))
+    widths = (np.full(len(fde), 4), width, lsda[lsda > 0], np.full(len(routines), 4))
+    fields.check_all(np.concatenate(parts), np.concatenate(widths))
 
 
 def _pointers(fields: _Fields, places: Array, in_file: Array) -> Array:
@@ -226,18 +257,6 @@ def _pointers(fields: _Fields, places: Array, in_file: Array) -> Array:
     return found
 
 
-class _Cie(NamedTuple):
-    """`body` has no personality in it, whose place is `personality`; 0 for none.
-
-    `width` and `lsda` are bytes of addresses in FDEs.
-    """
-
-    body: bytes
-    personality: int
-    width: int
-    lsda: int
-
-
 class _Cies:
     """The CIEs among records; most files have the same ones."""
 
@@ -246,42 +265,26 @@ class _Cies:
     ) -> None:
         self.fields, self.data = fields, o.data
         self.places, self.in_file, self.sizes = places, in_file, sizes
+        self.routines: dict[int, int] = {}  # record -> where in it the personality is
         self.bodies: dict[bytes, int] = {}
-        self.known: dict[bytes, _Cie] = {}
 
-    def read(self, number: int) -> tuple[int, int, int, int]:
-        """(width, LSDA's width, the personality's symbol or -1, number of the body) of a record."""
+    def read(self, number: int) -> tuple[int, int, int, int, int]:
+        """Of a record: width, LSDA's width, the personality's symbol (or -1) and addend, its body.
+
+        That is a number in `bodies`.
+        """
         start = int(self.in_file[number])
         raw = bytes(self.data[start : start + int(self.sizes[number])])
-        cie = self.known.get(raw)
-        if cie is None:
-            cie = self.known[raw] = _parse(raw)
-        personality = -1
-        if cie.personality:
-            row, there = self.fields.at(self.places[number : number + 1] + cie.personality)
+        cie = common_entry(raw, 8, blank=True)
+        personality, addend = -1, 0
+        if cie.personality_at >= 0:
+            self.routines[number] = cie.personality_at
+            row, there = self.fields.at(self.places[number : number + 1] + cie.personality_at)
             if not there[0]:
                 raise Damaged("__eh_frame has a CIE whose personality has no relocation")
-            personality = int(row["symbol"][0])
-        body = self.bodies.setdefault(cie.body, len(self.bodies))
-        return cie.width, cie.lsda, personality, body
-
-
-def _parse(raw: bytes) -> _Cie:
-    end = raw.index(0, 9)
-    position = end + 1
-    for _ in range(4):
-        _, position = _uleb(raw, position)
-    body = bytearray(raw)
-    personality, width, lsda = 0, 8, 0
-    for letter in raw[10:end]:
-        if letter == ord("P"):
-            personality = position + 1
-            body[position + 1 : position + 5] = bytes(4)
-            position += 5
-        elif letter == ord("L"):
-            lsda = {0x10: 8, 0x1B: 4}.get(raw[position], 0)
-            position += 1
-        elif letter == ord("R"):
-            width = {0x10: 8, 0x1B: 4}[raw[position]]
-            position += 1
-    return _Cie(bytes(body), personality, width, lsda)
+            personality, addend = int(row["symbol"][0]), int(row["addend"][0])
+            if self.fields.object.cpu == ARM64:  # the field says something, too
+                begin = start + cie.personality_at
+                addend += int.from_bytes(self.data[begin : begin + 4], "little", signed=True)
+        body = self.bodies.setdefault(cie.content, len(self.bodies))
+        return cie.pointer, cie.lsda, personality, addend, body

@@ -1,0 +1,332 @@
+"""What headers and symbols of the result say is what the original promised.
+
+Sources: Microsoft PE/COFF specification, "Section Flags" and "Type Representation"; LLVM's lld,
+`COFF/Chunks.cpp` and `COFF/SymbolTable.cpp` (commons, and which of several definitions counts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cargo_strip_hook.verify.arrays import is_among, unique
+from cargo_strip_hook.verify.coff.compare import Made
+from cargo_strip_hook.verify.coff.places import STEP, Definitions, Pair, alignment
+from cargo_strip_hook.verify.coff.read import (
+    ABSOLUTE,
+    ALIGN,
+    ASSOCIATIVE,
+    BSS,
+    CODE,
+    COMDAT,
+    DATA,
+    EXTERNAL,
+    LARGEST,
+    OVERFLOW,
+    STATIC,
+    WEAK,
+    Array,
+    Object,
+)
+from cargo_strip_hook.verify.kit.names import encoded, shown
+from cargo_strip_hook.verify.loading import Loading
+
+_OF_FILE = ALIGN | COMDAT | OVERFLOW
+_FUNCTION = 0x20
+_RDATA, _ZEROS, _DEBUG, _TOLD = 0x4000_0040, 0xC000_0080, 0x4200_0040, 0x0000_0A00
+_TABLES = (b".sxdata", b".gfids$y", b".giats$y", b".gljmp$y", b".gehcont$y")
+_LABEL, _LEADER, _FEATURES = b".L", b".comdat", b"@feat.00"
+_LISTS = (b".CRT$", b".ctors", b".dtors", b".rtc$")
+
+
+def check_sections(pair: Pair, made: Made) -> None:
+    """Characteristics and alignment are those of what is in a section, and no others."""
+    o, rows = pair.after, pair.rows
+    every = np.concatenate([m.sections["flags"] for m in pair.objects]).astype(np.int64)
+    mine = every[pair.section]
+    home = rows["out_section"]
+    flags = o.sections["flags"].astype(np.int64)
+    # what is zero may become part of data
+    ignored = np.where(mine & BSS != 0, _OF_FILE | BSS | DATA, _OF_FILE)
+    other = (mine ^ flags[home]) & ~ignored
+    for number in unique(home[other != 0]).tolist():
+        pair.findings.add("a section has other characteristics", shown(o.names[number]))
+    room = np.zeros(len(flags), np.int64)
+    np.maximum.at(room, home, alignment(mine))
+    held = room > 0
+    for number, align in _of_made(pair, made):
+        room[number] = max(room[number], align)
+        if not held[number]:
+            kind = _ZEROS if flags[number] & BSS else _RDATA
+            if flags[number] & ~_OF_FILE != kind:
+                pair.findings.add("a section has other characteristics", shown(o.names[number]))
+    given = alignment(flags)
+    for number in np.flatnonzero((room > 0) & (given != room)).tolist():
+        text = f"{shown(o.names[number])}[{number}] is aligned to {int(given[number])} bytes"
+        pair.findings.add("another alignment", f"{text} instead of {int(room[number])}")
+    for number in np.flatnonzero(room == 0).tolist():
+        if number:
+            _check_told(pair, number, int(flags[number]))
+    _check_gaps(pair)
+
+
+def _of_made(pair: Pair, made: Made) -> Iterator[tuple[int, int]]:
+    """(section, alignment in bytes) of commons and import pointers; checks where these are."""
+    pointer = 4 if pair.after.machine == 0x14C else 8
+    aligned = _aligned(pair)
+    for name, place in (*made.common.items(), *made.pointer.items()):
+        align = pointer
+        if name in made.common:
+            size = max(
+                int(o.symbols["value"][i])
+                for o, ext in zip(pair.objects, pair.before, strict=True)
+                for i in ext.index[ext.common & (ext.name == name)].tolist()
+            )
+            align = max(min(32, 1 << (size - 1).bit_length()), aligned.get(name, 1))
+        if (place & ((1 << STEP) - 1)) % align:
+            text = f"{shown(pair.names.text[name])} is not aligned to {align} bytes"
+            pair.findings.add("a common symbol", text)
+        yield place >> STEP, align
+
+
+def _aligned(pair: Pair) -> dict[int, int]:
+    """What `-aligncomm` asks for, by the number of the name."""
+    found: dict[int, int] = {}
+    for o in pair.objects:
+        for word in o.directives:
+            key, _, value = word[1:].replace(b'"', b"").partition(b":")
+            name, _, power = value.rpartition(b",")
+            if key.lower() == b"aligncomm" and power.isdigit() and int(power) < 14:
+                number = pair.names.number.get(name, -1)
+                found[number] = max(found.get(number, 1), 1 << int(power))
+    return found
+
+
+def _check_told(pair: Pair, number: int, flags: int) -> None:
+    """A section that is for linkers or debuggers has the characteristics of its kind."""
+    name = pair.after.names[number]
+    if name in (b".drectve", b".cargo-strip-hook"):
+        good = flags == _TOLD | 0x10_0000
+    elif name.startswith(b".debug$"):
+        good = flags & ~(COMDAT | OVERFLOW) == _DEBUG | 0x30_0000
+    elif name.startswith(b".debug_"):
+        good = flags & ~(ALIGN | OVERFLOW) == _DEBUG
+    elif name in _TABLES:
+        said = {
+            int(o.sections["flags"][n]) & ~_OF_FILE
+            for o in pair.objects
+            for n in range(1, len(o.names))
+            if o.names[n] == name
+        }
+        good = flags & ALIGN == 0x30_0000 and flags & ~ALIGN in said | {_RDATA}
+    else:
+        good = not int(pair.after.sections["size"][number])
+    if not good:
+        pair.findings.add("other characteristics than its kind has", shown(name))
+
+
+def _check_gaps(pair: Pair) -> None:
+    """Lists that a C runtime walks over have nothing between their elements."""
+    o, rows = pair.after, pair.rows
+    lists = np.array([name.startswith(_LISTS) for name in o.names], np.bool_)
+    order = np.argsort(pair.place, kind="stable")
+    order = order[lists[rows["out_section"][order]]]
+    held = np.bincount(rows["out_section"][order], rows["size"][order], len(o.names))
+    for number in np.flatnonzero(lists & (held != o.sections["size"])).tolist():
+        pair.findings.add("bytes that no input explains", shown(o.names[number]))
+
+
+class _Said:
+    """What the members say of the places that the result has symbols at."""
+
+    def __init__(self, pair: Pair, places: Array) -> None:
+        self.names: dict[int, set[bytes]] = {}
+        self.function: set[tuple[int, bytes]] = set()
+        self.functions: set[int] = set()
+        wanted = unique(places)
+        for m, o in enumerate(pair.objects):
+            symbols = o.symbols
+            mine = np.flatnonzero((symbols["section"] > 0) & ~o.auxiliary)
+            section = symbols["section"][mine]
+            at = pair.find(m, section, symbols["value"][mine].astype(np.int64))
+            chosen = is_among(at, wanted) & (at >= 0)
+            mine, at, section = mine[chosen], at[chosen], section[chosen]
+            code = o.sections["flags"][section] & CODE != 0
+            function = symbols["type"][mine] & 0xF0 == _FUNCTION
+            function |= code & np.isin(symbols["class"][mine], (EXTERNAL, WEAK))
+            for i, place, is_one in zip(mine.tolist(), at.tolist(), function.tolist(), strict=True):
+                self._note(place, o.name(i), is_one)
+
+    def add_weak(self, pair: Pair, found: Definitions) -> None:
+        """Names that stand for what another one defines."""
+        for o, ext in zip(pair.objects, pair.before, strict=True):
+            for i, number in zip(
+                ext.index[ext.weak].tolist(), ext.name[ext.weak].tolist(), strict=True
+            ):
+                place, kind = int(found.place[number]), int(o.symbols["type"][i])
+                if place >= 0:
+                    self._note(place, pair.names.text[number], kind & 0xF0 == _FUNCTION)
+
+    def _note(self, place: int, name: bytes, function: bool) -> None:
+        self.names.setdefault(place, set()).add(name)
+        if function:
+            self.function.add((place, name))
+            self.functions.add(place)
+
+
+def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
+    """Types and names of symbols are the original's."""
+    o = pair.after
+    own = np.flatnonzero(~o.auxiliary)
+    placed = own[o.symbols["section"][own] > 0]
+    heads = (o.symbols["aux"][placed] > 0) & (o.symbols["class"][placed] == STATIC)
+    for i in placed[heads & (o.symbols["type"][placed] != 0)].tolist():
+        pair.findings.add("a symbol's type", f"{shown(o.name(i))} has one")
+    placed = placed[~heads]
+    places = (o.symbols["section"][placed].astype(np.int64) << STEP) + o.symbols["value"][placed]
+    said = _Said(pair, places)
+    said.add_weak(pair, found)
+    exact = {place for table in (made.common, made.pointer) for place in table.values()}
+    for i, place in zip(placed.tolist(), places.tolist(), strict=True):
+        row, name = o.symbols[i], o.name(i)
+        kind, static = int(row["type"]), int(row["class"]) == STATIC
+        known = said.names.get(place, set())
+        if static and name not in known and not _is_made(name, known, place in exact, pair):
+            pair.findings.add(
+                "a local name that the original has not", f"{shown(name)} at {pair.where(place)}"
+            )
+        must = (place, name) in said.function and name not in (_LABEL, _LEADER)
+        may = place in said.functions
+        if kind not in (0, _FUNCTION) or (
+            ((kind and not may) or (must and not kind)) and not _is_weak_code(pair, i)
+        ):
+            pair.findings.add("a symbol's type", f"{shown(name)}: {kind:#x}")
+    _check_placeless(pair, own[o.symbols["section"][own] <= 0])
+
+
+def _is_weak_code(pair: Pair, i: int) -> bool:
+    """Whether an export stands for what another name defines, so that its section says its type."""
+    o = pair.after
+    section = int(o.symbols["section"][i])
+    external = int(o.symbols["class"][i]) == EXTERNAL
+    code = bool(int(o.sections["flags"][section]) & CODE)
+    return external and code == (int(o.symbols["type"][i]) == _FUNCTION)
+
+
+def _is_made(name: bytes, known: set[bytes], made: bool, pair: Pair) -> bool:
+    """Whether a static name is one that prelinking made.
+
+    Rust's names are shortened where nobody but people reads them.
+    """
+    if name in (_LABEL, _LEADER):
+        return True
+    if made:
+        return name in pair.names.number
+    start = b"__R" if pair.after.machine == 0x14C and name.startswith(b"__R") else b"_R"
+    return name.startswith(start) and any(
+        one.startswith(start) and len(one) > len(name) for one in known
+    )
+
+
+def _check_placeless(pair: Pair, numbers: Array) -> None:
+    """Undefined names, commons and values."""
+    o = pair.after
+    values: set[tuple[bytes, int]] = set()
+    types: dict[bytes, set[int]] = {}
+    names = {o.name(i) for i in numbers.tolist()}
+    for m in pair.objects:
+        for i in np.flatnonzero((m.symbols["section"] == ABSOLUTE) & ~m.auxiliary).tolist():
+            values.add((m.name(i), int(m.symbols["value"][i])))
+    for m, ext in zip(pair.objects, pair.before, strict=True):
+        for i, number in zip(ext.index.tolist(), ext.name.tolist(), strict=True):
+            text = pair.names.text[number]
+            if text in names:
+                types.setdefault(text, set()).add(int(m.symbols["type"][i]) & 0xF0)
+    seen = 0
+    for i in numbers.tolist():
+        row, name = o.symbols[i], o.name(i)
+        section, kind = int(row["section"]), int(row["type"])
+        if section == ABSOLUTE and int(row["class"]) == STATIC:
+            seen += name == _FEATURES
+            known = name == _FEATURES or (name, int(row["value"])) in values
+            if kind or not known:
+                pair.findings.add("a value that the original has not", shown(name))
+        elif kind not in types.get(name, {0, _FUNCTION}):
+            pair.findings.add("a symbol's type", f"{shown(name)}: {kind:#x}")
+    if seen != 1:
+        pair.findings.add("handlers", f"there are {seen} symbols called @feat.00")
+
+
+def check_winners(pair: Pair, found: Definitions, loading: Loading) -> None:
+    """Where several members define a name, the result has the definition that a linker takes."""
+    names = [
+        n
+        for n in loading.repeated
+        if found.place[pair.names.number.get(n, -1)] >= 0 and n in pair.names.number
+    ]
+    if not names:
+        return
+    used = _used(pair) | encoded(pair.expectation.exports)
+    for name in sorted(set(names) & used):
+        number = pair.names.number[name]
+        holders: dict[int, int] = {}  # member -> size of the COMDAT, of those that linkers compare
+        placed: set[int] = set()
+        for m, (o, ext) in enumerate(zip(pair.objects, pair.before, strict=True)):
+            mine = ext.index[(ext.name == number) & ext.defined]
+            for i in mine[o.symbols["section"][mine] > 0].tolist():
+                section, value = int(o.symbols["section"][i]), int(o.symbols["value"][i])
+                if o.selections.get(section, (0, 0, -1))[0] == LARGEST:
+                    holders[m] = int(o.sections["size"][section])
+                at = pair.find(m, np.array([section]), np.array([value]))[0]
+                if at >= 0 and at == found.place[number]:
+                    placed.add(m)
+        if not placed:
+            continue  # what stands for it counts
+        if holders:
+            good = max(holders.values()) == max(holders.get(m, -1) for m in placed)
+        else:
+            good = loading.takes(name, {pair.indices[m] for m in placed})
+        if not good:
+            pair.findings.add("a linker takes another definition", f"of `{shown(name)}`")
+
+
+def _used(pair: Pair) -> set[bytes]:
+    """The names that relocations of the placed sections name."""
+    used: set[int] = set()
+    for m, (o, ext) in enumerate(zip(pair.objects, pair.before, strict=True)):
+        live = np.zeros(len(o.sections), np.bool_)
+        live[pair.rows["section"][pair.position == m]] = True
+        named = np.zeros(len(o.symbols), np.bool_)
+        named[o.relocations["symbol"][live[o.relocations["section"]]]] = True
+        used.update(ext.name[named[ext.index]].tolist())
+    return {pair.names.text[n] for n in used}
+
+
+def check_frames(pair: Pair) -> None:
+    """Of each member the tables of `.eh_frame` that describe what is there are there, whole."""
+    there = set(zip(pair.position.tolist(), pair.rows["section"].tolist(), strict=True))
+    for m, o in enumerate(pair.objects):
+        for number in range(1, len(o.names)):
+            if o.bare(number) != b".eh_frame" or (m, number) in there:
+                continue
+            if _describes(pair, m, o, number):
+                text = f"{shown(o.names[number])} of {pair.titles[m]} is lost"
+                pair.findings.add("unwind", text)
+
+
+def _describes(pair: Pair, member: int, o: Object, number: int) -> bool:
+    """Whether a function that a table tells of is in the result."""
+    if o.selections.get(number, (0, 0, -1))[0] == ASSOCIATIVE:
+        return False  # it goes with its section
+    symbol = o.relocations["symbol"][o.relocations["section"] == number]
+    section = o.symbols["section"][symbol]
+    code = (section > 0) & (o.sections["flags"][np.maximum(section, 0)] & CODE != 0)
+    symbol = symbol[code]
+    at = pair.find(
+        member, o.symbols["section"][symbol], o.symbols["value"][symbol].astype(np.int64)
+    )
+    return bool((at >= 0).any())
+
+
+__all__ = ["check_frames", "check_sections", "check_symbols", "check_winners"]

@@ -1,0 +1,1 @@
+"""What the verifiers of all formats do alike."""

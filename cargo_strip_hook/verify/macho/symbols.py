@@ -1,0 +1,277 @@
+"""The symbols of the result: where exports are, what n_type and n_desc say, and local names.
+
+Source: mach-o/nlist.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import numpy as np
+
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.verify.arrays import Array, gather, is_among, unique
+from cargo_strip_hook.verify.expectation import Findings
+from cargo_strip_hook.verify.kit.names import shown
+from cargo_strip_hook.verify.macho.objc import always_listed
+from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.read import ALT_ENTRY, WEAK_DEF, Object
+from cargo_strip_hook.verify.macho.sections import INITIALISERS, Borders
+
+_EXTERNAL = 0x01
+_CODE = 0x80000400
+_LONG = 112
+_WINDOW = np.dtype(f"V{_LONG}")
+_WEAK_REF, _KEPT, _DYNAMIC, _COLD = 0x40, 0x20, 0x10, 0x400
+# of an export: weak definitions (also those that may be hidden), resolvers, cold functions
+_OF_DEFINITIONS = 0x05D0
+_OF_LOCALS = 0x0100 | ALT_ENTRY | _KEPT | _DYNAMIC | _COLD
+_KEPT_SECTION = 0x10000000
+_PROFILE_HOOK = b"___llvm_profile_runtime_user"
+
+
+def check_externals(
+    before: Object,
+    after: Object,
+    chosen: Mapping[bytes, tuple[int, int]],
+    personalities: Collection[bytes],
+    findings: Findings,
+) -> None:
+    """Each external definition is the original's: its place or value, and its marks.
+
+    `chosen`: name -> (its address in the result, the symbol of the original that counts).
+    `personalities` are only there to be coalesced.
+    """
+    numbers = after.externals()
+    names = after.names(numbers)
+    if len(set(names)) != len(names):
+        findings.add("defined twice", "an external name")
+    absolute = _absolute(before)
+    rows = after.entries[numbers]
+    for name, row in zip(names, rows, strict=True):
+        kind, desc, value = int(row["type"]), int(row["desc"]), int(row["value"])
+        if kind & 0xE == 0xE:
+            address, symbol = chosen.get(name, (-1, -1))
+            if address < 0:
+                findings.add("an export that no used member defines", shown(name))
+                continue
+            if address != value:
+                findings.add("an export is at another place", shown(name))
+            old = before.entries[symbol]
+            wanted = int(old["type"]) & 0x1F, int(old["desc"]) & _OF_DEFINITIONS
+            if name in personalities:
+                wanted = 0x1F, WEAK_DEF
+            if (kind, desc & ~(ALT_ENTRY | _KEPT)) != wanted:
+                findings.add("an export changed", f"type or marks of {shown(name)}")
+        elif kind in (0x3, 0x13):
+            if absolute.get(name) != value:
+                findings.add("an export changed", f"value of {shown(name)}")
+        elif kind != _EXTERNAL:
+            findings.add("a symbol of unknown type", f"{shown(name)}: {kind:#x}")
+
+
+def _absolute(o: Object) -> dict[bytes, int]:
+    numbers = np.flatnonzero(o.entries["type"] & 0xEF == 0x3)
+    return dict(zip(o.names(numbers), o.entries["value"][numbers].tolist(), strict=True))
+
+
+def check_outside(
+    before: Object, after: Object, others: Callable[[], list[Object]], findings: Findings
+) -> None:
+    """Undefined and common symbols: as weak, as large and as aligned as in the members.
+
+    `others` gives all members of the original: one may be loaded and have no part in the result.
+    """
+    numbers = np.flatnonzero(after.entries["type"] & 0xEE == 0)
+    names = after.names(numbers)
+    rows = after.entries[numbers]
+    odd = (rows["type"] != _EXTERNAL) | (rows["section"] != 0)
+    for n in np.flatnonzero(odd).tolist():
+        findings.add("a symbol of unknown type", f"{shown(names[n])}: {int(rows['type'][n]):#x}")
+    wanted = frozenset(names)
+    mine = _Outside([before], wanted)
+    every: _Outside | None = None
+    for name, row in zip(names, rows, strict=True):
+        told = int(row["value"]), int(row["desc"])
+        if told in mine.said(name):
+            continue
+        every = every or _Outside(others(), wanted)
+        if told not in every.said(name):
+            findings.add("an undefined or common symbol changed", shown(name))
+
+
+class _Outside:
+    """What objects say of the names that they do not define in a section, if these are `wanted`."""
+
+    def __init__(self, objects: list[Object], wanted: Collection[bytes]) -> None:
+        self._size: dict[bytes, int] = {}
+        self._align: dict[bytes, int] = {}
+        self._strong: set[bytes] = set()
+        for o in objects:
+            numbers = np.flatnonzero(o.entries["type"] & 0xEF == _EXTERNAL)
+            said = o.entries["desc"][numbers].tolist()
+            for (name, size), desc in zip(o.undefined, said, strict=True):
+                if name not in wanted:
+                    continue
+                self._size[name] = max(size, self._size.get(name, 0))
+                if size:
+                    power = desc >> 8 & 0xF or min((size - 1).bit_length(), 12)
+                    self._align[name] = max(power, self._align.get(name, 0))
+                elif not desc & _WEAK_REF:
+                    self._strong.add(name)
+
+    def said(self, name: bytes) -> tuple[tuple[int, int], ...]:
+        """(n_value, n_desc) that one symbol for all may have."""
+        size = self._size.get(name, 0)
+        if size:
+            return ((size, self._align[name] << 8),)
+        return ((0, 0 if name in self._strong else _WEAK_REF),)
+
+
+def check_locals(
+    before: Object,
+    after: Object,
+    where: Places,
+    commons: Mapping[bytes, Collection[int]],
+    strip: Strip,
+    findings: Findings,
+) -> None:
+    """Local symbols: types and marks, and names that the members have for the place.
+
+    `commons`: name -> the places of commons that got one.
+    """
+    e = after.entries
+    numbers = np.flatnonzero(e["type"] & _EXTERNAL == 0)
+    rows = e[numbers]
+    odd = ~is_among(rows["type"], np.array([0x0E, 0x02], np.uint8)) | (
+        rows["desc"].astype(np.int64) & ~_OF_LOCALS != 0
+    )
+    odd |= (rows["type"] == 0x02) & ((rows["section"] != 0) | (rows["desc"] != 0))
+    names = after.names(numbers)
+    for n in np.flatnonzero(odd).tolist():
+        findings.add("a local symbol changed", f"type or marks of {shown(names[n])}")
+    _check_marks(before, after, where, findings)
+    there = {(at, name) for name, places in commons.items() for at in places}
+    _check_names(before, after, where, numbers, there, findings)
+    if strip is not Strip.SYMBOLS:
+        _check_kept_names(before, after, where, findings)
+
+
+def _check_kept_names(before: Object, after: Object, where: Places, findings: Findings) -> None:
+    """Functions that had a local name have one, by which backtraces and debuggers know them."""
+    text = np.frombuffer(before.text, np.uint8)
+    e = before.entries
+    old = np.flatnonzero(before.placed & (e["type"] & 0xE1 == 0))
+    old = old[before.table["flags"][np.maximum(e["section"][old], 1) - 1] & _CODE != 0]
+    first = text[e["name"][old]]
+    named = (first != 0) & (first != ord("L")) & (first != ord("l"))
+    at = where.of_symbols(old[named])
+    new = np.flatnonzero(after.placed)
+    unnamed = gather(
+        np.frombuffer(after.text + bytes(2), np.uint8), after.entries["name"][new], np.dtype("S2")
+    )
+    has = after.entries["value"][new[unnamed != b"l"]]
+    lost = (at >= 0) & ~is_among(at, has)
+    for name in before.names(old[named][lost]):
+        findings.add("a local name is lost", shown(name))
+
+
+def _check_marks(before: Object, after: Object, where: Places, findings: Findings) -> None:
+    """Marks of definitions stay at their places, and only what is kept is said to be."""
+    value, desc = after.entries["value"], after.entries["desc"]
+    placed = np.flatnonzero(after.placed)
+    old = np.flatnonzero(before.placed & (before.entries["desc"] & (_DYNAMIC | _COLD) != 0))
+    at = where.of_symbols(old)
+    for bit in (_DYNAMIC, _COLD):
+        marked = unique(at[(at >= 0) & (before.entries["desc"][old] & bit != 0)])
+        wanted = is_among(value[placed], marked)
+        for n in placed[wanted != (desc[placed] & bit != 0)].tolist():
+            findings.add("a mark changed", f"{bit:#x} at {int(value[n]):#x}")
+    _check_kept(before, after, where, findings)
+
+
+def _check_kept(before: Object, after: Object, where: Places, findings: Findings) -> None:
+    """A subsection that linkers must keep has something in it that they had to keep."""
+    table, e = before.table, before.entries
+    section = table[where.section - 1]
+    root = is_among(section["flags"] & 0xFF, INITIALISERS) | (section["flags"] & 0xFF == 0xD)
+    root |= section["flags"] & _KEPT_SECTION != 0
+    root |= always_listed(before)[where.section - 1]
+    mine = before.placed & (e["desc"] & (_KEPT | _DYNAMIC) != 0)
+    if _PROFILE_HOOK in before.text:
+        numbers = np.flatnonzero(before.placed)
+        hooks = [
+            n
+            for n, name in zip(numbers, before.names(numbers), strict=True)
+            if name == _PROFILE_HOOK
+        ]
+        mine[hooks] = True
+    at = where.of_symbols(np.flatnonzero(mine))
+    borders = Borders(after)
+    kept = np.concatenate([where.address[root], at[at >= 0]])
+    homes = after.sections_at(kept)
+    homes = np.where(homes > 0, homes, 1)
+    begins = unique(borders.before(homes, kept))
+    marked = np.flatnonzero(after.placed & (after.entries["desc"] & _KEPT != 0))
+    home = np.maximum(after.entries["section"][marked].astype(np.int64), 1)
+    value = after.entries["value"][marked]
+    good = is_among(borders.before(home, value), begins) | is_among(value, kept)
+    for place in value[~good].tolist():
+        findings.add("could be dropped before", f"what is at {place:#x}")
+
+
+def _check_names(
+    before: Object,
+    after: Object,
+    where: Places,
+    numbers: Array,
+    there: set[tuple[int, bytes]],
+    findings: Findings,
+) -> None:
+    """A local name is one that a member has for the place; repeated ones have a number behind."""
+    numbers = numbers[after.placed[numbers]]
+    values = after.entries["value"][numbers]
+    old = np.flatnonzero(before.placed & (before.entries["type"] & 0xE0 == 0))
+    at = where.of_symbols(old)
+    order = np.argsort(at, kind="stable")
+    old, at = old[order], at[order]
+    # most places have one name, and it is the same
+    same = np.zeros(len(numbers), np.bool_)
+    if len(at):
+        first = np.minimum(np.searchsorted(at, values), len(at) - 1)
+        same = (at[first] == values) & _same_names(after, numbers, before, old[first])
+    rest = numbers[~same]
+    unequal = [(n, name) for n, name in zip(rest, after.names(rest), strict=True) if name != b"l"]
+    if not unequal:
+        return
+    places = after.entries["value"][[n for n, _ in unequal]]
+    chosen = np.flatnonzero(is_among(at, places))
+    there.update(zip(at[chosen].tolist(), before.names(old[chosen]), strict=True))
+    for (_, name), place in zip(unequal, places.tolist(), strict=True):
+        start, dot, count = name.rpartition(b".")
+        again = bool(dot) and count.isdigit() and (place, start) in there
+        if name[:1] == b"L" or not ((place, name) in there or again):
+            findings.add("a local name that the original has not", f"{shown(name)} at {place:#x}")
+
+
+def _same_names(one: Object, numbers: Array, other: Object, others: Array) -> Array:
+    """bool for each pair of symbols: whether both have the same name, which is no long one.
+
+    Linkers leave out names that begin with an L, and what these begin: ours have none.
+    """
+    inside = np.ones(len(numbers), np.bool_)
+    windows = []
+    for o, mine in ((one, numbers), (other, others)):
+        text = np.frombuffer(o.text, np.uint8)
+        start = o.entries["name"][mine]
+        near = start + _LONG <= len(text)
+        inside &= near
+        if not near.any():
+            return np.zeros(len(numbers), np.bool_)
+        found = gather(text, np.where(near, start, 0), _WINDOW)
+        windows.append(found.view(np.uint8).reshape(-1, _LONG))
+    a, b = windows
+    differ, ends = a != b, a == 0
+    first = np.where(differ.any(1), differ.argmax(1), _LONG)
+    end = np.where(ends.any(1), ends.argmax(1), _LONG)
+    return np.asarray(inside & (end < first) & (a[:, 0] != ord("L")))

@@ -1,0 +1,65 @@
+"""A part of the campaign of wrong results; all of it is `python -m tests.campaigns.results`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns.results import cases
+from tests.campaigns.results.campaign import (
+    FORMATS,
+    Campaign,
+    all_bugs,
+    bug_summary,
+    summary,
+)
+from tests.tools import TIER
+
+COUNT = {"all": 4000, "ci": 300}.get(TIER, 60)
+TIMES = 4 if TIER == "all" else 1
+# without a tier a few builds are enough to see that the campaign itself works
+ONLY = {"elf": ("elf-x86_64",), "macho": ("macho-arm64",), "coff": ("coff-x86_64-msvc",)}
+
+
+def _cases(folder: Path, format: str) -> list[cases.Case]:
+    return cases.make(folder, format, () if TIER else ONLY.get(format, ()))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_harmful_result_passes(format: str, tmp_path: Path) -> None:
+    """Results with a wrong field: refused, or the same program to LLVM's linkers."""
+    campaign = Campaign(_cases(tmp_path, format), "ci")
+    told = [campaign.run(number) for number in range(COUNT)]
+    wrong = [str(one) for one in told if one.harmful or one.crashed]
+    assert not wrong, "\n".join([summary(format, told), *wrong])
+    assert sum(bool(one.found) for one in told) > COUNT // 2
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "universal"])
+def test_no_bug_with_an_effect_passes(format: str, tmp_path: Path) -> None:
+    """What the engine makes with each of the bugs: refused, or the same program."""
+    told = list(all_bugs(_cases(tmp_path, format), TIMES))
+    wrong = [str(one) for one in told if one.harmful]
+    assert not wrong, "\n".join([bug_summary(format, told), *wrong])
+    assert len({one.bug for one in told}) > 30
+
+
+def test_a_wrong_result_is_always_the_same(tmp_path: Path) -> None:
+    made = _cases(tmp_path, "elf")[:1]
+    first, again = Campaign(made, "same"), Campaign(made, "same")
+    for number in range(30):
+        one, two = first.mutants[0].mutant(number), again.mutants[0].mutant(number)
+        assert one == two
+        assert one.data != made[0].good.data
+
+
+def test_a_verifier_that_sees_nothing_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge itself: without any check most wrong results are other programs."""
+    (case, *_) = _cases(tmp_path, "elf")
+    campaign = Campaign([case], "blind")
+    monkeypatch.setattr(cases.Case, "findings", lambda *_: "")
+    told = [campaign.run(number) for number in range(40)]
+    assert sum(one.harmful for one in told) > 15
