@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from cargo_strip_hook.core.requests import Granularity
+from cargo_strip_hook.link.arrays import runs
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
@@ -23,7 +24,7 @@ from cargo_strip_hook.link.model import (
 def lay_out(
     program: Program, format: Format, live: Bool, classes: Int32, granularity: Granularity
 ) -> Layout:
-    """Group the live atoms by bucket and class, and give each its offset.
+    """Group the live atoms by section key and class, and give each its offset.
 
     `classes` numbers the equivalence classes (any constant for other granularities). The order of
     the input is kept within a section, but for what hardly ever runs: that stands behind.
@@ -53,13 +54,8 @@ def lay_out(
     atoms, section_key, part = atoms[order], section_key[order], part[order]
     first = _interchangeable(section_keys, atoms, section_key, part)
     shared = first != atoms
-    twins, originals = atoms[shared], first[shared]
+    others, originals = atoms[shared], first[shared]
     atoms, section_key, part = atoms[~shared], section_key[~shared], part[~shared]
-    border = np.flatnonzero(
-        np.r_[True, (section_key[1:] != section_key[:-1]) | (part[1:] != part[:-1])]
-        if len(atoms)
-        else []
-    ).tolist()
     limit = format.section_limit(program)
     sizes = program.atoms["size"][atoms].tolist()
     aligns = program.atoms["align"][atoms].tolist()
@@ -75,19 +71,19 @@ def lay_out(
         sections.append(OutputSection(int(section_key[first]), members, size, align))
         offsets.clear()
 
-    for first, end in zip(border, [*border[1:], len(atoms)], strict=True):
-        at, most, begin = 0, 1, first
-        for i in range(first, end):
+    for lowest, end in runs(section_key, part):
+        size, most, begin = 0, 1, lowest
+        for i in range(lowest, end):
             align = aligns[i]
-            start = -(-at // align) * align
+            start = -(-size // align) * align
             if start + sizes[i] > limit and i > begin and not section_keys[section_key[i]].whole:
-                close(begin, i, at, most)
+                close(begin, i, size, most)
                 begin, start, most = i, 0, 1
             offsets.append(start)
             most = max(most, align)
-            at = start + sizes[i]
-        close(begin, end, at, most)
-    section[twins], offset[twins] = section[originals], offset[originals]
+            size = start + sizes[i]
+        close(begin, end, size, most)
+    section[others], offset[others] = section[originals], offset[originals]
     return Layout(section_keys, tuple(sections), section, offset)
 
 

@@ -1,6 +1,6 @@
 """The common model: what the general phases know of an object file, whatever its format.
 
-An *atom* is the smallest piece of a file that lives or dies: an ELF or COFF section, a Mach-O
+An *atom* is the smallest range of a file that lives or dies: an ELF or COFF section, a Mach-O
 subsection, one record of unwind information. Symbols name places in atoms; relocations and
 explicit edges say which atom needs which. Everything else of a format stays in `Unit.native`, which
 only the format's own room reads.
@@ -63,7 +63,7 @@ EDGE = np.dtype([("source", "<i4"), ("target", "<i4")])
 
 LINK_MAP = np.dtype(
     [
-        ("member", "<i4"),  # the piece of input: member of the archive, section, bytes
+        ("member", "<i4"),  # the input range: member of the archive, section, bytes
         ("section", "<i4"),
         ("offset", "<i8"),
         ("size", "<i8"),
@@ -114,12 +114,12 @@ class AtomFlag(IntFlag):
     ROOT = 1  # lives whenever its file is loaded: initialisers, retained sections
     SEPARATE = 2  # laid out by the format's writer (unwind records), not by the layout phase
     MERGEABLE = 4  # a linker merges equal elements: never addressed as section + addend by us
-    ORDERED = 8  # with SEPARATE: a table in the order of what its pieces are linked to
+    ORDERED = 8  # with SEPARATE: a table in the order of what its atoms are linked to
     COLD = 16  # stands behind the others of its output section: code that hardly ever runs
     ELEMENT = 32  # with MERGEABLE: one element of a section that linkers merge
     ASIDE = 64  # never loaded with a program: for linkers and tools
     FOLLOWS = 128  # with ASIDE: lives where its file does, unless all that it refers to is dead
-    LISTED = 256  # a program may find it by its section's name: a root unless in an element set
+    LISTED = 256  # a program may find it by its section's name: a root unless in a linker set
 
 
 class Binding(IntEnum):
@@ -195,7 +195,7 @@ class Unit:
     relocations: Array  # RELOCATION
     edges: Array  # EDGE: the target lives if the source does
     groups: tuple[Group, ...]
-    native: Any
+    native: Any  # whoever takes something out says what it is: `native: ElfUnit = unit.native`
     strings: memoryview = _NO_NAMES
     aliases: Array = field(default_factory=lambda: np.zeros(0, EDGE))  # EDGE, of symbols
 
@@ -239,8 +239,8 @@ class Program:
 
     `atoms`, `symbols`, `relocations` are the units' tables one behind the other, numbers made
     program-wide. `definition[s]` is the symbol that symbol `s` resolves to (itself, if it is the
-    definition or stays undefined). `discarded` marks atoms of losing COMDAT groups; `twin` is the
-    atom of the same place and size in the group that won, -1 where there is none.
+    definition or stays undefined). `discarded` marks atoms of losing COMDAT groups;
+    `prevailing` is the atom of the same place and size in the group that won, -1 for none.
     """
 
     units: tuple[Unit, ...]
@@ -256,7 +256,7 @@ class Program:
     sets: tuple[LinkerSet, ...] = ()
     exported: frozenset[int] = frozenset()  # the symbols of the exports
     granularity: Granularity = Granularity.CLASS
-    twin: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    prevailing: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
 
     def unit_of(self, atoms: Array) -> Array:
         """The unit number of each atom."""
@@ -264,8 +264,8 @@ class Program:
 
     def live_units(self, live: Bool) -> list[int]:
         """The numbers of the units with any of the `live` atoms (bool for each atom)."""
-        found: list[int] = unique(self.unit_of(np.flatnonzero(live))).tolist()
-        return found
+        numbers: list[int] = unique(self.unit_of(np.flatnonzero(live))).tolist()
+        return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,12 +273,12 @@ class SectionKey:
     """Atoms that may be laid out in one output section, and what that section is like.
 
     `descriptor` belongs to the format. `single` atoms are never merged; `whole` ones always are,
-    whatever their class (element sets, initialisers in their order). `identity` gives for each of
-    the bucket's atoms (in any number) what makes it interchangeable with others, None for what
+    whatever their class (linker sets, initialisers in their order). `identity` gives for each of
+    the key's atoms (in any number) what makes it interchangeable with others, None for what
     never is: of equal ones in a section only the first is laid out, the others share its place.
     """
 
-    descriptor: Any
+    descriptor: Any  # as `Unit.native`; a type parameter would be one of every phase
     single: bool = False
     whole: bool = False
     identity: Callable[[Int32], Sequence[Hashable | None]] | None = None
@@ -286,7 +286,7 @@ class SectionKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputSection:
-    """One section to be written: its bucket and the atoms in it, in order."""
+    """One section to be written: its section key and the atoms in it, in order."""
 
     section_key: int
     atoms: Int32

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cargo_strip_hook.link.addresses import STEP
-from cargo_strip_hook.link.model import Array, Bool, Int64
+from cargo_strip_hook.link.model import Array, Bool, Int32, Int64
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,11 +45,11 @@ class Relocations(Columns):
     `addend` is what is added to that.
     """
 
-    section: Int64
+    section: Int32
     offset: Int64
     type: Int64
-    symbol: Int64
-    target_section: Int64
+    symbol: Int32
+    target_section: Int32
     target_offset: Int64
     addend: Int64
     exact: Bool
@@ -57,7 +57,7 @@ class Relocations(Columns):
     @property
     def place(self) -> Int64:
         """Where the target is, as one number (see `Addresses.key`); only for symbols of -1."""
-        places: Int64 = (self.target_section << STEP) + self.target_offset
+        places: Int64 = (self.target_section.astype(np.int64) << STEP) + self.target_offset
         return places
 
 

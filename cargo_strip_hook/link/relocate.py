@@ -16,7 +16,7 @@ from cargo_strip_hook.link.addresses import STEP, Addresses
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Patch, read_input
 from cargo_strip_hook.link.fields import Field
-from cargo_strip_hook.link.model import Array, Bool, Int64, Program
+from cargo_strip_hook.link.model import Array, Bool, Int32, Int64, Program
 from cargo_strip_hook.link.output import Columns
 
 
@@ -31,15 +31,15 @@ class Bound(Columns):
     """
 
     input: Array
-    definition: Int64
-    atom: Int64
+    definition: Int32
+    atom: Int32
     gone: Bool
     local: Bool
-    section: Int64
+    section: Int32
     offset: Int64
     type: Int64
     addend: Int64
-    target_section: Int64
+    target_section: Int32
     target_offset: Int64
 
     @property
@@ -51,7 +51,7 @@ class Bound(Columns):
     @property
     def place(self) -> Int64:
         """The place of the target of each, as one number (see `Addresses.key`)."""
-        places: Int64 = (self.target_section << STEP) + self.target_offset
+        places: Int64 = (self.target_section.astype(np.int64) << STEP) + self.target_offset
         return places
 
     def position(self, placed: Addresses) -> Int64:
@@ -63,8 +63,8 @@ class Bound(Columns):
 def bind(program: Program, live: Bool, placed: Addresses, chosen: Bool) -> Bound:
     """Bind the `chosen` of all relocations (bool, by relocation), which stay in their order."""
     rows = program.relocations[chosen]
-    definition = program.definition[rows["symbol"]].astype(np.int64)
-    atom = program.symbols["atom"][definition].astype(np.int64)
+    definition = program.definition[rows["symbol"]]
+    atom = program.symbols["atom"][definition]
     home = np.maximum(atom, 0)
     gone = (atom >= 0) & (~live[home] | (placed.section[home] < 0))
     local = (atom >= 0) & ~gone & ~placed.kept[definition]
@@ -74,11 +74,11 @@ def bind(program: Program, live: Bool, placed: Addresses, chosen: Bool) -> Bound
         atom,
         gone,
         local,
-        placed.section[rows["atom"]].astype(np.int64),
+        placed.section[rows["atom"]],
         placed.offset[rows["atom"]] + rows["offset"],
         rows["type"].astype(np.int64),
         rows["addend"].copy(),
-        np.where(local, placed.section[home], -1).astype(np.int64),
+        np.where(local, placed.section[home], np.int32(-1)),
         np.where(local, placed.offset[home] + program.symbols["value"][definition], 0),
     )
 

@@ -67,7 +67,7 @@ class _Loader:
         # of each signature the group that wins so far, its unit and that one's first atom
         self.signatures: dict[bytes, tuple[Group, Unit, int]] = {}
         self.discarded: list[int] = []
-        self.twins: list[tuple[int, int]] = []  # discarded atom, atom of the winner
+        self.replaced_atoms: list[tuple[int, int]] = []  # discarded atom, atom of the winner
         self.queue: list[bytes] = []
         self.asked: set[bytes] = set()  # which were in the queue
         self.done = 0  # how many names of the queue were looked at
@@ -202,7 +202,7 @@ class _Loader:
             dropped.update(group.atoms)
             if len(winner.atoms) == len(group.atoms):
                 mine = (self.atom_base + a for a in group.atoms)
-                self.twins += zip(mine, (base + a for a in winner.atoms), strict=True)
+                self.replaced_atoms += zip(mine, (base + a for a in winner.atoms), strict=True)
         self.discarded.extend(self.atom_base + a for a in dropped)
 
         symbols = unit.globals
@@ -255,8 +255,8 @@ class _Loader:
         rows = (new.symbols(rows >> 2) << 2) | (rows & 3)
         self.table = dict(zip(self.table, rows.tolist(), strict=True))
         self.discarded = new.atoms(np.array(self.discarded, np.int64)).tolist()
-        pairs = new.atoms(np.array(self.twins, np.int64).reshape(-1, 2))
-        self.twins = [(loser, winner) for loser, winner in pairs.tolist()]
+        pairs = new.atoms(np.array(self.replaced_atoms, np.int64).reshape(-1, 2))
+        self.replaced_atoms = [(loser, winner) for loser, winner in pairs.tolist()]
         return True
 
     def overtaken(self, group: Group, unit: Unit, won: tuple[Group, Unit, int]) -> bool:
@@ -396,7 +396,7 @@ def _add_synthetic(
     pointers: Mapping[bytes, bytes],
     exported: frozenset[bytes],
 ) -> list[LinkerSet]:
-    """Give commons and pointers a place, and element sets their ends.
+    """Give commons and pointers a place, and linker sets their ends.
 
     An exported common stays one.
     """
@@ -490,7 +490,7 @@ def _program(loader: _Loader, sets: Sequence[LinkerSet]) -> Program:
         discarded,
         _winners(loader.table, definition),
         tuple(sets),
-        twin=_twins(loader, atoms),
+        prevailing=_prevailing(loader, atoms),
     )
 
 
@@ -520,14 +520,14 @@ def _follow_aliases(
             break
 
 
-def _twins(loader: _Loader, atoms: Array) -> Int32:
+def _prevailing(loader: _Loader, atoms: Array) -> Int32:
     """For each discarded atom the one of the winning group that has its place and size."""
-    twin = np.full(len(atoms), -1, np.int32)
-    if loader.twins:
-        loser, winner = np.array(loader.twins, np.int32).T
+    prevailing = np.full(len(atoms), -1, np.int32)
+    if loader.replaced_atoms:
+        loser, winner = np.array(loader.replaced_atoms, np.int32).T
         alike = atoms["size"][loser] == atoms["size"][winner]
-        twin[loser[alike]] = winner[alike]
-    return twin
+        prevailing[loser[alike]] = winner[alike]
+    return prevailing
 
 
 def _edges(unit: Unit) -> Array:

@@ -156,7 +156,7 @@ def targets(
     # what is said of the loser of a COMDAT holds for the winner only where the two are alike
     own = program.symbols["atom"][symbol]
     lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
-    place = np.where(lost, program.twin[np.maximum(own, 0)], place)
+    place = np.where(lost, program.prevailing[np.maximum(own, 0)], place)
     value = np.where(lost, program.symbols["value"][symbol], value)
     atom = np.maximum(place, 0)
     alive = (place >= 0) & live[atom] & (placed.section[atom] >= 0)
@@ -241,11 +241,11 @@ def rewritten(machine: Machine, references: References, first: int) -> Relocatio
     section = references.section[left] + first
     target, none = refers.target[left], np.zeros(len(left), np.int64)
     return Relocations(
-        section,
+        section.astype(np.int32),
         references.offset[left],
         kind,
-        np.where(inside, -1, target),
-        np.where(inside, target >> STEP, -1),
+        np.where(inside, -1, target).astype(np.int32),
+        np.where(inside, target >> STEP, -1).astype(np.int32),
         none,
         none,
         exact,

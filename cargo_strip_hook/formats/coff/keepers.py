@@ -55,10 +55,10 @@ def keep_groups(
     for user in {user for user, _ in extra}:
         grown[user] = np.zeros(int(sizes[user]), np.uint8)
         grown[user][: len(contents[user])] = contents[user]
-    source, target = np.array(extra, np.int64).T
-    none = np.zeros(len(extra), np.int64)
+    source, target = np.array(extra, np.int32).T
+    none, nobody = np.zeros(len(extra), np.int64), np.full(len(extra), -1, np.int32)
     fields = source, np.array(offsets, np.int64), none + machine.relative
-    more = Relocations(*fields, none - 1, target, none, none, none != 0)
+    more = Relocations(*fields, nobody, target, none, none, none != 0)
     every = Relocations.joined([relocations, more])
     order = np.lexsort((every.offset, every.section))
     return placed.resized(sizes), grown, every.rows(order)

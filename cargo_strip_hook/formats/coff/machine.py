@@ -46,7 +46,7 @@ class Machine:
     pointer: int  # the type of a plain address
     relative: int  # and of one of 32 bits that counts from the image
     entry: int  # bytes of an entry of `.pdata`, 0 for none
-    padding: bytes  # what stands between pieces of code
+    padding: bytes  # what stands between functions
     branch_limit: int = 1 << 31  # bytes of a section that branches can span
 
 

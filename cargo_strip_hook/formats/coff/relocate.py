@@ -1,4 +1,4 @@
-"""Relocations of live atoms: what they refer to in the new object, and which are settled.
+"""Relocations of live atoms: what they refer to in the new object, and which are applied.
 
 A distance within one output section that no linker can change is stored and dropped. But linkers
 that make a table of the functions which may be called through pointers look for relocations to the
@@ -73,20 +73,20 @@ def relocate(
     near[of_near[np.diff(place[of_near], prepend=-1) != 0]] = False
     position = bound.position(placed)
     value = bound.target_offset + addend - bound.offset - machine.trailing[bound.type]
-    settled, patches = store(near, distance, value, position)
-    own &= ~settled & (mode == Mode.ADDS)
-    adds = bound.local & ~settled & (mode == Mode.ADDS) & ~own
+    applied, patches = store(near, distance, value, position)
+    own &= ~applied & (mode == Mode.ADDS)
+    adds = bound.local & ~applied & (mode == Mode.ADDS) & ~own
     addend += np.where(adds, bound.target_offset, 0)
     patches += store(adds, machine.adds[bound.type], addend, position, frozenset(Field))[1]
     exact = bound.local & ((mode == Mode.EXACT) | own)
     functions = unique(place[exact & taken])
-    left = np.flatnonzero(~settled)
+    left = np.flatnonzero(~applied)
     left = left[np.lexsort((bound.offset[left], bound.section[left]))]
     rewritten = Relocations(
         bound.section,
         bound.offset,
         bound.type,
-        np.where(bound.local, -1, bound.definition),
+        np.where(bound.local, np.int32(-1), bound.definition),
         bound.target_section,
         np.where(exact, bound.target_offset, 0),
         addend,

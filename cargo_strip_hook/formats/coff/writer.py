@@ -20,7 +20,6 @@ from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.formats.coff.relocate import Taken, relocate
 from cargo_strip_hook.formats.coff.xdata import pieces, share
 from cargo_strip_hook.link import warnings as warn
-from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Filling, make_contents
 from cargo_strip_hook.link.link_map import link_map_rows, statistics
@@ -74,7 +73,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     aligns = np.array([s.align for s in layout.sections], np.int64)
     shared = share(program, live, machine, aligns, placed, contents, relocations)
     placed, contents, relocations = shared.placed, shared.contents, shared.relocations
-    link_map = pieces(_link_map(program, live, placed), shared.records)
+    link_map = link_map_rows(program, live & (placed.section >= 0), placed, 1)
+    link_map = pieces(link_map, shared.records)
     if request.target.archive_dialect != "coff":
         with_groups = keep_groups(program, machine, placed, contents, relocations)
         placed, contents, relocations = with_groups
@@ -111,13 +111,14 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     if request.marker:
         extra.append(_Extra(MARKER_SECTION, _NOT_LOADED, request.marker))
     size, chunks = _file(machine, aligns, (placed, contents), sections, relocations, table, extra)
+    whole = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) & (program.atoms["section"] >= 0)
     return Image(
         size,
         chunks,
         table.defined,
         table.undefined,
         np.concatenate((link_map, debug_map)),
-        statistics(program, live, _pieces(program), len(table.defined)),
+        statistics(program, live, whole, len(table.defined)),
         _without_safe_seh(program, real, features, listed)
         + _warnings(program, placed, live, left_out),
     )
@@ -125,8 +126,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
 
 def _named(relocations: Relocations) -> Int64:
     """The program-wide symbols that relocations name."""
-    named: Int64 = relocations.symbol[relocations.symbol >= 0]
-    return named
+    return relocations.symbol[relocations.symbol >= 0].astype(np.int64)
 
 
 def _asked(program: Program) -> Int64:
@@ -136,8 +136,8 @@ def _asked(program: Program) -> Int64:
     named = [chosen["symbol"].astype(np.int64)]
     for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
         named.append(base + _native(unit).asked)
-    found = program.definition[np.concatenate(named)].astype(np.int64)
-    missing: Int64 = found[program.symbols["atom"][found] == SpecialIndex.UNDEFINED]
+    asked = program.definition[np.concatenate(named)].astype(np.int64)
+    missing: Int64 = asked[program.symbols["atom"][asked] == SpecialIndex.UNDEFINED]
     return missing
 
 
@@ -180,7 +180,7 @@ def _listed(
     used = np.zeros(len(program.symbols), np.bool_)
     used[_named(relocations)] = True
     used[_asked(program)] = True
-    found: dict[bytes, tuple[int, Int64, Int64]] = {}
+    tables: dict[bytes, tuple[int, Int64, Int64]] = {}
     for name in kinds.SYMBOL_TABLES:
         if needed[name] and not features & needed[name]:
             continue
@@ -196,16 +196,15 @@ def _listed(
             continue
         symbols = np.concatenate(rows).astype(np.int64)
         atom = program.symbols["atom"][symbols]
-        at = np.where(atom >= 0, atom, 0)
-        here = (atom >= 0) & live[at] & (placed.section[at] >= 0)
+        home = np.maximum(atom, 0)
+        here = (atom >= 0) & live[home] & (placed.section[home] >= 0)
         local = here & ~placed.kept[symbols]
-        where = (placed.section[at].astype(np.int64) << STEP) + placed.offset[at]
-        where += program.symbols["value"][symbols]
+        where = placed.key(home) + program.symbols["value"][symbols]
         named = symbols[
             (here & placed.kept[symbols]) | ((atom == SpecialIndex.UNDEFINED) & used[symbols])
         ]
-        found[name] = flags & ~coff.SCN_ALIGN_MASK | 0x300000, unique(where[local]), unique(named)
-    return {n: row for n, row in found.items() if len(row[1]) or len(row[2])}
+        tables[name] = flags & ~coff.SCN_ALIGN_MASK | 0x300000, unique(where[local]), unique(named)
+    return {n: row for n, row in tables.items() if len(row[1]) or len(row[2])}
 
 
 def _callable(program: Program, symbols: Int64) -> Int64:
@@ -265,7 +264,7 @@ def _file(
     if big != (total > coff.MOST_SECTIONS):
         raise LinkError(f"{total} sections are just at the limit of what an object can have")
     strings = table.strings
-    at = (coff.BIG_HEADER if big else coff.HEADER).size + total * coff.SECTION.itemsize
+    end = (coff.BIG_HEADER if big else coff.HEADER).size + total * coff.SECTION.itemsize
     headers = np.zeros(total, coff.SECTION)
     flags = np.array([k.flags for k in placed.kinds], np.int64)
     if len(align) and int(align.max()) > coff.MOST_ALIGN:
@@ -278,24 +277,24 @@ def _file(
 
     headers["flags"][:count] = flags
     headers["size"][:count] = sections.size
-    headers["offset"][:count] = np.where(placed.stored & (sections.size > 0), at + placed.start, 0)
-    at += sum(map(len, contents))
+    headers["offset"][:count] = np.where(placed.stored & (sections.size > 0), end + placed.start, 0)
+    end += sum(map(len, contents))
     body: list[Chunk] = [_octets(one) for one in contents]
-    first = at + coff.RELOCATION.itemsize * (np.cumsum(counts) - counts)
+    first = end + coff.RELOCATION.itemsize * (np.cumsum(counts) - counts)
     headers["relocations"][:count] = np.where(counts > 0, first, 0)
     headers["relocation_count"][:count] = np.minimum(counts, coff.MOST_RELOCATIONS)
     body.append(_octets(rows))
-    at += rows.nbytes
+    end += rows.nbytes
     for number, one in enumerate(extra, start=count):
         headers["size"][number] = len(one.contents)
-        headers["offset"][number] = at
+        headers["offset"][number] = end
         headers["flags"][number] = one.flags
         body.append(one.contents)
-        at += len(one.contents)
+        end += len(one.contents)
     names = [k.name for k in placed.kinds] + [e.name for e in extra]
     headers["name"], more = _section_names(names, len(strings))
     strings += more
-    if at >= 1 << 32:
+    if end >= 1 << 32:
         raise LinkError("the object would be larger than 4 GiB, which COFF cannot say")
     body.append(_octets(table.records))
     body += [len(strings).to_bytes(4, "little"), strings[4:]]
@@ -312,12 +311,12 @@ def _file(
             0,
             0,
             total,
-            at,
+            end,
             len(table.records),
         )
     else:
-        head = coff.HEADER.pack(machine.number, total, 0, at, len(table.records), 0, 0)
-    size = at + table.records.nbytes + len(strings)
+        head = coff.HEADER.pack(machine.number, total, 0, end, len(table.records), 0, 0)
+    size = end + table.records.nbytes + len(strings)
     return size, iter([head, headers.tobytes(), *body])
 
 
@@ -369,19 +368,6 @@ def _relocations(
         rows = np.insert(rows, starts[overflow], more)
         counts[overflow] += 1
     return rows, counts
-
-
-def _pieces(program: Program) -> Bool:
-    """bool for each atom: whether it is a section, not an entry of one."""
-    found: Bool = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) & (
-        program.atoms["section"] >= 0
-    )
-    return found
-
-
-def _link_map(program: Program, live: Bool, placed: Placed) -> Array:
-    atoms = np.flatnonzero(live & (program.atoms["section"] >= 0) & (placed.section >= 0))
-    return link_map_rows(program, atoms, placed.section, placed.offset, first_section=1)
 
 
 def _without_safe_seh(

@@ -172,7 +172,7 @@ def _targets(
         own = symbols["atom"]
         lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
         # unless the two are alike: then what is said of the loser holds for the winner, too
-        twin = program.twin[np.where(lost, own, 0)]
+        twin = program.prevailing[np.where(lost, own, 0)]
         alike = lost & (twin >= 0)
         alike &= live[np.where(alike, twin, 0)]
         lost &= ~alike

@@ -1,4 +1,4 @@
-"""Relocations of live code and data: what they refer to in the new object, and which are settled.
+"""Relocations of live code and data: what they refer to in the new object, and which are applied.
 
 A relocation within one output section whose value no linker can change is stored and dropped; a
 load through the GOT of something that is now local addresses it directly.
@@ -54,19 +54,19 @@ def relocate(
     position = bound.position(placed)
     field = of_types(machine.relative_types, bound.type)
     distance = bound.target_offset + bound.addend - bound.offset
-    settled, distances = store(bound.inside & ~merged, field, distance, position)
+    applied, distances = store(bound.inside & ~merged, field, distance, position)
     patches += opcodes + distances
 
     direct = _by_section(program, machine, placed, bound, merged) & ~by_name[bound.input["atom"]]
     addend = bound.addend + np.where(direct, bound.target_offset, 0)
     if machine.rel:
-        wanted = direct & ~settled
+        wanted = direct & ~applied
         field = of_types(machine.implicit_types, bound.type)
         # an address may be any 32-bit number, with or without sign
         direct, addends = store(wanted, field, addend, position, frozenset({Field.BITS32}))
         refuse(program, bound, wanted & ~direct & merged, "cannot hold its new addend")
         patches += addends
-    left = np.flatnonzero(~settled & ~bound.gone)
+    left = np.flatnonzero(~applied & ~bound.gone)
     left = left[np.lexsort((bound.offset[left], bound.section[left]))]
     rest, direct = bound.rows(left), direct[left]
     none = np.zeros(len(left), np.int64)
@@ -74,8 +74,8 @@ def relocate(
         rest.section,
         rest.offset,
         rest.type,
-        np.where(direct, -1, rest.definition),
-        np.where(direct, rest.target_section, -1),
+        np.where(direct, np.int32(-1), rest.definition),
+        np.where(direct, rest.target_section, np.int32(-1)),
         none,
         np.where(direct, addend[left], rest.addend),
         none != 0,
@@ -179,8 +179,8 @@ def exact(
     program: Program,
     machine: Machine,
     placed: Placed,
-    definition: Int64,
-    target_section: Int32 | Int64,
+    definition: Int32 | Int64,
+    target_section: Int32,
     symbol_kind: Array,
 ) -> Bool:
     """Whether section + addend says all that a symbol says."""

@@ -110,7 +110,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     sections = group_sections(groups, members, table.of_symbol, symtab_index, records.order) + (
         sections
     )
-    link_map = _link_map(program, live, placed)
+    link_map = link_map_rows(program, live & _are_sections(program), placed, 0)
     warnings = _warnings(program, placed, live, merged)
     if debug:
         link_map = np.concatenate((link_map, debug.link_map))
@@ -124,7 +124,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         table.defined,
         table.undefined,
         link_map,
-        statistics(program, live, _sections(program, live), len(table.defined)),
+        statistics(program, live, _counted(program, live), len(table.defined)),
         warnings,
     )
 
@@ -195,7 +195,7 @@ def _relas(
     table: symtab.SymbolTable,
     count: int,
 ) -> list[tuple[int, list[Array]]]:
-    """(output section number, REL or RELA rows in pieces) of every section that has relocations."""
+    """(output section number, arrays of its REL or RELA rows) of every section that has any."""
 
     def entries(targets: Array) -> Array:
         symbol = np.where(
@@ -276,28 +276,23 @@ def _tables(records: elf.Records, table: symtab.SymbolTable, symtab_index: int) 
     return sections
 
 
-def _pieces(program: Program) -> Bool:
+def _are_sections(program: Program) -> Bool:
     """bool for each atom: whether it is a section, not a record of one."""
-    found: Bool = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) | is_ordered(program)
-    return found
+    sections: Bool = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) | is_ordered(program)
+    return sections
 
 
-def _sections(program: Program, live: Bool) -> Bool:
+def _counted(program: Program, live: Bool) -> Bool:
     """bool for each atom: one for each section, a live one where there is any."""
-    found: Bool = _pieces(program) & (program.atoms["flags"] & AtomFlag.ASIDE == 0)
+    sections: Bool = _are_sections(program) & (program.atoms["flags"] & AtomFlag.ASIDE == 0)
     elements = np.flatnonzero(program.atoms["flags"] & AtomFlag.ELEMENT != 0)
     if len(elements):
         first = np.maximum.accumulate(np.where(program.atoms["offset"][elements] == 0, elements, 0))
         order = np.lexsort((~live[elements], first))
         again = np.zeros(len(elements), np.bool_)
         again[1:] = first[order][1:] == first[order][:-1]
-        found[elements[order[again]]] = False
-    return found
-
-
-def _link_map(program: Program, live: Bool, placed: Placed) -> Array:
-    atoms = np.flatnonzero(live & _pieces(program) & (program.atoms["section"] >= 0))
-    return link_map_rows(program, atoms, placed.section, placed.offset)
+        sections[elements[order[again]]] = False
+    return sections
 
 
 def _warnings(program: Program, placed: Placed, live: Bool, merged: notes.Notes) -> tuple[str, ...]:

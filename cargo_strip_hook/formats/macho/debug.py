@@ -225,11 +225,11 @@ def relocate(
     section, offset, target = section[order], offset[order], target[order]
     nothing = np.zeros(len(order), np.int64)
     return Relocations(
-        section,
+        section.astype(np.int32),
         offset,
         np.full(len(order), 3 << 5, np.int64),
-        nothing - 1,
-        target >> STEP,
+        np.full(len(order), -1, np.int32),
+        (target >> STEP).astype(np.int32),
         target & ((1 << STEP) - 1),
         nothing,
         nothing != 0,

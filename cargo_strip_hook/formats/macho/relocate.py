@@ -1,4 +1,4 @@
-"""Relocations of live atoms: what they refer to in the new object, and which are settled.
+"""Relocations of live atoms: what they refer to in the new object, and which are applied.
 
 A reference within one subsection that no linker can change is stored and dropped. All others name
 a symbol at exactly the place they mean, so that addends stay as they were.
@@ -37,8 +37,8 @@ def relocate(
     lost = bound.gone | (bound.atom == SpecialIndex.ELSEWHERE)
     refuse(program, bound, lost, "refers to a section that is not part of a program")
     every = _entries(program, placed, bound)
-    settled, patches = _settle(program, machine, placed, bound, every)
-    left = _with_pairs(every.rows(~settled), machine)
+    applied, patches = _apply(program, machine, placed, bound, every)
+    left = _with_pairs(every.rows(~applied), machine)
     if (np.abs(left.addend[machine.explicit[left.type]]) >= 1 << 23).any():
         raise LinkError("a relocation's addend does not fit into 24 bits")
     position = placed.start[left.section] + left.offset
@@ -59,7 +59,7 @@ def _entries(program: Program, placed: Placed, bound: Bound) -> Relocations:
     target_offset[exact] += addend[exact]
     addend[exact] = 0
     addend[compact] = placed.address[bound.target_section[compact]] + target_offset[compact]
-    symbol = np.where(bound.local, -1, bound.definition)
+    symbol = np.where(bound.local, np.int32(-1), bound.definition)
     every = Relocations(
         bound.section,
         bound.offset,
@@ -109,14 +109,14 @@ def _with_pairs(entries: Relocations, machine: Machine) -> Relocations:
     return replace(
         both,
         type=np.where(second, width | mo.UNSIGNED, kind),
-        symbol=np.where(first, -1, both.symbol),
+        symbol=np.where(first, np.int32(-1), both.symbol),
         target_section=np.where(first, both.section, both.target_section),
         target_offset=np.where(first, 0, both.target_offset),
         addend=np.where(second, -both.offset, np.where(first, 0, both.addend)),
     )
 
 
-def _settle(
+def _apply(
     program: Program, machine: Machine, placed: Placed, bound: Bound, entries: Relocations
 ) -> tuple[Bool, list[Patch]]:
     """(the entries whose value cannot change any more, patches that store it)."""
@@ -127,7 +127,7 @@ def _settle(
     position = bound.position(placed)
     distance = entries.target_offset + entries.addend - entries.offset - machine.trailing
     inside = (block >= 0) & (target == block)
-    settled, patches = store(inside, machine.distance[entries.type], distance, position)
+    applied, patches = store(inside, machine.distance[entries.type], distance, position)
     pairs = _differences(machine, entries, target)
     difference = np.zeros(len(position), np.int64)
     first, second = np.flatnonzero(pairs), np.flatnonzero(pairs) + 1
@@ -135,9 +135,9 @@ def _settle(
     # both entries of a pair are of one width
     field = np.roll(machine.embedded[entries.type], -1)
     done, more = store(pairs, field, difference, position)
-    settled |= done
-    settled[1:] |= done[:-1]
-    return settled, patches + more
+    applied |= done
+    applied[1:] |= done[:-1]
+    return applied, patches + more
 
 
 def _differences(machine: Machine, entries: Relocations, target: Int32) -> Bool:

@@ -58,26 +58,33 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     filling = Filling([*patches, *addresses, frames.cie_pointers(placed)], blocks)
     copied = np.concatenate([layout.atoms, compact.atoms, eh_frame.atoms])
     contents = make_contents(program, placed, copied, filling)
+    del patches, addresses, filling  # there may be very many
     table = symtab.build(program, live, placed, kept, _targets(relocations), request.strip)
+    # sections of debug information stand behind all others that have relocations
+    relocations = Relocations.joined([relocations, of_debug])
+    del of_debug
     options = tuple(dict.fromkeys(o for u in used for o in u.native.options))
     size, chunks = _file(
         (cputype, int(real[0].native.cpusubtype)),
         (placed, contents),
         [v.encode() for v in built_for] + [_option(o) for o in options],
         _data_in_code(program, live, placed),
-        # sections of debug information stand behind all others that have relocations
-        _entries(MACHINES[cputype], placed, Relocations.joined([relocations, of_debug]), table),
+        _entries(MACHINES[cputype], placed, relocations, table),
         table,
     )
+    section = program.atoms["flags"] & AtomFlag.SEPARATE == 0  # no record of one
     return Image(
         size,
         chunks,
         table.defined,
         table.undefined,
-        np.concatenate([_link_map(program, live, placed), debug_rows(program, placed, debug)]),
-        statistics(
-            program, live, program.atoms["flags"] & AtomFlag.SEPARATE == 0, len(table.defined)
+        np.concatenate(
+            [
+                link_map_rows(program, live & section & (placed.section >= 0), placed, 1),
+                debug_rows(program, placed, debug),
+            ]
         ),
+        statistics(program, live, section, len(table.defined)),
         debug.warnings + warnings.private_cxx(program, live, kept[0], warnings.ITANIUM),
     )
 
@@ -100,15 +107,15 @@ def _option(words: tuple[bytes, ...]) -> bytes:
 
 
 def _data_in_code(program: Program, live: Bool, placed: Placed) -> Array:
-    found = []
+    ranges = []
     for number, unit in enumerate(program.units):
         base = int(program.atom_base[number])
         for atom, offset, length, kind in unit.native.data_in_code:
             row = base + atom
             if live[row] and placed.section[row] >= 0:
                 address = placed.address[placed.section[row]] + placed.offset[row] + offset
-                found.append((int(address), length, kind))
-    return np.array(sorted(found), mo.DATA_IN_CODE)
+                ranges.append((int(address), length, kind))
+    return np.array(sorted(ranges), mo.DATA_IN_CODE)
 
 
 def _targets(relocations: Relocations) -> Int64:
@@ -293,14 +300,3 @@ def _stream(body: list[tuple[int, Chunk]]) -> Iterator[Chunk]:
             yield bytes(offset - position)
         yield chunk
         position = offset + len(chunk)
-
-
-def _link_map(program: Program, live: Bool, placed: Placed) -> Array:
-    """Rows of `LINK_MAP`; sections are counted from 1, as in symbols."""
-    atoms = np.flatnonzero(
-        live
-        & (program.atoms["flags"] & AtomFlag.SEPARATE == 0)
-        & (program.atoms["section"] >= 0)
-        & (placed.section >= 0)
-    )
-    return link_map_rows(program, atoms, placed.section, placed.offset, first_section=1)
