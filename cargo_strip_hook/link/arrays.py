@@ -76,6 +76,14 @@ def join(parts: Sequence[Array]) -> Array:
     return np.concatenate(rows).view(record)
 
 
+def rows_of(record: np.dtype[Any], count: int, **columns: Any) -> Array:
+    """`count` rows of a structured type with these columns, arrays or one value; the rest is 0."""
+    rows = np.zeros(count, record)
+    for name, column in columns.items():
+        rows[name] = column
+    return rows
+
+
 def gather(octets: Array, starts: Array, record: np.dtype[Any]) -> Array:
     """The records that begin at `starts` of a uint8 array, whatever their alignment.
 
@@ -98,7 +106,7 @@ def ramps(begin: Array, counts: Array, step: Array | int) -> Array:
     return out
 
 
-def begins(counts: Array) -> Array:
+def begins(counts: Array | Sequence[int]) -> Array:
     """Where each of several tables begins when they stand behind one another, and the total."""
     return np.concatenate([[0], np.cumsum(counts)])
 

@@ -18,7 +18,7 @@ def string_at(table: memoryview, start: int) -> bytes:
 
 def strings_at(table: memoryview, starts: Sequence[int]) -> list[bytes]:
     """Many names at once; empty ones for places outside of the table."""
-    raw = bytes(table)
+    raw = bytes(table) if starts else b""
     if raw[-1:] != b"\0":
         raw += b"\0"
     find, end = raw.find, len(raw)

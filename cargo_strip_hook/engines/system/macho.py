@@ -33,10 +33,11 @@ from cargo_strip_hook.core.requests import PrelinkRequest, PrelinkResult, Statis
 from cargo_strip_hook.engines.system import apple, nlist
 from cargo_strip_hook.engines.system.tools import NATIVE_HELP, Tool
 from cargo_strip_hook.formats.macho import versions
-from cargo_strip_hook.formats.macho.commands import File, read_commands
+from cargo_strip_hook.formats.macho.commands import read_commands
 from cargo_strip_hook.formats.macho.section_keys import personalities
 from cargo_strip_hook.formats.members import Loadable, load
 from cargo_strip_hook.link.model import Input, SpecialIndex
+from cargo_strip_hook.link.reading import InputFile
 from cargo_strip_hook.link.resolve import resolve
 from cargo_strip_hook.link.symbols import symbol_name
 
@@ -133,7 +134,7 @@ def _plan(loadable: Loadable, request: PrelinkRequest) -> Plan:
     extra = {
         symbol_name(program, row).decode(errors="surrogateescape") for row in routines.tolist()
     }
-    commands = [(m.name, read_commands(File(m.name, m.data))) for m in inputs.values()]
+    commands = [(m.name, read_commands(InputFile(m.name, m.data))) for m in inputs.values()]
     merged = versions.merge((name, c.versions) for name, c in commands)
     versions.check_target(merged, commands[0][1].cputype, request.target)
     members = tuple(u.index for u in program.units if u.index >= 0)

@@ -14,7 +14,8 @@ import numpy as np
 from cargo_strip_hook.archive.model import HEADER_SIZE, MAGIC
 from cargo_strip_hook.core.errors import ArchiveError
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.commands import File, read_commands
+from cargo_strip_hook.formats.macho.commands import read_commands
+from cargo_strip_hook.link.reading import InputFile
 from cargo_strip_hook.link.strings import string_at
 
 
@@ -35,7 +36,7 @@ def finish(data: bytearray, routines: Sequence[bytes], marker: tuple[str, str]) 
     A linked image does not export such a definition, and its libraries share one. Changes `data`
     in place. Raises `ObjectError` for a damaged object.
     """
-    commands = read_commands(File("linked.o", memoryview(data)))
+    commands = read_commands(InputFile("linked.o", memoryview(data)))
     symbols, sections = commands.symbols, commands.sections  # views of `data`: writing is allowed
     kind = symbols["type"] & mo.N_TYPE
     external = (symbols["type"] & mo.N_EXT != 0) & (symbols["type"] & mo.N_STAB == 0)
@@ -69,7 +70,7 @@ def show(data: bytearray, names: Sequence[bytes]) -> None:
     """
     if not any(name in data for name in names):
         return
-    commands = read_commands(File("member", memoryview(data)))
+    commands = read_commands(InputFile("member", memoryview(data)))
     kind = commands.symbols["type"]
     for row in np.flatnonzero((kind & mo.N_PEXT != 0) & (kind & mo.N_STAB == 0)).tolist():
         if string_at(commands.strings, int(commands.symbols["strx"][row])) in names:

@@ -9,7 +9,7 @@ lld, `COFF/PDB.cpp` (`DebugSHandler`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,11 +17,10 @@ from cargo_strip_hook.formats.coff import cvsymbols as cv
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.cvtypes import FIRST, SIGNATURE, Types, UnknownError, u32
 from cargo_strip_hook.formats.coff.debug import (
+    REFERENCE,
+    TARGET,
     Debug,
-    References,
-    Targets,
-    concatenated,
-    nothing,
+    referring,
     rewritten,
     store,
     targets,
@@ -32,7 +31,9 @@ from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
 from cargo_strip_hook.link.addresses import STEP
+from cargo_strip_hook.link.arrays import join, rows_of
 from cargo_strip_hook.link.model import LINK_MAP, Array, Bool, Int64, Program
+from cargo_strip_hook.link.strings import StringTable
 
 _SYMBOLS, _TYPES, _PRECOMPILED = b".debug$S", b".debug$T", b".debug$P"
 _ALWAYS = -1  # the section that stays
@@ -72,8 +73,7 @@ class _Tables:
     """What all units share."""
 
     types: Types = field(default_factory=Types)
-    strings: dict[bytes, int] = field(default_factory=lambda: {b"": 0})
-    string_bytes: bytearray = field(default_factory=lambda: bytearray(1))
+    strings: StringTable = field(default_factory=StringTable)
     files: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
     file_bytes: bytearray = field(default_factory=bytearray)
     # (function's index, file, line) and what follows: one or more files
@@ -82,18 +82,13 @@ class _Tables:
     seen: set[bytes] = field(default_factory=set)  # records without a place of their own
     named: bool = False  # whether there is an S_OBJNAME
 
-    def string(self, name: bytes) -> int:
-        found = self.strings.setdefault(name, len(self.string_bytes))
-        if found == len(self.string_bytes):
-            self.string_bytes += name + b"\0"
-        return found
-
     def file(self, name: bytes, checksum: bytes) -> int:
-        found = self.files.setdefault((name, checksum), len(self.file_bytes))
-        if found == len(self.file_bytes):
-            self.file_bytes += self.string(name).to_bytes(4, "little") + checksum
+        """The offset of a file's checksum, which is put at the end where it is new."""
+        offset = self.files.setdefault((name, checksum), len(self.file_bytes))
+        if offset == len(self.file_bytes):
+            self.file_bytes += self.strings.add(name).to_bytes(4, "little") + checksum
             self.file_bytes += bytes(-len(self.file_bytes) % 4)
-        return found
+        return offset
 
 
 @dataclass(slots=True)
@@ -116,7 +111,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed, befo
     """The CodeView of every unit with a live atom; `before` sections come before its own."""
     tables = _Tables()
     sections: dict[int, _Section] = {_ALWAYS: _Section()}
-    references = [nothing()]
+    references = [np.zeros(0, REFERENCE)]
     left_out = []
     for number in program.live_units(live):
         native: CoffUnit = program.units[number].native
@@ -127,7 +122,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed, befo
             references.append(_unit(program, live, placed, number, tables, sections))
         except UnknownError as e:
             left_out.append((program.units[number].name, str(e)))
-    return _finish(machine, before, tables, sections, concatenated(references), tuple(left_out))
+    return _finish(machine, before, tables, sections, join(references), tuple(left_out))
 
 
 def _unit(
@@ -137,8 +132,8 @@ def _unit(
     number: int,
     tables: _Tables,
     sections: dict[int, _Section],
-) -> References:
-    """Add a unit's records, and return their relocations, by home for `section`.
+) -> Array:
+    """Add a unit's records, and return their relocations (REFERENCE), by home for `section`.
 
     The home is the output section of a group, or `_ALWAYS`. Raises `UnknownError` before anything
     was added.
@@ -157,7 +152,7 @@ def _unit(
     rows = f.relocations(np.array(mine, np.int64))
     refers = _unit_targets(program, live, placed, number, rows)
     contents = {s: bytes(f.contents(s)) for s in mine}
-    read = cv.read(contents, _homes(mine, rows, np.where(refers.dead, cv.DEAD, refers.home)))
+    read = cv.read(contents, _homes(mine, rows, np.where(refers["dead"], cv.DEAD, refers["home"])))
     buffers = {s: bytearray(c) for s, c in contents.items()}
     inlined = _inlined(read, contents)
     files = {old: tables.file(name, read.checksums[old]) for old, name in read.names.items()}
@@ -176,7 +171,7 @@ def _unit(
     for section, at in read.strings:
         old = u32(buffers[section], at)
         name = read.table[old : read.table.find(b"\0", old)] if old < len(read.table) else b""
-        buffers[section][at : at + 4] = tables.string(name).to_bytes(4, "little")
+        buffers[section][at : at + 4] = tables.strings.add(name).to_bytes(4, "little")
     moves = _Moves()
     for group in read.groups:
         home = parents[group.section]
@@ -187,64 +182,40 @@ def _unit(
     _inlinee_lines(tables, read, buffers, inlined, index, files)
     homes, offset = moves.of(rows["atom"].astype(np.int64), rows["offset"])
     kept = homes != cv.DEAD
-    left = Targets(
-        refers.target[kept],
-        refers.place[kept],
-        refers.adds[kept],
-        refers.dead[kept],
-        refers.home[kept],
-    )
-    return References(homes[kept], offset[kept], rows["type"][kept].astype(np.int64), left)
+    return referring(homes[kept], offset[kept], rows["type"][kept], refers[kept])
 
 
-def _unit_targets(
-    program: Program, live: Bool, placed: Placed, number: int, rows: Array
-) -> Targets:
-    """What a unit's relocations refer to. What is in sections that are no atoms is dead."""
-    refers, elsewhere = targets(program, live, placed, number, rows)
-    dead = refers.dead.copy()
-    dead[elsewhere] = True
-    named = _by_name(program, number, rows, replace(refers, dead=dead))
-    return _replaced(program, live, placed, number, rows, named)
+def _unit_targets(program: Program, live: Bool, placed: Placed, number: int, rows: Array) -> Array:
+    """What a unit's relocations refer to: TARGET rows. Sections that are no atoms are dead.
 
-
-def _by_name(program: Program, number: int, rows: Array, refers: Targets) -> Targets:
-    """Refer to functions by their own symbols: readers tell lines apart by these."""
-    native: CoffUnit = program.units[number].native
-    symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
-    own = program.symbols["atom"][symbol]
-    lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
-    definition = program.definition[symbol]
-    named = refers.place & ~lost & (program.symbols["kind"][definition] == KIND_FUNCTION)
-    return replace(
-        refers,
-        target=np.where(named, definition, refers.target),
-        adds=np.where(named, 0, refers.adds),
-        place=refers.place & ~named,
-    )
-
-
-def _replaced(
-    program: Program, live: Bool, placed: Placed, number: int, rows: Array, refers: Targets
-) -> Targets:
-    """Refer to a weak function that another took the place of where it is itself, if it lives.
-
-    What is said of it, its lines above all, does not hold for the other.
+    Functions are referred to by their own symbols: readers tell lines apart by these. A weak one
+    that another took the place of is referred to where it is itself, if it lives: what is said of
+    it, its lines above all, does not hold for the other.
     """
     native: CoffUnit = program.units[number].native
+    symbols = program.symbols
+    refers, elsewhere = targets(program, live, placed, number, rows)
+    refers["dead"][elsewhere] = True
     symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
-    own = program.symbols["atom"][symbol].astype(np.int64)
+    definition = program.definition[symbol]
+    own = symbols["atom"][symbol].astype(np.int64)
     atom = np.maximum(own, 0)
-    mine = (own >= 0) & ~program.discarded[atom] & (program.definition[symbol] != symbol)
-    mine &= program.symbols["kind"][symbol] == KIND_FUNCTION
+    lost = (own >= 0) & program.discarded[atom]
+    named = refers["place"] & ~lost & (symbols["kind"][definition] == KIND_FUNCTION)
+    mine = (own >= 0) & ~lost & (definition != symbol)
+    mine &= symbols["kind"][symbol] == KIND_FUNCTION
     alive = mine & live[atom] & (placed.section[atom] >= 0)
-    section = placed.section[atom].astype(np.int64)
-    return Targets(
-        np.where(alive, section << STEP, refers.target),
-        (refers.place & ~mine) | alive,
-        np.where(alive, placed.offset[atom] + program.symbols["value"][symbol], refers.adds),
-        (refers.dead | mine) & ~alive,
-        np.where(alive, section, np.where(mine, -1, refers.home)),
+    home = np.where(mine, np.where(alive, placed.section[atom], -1), refers["home"])
+    target = np.where(named, definition, refers["target"])
+    adds = np.where(named, 0, refers["adds"])
+    return rows_of(
+        TARGET,
+        len(rows),
+        target=np.where(alive, home << STEP, target),
+        adds=np.where(alive, placed.offset[atom] + symbols["value"][symbol], adds),
+        home=home,
+        place=(refers["place"] & ~named & ~mine) | alive,
+        dead=(refers["dead"] | mine) & ~alive,
     )
 
 
@@ -265,14 +236,14 @@ def _parent(program: Program, live: Bool, placed: Placed, number: int, section: 
 def _homes(mine: list[int], rows: Array, home: Int64) -> dict[int, tuple[list[int], list[int]]]:
     order = np.lexsort((rows["offset"], rows["atom"]))
     section, offset, home = rows["atom"][order], rows["offset"][order], home[order]
-    found = {}
+    homes = {}
     for number in mine:
         first, last = np.searchsorted(section, [number, number + 1]).tolist()
-        found[number] = offset[first:last].tolist(), home[first:last].tolist()
-    return found
+        homes[number] = offset[first:last].tolist(), home[first:last].tolist()
+    return homes
 
 
-def _inlined(read: cv.Found, contents: dict[int, bytes]) -> set[int]:
+def _inlined(read: cv.SymbolRecords, contents: dict[int, bytes]) -> set[int]:
     """The old indices of the functions that were inlined somewhere."""
     return {u32(contents[section], at + 12) for section, at in read.inlined}
 
@@ -302,8 +273,8 @@ def _looked_up(known: Int64, new: Int64, old: Int64) -> Int64:
     at = np.searchsorted(known, old)
     if not len(known) or (known[np.minimum(at, len(known) - 1)] != old).any():
         raise UnknownError("lines of a file that is not there")
-    found: Int64 = new[at]
-    return found
+    renumbered: Int64 = new[at]
+    return renumbered
 
 
 def _add(
@@ -349,7 +320,7 @@ def _add(
 
 def _inlinee_lines(
     tables: _Tables,
-    read: cv.Found,
+    read: cv.SymbolRecords,
     contents: dict[int, bytearray],
     inlined: set[int],
     index: Int64,
@@ -386,14 +357,14 @@ def _finish(
     before: int,
     tables: _Tables,
     sections: dict[int, _Section],
-    references: References,
+    references: Array,
     left_out: tuple[tuple[str, str], ...],
 ) -> Debug:
     """The sections, the one that stays first: its tables are for all of them."""
     head = _Section()
     if tables.files:
         head.put(cv.CHECKSUMS, bytes(tables.file_bytes))
-        head.put(cv.STRINGS, bytes(tables.string_bytes))
+        head.put(cv.STRINGS, tables.strings.bytes())
     always = sections[_ALWAYS]
     shift = len(head.data) - 4
     for signature, rows in enumerate((tables.inlinees, tables.long_inlinees)):
@@ -412,15 +383,18 @@ def _finish(
     for home in order:
         parts.append((SectionKind(_SYMBOLS, flags, parent=home), bytes(sections[home].data)))
     sizes = np.array([len(c) for _, c in parts], np.int64)
-    blob = np.frombuffer(b"".join(c for _, c in parts), np.uint8).copy()
+    contents = np.frombuffer(b"".join(c for _, c in parts), np.uint8).copy()
     start = np.cumsum(sizes) - sizes
     homes = np.array([_ALWAYS, *order], np.int64)
-    section: Int64 = np.searchsorted(homes, references.section)
-    offset = references.offset + np.where(section == 0, shift, 0)
-    section = np.where(section > 0, section + first - 1, 0)
-    references = replace(references, section=section, offset=offset)
-    store(machine, blob, start, references, np.zeros(len(parts), np.bool_))
+    section: Int64 = np.searchsorted(homes, references["section"])
+    references = referring(
+        np.where(section > 0, section + first - 1, 0),
+        references["offset"] + np.where(section == 0, shift, 0),
+        references["type"],
+        references["to"],
+    )
+    store(machine, contents, start, references, np.zeros(len(parts), np.bool_))
     aligns = np.full(len(parts), 4, np.int64)
     kinds = tuple(k for k, _ in parts)
     entries = rewritten(machine, references, before)
-    return Debug(kinds, sizes, aligns, blob, entries, left_out, np.zeros(0, LINK_MAP))
+    return Debug(kinds, sizes, aligns, contents, entries, left_out, np.zeros(0, LINK_MAP))

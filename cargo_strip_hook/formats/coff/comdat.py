@@ -13,6 +13,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.file import CoffFile
+from cargo_strip_hook.link.arrays import rows_of
 from cargo_strip_hook.link.model import EDGE, Array, Group, Int32, Int64
 
 _GROUPED = (coff.COMDAT_ANY, coff.COMDAT_SAME_SIZE, coff.COMDAT_EXACT_MATCH, coff.COMDAT_LARGEST)
@@ -38,9 +39,8 @@ class Comdats:
         children = np.flatnonzero(self.parent >= 0)
         parents = self.parent[children]
         both = (section_atom[parents] >= 0) & (section_atom[children] >= 0)
-        edges = np.zeros(int(both.sum()), EDGE)
-        edges["source"] = section_atom[parents[both]]
-        edges["target"] = section_atom[children[both]]
+        source, target = section_atom[parents[both]], section_atom[children[both]]
+        edges = rows_of(EDGE, len(source), source=source, target=target)
         external = f.symbols["class"][np.maximum(self.leader, 0)] == coff.CLASS_EXTERNAL
         chosen = np.isin(self.selection, _GROUPED) & (self.leader >= 0)
         if len(f.symbols):
@@ -97,14 +97,11 @@ def read_comdats(f: CoffFile) -> Comdats:
     defines = (rows["class"][heads] == coff.CLASS_STATIC) & (rows["aux"][heads] > 0)
     if len(first) != int(comdat.sum()) or not defines.all():
         raise f.fail("a COMDAT section has no section definition", f.table_at)
-    size = f.symbol_dtype.itemsize
-    records = np.ascontiguousarray(f.symbols[f.primary[heads] + 1]).view(np.uint8)
-    aux = np.ascontiguousarray(records.reshape(-1, size)[:, :18]).view(coff.SECTION_AUX).reshape(-1)
+    aux = f.auxiliary(f.primary[heads], coff.SECTION_AUX)
     chosen = aux["selection"].astype(np.int32)
-    if ((chosen < coff.COMDAT_NODUPLICATES) | (chosen > coff.COMDAT_LARGEST)).any():
-        raise f.fail("a COMDAT section has a selection that is unknown", f.table_at)
+    unknown = (chosen < coff.COMDAT_NODUPLICATES) | (chosen > coff.COMDAT_LARGEST)
+    f.check(unknown, "a COMDAT section has a selection that is unknown", f.table_at)
     sections = of[first]
-    selection[sections] = chosen
     number = aux["number"].astype(np.int64)
     if f.header.big:
         number |= aux["number_high"].astype(np.int64) << 16
@@ -115,48 +112,49 @@ def read_comdats(f: CoffFile) -> Comdats:
     number -= 1
     leaderless = ~led & (chosen == coff.COMDAT_ANY)
     if leaderless.any():
-        _follow_names(f, sections, leaderless, chosen, number)
-        selection[sections] = chosen
+        named = _by_name(f, sections, leaderless)
+        number = np.where(named >= 0, named, number)
+        chosen = np.where(named >= 0, coff.COMDAT_ASSOCIATIVE, chosen).astype(np.int32)
+    selection[sections] = chosen
     associative = chosen == coff.COMDAT_ASSOCIATIVE
     number = number[associative]
     children = sections[associative]
-    if ((number < 0) | (number >= count) | (number == children)).any():
-        raise f.fail("a COMDAT section is associated with no other section", f.table_at)
+    nowhere = (number < 0) | (number >= count) | (number == children)
+    f.check(nowhere, "a COMDAT section is associated with no other section", f.table_at)
     parent[children] = number
     _refuse_circles(f, parent)
     led &= ~associative
-    if (~led & ~associative & ~leaderless).any():
-        raise f.fail("a COMDAT section has no symbol to select it by", f.table_at)
+    lost = ~led & ~associative & ~leaderless
+    f.check(lost, "a COMDAT section has no symbol to select it by", f.table_at)
     leader[sections[led]] = f.primary[order[second[led]]]
     return Comdats(selection, parent, leader)
 
 
-def _follow_names(
-    f: CoffFile, sections: Int64, leaderless: Array, chosen: Int32, number: Int64
-) -> None:
-    """`.pdata$f` and `.xdata$f` belong to `.text$f`, as compilers for MinGW have it.
+def _by_name(f: CoffFile, sections: Int64, leaderless: Array) -> Int64:
+    """For each of the `sections` the one that its name says it belongs to, -1 for none.
 
-    Changes selections and numbers. Source: LLVM's lld, `maybeAssociateSEHForMingw`.
+    `.pdata$f` and `.xdata$f` belong to `.text$f`, as compilers for MinGW have it. Source: LLVM's
+    lld, `maybeAssociateSEHForMingw`.
     """
     code = {
         name.partition(b"$")[2]: n
         for n, name in enumerate(f.names)
         if name.startswith(b".text$") and f.flags[n] & coff.SCN_LNK_COMDAT
     }
+    parent = np.full(len(sections), -1, np.int64)
     for row in np.flatnonzero(leaderless).tolist():
         base, _, name = f.names[int(sections[row])].partition(b"$")
-        if base in (b".pdata", b".xdata") and name in code:
-            chosen[row], number[row] = coff.COMDAT_ASSOCIATIVE, code[name]
+        if base in (b".pdata", b".xdata"):
+            parent[row] = code.get(name, -1)
+    return parent
 
 
 def _refuse_circles(f: CoffFile, parent: Int32) -> None:
     """Raise `ObjectError` for sections that are associated with each other in a circle."""
-    at = np.flatnonzero(parent >= 0)
-    reach = 1
-    step = np.concatenate([parent, np.full(1, -1, np.int32)]).astype(np.int64)
-    while reach <= len(parent) and len(at):
-        step = np.where(step >= 0, step[step], -1)
-        at = np.flatnonzero(step[:-1] >= 0)
-        reach *= 2
-    if len(at):
-        raise f.fail("COMDAT sections are associated with each other in a circle", f.table_at)
+    steps = 1
+    after = np.append(parent, np.int32(-1)).astype(np.int64)  # so many steps up; -1 stays there
+    while steps <= len(parent) and (after >= 0).any():
+        after = after[after]
+        steps *= 2
+    in_circle = after >= 0
+    f.check(in_circle, "COMDAT sections are associated with each other in a circle", f.table_at)

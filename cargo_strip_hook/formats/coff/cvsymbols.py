@@ -7,7 +7,7 @@ Sources: Microsoft, "microsoft-pdb" (`cvinfo.h`: `SYM_ENUM_e`, `DEBUG_S_SUBSECTI
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cargo_strip_hook.formats.coff.cvtypes import (
@@ -17,8 +17,6 @@ from cargo_strip_hook.formats.coff.cvtypes import (
     records,
     u32,
 )
-
-_Target = Callable[[int, int], int]  # of the first relocation between two offsets
 
 SYMBOLS, LINES, STRINGS, CHECKSUMS, FRAMES, INLINEES = range(0xF1, 0xF7)
 _IGNORE = 0x8000_0000
@@ -65,9 +63,28 @@ class Group:
     leaf: int = 0  # the first record's kind
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A section while it is read: the offsets of its relocations, and the home of each target."""
+
+    section: int
+    contents: bytes
+    offsets: Sequence[int]
+    homes: Sequence[int]
+
+    def home(self, first: int, last: int) -> int:
+        """That of the first relocation between two offsets, -1 where there is none."""
+        number = bisect_left(self.offsets, first)
+        there = number < len(self.offsets) and self.offsets[number] < last
+        return self.homes[number] if there else -1
+
+
 @dataclass(slots=True)
-class Found:
-    """All groups of a file that are alive, and places in its sections: (section, offset)."""
+class SymbolRecords:
+    """All groups of a file that are alive, and places in its sections: (section, offset).
+
+    It grows while the file is read.
+    """
 
     groups: list[Group] = field(default_factory=list)
     types: list[tuple[int, int]] = field(default_factory=list)
@@ -79,51 +96,122 @@ class Found:
     checksums: dict[int, bytes] = field(default_factory=dict)  # offset -> what follows the name
     names: dict[int, bytes] = field(default_factory=dict)  # offset -> the file's name
 
+    def add_symbols(self, source: _Source, start: int, end: int) -> None:
+        """Add a subsection of symbols, without what is dead. Raises `UnknownError`."""
+        depth = 0
+        dead = 0  # the depth of the scope that is left out, 0 for none
+        group = Group(source.section, SYMBOLS, [], -1)
+        for kind, at, stop in records(source.contents, start, end):
+            opens = kind in _OPENS
+            home = source.home(at, stop) if depth == 0 or opens or kind in _DATA else -1
+            depth += opens
+            gone = dead or (home == DEAD and (opens or depth == 0 or kind in _DATA))
+            if gone and opens and not dead:
+                dead = depth
+            if not gone:
+                if depth - opens == 0:
+                    group = Group(source.section, SYMBOLS, [], home, kind)
+                    self.groups.append(group)
+                if group.parts and group.parts[-1][1] == at:
+                    group.parts[-1] = group.parts[-1][0], stop
+                else:
+                    group.parts.append((at, stop))
+                self._refers(source, kind, at, stop)
+            if kind in _CLOSES:
+                if depth == dead:
+                    dead = 0
+                depth -= 1
+                if depth < 0:
+                    raise UnknownError("the end of a scope that has none")
+        if depth:
+            raise UnknownError("a scope without an end")
+
+    def _refers(self, source: _Source, kind: int, at: int, stop: int) -> None:
+        """Note the places of a record that refer to types and files."""
+        known = _TYPES.get(kind)
+        if known is not None:
+            self.types += [(source.section, at + place) for place in known]
+        elif kind in _LISTS:
+            places = counted(at + 8, u32(source.contents, at + 4), stop)
+            self.types += [(source.section, place) for place in places]
+        else:
+            raise UnknownError(f"symbol {kind:#06x}")
+        if known and at + known[-1] + 4 > stop:
+            raise UnknownError(f"symbol {kind:#06x} of {stop - at} bytes")
+        if kind in _STRINGS:
+            self.strings.append((source.section, at + _STRINGS[kind]))
+        if kind in _INLINED:
+            self.inlined[source.section, at] = at + _INLINED[kind]
+
+    def add_places(self, source: _Source, kind: int, start: int, end: int) -> None:
+        """Note the places of lines and frames that refer to files and names.
+
+        Raises `UnknownError`.
+        """
+        if kind == FRAMES:
+            self.strings += [(source.section, at + 20) for at in range(start + 4, end - 31, 32)]
+            return
+        at = start + 12
+        while at < end:
+            self.files.append((source.section, at))
+            size = u32(source.contents, at + 8)
+            if size < 12 or at + size > end:
+                raise UnknownError(f"a block of lines of {size} bytes")
+            at += size
+
+    def add_checksums(self, table: bytes) -> None:
+        """Read a table of files; `self.table` holds their names. Raises `UnknownError`."""
+        at = 0
+        while at + 6 <= len(table):
+            size = 6 + table[at + 4]
+            name = u32(table, at)
+            stop = self.table.find(b"\0", name)
+            if name >= len(self.table) or stop < 0 or at + size > len(table):
+                raise UnknownError("a file without a name")
+            self.names[at] = self.table[name:stop]
+            self.checksums[at] = table[at + 4 : at + size]
+            at += size + 3 & ~3
+
 
 DEAD = -2
 
 
 def read(
     sections: Mapping[int, bytes], targets: Mapping[int, tuple[Sequence[int], Sequence[int]]]
-) -> Found:
+) -> SymbolRecords:
     """Take the `.debug$S` of a file apart. Raises `UnknownError`.
 
     `targets`: for each section the offsets of its relocations, sorted, and for each of them the
     output section that it refers to, -1 for what is outside and `DEAD` for what is gone.
     """
-    found = Found()
+    into = SymbolRecords()
     tables: dict[int, list[bytes]] = {STRINGS: [], CHECKSUMS: []}
     for section, contents in sections.items():
         if not contents:
             continue
         if contents[:4] != SIGNATURE:
             raise UnknownError("another signature of the symbols")
-        offsets, homes = targets[section]
+        source = _Source(section, contents, *targets[section])
         for kind, start, end in _subsections(contents):
-
-            def target(first: int, last: int, o: Sequence[int] = offsets) -> int:
-                at = bisect_left(o, first)
-                return homes[at] if at < len(o) and o[at] < last else -1  # noqa: B023
-
             if kind == SYMBOLS:
-                _symbols(found, section, contents, start, end, target)
+                into.add_symbols(source, start, end)
             elif kind in tables:
                 tables[kind].append(contents[start:end])
             elif kind == INLINEES:
-                found.inlinees.append((section, start, end))
+                into.inlinees.append((section, start, end))
             elif kind in (LINES, FRAMES):
-                home = target(start, end)
+                home = source.home(start, end)
                 if home != DEAD:
-                    found.groups.append(Group(section, kind, [(start, end)], home))
-                    _places(found, section, contents, kind, start, end)
+                    into.groups.append(Group(section, kind, [(start, end)], home))
+                    into.add_places(source, kind, start, end)
             elif not kind & _IGNORE:
                 raise UnknownError(f"subsection {kind:#x} of the symbols")
     if any(len(t) > 1 for t in tables.values()):
         raise UnknownError("two tables of files")
-    found.table = b"".join(tables[STRINGS])
+    into.table = b"".join(tables[STRINGS])
     for table in tables[CHECKSUMS]:
-        _checksums(found, table)
-    return found
+        into.add_checksums(table)
+    return into
 
 
 def _subsections(contents: bytes) -> Iterator[tuple[int, int, int]]:
@@ -134,83 +222,6 @@ def _subsections(contents: bytes) -> Iterator[tuple[int, int, int]]:
             raise UnknownError(f"a subsection of {size} bytes at {at:#x}")
         yield kind, at + 8, at + 8 + size
         at += 8 + (size + 3 & ~3)
-
-
-def _symbols(
-    found: Found, section: int, contents: bytes, start: int, end: int, target: _Target
-) -> None:
-    depth = 0
-    dead = 0  # the depth of the scope that is left out, 0 for none
-    group = Group(section, SYMBOLS, [], -1)
-    for kind, at, stop in records(contents, start, end):
-        opens = kind in _OPENS
-        home = target(at, stop) if depth == 0 or opens or kind in _DATA else -1
-        depth += opens
-        gone = dead or (home == DEAD and (opens or depth == 0 or kind in _DATA))
-        if gone and opens and not dead:
-            dead = depth
-        if not gone:
-            if depth - opens == 0:
-                group = Group(section, SYMBOLS, [], home, kind)
-                found.groups.append(group)
-            if group.parts and group.parts[-1][1] == at:
-                group.parts[-1] = group.parts[-1][0], stop
-            else:
-                group.parts.append((at, stop))
-            _refers(found, section, contents, kind, at, stop)
-        if kind in _CLOSES:
-            if depth == dead:
-                dead = 0
-            depth -= 1
-            if depth < 0:
-                raise UnknownError("the end of a scope that has none")
-    if depth:
-        raise UnknownError("a scope without an end")
-
-
-def _refers(found: Found, section: int, contents: bytes, kind: int, at: int, stop: int) -> None:
-    """Note the places of a record that refer to types and files."""
-    known = _TYPES.get(kind)
-    if known is not None:
-        found.types += [(section, at + place) for place in known]
-    elif kind in _LISTS:
-        places = counted(at + 8, u32(contents, at + 4), stop)
-        found.types += [(section, place) for place in places]
-    else:
-        raise UnknownError(f"symbol {kind:#06x}")
-    if known and at + known[-1] + 4 > stop:
-        raise UnknownError(f"symbol {kind:#06x} of {stop - at} bytes")
-    if kind in _STRINGS:
-        found.strings.append((section, at + _STRINGS[kind]))
-    if kind in _INLINED:
-        found.inlined[section, at] = at + _INLINED[kind]
-
-
-def _places(found: Found, section: int, contents: bytes, kind: int, start: int, end: int) -> None:
-    """Note the places of lines and frames that refer to files and names."""
-    if kind == FRAMES:
-        found.strings += [(section, at + 20) for at in range(start + 4, end - 31, 32)]
-        return
-    at = start + 12
-    while at < end:
-        found.files.append((section, at))
-        size = u32(contents, at + 8)
-        if size < 12 or at + size > end:
-            raise UnknownError(f"a block of lines of {size} bytes")
-        at += size
-
-
-def _checksums(found: Found, table: bytes) -> None:
-    at = 0
-    while at + 6 <= len(table):
-        size = 6 + table[at + 4]
-        name = u32(table, at)
-        stop = found.table.find(b"\0", name)
-        if name >= len(found.table) or stop < 0 or at + size > len(table):
-            raise UnknownError("a file without a name")
-        found.names[at] = found.table[name:stop]
-        found.checksums[at] = table[at + 4 : at + size]
-        at += size + 3 & ~3
 
 
 # Annotations of inlined functions
@@ -260,4 +271,13 @@ def _compressed(value: int) -> bytes:
     raise UnknownError("too many files")
 
 
-__all__ = ["CHECKSUMS", "DEAD", "INLINEES", "STRINGS", "SYMBOLS", "Found", "Group", "with_files"]
+__all__ = [
+    "CHECKSUMS",
+    "DEAD",
+    "INLINEES",
+    "STRINGS",
+    "SYMBOLS",
+    "Group",
+    "SymbolRecords",
+    "with_files",
+]

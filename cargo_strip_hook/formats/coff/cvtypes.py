@@ -56,20 +56,9 @@ _MEMBERS: dict[int, tuple[tuple[int, ...], int, str]] = {
 }
 # bytes behind the leaf of a number that is 0x8000 or more
 _NUMBERS = {
-    0x8000: 1,
-    0x8001: 2,
-    0x8002: 2,
-    0x8003: 4,
-    0x8004: 4,
-    0x8005: 4,
-    0x8006: 8,
-    0x8007: 10,
-    0x8008: 16,
-    0x8009: 8,
-    0x800A: 8,
-    0x8017: 16,
-    0x8018: 16,
-}
+    0x8000: 1, 0x8001: 2, 0x8002: 2, 0x8003: 4, 0x8004: 4, 0x8005: 4, 0x8006: 8, 0x8007: 10,
+    0x8008: 16, 0x8009: 8, 0x800A: 8, 0x8017: 16, 0x8018: 16,
+}  # fmt: skip
 
 
 class UnknownError(Exception):
@@ -107,10 +96,10 @@ def indices(record: bytes) -> list[int]:
     kind = u16(record, 2)
     fixed = _FIXED.get(kind)
     if fixed is not None:
-        found = [4 + at for at in fixed]
+        places = [4 + at for at in fixed]
     elif kind == _POINTER:
         of_member = u32(record, 8) >> 5 & 7 in (2, 3)  # CV_ptrmode_e
-        found = [4, 12] if of_member else [4]
+        places = [4, 12] if of_member else [4]
     elif kind in (_ARGLIST, _SUBSTRINGS):
         return counted(8, u32(record, 4), len(record))
     elif kind == _BUILDINFO:
@@ -118,15 +107,15 @@ def indices(record: bytes) -> list[int]:
     elif kind == _FIELDLIST:
         return _members(record)
     elif kind == _METHODLIST:
-        found, at = [], 4
+        places, at = [], 4
         while at < len(record):
-            found.append(at + 4)
+            places.append(at + 4)
             at += 12 if _introduces(u16(record, at)) else 8
     else:
         raise UnknownError(f"type record {kind:#06x}")
-    if found and found[-1] + 4 > len(record):
+    if places and places[-1] + 4 > len(record):
         raise UnknownError(f"type record {kind:#06x} of {len(record)} bytes")
-    return found
+    return places
 
 
 def _introduces(attributes: int) -> bool:
@@ -134,7 +123,7 @@ def _introduces(attributes: int) -> bool:
 
 
 def _members(record: bytes) -> list[int]:
-    found: list[int] = []
+    places_of_indices: list[int] = []
     at, end = 4, len(record)
     while at < end:
         if record[at] >= 0xF0:  # LF_PAD: how far it is to the next one
@@ -146,7 +135,7 @@ def _members(record: bytes) -> list[int]:
             raise UnknownError(f"member {kind:#06x} of a type")
         places, size, behind = known
         first = at + 2
-        found += [first + p for p in places]
+        places_of_indices += [first + p for p in places]
         at = first + size
         for what in behind:
             if what == "z":
@@ -163,7 +152,7 @@ def _members(record: bytes) -> list[int]:
                 at += 2 + more
     if at > end:
         raise UnknownError("a member reaches beyond its type")
-    return found
+    return places_of_indices
 
 
 class Types:

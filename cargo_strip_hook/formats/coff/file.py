@@ -10,10 +10,11 @@ from functools import cached_property
 
 import numpy as np
 
-from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.machine import TYPES, Machine, Mode, machine
+from cargo_strip_hook.link.arrays import gather, ramps, rows_of
 from cargo_strip_hook.link.model import RELOCATION, Array, Bool, Int64
+from cargo_strip_hook.link.reading import InputFile
 from cargo_strip_hook.link.strings import string_at
 
 # IMAGE_FILE_MACHINE_*: PE format, "Machine Types"
@@ -33,30 +34,22 @@ class Header:
     symbol_count: int
 
 
-class CoffFile:
-    """Holds one file while it is read; `fail` knows the member and the offset."""
+class CoffFile(InputFile):
+    """One file while it is read."""
 
     def __init__(self, name: str, data: memoryview) -> None:
-        self.name = name
-        self.data = data
+        super().__init__(name, data)
         self.header = h = self._header()
-        self.sections = self.table(coff.SECTION, h.sections_at, h.section_count, "the sections")
+        self.sections = self.table(
+            coff.SECTION, h.sections_at, h.section_count, "the sections reach"
+        )
         self.symbol_dtype = coff.BIG_SYMBOL if h.big else coff.SYMBOL
         count = h.symbol_count if h.symbols_at else 0
         self.table_at = h.symbols_at
-        self.symbols = self.table(self.symbol_dtype, h.symbols_at, count, "the symbol table")
+        self.symbols = self.table(self.symbol_dtype, h.symbols_at, count, "the symbol table reach")
         self.strings_at = h.symbols_at + count * self.symbol_dtype.itemsize
         self.strings = self._strings(count)
         self._check_sections()
-
-    def fail(self, what: str, offset: int) -> ObjectError:
-        return ObjectError(what, member=self.name, offset=offset)
-
-    def table(self, dtype: np.dtype[np.void], offset: int, count: int, what: str) -> Array:
-        """`count` records of `dtype` at `offset` of the file, without a copy."""
-        if offset + count * dtype.itemsize > len(self.data):
-            raise self.fail(f"{what} reach beyond the end of the file", offset)
-        return np.frombuffer(self.data, dtype, count, min(offset, len(self.data)))
 
     def _header(self) -> Header:
         data = self.data
@@ -70,31 +63,28 @@ class CoffFile:
                 raise self.fail("the file is too short for a /bigobj header", 0)
             fields = coff.BIG_HEADER.unpack_from(data)
             if fields[5] != coff.BIG_CLASS:
-                raise ObjectError(
+                raise self.fail(
                     "this anonymous object holds no machine code of a known form",
-                    member=self.name,
-                    offset=0,
-                    help="compile it without whole program optimization (/GL)",
+                    0,
+                    "compile it without whole program optimization (/GL)",
                 )
             number, (count, table, symbols) = fields[3], fields[10:]
             start = coff.BIG_HEADER.size
         if number in (coff.ARM64EC, coff.ARM64X):
-            raise ObjectError(
+            raise self.fail(
                 "this is an ARM64EC object, which is not supported",
-                member=self.name,
-                offset=0,
-                help="build for aarch64-pc-windows-msvc or for x86_64",
+                0,
+                "build for aarch64-pc-windows-msvc or for x86_64",
             )
-        found = machine(number)
-        if found is None:
+        processor = machine(number)
+        if processor is None:
             called = _MACHINES.get(number, "an unknown processor")
-            raise ObjectError(
+            raise self.fail(
                 f"COFF objects for {called} (machine {number:#x}) are not supported",
-                member=self.name,
-                offset=0,
-                help="use the original, or build for x86_64, i686 or aarch64",
+                0,
+                "use the original, or build for x86_64, i686 or aarch64",
             )
-        return Header(found, big, start, count, table, symbols)
+        return Header(processor, big, start, count, table, symbols)
 
     def _strings(self, symbols: int) -> memoryview:
         """The string table, whose first four bytes are its size."""
@@ -124,8 +114,7 @@ class CoffFile:
             number = int(bad.argmax()) + 1
             raise self.fail(f"section {number} reaches beyond the end of the file", at)
         shift = (self.flags & coff.SCN_ALIGN_MASK) >> coff.SCN_ALIGN_SHIFT
-        if (shift == 15).any():
-            raise self.fail("a section has an alignment that is unknown", at)
+        self.check(shift == 15, "a section has an alignment that is unknown", at)
         self.aligns: Int64 = np.where(shift > 0, 1 << np.maximum(shift - 1, 0), coff.DEFAULT_ALIGN)
 
     @cached_property
@@ -177,27 +166,36 @@ class CoffFile:
         jump = np.full(limit, count + 1)
         # a step beyond the end is only a fault if it is reached
         jump[: count + 1] = np.minimum(step, count + 1)
-        found = np.zeros(limit, np.bool_)
-        found[0] = True
+        reached = np.zeros(limit, np.bool_)
+        reached[0] = True
         reach = 1
         while reach <= count:
-            found[jump[np.flatnonzero(found)]] = True
+            reached[jump[np.flatnonzero(reached)]] = True
             jump = jump[jump]
             reach *= 2
-        if found[count + 1]:
+        if reached[count + 1]:
             raise self.fail("auxiliary records reach beyond the symbol table", self.table_at)
-        return np.flatnonzero(found[:count])
+        return np.flatnonzero(reached[:count])
 
     def check_symbols(self) -> None:
         """Raise `ObjectError` for names and sections that are out of range."""
         rows = self.symbols[self.primary]
         words = np.ascontiguousarray(rows["name"]).view("<u4").reshape(-1, 2)
         long = (words[:, 0] == 0) & (words[:, 1] != 0)
-        if (long & ((words[:, 1] < 4) | (words[:, 1] >= len(self.strings)))).any():
-            raise self.fail("a symbol's name lies outside of the string table", self.table_at)
+        outside = long & ((words[:, 1] < 4) | (words[:, 1] >= len(self.strings)))
+        self.check(outside, "a symbol's name lies outside of the string table", self.table_at)
         section = rows["section"]
-        if ((section > len(self.sections)) | (section < coff.SYM_DEBUG)).any():
-            raise self.fail("a symbol's section is out of range", self.table_at)
+        outside = (section > len(self.sections)) | (section < coff.SYM_DEBUG)
+        self.check(outside, "a symbol's section is out of range", self.table_at)
+
+    def auxiliary(self, primary: Int64, record: np.dtype[np.void]) -> Array:
+        """The first auxiliary record of each symbol, as `record` has it.
+
+        A copy: records of a `/bigobj` table are longer than what they hold.
+        """
+        octets = np.ascontiguousarray(self.symbols[primary + 1]).view(np.uint8)
+        octets = octets.reshape(-1, self.symbol_dtype.itemsize)[:, : record.itemsize]
+        return np.ascontiguousarray(octets).view(record).reshape(-1)
 
     def name_places(self, primary: Int64) -> Int64:
         """Where names stand in the file: an offset, or ~offset of eight bytes at the most."""
@@ -232,54 +230,52 @@ class CoffFile:
         sections = self.sections[wanted]
         counts = sections["relocation_count"].astype(np.int64)
         starts = sections["relocations"].astype(np.int64)
-        octets = np.frombuffer(self.data, np.uint8)
         size = coff.RELOCATION.itemsize
         overflow = (self.flags[wanted] & coff.SCN_LNK_NRELOC_OVFL != 0) & (
             counts == coff.MOST_RELOCATIONS
         )
         for n in np.flatnonzero(overflow).tolist():
-            first = self.table(coff.RELOCATION, int(starts[n]), 1, "relocations")
+            first = self.table(coff.RELOCATION, int(starts[n]), 1, "relocations reach")
             counts[n] = int(first["address"][0]) - 1
             starts[n] += size
             if counts[n] < 0:
                 raise self.fail("a section has an impossible number of relocations", int(starts[n]))
-        ends = starts + counts * size
-        bad = (counts > 0) & (ends > len(self.data))
-        if bad.any():
-            where = int(starts[bad.argmax()])
-            raise self.fail("relocations reach beyond the end of the file", where)
-        total = int(counts.sum())
-        out = np.zeros(total, RELOCATION)
-        if not total:
-            return out
+        bad = (counts > 0) & (starts + counts * size > len(self.data))
+        self.check(bad, "relocations reach beyond the end of the file", starts)
         of = np.repeat(np.arange(len(wanted)), counts)
-        number = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
-        at = starts[of] + number * size
-        rows = octets[at[:, None] + np.arange(size)].view(coff.RELOCATION).reshape(-1)
-        out["atom"] = wanted[of]
-        out["type"] = rows["type"]
-        out["symbol"] = rows["symbol"]
-        out["offset"] = rows["address"].astype(np.int64) - sections["address"][of]
-        return self._checked(out, rows["symbol"], at)
+        at = ramps(starts, counts, size)
+        if not len(at):
+            return np.zeros(0, RELOCATION)
+        rows = gather(np.frombuffer(self.data, np.uint8), at, coff.RELOCATION)
+        out = rows_of(
+            RELOCATION,
+            len(at),
+            atom=wanted[of],
+            type=rows["type"],
+            symbol=rows["symbol"],
+            offset=rows["address"].astype(np.int64) - sections["address"][of],
+        )
+        return self._checked(out, at)
 
-    def _checked(self, rows: Array, symbol: Array, at: Int64) -> Array:
-        found = self.header.machine
+    def _checked(self, rows: Array, at: Int64) -> Array:
+        """Those of the rows that say something; `at` is where each is in the file."""
+        processor = self.header.machine
         kind = np.minimum(rows["type"], TYPES - 1)
-        mode = found.mode[kind]
+        mode = processor.mode[kind]
         unknown = (mode == Mode.UNKNOWN) | (rows["type"] >= TYPES)
         if unknown.any():
             n = int(unknown.argmax())
             raise self.fail(f"relocation type {int(rows['type'][n]):#x} is unknown", int(at[n]))
         kept = mode != Mode.NOTHING
         if not kept.all():
-            rows, symbol, at, kind = rows[kept], symbol[kept], at[kept], kind[kept]
+            rows, at, kind = rows[kept], at[kept], kind[kept]
+        symbol = rows["symbol"].view(np.uint32)
         is_symbol = np.zeros(len(self.symbols) + 1, np.bool_)
         is_symbol[self.primary] = True
         if not is_symbol[np.minimum(symbol, len(self.symbols))].all():
             raise self.fail("a relocation refers to no symbol", int(at[0]))
-        ends = rows["offset"] + found.width[kind]
+        ends = rows["offset"] + processor.width[kind]
         outside = (rows["offset"] < 0) | (ends > self.sizes[rows["atom"]])
         outside |= ~self.stored[rows["atom"]]
-        if outside.any():
-            raise self.fail("a relocation lies outside of its section", int(at[outside.argmax()]))
+        self.check(outside, "a relocation lies outside of its section", at)
         return rows

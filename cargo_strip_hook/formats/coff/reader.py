@@ -19,7 +19,7 @@ from cargo_strip_hook.formats.coff.directives import Directives
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind, Shape
 from cargo_strip_hook.formats.coff.machine import Machine
-from cargo_strip_hook.link.arrays import isin
+from cargo_strip_hook.link.arrays import isin, ramps, rows_of
 from cargo_strip_hook.link.frames import PC_BEGIN, FrameRules, read_records
 from cargo_strip_hook.link.model import (
     ATOM,
@@ -109,8 +109,11 @@ def read(item: Input) -> Unit:
 
     relocations = f.relocations(np.flatnonzero((atoms.section_atom >= 0) | (atoms.entries >= 0)))
     relocations["symbol"] = numbers[relocations["symbol"]]
-    _reach(f, atoms, relocations)
-    _without_name(f, atoms, symbols, first_global, relocations)
+    uses = _uses(f, atoms, relocations)
+    relocations["atom"], relocations["offset"], relocations["reach"] = uses
+    lonely = _without_name(f, atoms, symbols, first_global, relocations)
+    rows_of_atoms = atoms.rows.copy()
+    rows_of_atoms["flags"][lonely] |= np.uint32(AtomFlag.ROOT)
     tables: dict[bytes, tuple[int, Int64]] = {}
     for n, name in enumerate(f.names):
         if name in kinds.SYMBOL_TABLES:  # there may be one for each COMDAT
@@ -118,14 +121,13 @@ def read(item: Input) -> Unit:
             tables[name] = flags, np.concatenate([listed, _table(f, n, numbers)])
     groups, edges = comdats.bind(f, atoms.section_atom, atoms.entries)
     aliases = np.flatnonzero((fallback >= 0) & (symbols["atom"] == SpecialIndex.UNDEFINED))
-    alias_rows = np.zeros(len(aliases), EDGE)
-    alias_rows["source"], alias_rows["target"] = aliases, fallback[aliases]
+    alias_rows = rows_of(EDGE, len(aliases), source=aliases, target=fallback[aliases])
     asked_for = _asked(symbols, relocations, aliases, fallback)
     unit = Unit(
         item.index,
         item.name,
         item.data,
-        atoms.rows,
+        rows_of_atoms,
         symbols,
         first_global,
         names,
@@ -160,18 +162,17 @@ def _refuse_slim(f: CoffFile, names: list[bytes]) -> None:
     if any(n.startswith(b".gnu.lto_") for n in f.names) and (
         b"__gnu_lto_slim" in names or b"___gnu_lto_slim" in names
     ):
-        raise ObjectError(
+        raise f.fail(
             "this member holds GCC's intermediate code only, no machine code",
-            member=f.name,
-            offset=0,
-            help="compile it with `-ffat-lto-objects` or without `-flto`",
+            0,
+            "compile it with `-ffat-lto-objects` or without `-flto`",
         )
 
 
 def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
     count = len(f.sections)
     known: dict[tuple[bytes, int, int], int] = {}
-    found: list[SectionKind] = []
+    section_kinds: list[SectionKind] = []
     kind_of = np.full(count, -1, np.int32)
     shapes = _shapes(f, comdats)
     keys = zip(f.names, (f.flags & ~coff.SCN_OF_FILE).tolist(), shapes, strict=True)
@@ -182,44 +183,50 @@ def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
             number = -1
             outside = name in kinds.SYMBOL_TABLES or kinds.is_debug(name)
             if not outside and not kinds.is_dropped(name, flags):
-                number = len(found)
-                found.append(kinds.kind_of(*key[:2], Shape(key[2])))
+                number = len(section_kinds)
+                section_kinds.append(kinds.kind_of(*key[:2], Shape(key[2])))
             known[key] = number
         kind_of[n] = number
 
     entry = f.header.machine.entry
     is_table = np.zeros(count, np.bool_)
     if entry:
-        tables = np.array([k.name == kinds.PDATA for k in found] or [False], np.bool_)
+        tables = np.array([k.name == kinds.PDATA for k in section_kinds] or [False], np.bool_)
         is_table = (kind_of >= 0) & tables[kind_of]
     chosen = np.flatnonzero((kind_of >= 0) & ~is_table)
     section_atom = np.full(count, -1, np.int32)
     section_atom[chosen] = np.arange(len(chosen))
     pieces = np.flatnonzero(is_table)
-    counts = f.sizes[pieces] // entry if entry else _NONE
-    if entry and (f.sizes[pieces] % entry).any():
-        raise f.fail("the unwind entries of a section have no whole number", 0)
-    if (f.sizes[pieces] * ~f.stored[pieces]).any():
-        raise f.fail("a section of unwind entries has no contents", 0)
+    counts = f.sizes[pieces] // max(entry, 1)
+    parted = f.sizes[pieces] % max(entry, 1) != 0
+    f.check(parted, "the unwind entries of a section have no whole number")
+    empty = (f.sizes[pieces] > 0) & ~f.stored[pieces]
+    f.check(empty, "a section of unwind entries has no contents")
     entries = np.full(count, -1, np.int32)
     entries[pieces] = len(chosen) + np.cumsum(counts) - counts
-    total = len(chosen) + int(counts.sum())
-    rows = np.zeros(total, ATOM)
-    rows["section"][: len(chosen)] = chosen
-    rows["size"][: len(chosen)] = f.sizes[chosen]
-    rows["align"][: len(chosen)] = f.aligns[chosen]
     of = np.repeat(pieces, counts)
-    rows["section"][len(chosen) :] = of
-    rows["offset"][len(chosen) :] = (np.arange(len(chosen), total) - entries[of]) * max(entry, 1)
-    rows["size"][len(chosen) :] = entry
-    rows["align"][len(chosen) :] = 4
-    rows["flags"][len(chosen) :] = AtomFlag.SEPARATE | AtomFlag.ORDERED
+    rows = np.concatenate(
+        [
+            rows_of(
+                ATOM, len(chosen), section=chosen, size=f.sizes[chosen], align=f.aligns[chosen]
+            ),
+            rows_of(
+                ATOM,
+                len(of),
+                section=of,
+                offset=ramps(np.zeros_like(counts), counts, 1) * entry,
+                size=entry,
+                align=4,
+                flags=AtomFlag.SEPARATE | AtomFlag.ORDERED,
+            ),
+        ]
+    )
     begin = np.where(f.stored, f.sections["offset"].astype(np.int64), -1)[rows["section"]]
     rows["contents"] = np.where(begin >= 0, begin + rows["offset"], -1)
     atom_kind = kind_of[rows["section"]]
-    root = np.array([k.root for k in found] or [False], np.bool_)
+    root = np.array([k.root for k in section_kinds] or [False], np.bool_)
     rows["flags"][root[atom_kind]] |= np.uint32(AtomFlag.ROOT)
-    return _Atoms(rows, tuple(found), atom_kind.astype(np.int32), section_atom, entries)
+    return _Atoms(rows, tuple(section_kinds), atom_kind.astype(np.int32), section_atom, entries)
 
 
 def _shapes(f: CoffFile, comdats: Comdats) -> list[int]:
@@ -248,8 +255,8 @@ def _shapes(f: CoffFile, comdats: Comdats) -> list[int]:
 
 def _without_name(
     f: CoffFile, atoms: _Atoms, symbols: Array, first_global: int, relocations: Array
-) -> None:
-    """Plain sections that are no COMDAT live where nothing can refer to them; changes `atoms`.
+) -> Int32:
+    """The atoms of plain sections that are no COMDAT, and live where nothing can refer to them.
 
     Linkers keep all that is no COMDAT: a version that only tools look for. What can be referred to
     needs that, since a library's members are loaded one by one, and the new object is as a whole.
@@ -260,8 +267,8 @@ def _without_name(
     target = symbols["atom"][relocations["symbol"]]
     named = [symbols["atom"][first_global:], target[target != relocations["atom"]]]
     mine = atoms.section_atom[chosen]
-    lonely = mine[~isin(mine, np.concatenate(named))]
-    atoms.rows["flags"][lonely] |= np.uint32(AtomFlag.ROOT)
+    lonely: Int32 = mine[~isin(mine, np.concatenate(named))]
+    return lonely
 
 
 def _symbols(
@@ -273,7 +280,6 @@ def _symbols(
     first_global: int,
 ) -> Array:
     rows = f.symbols[primary]
-    symbols = np.zeros(len(rows), SYMBOL)
     section = rows["section"].astype(np.int64)
     shown = np.arange(len(rows)) >= first_global
     weak = rows["class"] == coff.CLASS_WEAK_EXTERNAL
@@ -288,13 +294,8 @@ def _symbols(
     atom[section == coff.SYM_ABSOLUTE] = SpecialIndex.ABSOLUTE
     placed = np.flatnonzero(atom >= 0)
     # a label may stand at the very end
-    if (value[placed] > atoms.rows["size"][atom[placed]]).any():
-        raise f.fail("a symbol lies outside of its section", f.table_at)
-    symbols["atom"] = atom
-    symbols["value"] = value
-    symbols["binding"] = np.where(shown, Binding.GLOBAL, Binding.LOCAL)
-    symbols["binding"][weak] = Binding.WEAK
-    symbols["name"] = f.name_places(primary)
+    outside = value[placed] > atoms.rows["size"][atom[placed]]
+    f.check(outside, "a symbol lies outside of its section", f.table_at)
     tls = np.array([n.startswith(kinds.TLS + b"$") for n in f.names], np.bool_)
     kind = np.where(rows["type"] & 0xF0 == coff.TYPE_FUNCTION, KIND_FUNCTION, KIND_DATA)
     code = f.flags & (coff.SCN_CNT_CODE | coff.SCN_MEM_EXECUTE) != 0
@@ -302,7 +303,15 @@ def _symbols(
     if len(f.sections):
         kind[inside & shown & code[where]] = KIND_FUNCTION
         kind[inside & tls[where]] = KIND_TLS
-    symbols["kind"] = kind
+    symbols = rows_of(
+        SYMBOL,
+        len(rows),
+        atom=atom,
+        value=value,
+        binding=np.where(weak, Binding.WEAK, np.where(shown, Binding.GLOBAL, Binding.LOCAL)),
+        name=f.name_places(primary),
+        kind=kind,
+    )
     for n in np.flatnonzero(common).tolist():
         size = int(value[n])
         if size >= 1 << 31:
@@ -325,19 +334,15 @@ def _weak(f: CoffFile, primary: Int64, numbers: Int64, symbols: Array) -> tuple[
     if not len(weak):
         return fallback, search
     weak = weak[symbols["atom"][weak] == SpecialIndex.UNDEFINED]
-    if (f.symbols["aux"][primary[weak]] < 1).any():
-        raise f.fail("a weak external does not say what stands for it", f.table_at)
-    # a copy: records of a `/bigobj` table are longer than what they hold
-    records = np.ascontiguousarray(f.symbols[primary[weak] + 1]).view(np.uint8)
-    size = f.symbol_dtype.itemsize
-    aux = np.ascontiguousarray(records.reshape(-1, size)[:, :18]).view(coff.WEAK_AUX).reshape(-1)
+    silent = f.symbols["aux"][primary[weak]] < 1
+    f.check(silent, "a weak external does not say what stands for it", f.table_at)
+    aux = f.auxiliary(primary[weak], coff.WEAK_AUX)
     tags = aux["tag"].astype(np.int64)
     known = np.minimum(tags, len(numbers) - 1)
-    if ((tags >= len(numbers)) | (numbers[known] < 0)).any():
-        raise f.fail("a weak external is said to stand for no symbol", f.table_at)
+    lost = (tags >= len(numbers)) | (numbers[known] < 0)
+    f.check(lost, "a weak external is said to stand for no symbol", f.table_at)
     target = numbers[known]
-    if (target == weak).any():
-        raise f.fail("a weak external is said to stand for itself", f.table_at)
+    f.check(target == weak, "a weak external is said to stand for itself", f.table_at)
     fallback[weak], search[weak] = target, aux["search"]
     placed = symbols["atom"][target] >= 0
     mine, defined = weak[placed], target[placed]
@@ -349,27 +354,26 @@ def _weak(f: CoffFile, primary: Int64, numbers: Int64, symbols: Array) -> tuple[
     return fallback, search
 
 
-def _reach(f: CoffFile, atoms: _Atoms, rows: Array) -> None:
-    """Give relocations their atom and what they mean for liveness; changes `rows`."""
-    section = rows["atom"].copy()
+def _uses(f: CoffFile, atoms: _Atoms, rows: Array) -> tuple[Int32, Int64, Array]:
+    """(atom, offset there, `Reach`) of each of the relocations, whose `atom` is a section yet."""
+    section, offset = rows["atom"], rows["offset"].copy()
+    atom, reach = atoms.section_atom[section], np.full(len(rows), Reach.FORWARD, np.uint32)
     first = atoms.entries[section]
     table = first >= 0
-    rows["atom"] = atoms.section_atom[section]
     entry = f.header.machine.entry
     if table.any():
-        number = rows["offset"][table] // entry
-        rows["atom"][table] = first[table] + number
-        rows["offset"][table] -= number * entry
+        number = offset[table] // entry
+        atom[table] = first[table] + number
+        offset[table] -= number * entry
         # begin (and end, where there is one) is the function; what follows describes it
         describes = 4 if entry == 8 else 8
-        rows["reach"][table] = np.where(
-            rows["offset"][table] < describes, Reach.REVERSE, Reach.FORWARD
-        )
+        reach[table] = np.where(offset[table] < describes, Reach.REVERSE, Reach.FORWARD)
     for n, name in enumerate(f.names):
         if name == kinds.EH_FRAME and atoms.section_atom[n] >= 0:
             mine = np.flatnonzero(section == n)
-            is_function = isin(rows["offset"][mine], _function_fields(f, n))
-            rows["reach"][mine[is_function]] = Reach.REVERSE
+            is_function = isin(offset[mine], _function_fields(f, n))
+            reach[mine[is_function]] = Reach.REVERSE
+    return atom, offset, reach
 
 
 def _function_fields(f: CoffFile, section: int) -> Int64:
@@ -394,26 +398,19 @@ def _table(f: CoffFile, section: int, numbers: Int64) -> Int64:
     contents = f.contents(section)
     listed = np.frombuffer(contents, "<u4", len(contents) // 4).astype(np.int64)
     known = np.minimum(listed, max(len(numbers) - 1, 0))
+    name = f.names[section].decode(errors="surrogateescape")
     if len(contents) % 4 or (len(listed) and not len(numbers)):
-        raise f.fail(f"the table {f.names[section].decode(errors='surrogateescape')} is damaged", 0)
-    if ((listed >= len(numbers)) | (numbers[known] < 0)).any():
-        raise f.fail(
-            f"the table {f.names[section].decode(errors='surrogateescape')} lists no symbol", 0
-        )
+        raise f.fail(f"the table {name} is damaged")
+    f.check((listed >= len(numbers)) | (numbers[known] < 0), f"the table {name} lists no symbol")
     return numbers[known]
 
 
 def _features(rows: Array) -> int:
     """The value of `@feat.00`, 0 where there is none."""
     static = (rows["class"] == coff.CLASS_STATIC) & (rows["section"] == coff.SYM_ABSOLUTE)
-    for name, value in zip(
-        np.ascontiguousarray(rows["name"][static]).view("S8").tolist(),
-        rows["value"][static].tolist(),
-        strict=True,
-    ):
-        if name == b"@feat.00":
-            return int(value)
-    return 0
+    named = np.ascontiguousarray(rows["name"][static]).view("S8") == b"@feat.00"
+    values: Array = rows["value"][static][named]
+    return int(values[0]) if len(values) else 0
 
 
 def _asked(symbols: Array, relocations: Array, aliases: Int64, fallback: Int32) -> Int64:
@@ -430,19 +427,15 @@ def _with_directives(unit: Unit, asked: Directives) -> Unit:
     pairs = [name for pair in asked.alternate for name in pair]
     names = [*asked.included, *pairs]
     base = len(unit.symbols)
-    symbols = np.zeros(len(names), SYMBOL)
-    symbols["atom"] = SpecialIndex.UNDEFINED
-    symbols["binding"][:] = Binding.WEAK
-    symbols["binding"][: len(asked.included)] = Binding.GLOBAL
-    root = np.zeros(1, ATOM)
-    root["section"], root["align"], root["contents"] = -1, 1, -1
-    root["flags"] = AtomFlag.ROOT | AtomFlag.SEPARATE
-    rows = np.zeros(len(asked.included), RELOCATION)
-    rows["atom"] = len(unit.atoms)
-    rows["symbol"] = base + np.arange(len(rows))
-    alias = np.zeros(len(asked.alternate), EDGE)
-    alias["source"] = base + len(rows) + 2 * np.arange(len(alias))
-    alias["target"] = alias["source"] + 1
+    binding = np.full(len(names), Binding.WEAK)
+    binding[: len(asked.included)] = Binding.GLOBAL
+    symbols = rows_of(SYMBOL, len(names), atom=SpecialIndex.UNDEFINED, binding=binding)
+    flags = AtomFlag.ROOT | AtomFlag.SEPARATE
+    root = rows_of(ATOM, 1, section=-1, align=1, flags=flags, contents=-1)
+    included = base + np.arange(len(asked.included))
+    rows = rows_of(RELOCATION, len(included), atom=len(unit.atoms), symbol=included)
+    source = base + len(included) + 2 * np.arange(len(asked.alternate))
+    alias = rows_of(EDGE, len(source), source=source, target=source + 1)
     native: CoffUnit = unit.native
     none = np.full(len(names), -1, np.int32)
     native = replace(

@@ -18,7 +18,7 @@ from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.formats.coff.place import Placed, place, with_entries
 from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.formats.coff.relocate import Taken, relocate
-from cargo_strip_hook.formats.coff.xdata import pieces, share
+from cargo_strip_hook.formats.coff.xdata import by_record, share
 from cargo_strip_hook.link import warnings as warn
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Filling, make_contents
@@ -74,7 +74,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     shared = share(program, live, machine, aligns, placed, contents, relocations)
     placed, contents, relocations = shared.placed, shared.contents, shared.relocations
     link_map = link_map_rows(program, live & (placed.section >= 0), placed, 1)
-    link_map = pieces(link_map, shared.records)
+    link_map = by_record(link_map, shared.records)
     if request.target.archive_dialect != "coff":
         with_groups = keep_groups(program, machine, placed, contents, relocations)
         placed, contents, relocations = with_groups

@@ -97,14 +97,14 @@ def share(
 
 def _must_stay(program: Program, live: Bool, placed: Placed, relocations: Relocations) -> Bool:
     """bool for each output section: it has an exported symbol, or a distance that is settled."""
-    found = np.zeros(len(placed.kinds), np.bool_)
+    used = np.zeros(len(placed.kinds), np.bool_)
     atoms = program.symbols["atom"][placed.kept]
-    found[placed.section[atoms[atoms >= 0]]] = True
+    used[placed.section[atoms[atoms >= 0]]] = True
     of = program.relocations["atom"]
     of = of[live[of] & (placed.section[of] >= 0)]
-    before = np.bincount(placed.section[of], minlength=len(found))
-    found |= before != np.bincount(relocations.section, minlength=len(found))
-    return found
+    before = np.bincount(placed.section[of], minlength=len(used))
+    used |= before != np.bincount(relocations.section, minlength=len(used))
+    return used
 
 
 def _of_section(relocations: Relocations, number: int) -> Array:
@@ -139,7 +139,7 @@ def _records(
         plain[field] = start[same[goal]].astype("<u4").view(np.uint8).reshape(-1, 4)
         octets = plain.tobytes()
         seen: dict[tuple[bytes, bytes], int] = {}
-        found = np.array(
+        first_equal = np.array(
             [
                 seen.setdefault((octets[b:e], rows[first * width : last * width]), n)
                 for n, (b, e, first, last) in enumerate(
@@ -147,9 +147,9 @@ def _records(
                 )
             ]
         )
-        if (found == same).all():
+        if (first_equal == same).all():
             break
-        same = found
+        same = first_equal
     kept = same == np.arange(len(same))
     if kept.all():
         return None
@@ -177,10 +177,10 @@ def _without(
     return Shared(placed.resized(sizes), contents, kept, records)
 
 
-def pieces(link_map: Array, records: dict[int, Records]) -> Array:
-    """PLACEMENT rows, those of sections that changed one for each record."""
+def by_record(link_map: Array, records: dict[int, Records]) -> Array:
+    """The LINK_MAP rows, those of sections that changed one for each record."""
     numbers = np.array([n + 1 for n in records], np.int64)
-    found = [link_map[~isin(link_map["out_section"], numbers)]]
+    rows_of_sections = [link_map[~isin(link_map["out_section"], numbers)]]
     for number, one in records.items():
         rows = link_map[link_map["out_section"] == number + 1]
         begin = rows["out_offset"].astype(np.int64)
@@ -196,5 +196,5 @@ def pieces(link_map: Array, records: dict[int, Records]) -> Array:
         rows["offset"] += first - begin[of]
         rows["size"] = last - first
         rows["out_offset"] = one.moved[record] + first - one.start[record]
-        found.append(rows)
-    return np.concatenate(found)
+        rows_of_sections.append(rows)
+    return np.concatenate(rows_of_sections)

@@ -1,23 +1,22 @@
 """Debug information of live units: sections joined by name, relocations rewritten.
 
-What describes nothing that lives is left out (see `dwarf`). Source: DWARF 5, section 7.4;
-tombstones as linkers write them (0, and 1 in `.debug_ranges` and `.debug_loc` of DWARF 4, where 0
-would end a list early).
+What describes nothing that lives is left out (see `dwarf`); references to it become tombstones, as
+linkers write them. Source: DWARF 5, section 7.4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.debuginput import (
     Batch,
     Slots,
+    bad_section,
     batches,
     find_slots,
     out_of_range,
@@ -26,10 +25,10 @@ from cargo_strip_hook.formats.elf.debuginput import (
     stored_addends,
 )
 from cargo_strip_hook.formats.elf.debugparts import DEAD, Choice, Parts, Targets
-from cargo_strip_hook.formats.elf.elements import name_elements
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine
 from cargo_strip_hook.formats.elf.relocate import Placed, exact
-from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.arrays import begins, rows_of, unique
+from cargo_strip_hook.link.contributions import ENDED_BY_ZEROS, stacked
 from cargo_strip_hook.link.model import (
     LINK_MAP,
     Array,
@@ -41,22 +40,18 @@ from cargo_strip_hook.link.model import (
     Unit,
 )
 
-_TOMBSTONE_ONE = (b".debug_ranges", b".debug_loc")
-
 Chunk = bytes | bytearray | memoryview
-_Addends = tuple[tuple[Int64, Array], ...]
-# what changes in the contents of a slot, as in `DebugPiece`: words, halves, value, addends
-_Patches = tuple[Int64, Int64, int, _Addends]
+# what changes in an input section: offsets in it, and uint8[n, width] that goes there
+_Patches = tuple[tuple[Int64, Array], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class DebugPiece:
+class Contribution:
     """What an output section has of one input section.
 
-    `offset` is where it begins in the output, `size` its bytes there. `starts`, `sizes`: the parts
-    of the input that it is made of, None for all of it. `words` and `halves` are the offsets in
-    the input of 8- and 4-byte fields that take the tombstone `value`; `addends`: (offsets in the
-    input, uint8[n, width]) of what stands in the contents for relocations.
+    `offset` is where it begins in the output, `size` its bytes there. `parts` (starts, sizes) are
+    the parts of the input that it is made of, None for all of it. `patches` change the input:
+    tombstones, and what the contents hold for relocations.
     """
 
     unit: int
@@ -64,18 +59,15 @@ class DebugPiece:
     offset: int
     size: int
     parts: Parts
-    words: Int64
-    halves: Int64
-    value: int
-    addends: _Addends
+    patches: _Patches
 
 
 @dataclass(frozen=True, slots=True)
 class DebugSection:
     """One output section.
 
-    `relocations`: (REL or RELA rows whose r_info has the type only, their targets as in
-    `Applied`), in the order of the pieces.
+    `relocations`: (REL or RELA rows whose r_info has the type only, their targets), in the order
+    of the contributions. A target is a program-wide symbol, or ~section for an output section.
     """
 
     name: bytes
@@ -84,7 +76,7 @@ class DebugSection:
     entsize: int
     align: int
     size: int
-    pieces: tuple[DebugPiece, ...]
+    contributions: tuple[Contribution, ...]
     relocations: tuple[tuple[Array, Int32], ...]
 
 
@@ -92,7 +84,7 @@ class DebugSection:
 class Debug:
     """The debug sections of a result; they follow those of `Placed`.
 
-    `targets`: those of all relocations, sorted, each once. `link_map`: PLACEMENT rows of all
+    `targets`: those of all relocations, sorted, each once. `link_map`: LINK_MAP rows of all
     parts; sections are counted from 1.
     """
 
@@ -103,55 +95,51 @@ class Debug:
 
 def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> Debug:
     """The debug sections of every unit that has live code or data which they describe."""
-    units = unique(program.unit_of(np.flatnonzero(live))).tolist()
-    slots = find_slots(program, units)
+    slots = find_slots(program, program.live_units(live))
     targets = _targets(program, machine, live, placed, slots)
     relocations = list(batches(program, machine, slots))
-    symbols = [_symbols(program, slots, batch) for batch in relocations]
-    for number, batch in enumerate(relocations):
-        symbols[number], addend = name_elements(program, symbols[number], batch.addend)
-        relocations[number] = replace(batch, addend=addend)
-    parts = Choice(program, slots, targets, relocations, symbols).choose()
-    layout = _Layout(slots, parts)
+    layout = _laid_out(slots, Choice(program, slots, targets, relocations).choose())
     used = np.zeros(len(program.symbols) + len(placed.start) + len(slots.names), np.bool_)
     rewritten: list[list[tuple[Array, Int32]]] = [[] for _ in slots.names]
     patches: dict[int, _Patches] = {}
-    for batch, symbol in zip(relocations, symbols, strict=True):
-        new = _rewrite(program, machine, slots, targets, layout, batch, symbol)
-        patches.update(new.patches)
-        if len(new.rows):
-            rewritten[int(slots.rows["out"][batch.slots[0]])].append((new.rows, new.targets))
-            used[new.targets] = True  # negative ones count from the end
+    while relocations:  # of each batch either the old rows or the new ones are kept
+        batch = relocations.pop(0)
+        fields = _fields(program, machine, slots, targets, layout, batch)
+        patches |= _patches(program, machine, slots, batch, fields)
+        left = fields.kept & (fields.target != DEAD) & (fields.type != 0)
+        target = fields.target[left]
+        columns = {"offset": fields.place[left], "info": fields.type[left]}
+        if not machine.rel:
+            columns["addend"] = fields.addend[left]
+        if len(target):
+            rows = rows_of(batch.rows.dtype, len(target), **columns)
+            rewritten[int(slots.rows["out"][batch.slots[0]])].append((rows, target))
+            used[target] = True  # negative ones count from the end
     positive = np.flatnonzero(used[: len(program.symbols)])
     negative = np.flatnonzero(used[len(program.symbols) :]) - (len(used) - len(program.symbols))
-    pieces: list[list[DebugPiece]] = [[] for _ in slots.names]
-    none = np.zeros(0, np.int64)
-    columns = [slots.rows[name].tolist() for name in ("out", "unit", "section")]
-    for slot, out, unit, section, offset, size in zip(
-        range(len(slots.rows)), *columns, layout.at.tolist(), layout.size.tolist(), strict=True
-    ):
-        if slot in parts:
-            words, halves, value, addends = patches.get(slot, (none, none, 0, ()))
-            pieces[out].append(
-                DebugPiece(unit, section, offset, size, parts[slot], words, halves, value, addends)
-            )
+    contributions: list[list[Contribution]] = [[] for _ in slots.names]
+    places = [slots.rows[name].tolist() for name in ("out", "unit", "section")]
+    places += [layout.offset.tolist(), layout.size.tolist()]
+    for slot, (out, unit, section, offset, size) in enumerate(zip(*places, strict=True)):
+        if slot in layout.parts:
+            change = patches.get(slot, ())
+            part = layout.parts[slot]
+            contributions[out].append(Contribution(unit, section, offset, size, part, change))
     sections = tuple(
         DebugSection(
             slots.names[out],
-            kind,
-            flags,
-            entsize,
+            *slots.headers[int(out)],
             int(layout.align[out]),
             int(layout.end[out]),
-            tuple(pieces[out]),
+            tuple(contributions[out]),
             tuple(rewritten[out]),
         )
-        for out, (kind, flags, entsize) in ((out, slots.headers[out]) for out in layout.outputs)
+        for out in np.flatnonzero(layout.number >= 0).tolist()
     )
     return Debug(
         sections,
         np.concatenate((negative, positive)).astype(np.int32),
-        layout.link_map(program, len(placed.start)),
+        _link_map(program, slots, layout, len(placed.start)),
     )
 
 
@@ -198,171 +186,171 @@ def _targets(
     return Targets(target.astype(np.int32), delta, alive | alike, first_slot)
 
 
-def _symbols(program: Program, slots: Slots, batch: Batch) -> Int32:
-    """The program-wide symbol of each relocation."""
-    shift = program.units[0].native.records.symbol_shift
-    first = program.symbol_base[slots.rows["unit"][batch.slots]]
-    symbol: Int32 = (batch.rows["info"] >> shift).astype(np.int32)
-    symbol += np.repeat(first, batch.counts).astype(np.int32)
-    return symbol
-
-
+@dataclass(frozen=True, slots=True, eq=False)
 class _Layout:
     """Where the kept slots go.
 
-    By slot: `kept`, `at` (bytes in the output section), `size`. By output section: `end`, `align`,
-    `number` (position among those that are not empty, which `outputs` lists).
+    By slot: `kept` (bool), `offset` (int64, bytes in the output section), `size` (int64), and of
+    the kept ones their `parts`. By output section: `end`, `align`, and `number`, which counts those
+    that are not empty, and is -1 for others.
     """
 
-    def __init__(self, slots: Slots, parts: dict[int, Parts]) -> None:
-        rows = slots.rows
-        self.slots, self.parts = slots, parts
-        self.kept = np.zeros(len(rows), np.bool_)
-        self.kept[list(parts)] = True
-        self.at, self.size = np.zeros(len(rows), np.int64), rows["size"].copy()
-        for slot, part in parts.items():
-            if part is not None:
-                self.size[slot] = part[1].sum()
-        self.end = np.zeros(len(slots.names), np.int64)
-        self.align = np.ones(len(slots.names), np.int64)
-        end, align = self.end.tolist(), self.align.tolist()
-        chosen = np.flatnonzero(self.kept)
-        places = []
-        for out, step, size in zip(
-            rows["out"][chosen].tolist(),
-            rows["align"][chosen].tolist(),
-            self.size[chosen].tolist(),
-            strict=True,
-        ):
-            at = -(-end[out] // step) * step
-            places.append(at)
-            end[out], align[out] = at + size, max(align[out], step)
-        self.at[chosen] = places
-        self.end[:], self.align[:] = end, align
-        self.outputs = sorted(set(rows["out"][chosen].tolist()))
-        self.number = np.full(len(slots.names), -1, np.int64)
-        self.number[self.outputs] = np.arange(len(self.outputs))
+    parts: dict[int, Parts]
+    kept: Bool
+    offset: Int64
+    size: Int64
+    end: Int64
+    align: Int64
+    number: Int64
 
     def move(self, slot: int, offsets: Int64) -> tuple[Int64, Bool]:
         """(offsets in the output section, whether they are in a kept part) of a slot's offsets."""
         part = self.parts[slot]
         if part is None:
-            return offsets + self.at[slot], np.ones(len(offsets), np.bool_)
+            return offsets + self.offset[slot], np.ones(len(offsets), np.bool_)
         starts, sizes = part
         which = np.maximum(np.searchsorted(starts, offsets, side="right") - 1, 0)
         inside = offsets - starts[which]
-        where = self.at[slot] + (np.cumsum(sizes) - sizes)[which] + inside
+        where = self.offset[slot] + (np.cumsum(sizes) - sizes)[which] + inside
         return where, (inside >= 0) & (inside < sizes[which])
 
-    def link_map(self, program: Program, first_section: int) -> Array:
-        """PLACEMENT rows of all kept parts."""
-        members = np.array([u.index for u in program.units], np.int32)
-        chosen = np.flatnonzero(self.kept)
-        parts = [self.parts[slot] for slot in chosen.tolist()]
-        counts = np.array([1 if part is None else len(part[0]) for part in parts], np.int64)
-        slot = np.repeat(chosen, counts)
-        rows = self.slots.rows[slot]
-        out = np.zeros(len(slot), LINK_MAP)
-        out["member"] = members[rows["unit"]]
-        out["section"] = rows["section"]
-        out["size"] = rows["size"]
-        divided = np.repeat(np.array([part is not None for part in parts], np.bool_), counts)
-        for column, name in enumerate(("offset", "size")):
-            each = [part[column] for part in parts if part is not None]
-            out[name][divided] = np.concatenate(each) if each else 0
-        out["out_section"] = first_section + self.number[rows["out"]] + 1
-        ends = np.cumsum(out["size"])
-        before = (ends - out["size"])[np.cumsum(counts) - counts]
-        out["out_offset"] = self.at[slot] + ends - out["size"] - np.repeat(before, counts)
-        return out
+
+def _laid_out(slots: Slots, parts: dict[int, Parts]) -> _Layout:
+    """Put the `parts` of the slots behind one another; slots that it does not have are left out."""
+    rows = slots.rows
+    kept = np.zeros(len(rows), np.bool_)
+    kept[list(parts)] = True
+    offset, size = np.zeros(len(rows), np.int64), rows["size"].copy()
+    for slot, part in parts.items():
+        if part is not None:
+            size[slot] = part[1].sum()
+    offset[kept], end, align = stacked(rows[kept], size[kept], len(slots.names))
+    outputs = unique(rows["out"][kept])
+    number = np.full(len(slots.names), -1, np.int64)
+    number[outputs] = np.arange(len(outputs))
+    return _Layout(parts, kept, offset, size, end, align, number)
+
+
+def _link_map(program: Program, slots: Slots, layout: _Layout, first_section: int) -> Array:
+    """LINK_MAP rows of all kept parts."""
+    chosen = np.flatnonzero(layout.kept)
+    parts = [layout.parts[slot] for slot in chosen.tolist()]
+    counts = np.array([1 if part is None else len(part[0]) for part in parts], np.int64)
+    slot = np.repeat(chosen, counts)
+    rows = slots.rows[slot]
+    offset, size = np.zeros(len(slot), np.int64), rows["size"].copy()
+    divided = np.repeat(np.array([part is not None for part in parts], np.bool_), counts)
+    for column, values in enumerate((offset, size)):
+        each = [part[column] for part in parts if part is not None]
+        values[divided] = np.concatenate(each) if each else 0
+    before = np.cumsum(size) - size
+    return rows_of(
+        LINK_MAP,
+        len(slot),
+        member=np.array([u.index for u in program.units], np.int32)[rows["unit"]],
+        section=rows["section"],
+        offset=offset,
+        size=size,
+        out_section=first_section + layout.number[rows["out"]] + 1,
+        out_offset=layout.offset[slot]
+        + before
+        - np.repeat(before[np.cumsum(counts) - counts], counts),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Rewritten:
-    """The relocations of a batch as the output has them.
+class _Fields:
+    """What the relocations of a batch are in the output; arrays by relocation.
 
-    `rows` and `targets` are as in `DebugSection`; `patches`: by slot, what changes in its contents.
+    `offset` is that of the field in the input section, `place` in the output section, where it is
+    `kept`. `width` is that of an absolute value in bytes, 0 for types that are no whole field.
+    `target`: as in `DebugSection`, or DEAD.
     """
 
-    rows: Array
-    targets: Int32
-    patches: dict[int, _Patches]
+    type: Int64
+    width: Array
+    offset: Int64
+    place: Int64
+    kept: Bool
+    target: Int32
+    addend: Int64
 
 
-def _rewrite(
+def _fields(
     program: Program,
     machine: Machine,
     slots: Slots,
     targets: Targets,
     layout: _Layout,
     batch: Batch,
-    symbol: Array,
-) -> _Rewritten:
-    """Make the relocations of a batch those of the output: `batch.rows` are used up by that.
+) -> _Fields:
+    """Find out where the relocations of a batch go, and what they refer to.
 
-    `symbol`: the program-wide symbol of each. Raises `ObjectError` for one that refers to
-    something outside of its target's section, or whose field overlaps another one.
+    Raises `ObjectError` for one that refers to something outside of its target's section, or whose
+    field overlaps another one.
     """
     rows, counts = batch.rows, batch.counts
-    records: elf.Records = program.units[0].native.records
-    kind = (rows["info"] & records.type_mask).astype(np.int64)
-    target, addend = _refer(program, slots, targets, layout, batch, symbol)
-    dead = target == DEAD
+    kind = (rows["info"] & program.units[0].native.records.type_mask).astype(np.int64)
+    target, addend = _refer(program, slots, targets, layout, batch)
     width = machine.absolute_types[np.minimum(kind, TYPES - 1)]
-    one = int(slots.names[int(slots.rows["out"][batch.slots[0]])] in _TOMBSTONE_ONE)
     kept = np.repeat(layout.kept[batch.slots], counts)
     offset = rows["offset"].astype(np.int64)
     twice = _overlap(counts, offset, width)
     if twice >= 0:
         raise overlapping(program, slots, batch, twice)
-    place = offset + np.repeat(layout.at[batch.slots], counts)
-    borders = np.concatenate(([0], np.cumsum(counts)))
-    for i, slot in enumerate(batch.slots.tolist()):
+    place = offset + np.repeat(layout.offset[batch.slots], counts)
+    borders = begins(counts).tolist()
+    for slot, span in zip(batch.slots.tolist(), map(slice, borders, borders[1:]), strict=True):
         if layout.parts.get(slot) is not None:
-            span = slice(int(borders[i]), int(borders[i + 1]))
             place[span], kept[span] = layout.move(slot, offset[span])
             last = np.maximum(width[span].astype(np.int64), 1) - 1
             across = kept[span] & (layout.move(slot, offset[span] + last)[0] != place[span] + last)
             if across.any():
                 raise out_of_range(program, slots, batch, span.start + int(across.argmax()))
-    left = ~dead & (kind != 0) & kept
-    words = np.flatnonzero(dead & kept & (width == 8))
-    halves = np.flatnonzero(dead & kept & (width == 4))
-    of_words, of_halves = np.searchsorted(words, borders), np.searchsorted(halves, borders)
-    changed = (of_words[1:] > of_words[:-1]) | (of_halves[1:] > of_halves[:-1]) | machine.rel
-    patches: dict[int, _Patches] = {}
-    for i in np.flatnonzero(changed).tolist():
-        slot, span = int(batch.slots[i]), slice(int(borders[i]), int(borders[i + 1]))
+    return _Fields(kind, width, offset, place, kept, target, addend)
+
+
+def _patches(
+    program: Program, machine: Machine, slots: Slots, batch: Batch, fields: _Fields
+) -> dict[int, _Patches]:
+    """What changes in the contents, by slot: tombstones, and for REL the new addends."""
+    records: elf.Records = program.units[0].native.records
+    order: Literal["little", "big"] = "little" if records.order == "<" else "big"
+    name = slots.names[int(slots.rows["out"][batch.slots[0]])]
+    tombstone = int(name in ENDED_BY_ZEROS)
+    dead = fields.kept & (fields.target == DEAD)
+    stored = fields.kept & ~dead & (fields.type != 0) & (fields.target < 0) & machine.rel
+    chosen = np.flatnonzero(stored | (dead & ((fields.width == 4) | (fields.width == 8))))
+    borders = np.searchsorted(chosen, begins(batch.counts))
+    by_slot: dict[int, _Patches] = {}
+    for number in np.flatnonzero(borders[1:] > borders[:-1]).tolist():
+        slot = int(batch.slots[number])
         unit = program.units[int(slots.rows["unit"][slot])]
-        moved = np.flatnonzero(left[span] & (target[span] < 0)) + span.start
-        patches[slot] = (
-            offset[words[of_words[i] : of_words[i + 1]]],
-            offset[halves[of_halves[i] : of_halves[i + 1]]],
-            one,
-            stored_addends(machine, unit, kind[moved], offset[moved], addend[moved]),
-        )
-    rows["offset"] = place
-    rows["info"] = kind
-    if not machine.rel:
-        rows["addend"] = addend
-    if not left.all():
-        rows, target = rows[left], target[left]
-    return _Rewritten(rows, target, patches)
+        mine = chosen[borders[number] : borders[number + 1]]
+        alive = mine[stored[mine]]
+        kind, offset, addend = (c[alive] for c in (fields.type, fields.offset, fields.addend))
+        patches = list(stored_addends(machine, unit, kind, offset, addend))
+        for width in (8, 4):
+            fits = mine[dead[mine] & (fields.width[mine] == width)]
+            octets = np.frombuffer(tombstone.to_bytes(width, order), np.uint8)
+            patches.append((fields.offset[fits], np.broadcast_to(octets, (len(fits), width))))
+        by_slot[slot] = tuple(patches)
+    return by_slot
 
 
 def _refer(
-    program: Program, slots: Slots, targets: Targets, layout: _Layout, batch: Batch, symbol: Array
+    program: Program, slots: Slots, targets: Targets, layout: _Layout, batch: Batch
 ) -> tuple[Int32, Int64]:
-    """(target as in `DebugSection`, or `DEAD`; addend) of each relocation of a batch."""
-    target = targets.target[symbol]
-    addend = batch.addend + targets.delta[symbol]
+    """(target as in `DebugSection`, or DEAD; addend) of each relocation of a batch."""
+    target = targets.target[batch.symbol]
+    addend = batch.addend + targets.delta[batch.symbol]
     debug = np.flatnonzero((target < ~(targets.first_slot - 1)) & (target != DEAD))
     there = ~target[debug] - targets.first_slot
     stays = layout.kept[there]
     beyond = stays & ((addend[debug] < 0) | (addend[debug] > slots.rows["size"][there]))
     if beyond.any():
         raise out_of_range(program, slots, batch, int(debug[beyond.argmax()]))
-    moved = layout.at[there] + addend[debug]
+    moved = layout.offset[there] + addend[debug]
     for slot in unique(there[stays]).tolist():
         if layout.parts[slot] is not None:
             mine = np.flatnonzero(there == slot)
@@ -388,36 +376,30 @@ def _overlap(counts: Array, offset: Int64, width: Array) -> int:
     return int(fields[order][1:][near][0]) if near.any() else -1
 
 
-def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
-    """The bytes of a piece as they are written."""
-    data: Chunk = plain(unit, piece.section)
+def _contents(unit: Unit, contribution: Contribution) -> Iterator[Chunk]:
+    """The bytes of a contribution as they are written."""
+    data: Chunk = plain(unit, contribution.section)
     octets = np.frombuffer(data, np.uint8)
-    order: Literal["little", "big"] = "little" if unit.native.records.order == "<" else "big"
-    patches = list(piece.addends)
-    for offsets, width in ((piece.words, 8), (piece.halves, 4)):
-        if not len(offsets):
-            continue
+    changes = []
+    for offsets, stored in contribution.patches:
+        width = stored.shape[1]
         if (offsets + width > len(octets)).any():
-            raise ObjectError(
-                "a relocation of debug information is out of range",
-                member=unit.name,
-                offset=int(unit.native.sections["offset"][piece.section]),
-            )
-        wanted = np.frombuffer(piece.value.to_bytes(width, order), np.uint8)
-        # those of RELA relocations mostly hold it already
+            what = "a relocation of debug information is out of range"
+            raise bad_section(unit, contribution.section, what)
+        # RELA relocations mostly have fields that hold it already
         where = offsets[:, None] + np.arange(width)
-        differs = (octets[where] != wanted).any(axis=1)
+        differs = (octets[where] != stored).any(axis=1)
         if differs.any():
-            patches.append((offsets[differs], np.broadcast_to(wanted, (int(differs.sum()), width))))
-    if patches:
+            changes.append((where[differs], stored[differs]))
+    if changes:
         data = bytearray(data)
         octets = np.frombuffer(data, np.uint8)
-        for offsets, stored in patches:
-            octets[offsets[:, None] + np.arange(stored.shape[1])] = stored
-    if piece.parts is None:
+        for where, stored in changes:
+            octets[where] = stored
+    if contribution.parts is None:
         yield data
         return
-    starts, sizes = piece.parts
+    starts, sizes = contribution.parts
     if len(starts) <= 8:
         view = memoryview(data)
         for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
@@ -430,13 +412,13 @@ def _contents(unit: Unit, piece: DebugPiece) -> Iterator[Chunk]:
 
 
 def stream(program: Program, section: DebugSection) -> Iterator[Chunk]:
-    """The contents of an output section, piece by piece, with the padding between them."""
+    """The contents of an output section, with the padding between the contributions."""
     at = 0
-    for piece in section.pieces:
-        if piece.offset > at:
-            yield bytes(piece.offset - at)
-        yield from _contents(program.units[piece.unit], piece)
-        at = piece.offset + piece.size
+    for contribution in section.contributions:
+        if contribution.offset > at:
+            yield bytes(contribution.offset - at)
+        yield from _contents(program.units[contribution.unit], contribution)
+        at = contribution.offset + contribution.size
 
 
 def inputs(
@@ -445,8 +427,8 @@ def inputs(
     """The whole contents of each input section that a section with one of `names` has parts of."""
     for section in sections:
         if section.name in names:
-            for piece in section.pieces:
-                yield plain(program.units[piece.unit], piece.section)
+            for contribution in section.contributions:
+                yield plain(program.units[contribution.unit], contribution.section)
 
 
-__all__ = ["Debug", "DebugPiece", "DebugSection", "collect", "inputs", "stream"]
+__all__ = ["Contribution", "Debug", "DebugSection", "collect", "inputs", "stream"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cargo_strip_hook.core.requests import Compression
 from cargo_strip_hook.formats.elf import compress, split
@@ -20,7 +20,7 @@ Pieces = tuple[tuple[Array, Array], ...]
 class DebugOutput:
     """The sections, and of each its relocations in pieces: rows to be written, and their targets.
 
-    `targets` are those of all, as in `Applied`; `link_map` tells where the input's sections went.
+    `targets` are those of all, as in `dbg.Debug`; `link_map` tells where the input's sections went.
     """
 
     sections: tuple[Section, ...]
@@ -39,16 +39,16 @@ def debug_output(
     how: Compression,
 ) -> DebugOutput:
     """The debug information of the live units."""
-    found = dbg.collect(program, machine, live, placed)
+    debug = dbg.collect(program, machine, live, placed)
     beside = split.file_names(
-        dbg.inputs(program, found.sections, (b".debug_abbrev",)),
-        dbg.inputs(program, found.sections, (b".debug_str", b".debug_info")),
+        dbg.inputs(program, debug.sections, (b".debug_abbrev",)),
+        dbg.inputs(program, debug.sections, (b".debug_str", b".debug_info")),
     )
     return DebugOutput(
-        tuple(_section(program, s, records, how) for s in found.sections),
-        tuple(s.relocations for s in found.sections),
-        found.targets,
-        found.link_map,
+        tuple(_section(program, s, records, how) for s in debug.sections),
+        tuple(s.relocations for s in debug.sections),
+        debug.targets,
+        debug.link_map,
         split.warning(beside),
     )
 
@@ -57,21 +57,7 @@ def _section(
     program: Program, section: dbg.DebugSection, records: elf.Records, how: Compression
 ) -> Section:
     """One debug section, compressed where that was asked for and makes it smaller."""
-    packed = None
-    if how is not Compression.NONE:
-        whole = dbg.stream(program, section)
-        packed = compress.compress(how, records, section.size, section.align, whole)
-    if packed is not None:
-        return Section(
-            section.name,
-            section.type,
-            section.flags | elf.SHF_COMPRESSED,
-            len(packed),
-            records.size,
-            section.entsize,
-            chunks=[packed],
-        )
-    return Section(
+    made = Section(
         section.name,
         section.type,
         section.flags,
@@ -80,3 +66,12 @@ def _section(
         section.entsize,
         chunks=dbg.stream(program, section),
     )
+    if how is Compression.NONE:
+        return made
+    whole = dbg.stream(program, section)
+    packed = compress.compress(how, records, section.size, section.align, whole)
+    if packed is None:
+        return made
+    flags = section.flags | elf.SHF_COMPRESSED
+    size, align = len(packed), records.size
+    return replace(made, flags=flags, size=size, align=align, chunks=[packed])

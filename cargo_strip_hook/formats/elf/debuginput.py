@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.elf import compress
 from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.elements import name_elements
 from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine
 from cargo_strip_hook.link import fields
+from cargo_strip_hook.link.arrays import begins
+from cargo_strip_hook.link.contributions import collected
 from cargo_strip_hook.link.fields import Field
-from cargo_strip_hook.link.model import Array, Int64, Program, Unit
+from cargo_strip_hook.link.model import Array, Int32, Int64, Program, Unit
 from cargo_strip_hook.link.pages import release
 
 _MOST_ALIGN = 1 << 16  # bytes; no debug information has more than a page's
@@ -27,23 +30,14 @@ _BATCH = 1 << 18  # relocations that are looked at together
 _OLD = b".zdebug_"
 _OLD_HEADER = struct.Struct(">4sQ")
 
-SLOT = np.dtype(
-    [
-        ("unit", "<i4"),  # number in the program
-        ("section", "<i4"),  # index in the unit's file
-        ("out", "<i4"),  # position in `Slots.names`
-        ("align", "<i4"),  # bytes
-        ("size", "<i8"),  # bytes, not compressed
-    ]
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """The debug sections of some units, in the order of the output.
+    """The debug sections of some units, in the order of the output: a slot is one of `rows`.
 
-    `rows` (SLOT) are sorted by output section, then unit. `headers[i]` is (type, flags, entry
-    size) of output section `i`. `of_section[section_base[unit] + section]` is a slot, -1 for none.
+    `rows` (CONTRIBUTION, with the sizes of contents that are no longer compressed) are sorted by
+    output section, then unit. `names` and `headers` are by output section; a header is type,
+    flags and entry size. `of_section[section_base[unit] + section]` is a slot, -1 for none.
     """
 
     rows: Array
@@ -57,21 +51,21 @@ class Slots:
 class Batch:
     """Relocations of neighbouring slots of one output section, in the output's form.
 
-    `slots` are their numbers, `counts` how many relocations each has. `addend` is that of `rows`
-    for RELA, and what REL keeps in the contents.
+    `slots` are their numbers, `counts` how many relocations each has. `symbol` is the program-wide
+    symbol of each. `addend` counts from it: for REL it is what the contents hold.
     """
 
-    slots: Array
+    slots: Int64
     counts: Int64
-    rows: Array
-    addend: Array
+    rows: Array  # REL or RELA
+    symbol: Int32
+    addend: Int64
 
 
 def find_slots(program: Program, units: Sequence[int]) -> Slots:
     """All debug sections of `units`. Raises `ObjectError` for compression we cannot undo."""
-    order: dict[bytes, int] = {}
-    headers: list[tuple[int, int, int]] = []
-    found: list[tuple[int, int, int, int, int]] = []
+    headers: dict[bytes, tuple[int, int, int]] = {}
+    sections: list[tuple[bytes, int, int, int, int]] = []
     inflated = streams = 0  # bytes of all compressed sections
     for number in units:
         unit = program.units[number]
@@ -95,24 +89,16 @@ def find_slots(program: Program, units: Sequence[int]) -> Slots:
                     raise _unbelievable(unit, section, inflated, streams)
                 name = b".debug_" + name[len(_OLD) :] if name.startswith(_OLD) else name
             flags &= elf.SHF_MERGE | elf.SHF_STRINGS
-            out = order.setdefault(name, len(order))
-            if out == len(headers):
-                headers.append((kind, flags, entsize))
-            else:
-                first, seen, width = headers[out]
-                if width != entsize:
-                    seen, width = 0, 0
-                headers[out] = (first, seen & flags, width)
-            found.append((out, number, section, max(align, 1), size))
-    found.sort()
-    rows = np.zeros(len(found), SLOT)
-    for column, name in enumerate(("out", "unit", "section", "align", "size")):
-        rows[name] = [row[column] for row in found]
-    counts = [len(u.native.sections) for u in program.units]
-    section_base = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+            first, common, width = headers.setdefault(name, (kind, flags, entsize))
+            if width != entsize:
+                common, width = 0, 0
+            headers[name] = (first, common & flags, width)
+            sections.append((name, number, section, max(align, 1), size))
+    rows, out_names = collected(sections)
+    section_base = begins(np.array([len(u.native.sections) for u in program.units], np.int64))
     of_section = np.full(int(section_base[-1]), -1, np.int32)
     of_section[section_base[rows["unit"]] + rows["section"]] = np.arange(len(rows))
-    return Slots(rows, tuple(order), tuple(headers), of_section, section_base)
+    return Slots(rows, out_names, tuple(headers.values()), of_section, section_base)
 
 
 def _old_style(unit: Unit, section: int) -> bool:
@@ -132,43 +118,41 @@ def _compressed(unit: Unit, section: int) -> tuple[int, int, int, int]:
         if magic == b"ZLIB":
             align = int(header["align"])
             return (elf.ELFCOMPRESS_ZLIB, plain, align, _OLD_HEADER.size)
-    raise ObjectError(
-        "a compressed section of debug information has no header", member=unit.name, offset=start
-    )
+    raise bad_section(unit, section, "a compressed section of debug information has no header")
 
 
 def _plain_shape(unit: Unit, section: int) -> tuple[int, int]:
     """(size, alignment) of the contents of a compressed section."""
     kind, size, align, skip = _compressed(unit, section)
-    header = unit.native.sections[section]
-    start = int(header["offset"])
     if kind not in compress.KINDS:
-        raise ObjectError(
+        raise bad_section(
+            unit,
+            section,
             f"debug information is compressed in a way that is not supported (type {kind})",
-            member=unit.name,
-            offset=start,
-            help="build with uncompressed debug information, or use `--strip debuginfo`",
+            "build with uncompressed debug information, or use `--strip debuginfo`",
         )
     if align & (align - 1) or align > _MOST_ALIGN:
-        raise ObjectError(
-            "a compressed section has an alignment that is no power of two",
-            member=unit.name,
-            offset=start,
-        )
-    if not compress.believable(size, int(header["size"]) - skip):
-        raise _unbelievable(unit, section, size, int(header["size"]) - skip)
+        what = "a compressed section has an alignment that is no power of two"
+        raise bad_section(unit, section, what)
+    stream = int(unit.native.sections["size"][section]) - skip
+    if not compress.believable(size, stream):
+        raise _unbelievable(unit, section, size, stream)
     return size, align
 
 
+def bad_section(unit: Unit, section: int, what: str, *help: str) -> ObjectError:
+    """The error for a section of a file, which tells where its contents are."""
+    offset = int(unit.native.sections["offset"][section])
+    return ObjectError(what, member=unit.name, offset=offset, help=help)
+
+
 def _unbelievable(unit: Unit, section: int, size: int, stream: int) -> ObjectError:
-    return ObjectError(
+    return bad_section(
+        unit,
+        section,
         f"debug information that is compressed to {stream} bytes says that it has {size}",
-        member=unit.name,
-        offset=int(unit.native.sections["offset"][section]),
-        help=(
-            "so much of it would fill the memory, and no compiler makes it",
-            "build with uncompressed debug information, or use `--strip debuginfo`",
-        ),
+        "so much of it would fill the memory, and no compiler makes it",
+        "build with uncompressed debug information, or use `--strip debuginfo`",
     )
 
 
@@ -183,13 +167,14 @@ def plain(unit: Unit, section: int) -> memoryview | bytes:
     try:
         return compress.decompress(kind, view[skip:], wanted)
     except ValueError as e:
-        raise ObjectError(
-            f"a compressed section is damaged: {e}", member=unit.name, offset=start
-        ) from e
+        raise bad_section(unit, section, f"a compressed section is damaged: {e}") from e
 
 
 def batches(program: Program, machine: Machine, slots: Slots) -> Iterator[Batch]:
-    """All relocations of the slots, in order. Raises `ObjectError` where they are out of range."""
+    """All relocations of the slots, in order. Raises `ObjectError` where they are out of range.
+
+    One to an element of a section that linkers merge is to the element's own symbol.
+    """
     tables = _relocation_sections(program, slots)
     waiting: list[int] = []
     total = 0
@@ -211,7 +196,7 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
 
     Raises `ObjectError` for entries of another size than the architecture's.
     """
-    found: list[list[tuple[int, int, int]]] = [[] for _ in slots.rows]
+    tables: list[list[tuple[int, int, int]]] = [[] for _ in slots.rows]
     for number in sorted(set(slots.rows["unit"].tolist())):
         unit = program.units[number]
         sections = unit.native.sections
@@ -229,11 +214,8 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
         if odd.any():
             bad = int(inputs[odd.argmax()])
             name = section_name(unit.native, bad).decode(errors="surrogateescape")
-            raise ObjectError(
-                f"{name}: a relocation section has entries of an unknown size",
-                member=unit.name,
-                offset=int(sections["offset"][bad]),
-            )
+            what = f"{name}: a relocation section has entries of an unknown size"
+            raise bad_section(unit, bad, what)
         for slot, *entry in zip(
             mine.tolist(),
             inputs.tolist(),
@@ -242,8 +224,8 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
             strict=True,
         ):
             if entry[2]:
-                found[slot].append((entry[0], entry[1], entry[2]))
-    return found
+                tables[slot].append((entry[0], entry[1], entry[2]))
+    return tables
 
 
 def _batch(
@@ -262,12 +244,12 @@ def _batch(
         dtype = native.records.rel if machine.rel else native.records.rela
         for section, offset, count in tables[slot]:
             if int(native.sections["type"][section]) != wanted:
-                raise ObjectError(
+                raise bad_section(
+                    unit,
+                    section,
                     "relocations of debug information have a form that this architecture does "
                     "not use",
-                    member=unit.name,
-                    offset=offset,
-                    help="use `--strip debuginfo`",
+                    "use `--strip debuginfo`",
                 )
             parts.append(np.frombuffer(unit.data, np.uint8, count * dtype.itemsize, offset))
         counts.append(sum(count for _, _, count in tables[slot]))
@@ -276,41 +258,35 @@ def _batch(
         data = program.units[int(slots.rows["unit"][slot])].data
         for _, offset, count in tables[slot]:
             release(data[offset : offset + count * dtype.itemsize])
-    numbers = np.array(chosen, np.int64)
-    count_of = np.array(counts, np.int64)
+    numbers, count_of = np.array(chosen, np.int64), np.array(counts, np.int64)
+    owner = np.repeat(slots.rows["unit"][numbers], count_of)
+    symbol = (rows["info"] >> program.units[0].native.records.symbol_shift).astype(np.int64)
     addend = rows["offset"] if machine.rel else rows["addend"]  # REL: read below
-    batch = Batch(numbers, count_of, rows, addend)
-    records: elf.Records = program.units[0].native.records
-    limits = np.diff(program.symbol_base)[slots.rows["unit"][numbers]]
-    symbol = rows["info"] >> records.symbol_shift
-    bad = symbol >= np.repeat(limits, count_of)
+    batch = Batch(numbers, count_of, rows, symbol, addend)
+    bad = symbol >= np.diff(program.symbol_base)[owner]
     bad |= rows["offset"] >= np.repeat(slots.rows["size"][numbers], count_of)
     if bad.any():
         raise out_of_range(program, slots, batch, int(bad.argmax()))
-    return (
-        replace(batch, addend=_implicit(program, machine, slots, batch)) if machine.rel else batch
-    )
+    if machine.rel:
+        addend = _implicit(program, machine, slots, batch)
+    symbol = (symbol + program.symbol_base[owner]).astype(np.int32)
+    symbol, addend = name_elements(program, symbol, addend)
+    return Batch(numbers, count_of, rows, symbol, addend)
 
 
 def out_of_range(program: Program, slots: Slots, batch: Batch, row: int) -> ObjectError:
     """The error for a relocation of a batch."""
-    return _error("a relocation of debug information is out of range", program, slots, batch, row)
+    return _bad_row(program, slots, batch, row, "a relocation of debug information is out of range")
 
 
 def overlapping(program: Program, slots: Slots, batch: Batch, row: int) -> ObjectError:
     """The error for a relocation of a batch that is at the field of another one."""
-    return _error("two relocations of debug information overlap", program, slots, batch, row)
+    return _bad_row(program, slots, batch, row, "two relocations of debug information overlap")
 
 
-def _error(what: str, program: Program, slots: Slots, batch: Batch, row: int) -> ObjectError:
-    which = np.searchsorted(np.cumsum(batch.counts), row, side="right")
-    slot = slots.rows[batch.slots[which]]
-    unit = program.units[int(slot["unit"])]
-    return ObjectError(
-        what,
-        member=unit.name,
-        offset=int(unit.native.sections["offset"][slot["section"]]),
-    )
+def _bad_row(program: Program, slots: Slots, batch: Batch, row: int, what: str) -> ObjectError:
+    slot = slots.rows[batch.slots[np.searchsorted(np.cumsum(batch.counts), row, side="right")]]
+    return bad_section(program.units[int(slot["unit"])], int(slot["section"]), what)
 
 
 def _implicit(program: Program, machine: Machine, slots: Slots, batch: Batch) -> Int64:
@@ -340,31 +316,18 @@ def stored_addends(
     """(offsets, uint8[n, width]) of what the contents get where relocations have no addend."""
     if not machine.rel or not len(kind):
         return ()
-    found = []
+    stored = []
     implicit = machine.implicit_types[np.minimum(kind, TYPES - 1)]
     for field in fields.FIELDS:
         mine = np.flatnonzero(implicit == field)
         if len(mine):
             blank = np.zeros((len(mine), fields.width(field)), np.uint8)
             octets = fields.encode(field, addend[mine], blank, unit.native.records.order)
-            found.append((offset[mine], octets))
+            stored.append((offset[mine], octets))
     if (implicit == Field.NONE).any():
         raise ObjectError(
             "a relocation of debug information has a type whose addend is unknown",
             member=unit.name,
             help="use `--strip debuginfo`",
         )
-    return tuple(found)
-
-
-__all__ = [
-    "SLOT",
-    "Batch",
-    "Slots",
-    "batches",
-    "find_slots",
-    "out_of_range",
-    "overlapping",
-    "plain",
-    "stored_addends",
-]
+    return tuple(stored)

@@ -9,7 +9,7 @@ import numpy as np
 from cargo_strip_hook.formats.elf import dwarf
 from cargo_strip_hook.formats.elf.debuginput import Batch, Slots, plain
 from cargo_strip_hook.link.arrays import unique
-from cargo_strip_hook.link.model import Array, Bool, Int32, Int64, Program
+from cargo_strip_hook.link.model import Bool, Int32, Int64, Program
 
 DEAD = np.iinfo(np.int32).min  # the target of a relocation to what is not in the result
 
@@ -21,8 +21,9 @@ Parts = tuple[Int64, Int64] | None
 class Targets:
     """What each symbol of the program is to debug information.
 
-    `target`: as in `Applied`; ~(count of code sections + slot) for places in debug sections,
-    DEAD for what is not there. `delta` is added to addends. `lives`: it is live code or data.
+    `target`: a program-wide symbol, or ~section for an output section; ~(count of code sections +
+    slot) for places in debug sections, DEAD for what is not there. `delta` is added to
+    addends. `lives`: it is live code or data.
     """
 
     target: Int32
@@ -35,15 +36,10 @@ class Choice:
     """Chooses what is kept: nothing, all or some parts of each slot."""
 
     def __init__(
-        self,
-        program: Program,
-        slots: Slots,
-        targets: Targets,
-        found: list[Batch],
-        symbols: list[Array],
+        self, program: Program, slots: Slots, targets: Targets, relocations: list[Batch]
     ) -> None:
         self.program, self.slots, self.targets = program, slots, targets
-        self.found, self.symbols = found, symbols
+        self.relocations = relocations
         self.file = slots.rows["unit"].astype(np.int64)
         self.order: str = program.units[0].native.records.order
 
@@ -51,13 +47,13 @@ class Choice:
         """(starts, sizes) of the kept parts of each kept slot, in order; None for all of it."""
         rows = self.slots.rows
         by_slot = np.zeros(len(rows), np.bool_)
-        for batch, symbol in zip(self.found, self.symbols, strict=True):
-            alive = self.targets.lives[symbol]
+        for batch in self.relocations:
+            alive = self.targets.lives[batch.symbol]
             starts = np.cumsum(batch.counts) - batch.counts
             by_slot[batch.slots] = np.logical_or.reduceat(alive, starts)
         files = np.zeros(len(self.program.units), np.bool_)
         files[self.file[by_slot]] = True
-        files |= self._referred_from_elsewhere(files)
+        files = self._referred_from_elsewhere(files)
         whole: dict[int, Parts]
         whole = dict.fromkeys(np.flatnonzero(files[self.file]).tolist())
         several = self._several(files)
@@ -66,18 +62,13 @@ class Choice:
         return {slot: part for slot, part in whole.items() if part is None or len(part[0])}
 
     def _referred_from_elsewhere(self, files: Bool) -> Bool:
-        """Files whose debug sections a kept file's refer to, by a symbol that both know."""
+        """The `files`, and those that they refer to by a symbol that both know; bool by unit."""
         target = self.targets.target
         into = np.flatnonzero((target < ~(self.targets.first_slot - 1)) & (target != DEAD))
         owner = np.searchsorted(self.program.symbol_base, into, side="right") - 1
         there = self.file[~target[into].astype(np.int64) - self.targets.first_slot]
         foreign = there != owner
-        found: Bool = files.copy()
-        while True:
-            new = there[foreign & found[owner] & ~found[there]]
-            if not len(new):
-                return found
-            found[new] = True
+        return dwarf.reached(files, owner[foreign], there[foreign])
 
     def _several(self, files: Bool) -> dict[int, list[int]]:
         """The slots of each kept file that has several units."""
@@ -167,12 +158,12 @@ class Choice:
         sources, targets, lives = [], [], []
         first = self.targets.first_slot
         limit = self.slots.rows["size"]
-        for batch, symbol in zip(self.found, self.symbols, strict=True):
+        for batch in self.relocations:
             if not (base[batch.slots] >= 0).any():
                 continue
             mine = np.flatnonzero(np.repeat(base[batch.slots] >= 0, batch.counts))
             slot = np.repeat(batch.slots, batch.counts)[mine]
-            symbol = symbol[mine]
+            symbol = batch.symbol[mine]
             sources.append(base[slot] + batch.rows["offset"][mine].astype(np.int64))
             target = self.targets.target[symbol].astype(np.int64)
             debug = (target < ~(first - 1)) & (target != DEAD)
@@ -199,16 +190,16 @@ class Choice:
                 first, last = np.searchsorted(targets, (begin, end))
                 referenced.append(targets[first:last] - begin)
             word = self.program.units[0].native.records.size
-            found = dwarf.parts(sections, referenced, word, self.order)
-            if found is None:
+            divided = dwarf.parts(sections, referenced, word, self.order)
+            if divided is None:
                 # every part refers to every other: the file is one
-                found = [(np.zeros(1, np.int64), np.ones(1, np.bool_))] * len(mine)
-            for slot, (inside, kind) in zip(mine, found, strict=True):
+                divided = [(np.zeros(1, np.int64), np.ones(1, np.bool_))] * len(mine)
+            for slot, (inside, kind) in zip(mine, divided, strict=True):
                 starts.append(inside + base[slot])
                 kinds.append(kind)
-        unwind_output, kind_of = np.concatenate(starts), np.concatenate(kinds)
-        order = np.argsort(unwind_output, kind="stable")
-        return unwind_output[order], kind_of[order]
+        addresses, kind_of = np.concatenate(starts), np.concatenate(kinds)
+        order = np.argsort(addresses, kind="stable")
+        return addresses[order], kind_of[order]
 
 
 def _runs(starts: Int64, ends: Int64) -> tuple[Int64, Int64]:

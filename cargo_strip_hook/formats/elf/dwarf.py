@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cargo_strip_hook.formats.dwarf import initial_length
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import Bool, Int64
 
@@ -66,24 +67,17 @@ def lengths(section: Section, order: str) -> tuple[list[int], list[bool]] | None
     that belong to no part. Source: DWARF 5, section 7.4 (initial length), 7.5.1 (unit headers).
     """
     data = section.contents()
-    u16, u32, u64 = (struct.Struct(f"{order}{c}").unpack_from for c in "HIQ")
     starts, types = [], []
     at, size = 0, section.size
     while at < size:
-        if at + 6 > size:
+        try:
+            begin, end = initial_length(data, at, order)
+            (version,) = struct.unpack_from(f"{order}H", data, begin)
+        except struct.error:
             return None
-        (length,), skip = u32(data, at), 4
-        if length == 0xFFFFFFFF:
-            if at + 14 > size:
-                return None
-            (length,), skip = u64(data, at + 4), 12
-        end = at + skip + length
-        if length < 2 or end > size:
+        if end < begin + 2 or end > size or version not in _VERSIONS:
             return None
-        (version,) = u16(data, at + skip)
-        if version not in _VERSIONS:
-            return None
-        kind = data[at + skip + 2] if version == 5 and section.name == UNITS[0] else 0
+        kind = data[begin + 2] if version == 5 and section.name == UNITS[0] else 0
         if kind in _SKELETON_UNITS:
             return None
         starts.append(at)
@@ -105,11 +99,7 @@ def is_simple(sections: Sequence[Section], order: str) -> bool:
     units = [s for s in sections if s.name in UNITS]
     if len(units) != 1 or units[0].size < 12:
         return len(units) < 2
-    data = units[0].contents()
-    (length,) = struct.unpack_from(f"{order}I", data, 0)
-    if length == 0xFFFFFFFF:
-        length = 8 + struct.unpack_from(f"{order}Q", data, 4)[0]
-    return bool(length + 4 == units[0].size)
+    return initial_length(units[0].contents(), 0, order)[1] == units[0].size
 
 
 def parts(
@@ -120,7 +110,7 @@ def parts(
     `referenced`: for each section the offsets that relocations of other sections refer to, sorted.
     None where the file can only be kept as a whole.
     """
-    found: list[tuple[Int64, Bool]] = []
+    divided: list[tuple[Int64, Bool]] = []
     for section, offsets in zip(sections, referenced, strict=True):
         starts, types = np.zeros(1, np.int64), np.zeros(1, np.bool_)
         if section.name in _WHOLE:
@@ -134,8 +124,8 @@ def parts(
         elif section.size and section.align == 1 and section.name in _HEADLESS:
             starts = _referenced_parts(section, offsets, word)
             types = np.zeros(len(starts), np.bool_)
-        found.append((starts, types))
-    return found
+        divided.append((starts, types))
+    return divided
 
 
 def _referenced_parts(section: Section, offsets: Int64, word: int) -> Int64:
@@ -178,25 +168,26 @@ def kept(graph: Graph) -> Bool:
     live[graph.source[tables]] = True
     follows = ~graph.index[graph.source] | live[graph.source]
     source, target = graph.source[follows], graph.target[follows]
-    found = _reached(live, source, target)
+    chosen = reached(live, source, target)
     # type units are referred to by their signature, which no relocation tells
     files = np.zeros(int(graph.file.max(initial=-1)) + 1, np.bool_)
-    files[graph.file[found]] = True
-    more = (graph.type_unit | graph.unknown) & files[graph.file] & ~found
+    files[graph.file[chosen]] = True
+    more = (graph.type_unit | graph.unknown) & files[graph.file] & ~chosen
     if more.any():
-        found = _reached(found | more, source, target)
-    about = graph.index[graph.source] & graph.unit[graph.target] & found[graph.target]
-    found[graph.source[about]] = True
-    return _reached(found, graph.source, graph.target)
+        chosen = reached(chosen | more, source, target)
+    about = graph.index[graph.source] & graph.unit[graph.target] & chosen[graph.target]
+    chosen[graph.source[about]] = True
+    return reached(chosen, graph.source, graph.target)
 
 
-def _reached(start: Bool, source: Int64, target: Int64) -> Bool:
-    found: Bool = start.copy()
+def reached(start: Bool, source: Int64, target: Int64) -> Bool:
+    """What can be reached from where `start` is set, by references from `source` to `target`."""
+    there: Bool = start.copy()
     while True:
-        new = target[found[source] & ~found[target]]
+        new = target[there[source] & ~there[target]]
         if not len(new):
-            return found
-        found[new] = True
+            return there
+        there[new] = True
 
 
 def live_strings(contents: memoryview | bytes, offsets: Int64) -> tuple[Int64, Int64] | None:
@@ -218,17 +209,3 @@ def live_strings(contents: memoryview | bytes, offsets: Int64) -> tuple[Int64, I
 def is_known(name: bytes) -> bool:
     """Whether a section is one that only the other sections give a meaning to."""
     return name in _KNOWN
-
-
-__all__ = [
-    "INDICES",
-    "STRINGS",
-    "UNITS",
-    "Graph",
-    "Section",
-    "is_known",
-    "is_simple",
-    "kept",
-    "live_strings",
-    "parts",
-]

@@ -14,6 +14,7 @@ import numpy as np
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfFiles, Symbols
 from cargo_strip_hook.formats.elf.machine import TYPES
+from cargo_strip_hook.link.arrays import join, rows_of
 from cargo_strip_hook.link.model import Array, AtomFlag, Bool, Int64, Program
 
 _SHIFT = 40  # sections and offsets in one number
@@ -54,38 +55,10 @@ class Elements:
         return np.searchsorted(self.section, self.section)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Bounds:
-    """Where elements are, in the order of the sections: `offset` and `size` in bytes."""
-
-    section: Int64
-    offset: Int64
-    size: Int64
-
-    def of(self, kept: Bool) -> _Bounds:
-        """Those of some elements only."""
-        return _Bounds(self.section[kept], self.offset[kept], self.size[kept])
-
-    def element(self, section: Int64, offset: Int64) -> Int64:
-        """The element that each place in a section that is taken apart belongs to."""
-        begins = (self.section << _SHIFT) + self.offset
-        return np.searchsorted(begins, (section << _SHIFT) + offset, side="right") - 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Inner:
-    """Symbols in sections that are taken apart.
-
-    `symbol` and `section` are numbered through; `is_section`: whether it is the section's own.
-    """
-
-    symbol: Int64
-    section: Int64
-    is_section: Bool
-
-    def of(self, kept: Bool) -> _Inner:
-        """Some of the symbols only."""
-        return _Inner(self.symbol[kept], self.section[kept], self.is_section[kept])
+# where elements are, in the order of the sections: bytes
+_BOUNDS = np.dtype([("section", "<i8"), ("offset", "<i8"), ("size", "<i8")])
+# symbols in sections that are taken apart, numbered through; whether one is the section's own
+_INNER = np.dtype([("symbol", "<i8"), ("section", "<i8"), ("is_section", "?")])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,37 +87,37 @@ def find_elements(
     references = _references(f, table, inner, relocations, section)
     divided &= ~_unclear(f, inner, references, relocations["type"])
     bounds = _cut(f, np.flatnonzero(divided))
-    inner = inner.of(divided[inner.section])
+    inner = inner[divided[inner["section"]]]
     holder, fits = _holders(f, table, bounds, inner)
     crossed = np.zeros(len(divided), np.bool_)
-    crossed[inner.section[~fits]] = True
+    crossed[inner["section"][~fits]] = True
     if crossed.any():
         divided &= ~crossed
-        kept, sound = divided[bounds.section], divided[inner.section]
+        kept, sound = divided[bounds["section"]], divided[inner["section"]]
         holder = (np.cumsum(kept) - 1)[holder[sound]]
-        bounds, inner = bounds.of(kept), inner.of(sound)
+        bounds, inner = bounds[kept], inner[sound]
 
     addressed = np.zeros(len(divided), np.bool_)
-    addressed[inner.section[inner.is_section]] = True
-    made = np.flatnonzero(addressed[bounds.section])
-    file = f.owner[bounds.section[made]]
-    symbol_of = np.zeros(len(bounds.section), np.int64)
+    addressed[inner["section"][inner["is_section"]]] = True
+    made = np.flatnonzero(addressed[bounds["section"]])
+    file = f.owner[bounds["section"][made]]
+    symbol_of = np.zeros(len(bounds["section"]), np.int64)
     symbol_of[made] = (
         np.diff(table.first)[file] + np.arange(len(made)) - np.searchsorted(file, file)
     )
     mine = divided[references.section]
     addend = references.addend[mine]
-    element = bounds.element(references.section[mine], addend)
+    element = _element(bounds, references.section[mine], addend)
     return Elements(
-        bounds.section,
-        bounds.offset,
-        bounds.size,
-        inner.symbol,
+        bounds["section"],
+        bounds["offset"],
+        bounds["size"],
+        inner["symbol"],
         holder,
         made,
         references.row[mine],
         symbol_of[element],
-        addend - bounds.offset[element],
+        addend - bounds["offset"][element],
     )
 
 
@@ -165,29 +138,30 @@ def _candidates(f: ElfFiles, relocated: Bool) -> Bool:
     return divided
 
 
-def _inner_symbols(f: ElfFiles, table: Symbols, divided: Bool) -> _Inner:
-    """The symbols in the sections that are `divided`."""
+def _inner_symbols(f: ElfFiles, table: Symbols, divided: Bool) -> Array:
+    """The symbols in the sections that are `divided`: rows of `_INNER`."""
     symbol = np.flatnonzero(~table.reserved & (table.shndx > 0))
     section = (f.first[table.owner[symbol]] + table.shndx[symbol]).astype(np.int64)
     symbol, section = symbol[divided[section]], section[divided[section]]
-    return _Inner(symbol, section, table.table["info"][symbol] & 0xF == elf.STT_SECTION)
+    is_section = table.table["info"][symbol] & 0xF == elf.STT_SECTION
+    return rows_of(_INNER, len(symbol), symbol=symbol, section=section, is_section=is_section)
 
 
 def _references(
-    f: ElfFiles, table: Symbols, inner: _Inner, relocations: Array, section: Int64
+    f: ElfFiles, table: Symbols, inner: Array, relocations: Array, section: Int64
 ) -> _References:
     """The relocations to symbols that are sections; `section`: that each applies to."""
     row = target = np.zeros(0, np.int64)
-    if inner.is_section.any():
+    if inner["is_section"].any():
         stands_for = np.full(len(table.table), -1, np.int64)
-        stands_for[inner.symbol[inner.is_section]] = inner.section[inner.is_section]
+        stands_for[inner["symbol"][inner["is_section"]]] = inner["section"][inner["is_section"]]
         target = stands_for[table.first[f.owner[section]] + relocations["symbol"]]
         row = np.flatnonzero(target >= 0)
         target = target[row]
     return _References(row, target, relocations["addend"][row])
 
 
-def _unclear(f: ElfFiles, inner: _Inner, references: _References, types: Array) -> Bool:
+def _unclear(f: ElfFiles, inner: Array, references: _References, types: Array) -> Bool:
     """Which sections are referred to where no addend says which element; bool for each section.
 
     `types`: that of each relocation.
@@ -199,27 +173,28 @@ def _unclear(f: ElfFiles, inner: _Inner, references: _References, types: Array) 
     outside = (references.addend < 0) | (references.addend >= size)
     unclear[references.section[~plain | outside]] = True
     if f.machine.rel:  # addends of some types are not known
-        unclear[inner.section[inner.is_section]] = True
+        unclear[inner["section"][inner["is_section"]]] = True
     return unclear
 
 
-def _holders(f: ElfFiles, table: Symbols, bounds: _Bounds, inner: _Inner) -> tuple[Int64, Bool]:
+def _holders(f: ElfFiles, table: Symbols, bounds: Array, inner: Array) -> tuple[Int64, Bool]:
     """(the element that each symbol points into, whether the symbol ends in it, too)."""
-    rows = table.table[inner.symbol]
+    rows = table.table[inner["symbol"]]
     value, extent = rows["value"].astype(np.uint64), rows["size"].astype(np.uint64)
-    room = f.sections["size"][inner.section].astype(np.uint64)
+    room = f.sections["size"][inner["section"]].astype(np.uint64)
     fits = (value < room) & (extent <= room)
     begin = np.where(fits, value, 0).astype(np.int64)
-    holder = bounds.element(inner.section, begin)
+    holder = _element(bounds, inner["section"], begin)
     fits[fits] = (
-        begin[fits] + extent[fits].astype(np.int64) <= (bounds.offset + bounds.size)[holder[fits]]
+        begin[fits] + extent[fits].astype(np.int64)
+        <= (bounds["offset"] + bounds["size"])[holder[fits]]
     )
     return holder, fits
 
 
-def _cut(f: ElfFiles, chosen: Int64) -> _Bounds:
-    """All elements of the `chosen` sections."""
-    parts: list[tuple[Array, Array]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+def _cut(f: ElfFiles, chosen: Int64) -> Array:
+    """All elements of the `chosen` sections: rows of `_BOUNDS`."""
+    bounds = [np.zeros(0, _BOUNDS)]
     entry = f.sections["entsize"][chosen].astype(np.int64)
     strings = f.section_flags[chosen] & elf.SHF_STRINGS != 0
     for number, width, text in zip(chosen.tolist(), entry.tolist(), strings.tolist(), strict=True):
@@ -231,12 +206,16 @@ def _cut(f: ElfFiles, chosen: Int64) -> _Bounds:
             if not len(ends) or ends[-1] != len(contents):
                 ends = np.append(ends, len(contents))  # an unterminated rest
         starts = np.concatenate(([0], ends[:-1]))
-        parts.append((starts, ends - starts))
-    return _Bounds(
-        np.repeat(chosen, [len(starts) for starts, _ in parts[1:]]),
-        np.concatenate([starts for starts, _ in parts]),
-        np.concatenate([sizes for _, sizes in parts]),
-    )
+        bounds.append(
+            rows_of(_BOUNDS, len(ends), section=number, offset=starts, size=ends - starts)
+        )
+    return join(bounds)
+
+
+def _element(bounds: Array, section: Array, offset: Array) -> Int64:
+    """The element (a row of `_BOUNDS`) that each place in a section taken apart belongs to."""
+    begins = (bounds["section"] << _SHIFT) + bounds["offset"]
+    return np.searchsorted(begins, (section << _SHIFT) + offset, side="right") - 1
 
 
 def name_elements(program: Program, symbol: Array, addend: Array) -> tuple[Array, Array]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine, machine
 from cargo_strip_hook.formats.sniff import elf_machine, elf_name
 from cargo_strip_hook.link import fields
-from cargo_strip_hook.link.arrays import begins, gather, join, together
+from cargo_strip_hook.link.arrays import gather, join, ramps, rows_of, together
 from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import (
     RELOCATION,
@@ -23,25 +22,23 @@ from cargo_strip_hook.link.model import (
     Int32,
     Int64,
 )
-from cargo_strip_hook.link.strings import string_at
+from cargo_strip_hook.link.reading import InputFile, InputFiles, numbered
+from cargo_strip_hook.link.strings import string_at, strings_at
 
 _UNSUPPORTED = (
     "use the original: this processor is not supported, or not in this form",
     "what the original can lose is its debug information: `strip -g`, of the target's binutils",
 )
+_SYMBOLS = "the symbol table reaches"
 _MOST_ALIGN = np.uint64(1 << 30)  # bytes: the largest page of any architecture
 
 
-def _unsupported(member: Input, offset: int, why: str = "") -> ObjectError:
+def _unsupported(f: InputFile, offset: int, why: str = "") -> ObjectError:
     """The error for objects of a processor, or of an ABI of it, that we know too little of."""
-    kind = elf_machine(bytes(member.data[:20]))
+    kind = elf_machine(bytes(f.data[:20]))
     called = elf_name(kind) if kind else "this processor"
-    return ObjectError(
-        f"objects for {called} of this kind are not supported{why}",
-        member=member.name,
-        offset=offset,
-        help=_UNSUPPORTED,
-    )
+    what = f"objects for {called} of this kind are not supported{why}"
+    return f.fail(what, offset, *_UNSUPPORTED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,99 +108,65 @@ class _SymbolTables:
     strings: list[memoryview]
 
 
-def _global_names(table: Array, first: Int64, stored: _SymbolTables) -> list[list[bytes]]:
-    """Of each file the names of its global symbols; `first`: where its symbols begin in `table`."""
-    names = []
-    for file, text in enumerate(stored.strings):
-        begin = int(first[file] + stored.first_global[file])
-        raw = bytes(text) if begin < first[file + 1] else b""
-        find = raw.find
-        starts = table["name"][begin : first[file + 1]].tolist()
-        names.append([raw[s : find(b"\0", s)] for s in starts])
-    return names
+class ElfFiles(InputFiles):
+    """Several files of one class, byte order and machine.
 
-
-class ElfFiles:
-    """Several files of one class, byte order and machine, while they are read: one table of each
-    kind for all of them, so that the cost of numpy's calls is shared.
-
-    Sections and symbols are numbered through; `first` and `symbol_first` are the numbers of each
-    file's first one, and the totals. Values in the tables are as in the files.
+    Sections are numbered through; `first` is the number of each file's first one, and the total;
+    `owner` is the file of each. Values in the tables are as in the files.
     """
 
     def __init__(self, inputs: Sequence[Input]) -> None:
-        self.inputs = inputs
+        super().__init__(inputs)
         self.headers = [self._header(number) for number in range(len(inputs))]
-        self.flags = [header.flags for header in self.headers]
         self.octets, self.base = together([i.data for i in inputs])
         self._read_sections()
 
-    def fail(self, file: int, what: str, offset: int) -> ObjectError:
-        return ObjectError(what, member=self.inputs[file].name, offset=offset)
-
-    def check(self, bad: Bool, owner: Array, what: str, offset: Array | None = None) -> None:
-        """Raise `ObjectError` for the first that is bad; `owner` is the file of each.
-
-        `offset` of each in its file; where it is None, the section table's is told.
-        """
-        if bad.any():
-            i = int(bad.argmax())
-            file = int(owner[i])
-            at = self.headers[file].shoff if offset is None else int(offset[i])
-            raise self.fail(file, what, at)
+    def headers_at(self, file: int) -> int:
+        return self.headers[file].shoff
 
     def _header(self, number: int) -> _Header:
-        name, data = self.inputs[number].name, self.inputs[number].data
+        f, data = self.files[number], self.inputs[number].data
         if len(data) < 52:
-            raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
+            raise f.fail("the file is too short for an ELF header")
         ident = bytes(data[:16])
         if ident[:4] != b"\x7fELF":
-            raise ObjectError("this is no ELF file", member=name, offset=0)
+            raise f.fail("this is no ELF file")
         if ident[4] not in (1, 2) or ident[5] not in (1, 2):
-            raise ObjectError("the ELF class or byte order is unknown", member=name, offset=4)
+            raise f.fail("the ELF class or byte order is unknown", 4)
         records = elf.records(32 * ident[4], "<" if ident[5] == 1 else ">")
         if len(data) < records.header.size:
-            raise ObjectError("the file is too short for an ELF header", member=name, offset=0)
+            raise f.fail("the file is too short for an ELF header")
         header = records.header.unpack_from(data)
         kind, machine_number, flags = header[1], header[2], header[7]
         if kind != elf.ET_REL:
-            raise ObjectError("this ELF file is no relocatable object", member=name, offset=16)
-        found = machine(machine_number, records.bits, records.order)
-        if found is None or flags & found.refused_flags:
-            raise _unsupported(self.inputs[number], 18)
-        self.r, self.machine = records, found
+            raise f.fail("this ELF file is no relocatable object", 16)
+        processor = machine(machine_number, records.bits, records.order)
+        if processor is None or flags & processor.refused_flags:
+            raise _unsupported(f, 18)
+        self.r, self.machine = records, processor
         return _Header(ident[7], flags, header[6], header[11], header[12], header[13])
-
-    def table(self, file: int, dtype: np.dtype[Any], offset: int, count: int, what: str) -> Array:
-        """`count` records of `dtype` at `offset` of a file, without a copy."""
-        data = self.inputs[file].data
-        if count < 0 or offset < 0 or offset + count * dtype.itemsize > len(data):
-            raise self.fail(file, f"{what} reaches beyond the end of the file", offset)
-        return np.frombuffer(data, dtype, count, offset)
 
     def _section_table(self, file: int) -> tuple[Array, int]:
         """(section headers, number of the section with their names) of one file."""
-        header = self.headers[file]
+        f, header = self.files[file], self.headers[file]
         if header.shoff == 0:
-            raise self.fail(file, "the file has no section header table", 40)
+            raise f.fail("the file has no section header table", 40)
         if header.entsize != self.r.section.itemsize:
-            raise self.fail(file, f"section headers of {header.entsize} bytes are unknown", 58)
+            raise f.fail(f"section headers of {header.entsize} bytes are unknown", 58)
         count, names = header.count, header.shstrndx
         if count == 0 or names == elf.SHN_XINDEX:
             # gABI: what the file header cannot hold is in the first section header
-            null = self.table(file, self.r.section, header.shoff, 1, "the section table")[0]
+            null = f.table(self.r.section, header.shoff, 1, "the section table reaches")[0]
             count = count or int(null["size"])
             names = int(null["link"]) if names == elf.SHN_XINDEX else names
-        sections = self.table(file, self.r.section, header.shoff, count, "the section table")
+        sections = f.table(self.r.section, header.shoff, count, "the section table reaches")
         if not 0 < names < count:
-            raise self.fail(file, "the index of the section names is out of range", 62)
+            raise f.fail("the index of the section names is out of range", 62)
         return sections, names
 
     def _read_sections(self) -> None:
         tables = [self._section_table(file) for file in range(len(self.inputs))]
-        counts = np.array([len(sections) for sections, _ in tables], np.int64)
-        self.first = begins(counts)
-        self.owner = np.repeat(np.arange(len(tables)), counts)
+        self.first, self.owner = numbered([len(sections) for sections, _ in tables])
         self.sections = sections = join([sections for sections, _ in tables])
         self.types = sections["type"]
         length = np.array([len(i.data) for i in self.inputs], np.uint64)[self.owner]
@@ -216,21 +179,12 @@ class ElfFiles:
             local = number - int(self.first[self.owner[number]])
             self.check(bad, self.owner, f"section {local} reaches beyond the end of the file")
         align = sections["align"].astype(np.uint64)
-        self.check(
-            (align & (align - np.uint64(1)) * (align != 0) != 0) | (align > _MOST_ALIGN),
-            self.owner,
-            "a section's alignment is no power of two, or too large",
-        )
-        self.check(
-            sections["flags"].astype(np.uint64) >> np.uint64(32) != 0,
-            self.owner,
-            "a section has flags that are unknown",
-        )
-        self.check(
-            sizes >> np.uint64(62) != 0,
-            self.owner,
-            "a section is larger than any address space",
-        )
+        odd = (align & (align - np.uint64(1)) * (align != 0) != 0) | (align > _MOST_ALIGN)
+        self.check(odd, self.owner, "a section's alignment is no power of two, or too large")
+        unknown = sections["flags"].astype(np.uint64) >> np.uint64(32) != 0
+        self.check(unknown, self.owner, "a section has flags that are unknown")
+        huge = sizes >> np.uint64(62) != 0
+        self.check(huge, self.owner, "a section is larger than any address space")
         self.section_flags = sections["flags"].astype(np.int64)
         self.start = self.base[self.owner] + sections["offset"].astype(np.int64)
         named = self.first[:-1] + np.array([names for _, names in tables], np.int64)
@@ -239,16 +193,13 @@ class ElfFiles:
             if len(strings) == 0 or strings[-1] != 0:
                 shoff = self.headers[file].shoff
                 raise self.fail(file, "the section names do not end with a zero byte", shoff)
-        self.check(
-            sections["name"] >= sections["size"][named][self.owner],
-            self.owner,
-            "a section's name lies outside of the section names",
-        )
+        outside = sections["name"] >= sections["size"][named][self.owner]
+        self.check(outside, self.owner, "a section's name lies outside of the section names")
         self.name_words = self._heads(self.start[named][self.owner] + sections["name"])
         self.names16 = self.name_words.view("S16").reshape(-1)
         refused = self.machine.refused_section
         if refused and (known := np.flatnonzero(self.names16 == refused)).size:
-            raise _unsupported(self.inputs[int(self.owner[known[0]])], 18)
+            raise _unsupported(self.files[int(self.owner[known[0]])], 18)
 
     def _heads(self, at: Int64) -> Array:
         """uint64[n, 2], little endian: the 16 bytes at each place, zeros after the first zero."""
@@ -267,14 +218,14 @@ class ElfFiles:
 
         The first eight bytes are compared as one number: numpy is slow at comparing strings.
         """
-        found = np.ones(len(self.types), np.bool_)
+        matches = np.ones(len(self.types), np.bool_)
         for at in range(0, len(start), 8):
             part = start[at : at + 8]
             word = self.name_words[:, at // 8]
             unused = np.uint64(8 * (8 - len(part)))
             wanted = np.uint64(int.from_bytes(part, "little"))
-            found &= (word << unused) == (wanted << unused) if unused else word == wanted
-        return found
+            matches &= (word << unused) == (wanted << unused) if unused else word == wanted
+        return matches
 
     def contents(self, section: int) -> memoryview:
         """The bytes of a section, without a copy."""
@@ -289,11 +240,11 @@ class ElfFiles:
 
     def one(self, kind: int) -> Int64:
         """For each file the section of a type that occurs at most once, 0 where there is none."""
-        found = np.flatnonzero(self.types == kind)
-        owner = self.owner[found]
+        tables = np.flatnonzero(self.types == kind)
+        owner = self.owner[tables]
         self.check(owner[1:] == owner[:-1], owner, "the file has several symbol tables")
         sections = np.zeros(len(self.inputs), np.int64)
-        sections[owner] = found
+        sections[owner] = tables
         return sections
 
     # ---- symbols
@@ -304,8 +255,7 @@ class ElfFiles:
         Raises `ObjectError` for a table that is damaged.
         """
         stored = self._symbol_tables()
-        table, first = join(stored.rows), begins(stored.counts)
-        owner = np.repeat(np.arange(len(first) - 1), stored.counts)
+        table, (first, owner) = join(stored.rows), numbered(stored.counts)
         offset = stored.offset[owner]
         room = np.array([len(s) for s in stored.strings], np.int64)[owner]
         outside = "a symbol's name lies outside of the string table"
@@ -314,8 +264,11 @@ class ElfFiles:
         outside = "a symbol's section is out of range"
         bad = ~reserved & (shndx.view(np.uint32) >= np.diff(self.first)[owner])
         self.check(bad, owner, outside, offset)
-        names = _global_names(table, first, stored)
         first_global = stored.first_global.tolist()
+        names = [
+            strings_at(strings, own["name"][begin:].tolist())
+            for own, begin, strings in zip(stored.rows, first_global, stored.strings, strict=True)
+        ]
         return Symbols(table, first, owner, first_global, shndx, reserved, names, stored.strings)
 
     def _symbol_tables(self) -> _SymbolTables:
@@ -325,22 +278,14 @@ class ElfFiles:
         files = np.flatnonzero(tables)
         headers = self.sections[tables[files]]
         offset = headers["offset"].astype(np.int64)
-        self.check(
-            headers["entsize"] != record.itemsize,
-            files,
-            "the symbol table has entries of an unknown size",
-            offset,
-        )
+        unknown = headers["entsize"] != record.itemsize
+        self.check(unknown, files, "the symbol table has entries of an unknown size", offset)
         counts = np.ones(len(tables), np.int64)
         counts[files] = headers["size"] // record.itemsize
         first_global = np.ones(len(tables), np.int64)
         first_global[files] = headers["info"]
-        self.check(
-            (headers["info"] == 0) | (headers["info"] > counts[files]),
-            files,
-            "the number of local symbols is out of range",
-            offset,
-        )
+        outside = (headers["info"] == 0) | (headers["info"] > counts[files])
+        self.check(outside, files, "the number of local symbols is out of range", offset)
         link = headers["link"].astype(np.int64)
         bad = (link == 0) | (link >= np.diff(self.first)[files])
         link = self.first[:-1][files] + np.where(bad, 0, link)
@@ -351,7 +296,7 @@ class ElfFiles:
         rows = [np.zeros(1, record)] * len(tables)
         strings = [memoryview(b"\0")] * len(tables)
         for file, start, string in zip(files.tolist(), offset.tolist(), link.tolist(), strict=True):
-            rows[file] = self.table(file, record, start, int(counts[file]), "the symbol table")
+            rows[file] = self.files[file].table(record, start, int(counts[file]), _SYMBOLS)
             strings[file] = self.contents(string)
             if len(strings[file]) == 0 or strings[file][-1] != 0:
                 raise self.fail(file, "the symbol names do not end with a zero byte", start)
@@ -369,12 +314,11 @@ class ElfFiles:
         extended = self.one(elf.SHT_SYMTAB_SHNDX)
         for file in np.flatnonzero(extended).tolist():
             header = self.sections[extended[file]]
-            wide = self.table(
-                file,
+            wide = self.files[file].table(
                 np.dtype(f"{self.r.order}u4"),
                 int(header["offset"]),
                 int(header["size"]) // 4,
-                "the extended section indices",
+                "the extended section indices reach",
             )
             mine = slice(int(first[file]), int(first[file + 1]))
             if len(wide) < len(shndx[mine]):
@@ -400,7 +344,7 @@ class ElfFiles:
         if not self.machine.rel:
             at = int(self.sections["offset"][rel[0]])
             why = ": their relocations have no addends"
-            raise _unsupported(self.inputs[int(self.owner[rel[0]])], at, why)
+            raise _unsupported(self.files[int(self.owner[rel[0]])], at, why)
         rows, section = self._entries(rel, self.r.rel, symbol_counts)
         at = self.start[section] + rows["offset"]
         kinds = self.machine.implicit_types[np.minimum(rows["type"], TYPES - 1)]
@@ -420,10 +364,10 @@ class ElfFiles:
     def _stores(self, types: Array) -> Bool:
         """Which relocation types we may store a value for ourselves, in 4 bytes at the most."""
         small = np.minimum(types, TYPES - 1)
-        found: Bool = (self.machine.relative_types[small] != Field.NONE) | (
+        storable: Bool = (self.machine.relative_types[small] != Field.NONE) | (
             self.machine.relaxation_types[small] != 0
         )
-        return found
+        return storable
 
     def _inside(self, rows: Array, section: Int64, width: int) -> None:
         """Raise `ObjectError` if a field of `width` bytes does not lie in its section."""
@@ -440,26 +384,22 @@ class ElfFiles:
         offset = headers["offset"].astype(np.int64)
         sizes = headers["size"].astype(np.int64)
         counts = sizes // record.itemsize
-        self.check(
-            (sizes > 0)
-            & ((sizes % record.itemsize != 0) | (headers["entsize"] != record.itemsize)),
-            owner,
-            "a relocation section has entries of an unknown size",
-            offset,
-        )
+        odd = (sizes % record.itemsize != 0) | (headers["entsize"] != record.itemsize)
+        what = "a relocation section has entries of an unknown size"
+        self.check((sizes > 0) & odd, owner, what, offset)
         total = int(counts.sum())
-        out = np.zeros(total, RELOCATION)
         section = np.repeat(self.first[owner] + headers["info"], counts)
         if not total:
-            return out, section
-        begin = self.start[wanted] - record.itemsize * (np.cumsum(counts) - counts)
-        at = np.repeat(begin, counts) + record.itemsize * np.arange(total)
-        raw = gather(self.octets, at, record)
-        out["offset"] = raw["offset"]
-        out["symbol"] = (raw["info"] >> self.r.symbol_shift) & 0xFFFFFFFF
-        out["type"] = raw["info"] & self.r.type_mask
-        if "addend" in (record.names or ()):
-            out["addend"] = raw["addend"]
+            return np.zeros(0, RELOCATION), section
+        raw = gather(self.octets, ramps(self.start[wanted], counts, record.itemsize), record)
+        out = rows_of(
+            RELOCATION,
+            total,
+            offset=raw["offset"],
+            symbol=(raw["info"] >> self.r.symbol_shift) & 0xFFFFFFFF,
+            type=raw["info"] & self.r.type_mask,
+            addend=raw["addend"] if "addend" in (record.names or ()) else 0,
+        )
         file, where = np.repeat(owner, counts), np.repeat(offset, counts)
         bad = out["symbol"].view(np.uint32) >= symbol_counts[file]
         self.check(bad, file, "a relocation's symbol is out of range", where)

@@ -50,7 +50,7 @@ def kept_groups(program: Program, atoms: Int32) -> list[Kept]:
     in_sets = np.zeros(len(program.atoms), np.bool_)
     for one in program.sets:
         in_sets[one.elements] = True
-    found = []
+    candidates = []
     for number in unique(program.unit_of(homes)).tolist():
         unit, base = program.units[number], int(program.atom_base[number])
         mine = dict(zip((homes - base).tolist(), rows.tolist(), strict=True))
@@ -61,8 +61,8 @@ def kept_groups(program: Program, atoms: Int32) -> list[Kept]:
             row = _named(program, number, group)
             # an element of a set is in the set's one section
             if row is not None and inside and not in_sets[inside].any():
-                found.append(Kept(row, tuple(inside)))
-    return [group for group in found if _closed(program, live, group)]
+                candidates.append(Kept(row, tuple(inside)))
+    return [group for group in candidates if _closed(program, live, group)]
 
 
 def _named(program: Program, number: int, group: Group) -> int | None:
@@ -103,16 +103,16 @@ def group_sections(
     order: str,
 ) -> list[Section]:
     """The SHT_GROUP section of each group; `members` are header indices of sections."""
-    found = []
+    sections = []
     for group, indices in zip(groups, members, strict=True):
         raw = np.array([elf.GRP_COMDAT, *indices], f"{order}u4").tobytes()
         signature = int(of_symbol[group.signature])
-        found.append(
+        sections.append(
             holding(
                 b".group", elf.SHT_GROUP, 0, raw, 4, entsize=4, link=symtab_index, info=signature
             )
         )
-    return found
+    return sections
 
 
 __all__ = ["Kept", "group_sections", "kept_groups"]

@@ -6,8 +6,7 @@ an atom that lives with its function, and sections of strings and constants into
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ from cargo_strip_hook.formats.elf.elements import Elements, find_elements
 from cargo_strip_hook.formats.elf.file import ElfFiles, ElfUnit, Symbols
 from cargo_strip_hook.formats.elf.groupinput import find_groups
 from cargo_strip_hook.formats.elf.section_keys import is_c_identifier
-from cargo_strip_hook.link.arrays import isin, unique
+from cargo_strip_hook.link.arrays import begins, isin, ramps, rows_of, unique
 from cargo_strip_hook.link.frames import PC_BEGIN, FrameRecords, FrameRules, read_records
 from cargo_strip_hook.link.model import (
     ATOM,
@@ -36,17 +35,23 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
     Unit,
 )
+from cargo_strip_hook.link.reading import by_file, per_file
 from cargo_strip_hook.link.strings import string_at
 
-_UNREAD_RELOCATIONS = (
-    elf.SHT_RELR,
-    elf.SHT_CREL,
-    elf.SHT_LLVM_CREL,
-    elf.SHT_ANDROID_REL,
-    elf.SHT_ANDROID_RELA,
+_UNREAD_RELOCATIONS = np.array(
+    (
+        elf.SHT_RELR,
+        elf.SHT_CREL,
+        elf.SHT_LLVM_CREL,
+        elf.SHT_ANDROID_REL,
+        elf.SHT_ANDROID_RELA,
+    )
 )
 # Sections that hold tables of symbols for the linker, never contents of a program.
-_DROPPED_TYPES = (elf.SHT_GROUP, elf.SHT_LLVM_ADDRSIG)
+_DROPPED_TYPES = np.array((elf.SHT_GROUP, elf.SHT_LLVM_ADDRSIG))
+_ROOT_TYPES = np.array((elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY))
+_DEBUG_TYPES = np.array((elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
+_COMMON = np.array((elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))
 # beginnings of names; a zero byte ends a whole one
 _ROOT_NAMES = (
     b".ctors",
@@ -167,37 +172,32 @@ def _read(f: ElfFiles) -> list[Unit]:
     relocations["offset"][frames.relocations] -= frames.records.start[frames.holder]
     relocations["reach"][frames.functions] = Reach.REVERSE
 
-    atom_first = np.concatenate([[0], np.cumsum(whole.counts + frames.counts)])
+    atom_first = begins(whole.counts + frames.counts)
     atoms = _atoms(f, kinds, whole, elements, frames, atom_first)
     roots = _profile_roots(f, table, symbols["atom"], symbol_first, atom_first)
     atoms["flags"][roots] |= np.uint32(AtomFlag.ROOT)
     edges = _edges(f, whole.of_section, frames)
-    natives = _natives(f, whole.of_section, _parts(shndx, symbol_first))
+    natives = _natives(f, whole.of_section, per_file(shndx, symbol_first))
     groups = find_groups(f, table, whole.of_section)
-    atoms_of, symbols_of = _parts(atoms, atom_first), _parts(symbols, symbol_first)
-    relocations_of = _by_file(relocations, f.owner[section], len(f.inputs))
-    return [
-        Unit(
-            item.index,
-            item.name,
-            item.data,
-            atoms_of[file],
-            symbols_of[file],
-            table.first_global[file],
-            table.names[file],
-            relocations_of[file],
-            edges[file],
-            tuple(groups[file]),
-            natives[file],
-            table.strings[file],
-        )
-        for file, item in enumerate(f.inputs)
-    ]
+    tables_of_files = zip(
+        f.inputs,
+        per_file(atoms, atom_first),
+        per_file(symbols, symbol_first),
+        table.first_global,
+        table.names,
+        by_file(relocations, f.owner[section], len(f.inputs)),
+        edges,
+        map(tuple, groups),
+        natives,
+        table.strings,
+        strict=True,
+    )
+    return [Unit(item.index, item.name, item.data, *parts) for item, *parts in tables_of_files]
 
 
 def _kinds(f: ElfFiles) -> _Kinds:
     """Find out what each section is for."""
-    allocated = (f.section_flags & elf.SHF_ALLOC != 0) & ~_among(f.types, _DROPPED_TYPES)
+    allocated = (f.section_flags & elf.SHF_ALLOC != 0) & ~isin(f.types, _DROPPED_TYPES)
     allocated &= ~f.named(b".note.gnu.proper")
     aside = beside.find(f)
     allocated |= aside
@@ -223,7 +223,7 @@ def _section_atoms(f: ElfFiles, kinds: _Kinds, elements: Elements) -> _SectionAt
     section = np.flatnonzero(kinds.allocated & ~kinds.eh_frame)
     section = np.repeat(section, atoms_in[section])
     counts = np.bincount(f.owner[section], minlength=len(f.inputs))
-    number = _ramp(counts).astype(np.int32)
+    number = ramps(np.zeros_like(counts), counts, 1).astype(np.int32)
     of_section = np.full(len(f.sections), -1, np.int32)
     of_section[section[::-1]] = number[::-1]  # of several the first
     return _SectionAtoms(section, number, counts, of_section)
@@ -255,7 +255,7 @@ def _frame_atoms(
     what = ".eh_frame is damaged: an FDE has no CIE"
     f.check(cie < 0, owner[fde], what, np.zeros_like(fde))
     counts = np.bincount(owner, minlength=len(f.inputs))
-    number = (_ramp(counts) + whole.counts[owner]).astype(np.int32)
+    number = ramps(whole.counts, counts, 1).astype(np.int32)
     return _FrameAtoms(records, owner, number, counts, mine, holder, mine[named], fde, cie)
 
 
@@ -292,12 +292,14 @@ def _atoms(
 def _edges(f: ElfFiles, section_atom: Int32, frames: _FrameAtoms) -> list[Array]:
     """Each file's EDGE rows: what a section is linked to, and from each FDE to its CIE."""
     linked, linked_owner = _link_order(f, section_atom)
-    to_cie = np.zeros(len(frames.fde), EDGE)
-    to_cie["source"], to_cie["target"] = frames.number[frames.fde], frames.number[frames.cie]
-    edges = np.concatenate([linked, to_cie])
+    to_cie = rows_of(
+        EDGE,
+        len(frames.fde),
+        source=frames.number[frames.fde],
+        target=frames.number[frames.cie],
+    )
     owner = np.concatenate([linked_owner, frames.owner[frames.fde]])
-    order = np.argsort(owner, kind="stable")
-    return _by_file(edges[order], owner[order], len(f.inputs))
+    return by_file(np.concatenate([linked, to_cie]), owner, len(f.inputs))
 
 
 def _natives(f: ElfFiles, section_atom: Int32, shndx: Sequence[Array]) -> list[ElfUnit]:
@@ -305,13 +307,13 @@ def _natives(f: ElfFiles, section_atom: Int32, shndx: Sequence[Array]) -> list[E
     debug = np.flatnonzero(
         # sections of split debug information (`.dwo`) are not for linkers
         (f.section_flags & (elf.SHF_ALLOC | elf.SHF_EXCLUDE) == 0)
-        & _among(f.types, (elf.SHT_PROGBITS, elf.SHT_X86_64_UNWIND))
+        & isin(f.types, _DEBUG_TYPES)
         & (f.named(b".debug_") | f.named(b".zdebug_"))
     )
     owner = f.owner[debug]
-    debug_of = _by_file(debug - f.first[owner], owner, len(f.inputs))
-    sections_of, names_of = _parts(f.sections, f.first), _parts(f.names16, f.first)
-    section_atom_of = _parts(section_atom, f.first)
+    debug_of = by_file(debug - f.first[owner], owner, len(f.inputs))
+    sections_of, names_of = per_file(f.sections, f.first), per_file(f.names16, f.first)
+    section_atom_of = per_file(section_atom, f.first)
     return [
         ElfUnit(
             f.r,
@@ -329,57 +331,30 @@ def _natives(f: ElfFiles, section_atom: Int32, shndx: Sequence[Array]) -> list[E
     ]
 
 
-def _ramp(counts: Array) -> Array:
-    """0, 1, 2 … for each of `counts`, so many of them."""
-    begins = np.cumsum(counts) - counts
-    ramp: Array = np.arange(int(counts.sum())) - np.repeat(begins, counts)
-    return ramp
-
-
-def _parts(table: Array, first: Array) -> list[Array]:
-    """What of a table belongs to each file."""
-    return [table[a:b] for a, b in itertools.pairwise(first.tolist())]
-
-
-def _by_file(table: Array, owner: Array, files: int) -> list[Array]:
-    """The same for a table in the order of the files, `owner` the file of each row."""
-    return _parts(table, np.searchsorted(owner, np.arange(files + 1)))
-
-
 def _refuse(f: ElfFiles, table: Symbols) -> None:
     """Raise `ObjectError` for files that hold something that nobody reads here."""
-    compact = np.flatnonzero(_among(f.types, _UNREAD_RELOCATIONS))
+    compact = np.flatnonzero(isin(f.types, _UNREAD_RELOCATIONS))
     if len(compact):
         file = int(f.owner[compact[0]])
-        raise ObjectError(
+        raise f.files[file].fail(
             "relocations in a compact form (CREL, RELR or Android's) are not supported",
-            member=f.inputs[file].name,
-            offset=f.headers[file].shoff,
-            help="compile without them, for example without `-Wa,--crel`",
+            f.headers_at(file),
+            "compile without them, for example without `-Wa,--crel`",
         )
     for file in unique(f.owner[f.named(b".gnu.lto_")]).tolist():
         if b"__gnu_lto_slim" in table.names[file]:
-            raise ObjectError(
+            raise f.files[file].fail(
                 "this member holds GCC's intermediate code only, no machine code",
-                member=f.inputs[file].name,
-                offset=0,
-                help="compile it with `-ffat-lto-objects` or without `-flto`",
+                0,
+                "compile it with `-ffat-lto-objects` or without `-flto`",
             )
-
-
-def _among(values: Array, wanted: Iterable[int]) -> Bool:
-    """Which values are among a few: `np.isin` takes far longer to find out how to do it."""
-    found = np.zeros(len(values), np.bool_)
-    for value in wanted:
-        found |= values == value
-    return found
 
 
 def _atom_flags(f: ElfFiles, aside: Bool, section_atom: Int32) -> Array:
     """AtomFlag of every section: what lives of itself, what linkers merge, unwind indices."""
     types, flags = f.types, f.section_flags
     root = (flags & elf.SHF_GNU_RETAIN != 0) | ((types == elf.SHT_NOTE) & ~aside)
-    root |= _among(types, (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY))
+    root |= isin(types, _ROOT_TYPES)
     # the same as sections of plain contents, as older compilers and assembly write them
     if _MAY_BE_ROOT[(f.name_words[:, 0] >> np.uint64(8)) & np.uint64(0xFFFF)].any():
         for name in _ROOT_NAMES:
@@ -404,10 +379,10 @@ def _listed(f: ElfFiles) -> Array:
     which programs do not go through, and not what lives with something else.
     """
     others = elf.SHF_EXECINSTR | elf.SHF_LINK_ORDER
-    found = f.section_flags & (elf.SHF_ALLOC | others) == elf.SHF_ALLOC
-    found &= ~f.named(b"__llvm_prf_")  # counters live with their functions
+    listed = f.section_flags & (elf.SHF_ALLOC | others) == elf.SHF_ALLOC
+    listed &= ~f.named(b"__llvm_prf_")  # counters live with their functions
     first = f.name_words[:, 0] & np.uint64(0xFF)
-    rows = np.flatnonzero(found & (first != ord(".")) & (first != 0))
+    rows = np.flatnonzero(listed & (first != ord(".")) & (first != 0))
     strings, names = (f.strings[file] for file in f.owner[rows].tolist()), f.sections["name"][rows]
     called = (string_at(s, at) for s, at in zip(strings, names.tolist(), strict=True))
     return rows[np.fromiter(map(is_c_identifier, called), np.bool_, len(rows))]
@@ -443,32 +418,31 @@ def _symbols(
     symbols["atom"][elements.symbol] += position[elements.holder]
     symbols["value"][elements.symbol] -= elements.offset[elements.holder]
     home = elements.section[elements.made]
-    made = np.zeros(len(elements.made), SYMBOL)
-    made["atom"] = section_atom[home] + position[elements.made]
+    made = rows_of(SYMBOL, len(home), atom=section_atom[home] + position[elements.made])
     behind = table.first[f.owner[home] + 1]
     counts = np.bincount(f.owner[home], minlength=len(f.inputs))
-    first = table.first + np.concatenate([[0], np.cumsum(counts)])
+    first = table.first + begins(counts)
     return np.insert(symbols, behind, made), first, np.insert(table.shndx, behind, 0)
 
 
 def _file_symbols(f: ElfFiles, table: Symbols, section_atom: Int32) -> Array:
     rows, shndx, reserved = table.table, table.shndx, table.reserved
-    symbols = np.zeros(len(rows), SYMBOL)
     inside = ~reserved & (shndx > 0)
     atom = np.full(len(rows), SpecialIndex.UNDEFINED, np.int32)
     atom[inside] = section_atom[f.first[table.owner[inside]] + shndx[inside]]
     atom[inside & (atom == -1)] = SpecialIndex.ELSEWHERE
     atom[reserved & (shndx == elf.SHN_ABS)] = SpecialIndex.ABSOLUTE
-    atom[reserved & _among(shndx, (elf.SHN_COMMON, elf.SHN_X86_64_LCOMMON))] = SpecialIndex.COMMON
-    symbols["atom"] = atom
-    symbols["kind"] = rows["info"] & 0xF
-    symbols["binding"] = _BINDINGS[rows["info"] >> 4]
-    symbols["visibility"] = rows["other"] & 3
-    symbols["native"] = rows["other"]
-    symbols["value"] = rows["value"]
-    symbols["size"] = rows["size"]
-    symbols["name"] = rows["name"]
-    return symbols
+    atom[reserved & isin(shndx, _COMMON)] = SpecialIndex.COMMON
+    return rows_of(
+        SYMBOL,
+        len(rows),
+        atom=atom,
+        kind=rows["info"] & 0xF,
+        binding=_BINDINGS[rows["info"] >> 4],
+        visibility=rows["other"] & 3,
+        native=rows["other"],
+        **{name: rows[name] for name in ("value", "size", "name")},
+    )
 
 
 def _link_order(f: ElfFiles, section_atom: Int32) -> tuple[Array, Array]:
@@ -477,10 +451,9 @@ def _link_order(f: ElfFiles, section_atom: Int32) -> tuple[Array, Array]:
     owner = f.owner[ordered]
     linked = f.sections["link"][ordered].astype(np.int64)
     f.check(linked >= np.diff(f.first)[owner], owner, "a section is linked to no section")
-    edges = np.zeros(len(ordered), EDGE)
-    edges["source"] = section_atom[f.first[owner] + linked]
-    edges["target"] = section_atom[ordered]
-    kept = edges["source"] >= 0
+    source = section_atom[f.first[owner] + linked]
+    edges = rows_of(EDGE, len(ordered), source=source, target=section_atom[ordered])
+    kept = source >= 0
     return edges[kept], owner[kept]
 
 

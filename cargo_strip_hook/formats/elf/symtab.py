@@ -92,9 +92,9 @@ def build(
 ) -> SymbolTable:
     """Make the table.
 
-    `used`: the targets of all relocations as in `Applied`, unique; `header_index`: the index
-    in the section header table of each output section. Names of live functions stay below
-    `Strip.SYMBOLS`.
+    `used`: the targets of all relocations, program-wide symbols or ~section, unique;
+    `header_index`: the index in the section header table of each output section.
+    Names of live functions stay below `Strip.SYMBOLS`.
     """
     used_sections = np.sort(~used[used < 0])
     needed = np.zeros(len(program.symbols), np.bool_)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.versions import Version
 from cargo_strip_hook.formats.sniff import VERSION_MIN, minimum_platform
 from cargo_strip_hook.link.model import Array
+from cargo_strip_hook.link.reading import InputFile
 
 _CPU_NAMES = {
     7: "i386",
@@ -43,24 +42,7 @@ class Commands:
     data_in_code: Array  # DATA_IN_CODE
 
 
-class File:
-    """One file while it is read; `fail` knows the member and the offset."""
-
-    def __init__(self, name: str, data: memoryview) -> None:
-        self.name = name
-        self.data = data
-
-    def fail(self, what: str, offset: int, help: str = "") -> ObjectError:
-        return ObjectError(what, member=self.name, offset=offset, help=(help,) if help else ())
-
-    def table(self, dtype: np.dtype[Any], offset: int, count: int, what: str) -> Array:
-        """`count` records of `dtype` at `offset`, without a copy."""
-        if offset + count * dtype.itemsize > len(self.data):
-            raise self.fail(f"{what} reaches beyond the end of the file", min(offset, 1 << 62))
-        return np.frombuffer(self.data, dtype, count, offset)
-
-
-def read_commands(f: File) -> Commands:
+def read_commands(f: InputFile) -> Commands:
     """Read header and load commands. Raises `ObjectError`."""
     header = _header(f)
     sections = np.zeros(0, mo.SECTION)
@@ -92,7 +74,9 @@ def read_commands(f: File) -> Commands:
             _need(f, at, size, 80)
             start, count = struct.unpack_from("<II", f.data, at + 56)
             if count:
-                indirect = f.table(np.dtype("<u4"), start, count, "the indirect symbol table")
+                indirect = f.table(
+                    np.dtype("<u4"), start, count, "the indirect symbol table reaches"
+                )
         elif command == mo.LC_BUILD_VERSION:
             _need(f, at, size, 24)
             platform, minimum, sdk = struct.unpack_from("<III", f.data, at + 8)
@@ -109,7 +93,9 @@ def read_commands(f: File) -> Commands:
             _need(f, at, size, 16)
             start, length = struct.unpack_from("<II", f.data, at + 8)
             count = length // mo.DATA_IN_CODE.itemsize
-            data_in_code = f.table(mo.DATA_IN_CODE, start, count, "the list of data in code")
+            data_in_code = f.table(
+                mo.DATA_IN_CODE, start, count, "the list of data in code reaches"
+            )
         at += size
     return Commands(
         int(header["cputype"]),
@@ -126,7 +112,7 @@ def read_commands(f: File) -> Commands:
     )
 
 
-def _header(f: File) -> Array:
+def _header(f: InputFile) -> Array:
     if len(f.data) < mo.HEADER.itemsize:
         raise f.fail("the file is too short for a Mach-O header", 0)
     magic = bytes(f.data[:4])
@@ -146,19 +132,19 @@ def _header(f: File) -> Array:
     return header
 
 
-def _need(f: File, at: int, size: int, wanted: int) -> None:
+def _need(f: InputFile, at: int, size: int, wanted: int) -> None:
     if size < wanted:
         raise f.fail("a load command is too short", at)
 
 
-def _sections(f: File, at: int, size: int) -> Array:
+def _sections(f: InputFile, at: int, size: int) -> Array:
     _need(f, at, size, mo.SEGMENT.itemsize)
     count = int(np.frombuffer(f.data, mo.SEGMENT, 1, at)[0]["nsects"])
     if mo.SEGMENT.itemsize + count * mo.SECTION.itemsize > size:
         raise f.fail("the section headers are cut short", at)
     if count > mo.MAX_SECTIONS:
         raise f.fail(f"the file has {count} sections, more than {mo.MAX_SECTIONS}", at)
-    sections = f.table(mo.SECTION, at + mo.SEGMENT.itemsize, count, "the section table")
+    sections = f.table(mo.SECTION, at + mo.SEGMENT.itemsize, count, "the section table reaches")
     limit = len(f.data)
     columns = [sections[c].tolist() for c in ("addr", "size", "offset", "align", "reloff")]
     columns += [sections[c].tolist() for c in ("nreloc", "flags")]
@@ -179,10 +165,10 @@ def _sections(f: File, at: int, size: int) -> Array:
     return sections
 
 
-def _symtab(f: File, at: int, size: int) -> tuple[Array, memoryview, int]:
+def _symtab(f: InputFile, at: int, size: int) -> tuple[Array, memoryview, int]:
     _need(f, at, size, 24)
     start, count, strings, length = struct.unpack_from("<IIII", f.data, at + 8)
-    symbols = f.table(mo.NLIST, start, count, "the symbol table")
+    symbols = f.table(mo.NLIST, start, count, "the symbol table reaches")
     if strings + length > len(f.data):
         raise f.fail("the string table reaches beyond the end of the file", at)
     table = f.data[strings : strings + length]
@@ -193,7 +179,7 @@ def _symtab(f: File, at: int, size: int) -> tuple[Array, memoryview, int]:
     return symbols, table if length else memoryview(b"\0"), strings
 
 
-def _option(f: File, at: int, size: int) -> tuple[bytes, ...]:
+def _option(f: InputFile, at: int, size: int) -> tuple[bytes, ...]:
     _need(f, at, size, 12)
     (count,) = struct.unpack_from("<I", f.data, at + 8)
     words = bytes(f.data[at + 12 : at + size]).split(b"\0")

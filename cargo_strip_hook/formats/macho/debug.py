@@ -7,12 +7,12 @@ a subsection of its own that no symbol names, and which linkers drop.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cargo_strip_hook.core.errors import ObjectError
-from cargo_strip_hook.formats.macho import dwarf
+from cargo_strip_hook.formats import dwarf
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP
 from cargo_strip_hook.formats.macho.place import Placed
@@ -34,18 +34,19 @@ from cargo_strip_hook.link.model import (
     Unit,
 )
 from cargo_strip_hook.link.output import Relocations
+from cargo_strip_hook.link.reading import InputFile
 
 _BEYOND = "refers to a place outside of its section"
 _CODE = mo.S_ATTR_PURE_INSTRUCTIONS | mo.S_ATTR_SOME_INSTRUCTIONS
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """One input section: (unit, section) and where it went in its part."""
+class Contribution:
+    """One input section, and where it begins in the new one. `name`: see `dwarf`."""
 
     unit: int
     section: int
-    part: int
+    name: bytes
     offset: int
 
 
@@ -54,19 +55,25 @@ class Debug:
     """The new sections, whose addresses are not filled in yet, and what went into them."""
 
     parts: tuple[Part, ...]
-    pieces: tuple[Piece, ...]
+    contributions: tuple[Contribution, ...]
     units: frozenset[int]
     warnings: tuple[str, ...]
 
 
 def _sections(unit: Unit) -> dict[bytes, int]:
-    """The debug sections that are kept, by name."""
+    """The debug sections that are kept, by the names of `dwarf`."""
     native: MachoUnit = unit.native
+    names = {_section_name(name): name for name in dwarf.KEPT}
     return {
-        name: number
+        names[name]: number
         for number, (segment, name) in enumerate(native.names)
-        if segment == mo.DEBUG_SEGMENT and name in dwarf.KEPT
+        if segment == mo.DEBUG_SEGMENT and name in names
     }
+
+
+def _section_name(name: bytes) -> bytes:
+    """What Mach-O calls a section of DWARF; a header has room for 16 bytes."""
+    return (b"__debug_" + name)[:16]
 
 
 def _contents(unit: Unit, section: int) -> memoryview:
@@ -79,58 +86,59 @@ def collect(program: Program, live: Bool) -> Debug:
     """Join the debug sections of all members with live code."""
     code = live & (program.atoms["section"] >= 0)
     code &= program.atoms["flags"] & AtomFlag.SEPARATE == 0
-    order: dict[bytes, int] = {}
-    chunks: list[list[bytes | bytearray]] = []
-    ends: list[int] = []
-    pieces: list[Piece] = []
-    chosen: set[int] = set()
+    code &= _in_code(program, [n for n, unit in enumerate(program.units) if unit.index >= 0])
+    chunks: dict[bytes, list[bytearray]] = {}
+    ends: dict[bytes, int] = {}
+    contributions: list[Contribution] = []
     warnings: list[str] = []
     for number in program.live_units(code):
         unit = program.units[number]
-        own = _sections(unit) if unit.index >= 0 else {}
-        if dwarf.INFO not in own or not _has_code(program, code, number):
+        own = _sections(unit)
+        if dwarf.INFO not in own:
             continue
         views = {name: _contents(unit, section) for name, section in own.items()}
         try:
             for section in own.values():
                 _check_kinds(unit, section)
             patches = dwarf.find(views)
+            for patch in patches:
+                if patch.target not in own:
+                    raise dwarf.UnknownDwarf(f"{_section_name(patch.target).decode()} is missing")
         except dwarf.UnknownDwarf as e:
             warnings.append(f"the debug information of {unit.name} is left out: {e}")
             continue
-        base: dict[bytes, int] = {}
-        changed: dict[bytes, bytearray] = {n: bytearray(v) for n, v in views.items()}
-        for name in own:
-            part = order.setdefault(name, len(order))
-            if part == len(ends):
-                ends.append(0)
-                chunks.append([])
-            base[name] = ends[part]
+        changed = {name: bytearray(view) for name, view in views.items()}
         for patch in patches:
             octets = np.frombuffer(changed[patch.holder], np.uint8)
             where = patch.offsets[:, None] + np.arange(4)
             words = np.ascontiguousarray(octets[where]).view("<u4").reshape(-1)
-            moved = (words + np.uint32(base[patch.target])).astype("<u4")
+            moved = (words + np.uint32(ends.get(patch.target, 0))).astype("<u4")
             octets[where] = moved.view(np.uint8).reshape(-1, 4)
         for name, section in own.items():
-            part = order[name]
-            pieces.append(Piece(number, section, part, base[name]))
-            chunks[part].append(changed[name])
-            ends[part] += len(changed[name])
-        chosen.add(number)
-    joined = {name: np.frombuffer(b"".join(chunks[n]), np.uint8) for name, n in order.items()}
+            end = ends.get(name, 0)
+            contributions.append(Contribution(number, section, name, end))
+            chunks.setdefault(name, []).append(changed[name])
+            ends[name] = end + len(changed[name])
+    joined = {
+        _section_name(name): np.frombuffer(b"".join(every), np.uint8)
+        for name, every in chunks.items()
+    }
     parts = tuple(
         Part(mo.DEBUG_SEGMENT, name, mo.S_ATTR_DEBUG, len(contents), contents)
         for name, contents in joined.items()
     )
-    return Debug(parts, tuple(pieces), frozenset(chosen), tuple(warnings))
+    units = frozenset(one.unit for one in contributions)
+    return Debug(parts, tuple(contributions), units, tuple(warnings))
 
 
-def _has_code(program: Program, live: Bool, number: int) -> bool:
-    first, end = int(program.atom_base[number]), int(program.atom_base[number + 1])
-    flags = program.units[number].native.sections["flags"]
-    sections = program.atoms["section"][first:end][live[first:end]]
-    return bool((flags[sections] & _CODE != 0).any())
+def _in_code(program: Program, units: Iterable[int]) -> Bool:
+    """bool for each atom: whether it is in code of one of the units, which are of files."""
+    inside = np.zeros(len(program.atoms), np.bool_)
+    for number in units:
+        mine = slice(int(program.atom_base[number]), int(program.atom_base[number + 1]))
+        flags = program.units[number].native.sections["flags"]
+        inside[mine] = flags[program.atoms["section"][mine]] & _CODE != 0
+    return inside
 
 
 def keep_places(
@@ -141,13 +149,11 @@ def keep_places(
     section, offset = layout.section.copy(), layout.offset.copy()
     blocks: list[OutputSection] = []
     members: list[list[Array]] = []
+    code = _in_code(program, units)
     for out in layout.sections:
         numbers = program.unit_of(out.atoms)
         origin = program.atoms["section"][out.atoms]
-        stays = np.zeros(len(out.atoms), np.bool_)
-        for i, (number, home) in enumerate(zip(numbers.tolist(), origin.tolist(), strict=True)):
-            if number in units and home >= 0:
-                stays[i] = bool(int(program.units[number].native.sections["flags"][home]) & _CODE)
+        stays = code[out.atoms]
         for number, home in sorted(set(zip(numbers[stays], origin[stays], strict=True))):
             key = (int(number), int(home))
             mine = out.atoms[stays & (numbers == number) & (origin == home)]
@@ -163,7 +169,7 @@ def keep_places(
             section[rest] = len(blocks)
             size = out.size
             if stays.any():
-                size = _close_gaps(program, rest, offset)
+                offset[rest], size = _closed(program, rest)
             blocks.append(OutputSection(out.section_key, rest, size, out.align))
             members.append([])
     for number in regions.values():
@@ -177,17 +183,14 @@ def keep_places(
     )
 
 
-def _close_gaps(program: Program, atoms: Array, offset: Int64) -> int:
-    """Lay the atoms out anew, one behind the other; changes `offset` and gives the size."""
-    at = 0
+def _closed(program: Program, atoms: Array) -> tuple[Int64, int]:
+    """(offset of each of the atoms when they stand behind one another, the size of all)."""
+    end, offsets = 0, []
     rows = program.atoms[atoms]
-    for atom, size, align in zip(
-        atoms.tolist(), rows["size"].tolist(), rows["align"].tolist(), strict=True
-    ):
-        at = -(-at // align) * align
-        offset[atom] = at
-        at += size
-    return at
+    for size, align in zip(rows["size"].tolist(), rows["align"].tolist(), strict=True):
+        offsets.append(-(-end // align) * align)
+        end = offsets[-1] + size
+    return np.array(offsets, np.int64), end
 
 
 def relocate(
@@ -197,30 +200,30 @@ def relocate(
 
     Raises `ObjectError` for fields of relocations that overlap, or mean no place.
     """
-    home = _homes(placed, debug)
-    columns: list[tuple[Int64, Int64, Int64]] = []  # section, offset, target
+    home = _homes(placed)
+    contents = {part.section: part.contents for part in debug.parts}
+    columns = [np.zeros((3, 0), np.int64)]  # section, offset, target
     patches: list[Patch] = []
-    for piece in debug.pieces:
-        unit = program.units[piece.unit]
-        if not unit.native.sections["nreloc"][piece.section]:
+    for one in debug.contributions:
+        unit = program.units[one.unit]
+        if not unit.native.sections["nreloc"][one.section]:
             continue
-        entries = _read_entries(unit, piece.section)
+        entries = _read_entries(unit, one.section)
         where = entries.where
-        number = home[piece.part]
-        contents = debug.parts[piece.part].contents
-        value = fields.load(contents, piece.offset + where, Field.BITS64, "<")
-        target = _targets(program, live, placed, piece.unit, entries, value)
+        name = _section_name(one.name)
+        number, offset = home[name], one.offset + where
+        value = fields.load(contents[name], offset, Field.BITS64, "<")
+        target = _targets(program, live, placed, one.unit, entries, value)
         section = np.where(target >= 0, target >> STEP, 0)
         address = placed.address[section] + (target & ((1 << STEP) - 1))
         # a tombstone for what is gone: no code is at 0
         alive = target >= 0
-        start = int(placed.start[number]) + piece.offset + where
-        patches.append(Patch(Field.BITS64, start, np.where(alive, address, 0)))
-        columns.append(
-            (np.full(int(alive.sum()), number), piece.offset + where[alive], target[alive])
+        patches.append(
+            Patch(Field.BITS64, placed.start[number] + offset, np.where(alive, address, 0))
         )
-    none = np.zeros(0, np.int64)
-    section, offset, target = (np.concatenate([none, *(c[i] for c in columns)]) for i in range(3))
+        places = np.broadcast_to(np.int64(number), where.shape), offset, target
+        columns.append(np.stack(places)[:, alive])
+    section, offset, target = np.concatenate(columns, axis=1)
     order = np.lexsort((-offset, section))
     section, offset, target = section[order], offset[order], target[order]
     nothing = np.zeros(len(order), np.int64)
@@ -236,39 +239,39 @@ def relocate(
     ), patches
 
 
-def _homes(placed: Placed, debug: Debug) -> list[int]:
-    """The section of each part; -1 for an empty one, which gets none."""
-    numbers = {(s.segment, s.section): n for n, s in enumerate(placed.sections)}
-    return [numbers.get((mo.DEBUG_SEGMENT, part.section), -1) for part in debug.parts]
+def _homes(placed: Placed) -> dict[bytes, int]:
+    """The number of each section of debug information, by its name."""
+    numbered = enumerate(placed.sections)
+    return {s.section: n for n, s in numbered if s.segment == mo.DEBUG_SEGMENT}
 
 
 def debug_rows(program: Program, placed: Placed, debug: Debug) -> Array:
     """LINK_MAP of debug information: whole sections."""
-    home = _homes(placed, debug)
+    home = _homes(placed)
     rows = []
-    for piece in debug.pieces:
-        unit, out = program.units[piece.unit], home[piece.part] + 1
-        size = int(unit.native.sections["size"][piece.section])
-        if out > 0:
-            rows.append((unit.index, piece.section + 1, 0, size, out, piece.offset))
+    for one in debug.contributions:
+        unit, out = program.units[one.unit], home.get(_section_name(one.name), -1) + 1
+        size = int(unit.native.sections["size"][one.section])
+        if out > 0:  # an empty section gets none
+            rows.append((unit.index, one.section + 1, 0, size, out, one.offset))
     return np.array(rows, LINK_MAP)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entries:
-    """The relocations of a debug section: `where` in it their fields are, and what they say."""
+    """The relocations of a debug section; arrays by relocation.
 
-    unit: Unit
-    first: int  # where they begin in the file
+    `place` is where each begins in the file, `where` its field in the section, `info` what it says.
+    """
+
+    file: InputFile
+    place: Int64
     where: Int64
     info: Int64
 
     def check(self, bad: Bool, what: str) -> None:
         """Raise `ObjectError` for the first that is bad."""
-        if bad.any():
-            at = self.first + mo.RELOC.itemsize * int(bad.argmax())
-            what = f"a relocation of debug information {what}"
-            raise ObjectError(what, member=self.unit.name, offset=at)
+        self.file.check(bad, f"a relocation of debug information {what}", self.place)
 
 
 def _rows(unit: Unit, section: int) -> Array:
@@ -292,8 +295,10 @@ def _read_entries(unit: Unit, section: int) -> _Entries:
     """See `_check_kinds` for which there can be. Raises `ObjectError`."""
     rows, header = _rows(unit, section), unit.native.sections[section]
     info = rows["info"].astype(np.int64)
-    entries = _Entries(unit, int(header["reloff"]), rows["address"].astype(np.int64), info)
-    where, size = entries.where, int(header["size"])
+    place = int(header["reloff"]) + mo.RELOC.itemsize * np.arange(len(rows))
+    where = rows["address"].astype(np.int64)
+    entries = _Entries(InputFile(unit.name, unit.data), place, where, info)
+    size = int(header["size"])
     entries.check((where < 0) | (where + 8 > size), "lies outside of its section")
     order = np.argsort(where, kind="stable")
     twice = np.zeros(len(where), np.bool_)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.commands import File, read_commands
-from cargo_strip_hook.link.arrays import begins, gather, join, ramps, together
+from cargo_strip_hook.formats.macho.commands import read_commands
+from cargo_strip_hook.link.arrays import gather, join, ramps, together
 from cargo_strip_hook.link.model import Array, Bool, Input, Int64
+from cargo_strip_hook.link.reading import InputFiles, numbered
 
 STEP = 40  # bits of an offset in the key of a place: addresses stay below 1 << 40
 
@@ -18,25 +18,22 @@ COMPACT_UNWIND = (b"__LD", b"__compact_unwind")
 EH_FRAME = (b"__TEXT", b"__eh_frame")
 
 
-class MachoFiles:
-    """Files for one processor, so that the cost of numpy's calls is shared.
+class MachoFiles(InputFiles):
+    """Files for one processor.
 
     Sections and symbols are numbered through, from 0; `first` and `symbol_first` are the numbers
     of each file's first one, and the totals; `owner` and `symbol_owner` are the files they are of.
-    `start` is where in `octets` a section's contents begin. `kept` sections have atoms.
+    `octets` (uint8) holds all files, each from its `base` on; `start` is where in it the contents
+    of a section begin. `kept` sections have atoms.
     """
 
     def __init__(self, inputs: Sequence[Input]) -> None:
-        self.inputs = inputs
-        self.files = [File(i.name, i.data) for i in inputs]
+        super().__init__(inputs)
         self.commands = [read_commands(f) for f in self.files]
         self.cputype = self.commands[0].cputype
         self.octets, self.base = together([i.data for i in inputs])
-
         self.sections = join([c.sections for c in self.commands])
-        counts = np.array([len(c.sections) for c in self.commands], np.int64)
-        self.first = begins(counts)
-        self.owner = np.repeat(np.arange(len(inputs)), counts)
+        self.first, self.owner = numbered([len(c.sections) for c in self.commands])
         self.address = self.sections["addr"].astype(np.int64)
         self.size = self.sections["size"].astype(np.int64)
         self.start = self.base[self.owner] + self.sections["offset"]
@@ -53,9 +50,7 @@ class MachoFiles:
         self.scatter = np.array(scatter, np.bool_)  # of each file
 
         self.symbols = join([c.symbols for c in self.commands])
-        counts = np.array([len(c.symbols) for c in self.commands], np.int64)
-        self.symbol_first = begins(counts)
-        self.symbol_owner = np.repeat(np.arange(len(inputs)), counts)
+        self.symbol_first, self.symbol_owner = numbered([len(c.symbols) for c in self.commands])
         self._place_symbols()
 
     def _named(self, name: tuple[bytes, bytes]) -> Bool:
@@ -82,20 +77,8 @@ class MachoFiles:
     def initials(self, rows: Int64) -> Array:
         """The first byte of the name of each of these symbols."""
         strings = np.array([c.strings_offset for c in self.commands], np.int64) + self.base
-        found: Array = self.octets[strings[self.symbol_owner[rows]] + self.symbols["strx"][rows]]
-        return found
-
-    def fail(self, file: int, what: str, offset: int = 0) -> ObjectError:
-        return self.files[file].fail(what, offset)
-
-    def check(self, bad: Bool, owner: Array, what: str, offset: Array | None = None) -> None:
-        """Raise `ObjectError` for the first that is bad; `owner` is the file of each.
-
-        `offset` is the place of each in its file, 0 where it is None.
-        """
-        if bad.any():
-            at = int(bad.argmax())
-            raise self.fail(int(owner[at]), what, 0 if offset is None else int(offset[at]))
+        letters: Array = self.octets[strings[self.symbol_owner[rows]] + self.symbols["strx"][rows]]
+        return letters
 
     def records(self, sections: Int64, offset: str, count: str, record: np.dtype[np.void]) -> Array:
         """The records of tables that headers of `sections` name, one behind the other.

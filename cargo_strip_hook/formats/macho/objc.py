@@ -12,9 +12,10 @@ from functools import reduce
 
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.commands import File, read_commands
+from cargo_strip_hook.formats.macho.commands import read_commands
 from cargo_strip_hook.formats.macho.file import names_of
 from cargo_strip_hook.link.model import Input
+from cargo_strip_hook.link.reading import InputFile
 
 CLASSES = (b"_OBJC_CLASS_$_", b".objc_c")  # the second ones are those of the first runtime
 _CATEGORIES = b"__objc_catlist"  # and __objc_catlist2, of classes that Swift makes at run time
@@ -55,7 +56,7 @@ def _has_records(item: Input) -> bool:
     commands = bytes(item.data[:length])
     if _CATEGORIES not in commands and _SWIFT not in commands:
         return False  # nearly always: nothing has to be read
-    return any(map(is_record, names_of(read_commands(File(item.name, item.data)).sections)))
+    return any(map(is_record, names_of(read_commands(InputFile(item.name, item.data)).sections)))
 
 
 def is_record(name: tuple[bytes, bytes]) -> bool:

@@ -19,7 +19,7 @@ from cargo_strip_hook.formats.macho.frames import Frames, read_frames, split_fra
 from cargo_strip_hook.formats.macho.relocations import Rows, read_relocations
 from cargo_strip_hook.formats.macho.split import Pieces, cut, symbol_places
 from cargo_strip_hook.formats.macho.versions import Version
-from cargo_strip_hook.link.arrays import begins, isin
+from cargo_strip_hook.link.arrays import begins, isin, rows_of
 from cargo_strip_hook.link.model import (
     RELOCATION,
     SYMBOL,
@@ -33,6 +33,8 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
     Unit,
 )
+from cargo_strip_hook.link.reading import by_file, per_file
+from cargo_strip_hook.link.strings import strings_at
 
 # SYMBOL.kind: Mach-O has no symbol types, so these are ours, told by the section
 KIND_UNKNOWN, KIND_DATA, KIND_FUNCTION, KIND_TLS = 0, 1, 2, 3
@@ -90,22 +92,8 @@ class _Numbering:
     locals: Int64
 
 
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    """The tables of each file. What they number counts from the first one of the file."""
-
-    atoms: list[Array]
-    symbols: list[Array]
-    desc: list[Array]
-    numbers: list[Array]
-    relocations: list[Array]
-    edges: list[Array]
-    data_in_code: list[tuple[tuple[int, int, int, int], ...]]
-    first_global: list[int]
-
-
 def _read(f: MachoFiles) -> list[Unit]:
-    """Read files of one processor, all at once: numbers are those of all files up to `_tables`."""
+    """Read files of one processor, all at once: all is numbered through up to `_units`."""
     _refuse(f)
     records = split_frames(f)
     pieces = cut(f, (records.section << STEP) + records.start)
@@ -116,8 +104,7 @@ def _read(f: MachoFiles) -> list[Unit]:
     places = symbols["atom"], symbols["value"]
     unwind = read_frames(f, pieces, relocations, records, places, anchors)
     pointers = _pointers(f, pieces, numbers)
-    tables = _tables(f, pieces, numbering, (symbols, desc), unwind, pointers)
-    return [_unit(f, tables, file) for file in range(len(f.inputs))]
+    return _units(f, pieces, numbering, (symbols, desc), unwind, pointers)
 
 
 def _numbered(f: MachoFiles, pieces: Pieces) -> _Numbering:
@@ -149,100 +136,100 @@ def _live_support(f: MachoFiles, relocations: Rows) -> Rows:
     return Rows(rows, relocations.section)
 
 
-def _tables(
+def _units(
     f: MachoFiles,
     pieces: Pieces,
     numbering: _Numbering,
     symbols_desc: tuple[Array, Array],
     unwind: Frames,
     pointers: tuple[Array, Int64],
-) -> _Tables:
+) -> list[Unit]:
     """Take the tables of all files apart, and count in each from its first atom and symbol.
 
     `symbols_desc`: see `_symbols`; `pointers`: see `_pointers`.
     """
-    atoms, (symbols, desc), edges = pieces.atoms.copy(), symbols_desc, unwind.edges.copy()
-    atoms["section"] = _within(atoms["section"], f.first[f.owner[atoms["section"]]])
-    symbols = symbols.copy()
-    symbol_owner = np.repeat(np.arange(len(f.inputs)), np.diff(numbering.first))
-    symbols["atom"] = _within(symbols["atom"], pieces.first[symbol_owner])
+    files, (symbols, desc) = len(f.inputs), symbols_desc
+    symbol_owner = np.repeat(np.arange(files), np.diff(numbering.first))
     relocations = np.concatenate([unwind.rows, pointers[0]])
     owner = np.concatenate([f.owner[unwind.section], pointers[1]])
-    relocations["atom"] = _within(relocations["atom"], pieces.first[owner])
-    relocations["symbol"] = _within(relocations["symbol"], numbering.first[owner])
+    relocations = _within(relocations, owner, atom=pieces.first, symbol=numbering.first)
     edge_owner = f.owner[unwind.edge_section]
-    for column in ("source", "target"):
-        edges[column] = _within(edges[column], pieces.first[edge_owner])
-    numbers = _within(numbering.numbers, numbering.first[f.symbol_owner])
-    return _Tables(
-        _parts(atoms, pieces.first),
-        _parts(symbols, numbering.first),
-        _parts(desc, numbering.first),
-        _parts(numbers, f.symbol_first),
-        _by_file(relocations, owner, len(f.inputs)),
-        _by_file(edges, edge_owner, len(f.inputs)),
-        _data_in_code(f, pieces),
-        (np.diff(pieces.first) + numbering.locals).tolist(),
+    edges = _within(unwind.edges, edge_owner, source=pieces.first, target=pieces.first)
+    numbers = numbering.numbers - np.where(
+        numbering.numbers >= 0, numbering.first[f.symbol_owner], 0
     )
-
-
-def _within(numbers: Array, first: Int64) -> Array:
-    """Numbers less the `first` of each one's file, in their dtype. What is negative stays."""
-    within: Array = numbers - np.where(numbers >= 0, first, 0).astype(numbers.dtype)
-    return within
-
-
-def _unit(f: MachoFiles, tables: _Tables, file: int) -> Unit:
-    """One file in the model."""
-    item, commands, atoms = f.inputs[file], f.commands[file], tables.atoms[file]
-    sections = slice(int(f.first[file]), int(f.first[file + 1]))
-    names = f.names[sections]
-    contents = ~isin(f.kinds[sections], _ZEROFILL)
-    groups: tuple[Group, ...] = ()
-    if not f.scatter[file] and len(atoms):
-        alive = np.flatnonzero(atoms["flags"] & AtomFlag.SEPARATE == 0)
-        groups = (Group(b"", tuple(alive.tolist()), False),)
-    native = MachoUnit(
-        commands.cputype,
-        commands.cpusubtype,
-        commands.sections,
-        names,
-        tables.desc[file],
-        tables.numbers[file],
-        commands.versions,
-        commands.options,
-        tables.data_in_code[file],
-        (mo.DEBUG_SEGMENT, b"__debug_info") in names,
-        list(zip(commands.sections["offset"].tolist(), contents.tolist(), strict=True)),
+    first_global = np.diff(pieces.first) + numbering.locals
+    tables = zip(
+        f.inputs,
+        f.commands,
+        per_file(
+            _within(pieces.atoms, f.owner[pieces.atoms["section"]], section=f.first), pieces.first
+        ),
+        per_file(_within(symbols, symbol_owner, atom=pieces.first), numbering.first),
+        first_global.tolist(),
+        by_file(relocations, owner, files),
+        by_file(edges, edge_owner, files),
+        _natives(f, pieces, per_file(desc, numbering.first), per_file(numbers, f.symbol_first)),
+        f.scatter.tolist(),
+        strict=True,
     )
-    first_global = tables.first_global[file]
-    text = bytes(commands.strings)
-    name_starts = tables.symbols[file]["name"][first_global:].tolist()
-    return Unit(
-        item.index,
-        item.name,
-        item.data,
-        atoms,
-        tables.symbols[file],
-        first_global,
-        [text[s : text.find(b"\0", s)] for s in name_starts],
-        tables.relocations[file],
-        tables.edges[file],
-        groups,
-        native,
-        commands.strings,
-    )
+    return [
+        Unit(
+            item.index,
+            item.name,
+            item.data,
+            atoms,
+            own,
+            first,
+            strings_at(commands.strings, own["name"][first:].tolist()),
+            rows,
+            edges_of,
+            () if scatter else _together(atoms),
+            native,
+            commands.strings,
+        )
+        for item, commands, atoms, own, first, rows, edges_of, native, scatter in tables
+    ]
 
 
-def _parts(table: Array, first: Int64) -> list[Array]:
-    """The rows of each file, without a copy."""
-    return [table[start:end] for start, end in itertools.pairwise(first.tolist())]
+def _within(table: Array, owner: Array, **first: Int64) -> Array:
+    """The rows with these columns less the `first` of each row's file; what is negative stays."""
+    table = table.copy()
+    for name, begin in first.items():
+        table[name] -= np.where(table[name] >= 0, begin[owner], 0).astype(table[name].dtype)
+    return table
 
 
-def _by_file(table: Array, owner: Array, files: int) -> list[Array]:
-    """The rows of each file, in their order. `owner` is the file of each."""
-    ordered = table[np.argsort(owner, kind="stable")]
-    return _parts(ordered, begins(np.bincount(owner, minlength=files)))
+def _together(atoms: Array) -> tuple[Group, ...]:
+    """The group of a file's atoms that linkers do not take apart: all but unwind information."""
+    alive = np.flatnonzero(atoms["flags"] & AtomFlag.SEPARATE == 0)
+    return (Group(b"", tuple(alive.tolist()), False),) if len(atoms) else ()
+
+
+def _natives(
+    f: MachoFiles, pieces: Pieces, desc: list[Array], numbers: list[Array]
+) -> list[MachoUnit]:
+    """What only this format knows of each file; `desc`, `numbers`: as in `MachoUnit`."""
+    natives = []
+    for file, commands in enumerate(f.commands):
+        mine = slice(int(f.first[file]), int(f.first[file + 1]))
+        contents = ~isin(f.kinds[mine], _ZEROFILL)
+        natives.append(
+            MachoUnit(
+                commands.cputype,
+                commands.cpusubtype,
+                commands.sections,
+                f.names[mine],
+                desc[file],
+                numbers[file],
+                commands.versions,
+                commands.options,
+                _data_in_code(f, pieces, file),
+                (mo.DEBUG_SEGMENT, b"__debug_info") in f.names[mine],
+                list(zip(commands.sections["offset"].tolist(), contents.tolist(), strict=True)),
+            )
+        )
+    return natives
 
 
 def _refuse(f: MachoFiles) -> None:
@@ -272,19 +259,22 @@ def _symbols(
     desc = np.zeros(len(symbols), np.uint16)
     symbols["atom"][anchors] = np.arange(len(anchors))
     symbols["name"][anchors] = ANCHOR
-    rest = np.zeros(len(rows), SYMBOL)
-    rest["atom"], rest["value"] = atom, _ = symbol_places(f, pieces, rows)
-    rest["name"] = chosen["strx"]
     desc[numbers] = chosen["desc"]
+    atom, value = symbol_places(f, pieces, rows)
     external = chosen["type"] & mo.N_EXT != 0
     undefined = atom == SpecialIndex.UNDEFINED
-    rest["binding"] = np.where(external, Binding.GLOBAL, Binding.LOCAL)
-    rest["binding"][external & ~undefined & (chosen["desc"] & mo.N_WEAK_DEF != 0)] = Binding.WEAK
-    rest["native"][undefined & (chosen["desc"] & mo.N_WEAK_REF != 0)] = WEAK_REFERENCE
-    rest["visibility"][external & (chosen["type"] & mo.N_PEXT != 0)] = HIDDEN
-    common = atom == SpecialIndex.COMMON
-    rest["size"][common] = chosen["value"][common].astype(np.int64)
-    symbols[numbers] = rest
+    weak = external & ~undefined & (chosen["desc"] & mo.N_WEAK_DEF != 0)
+    symbols[numbers] = rows_of(
+        SYMBOL,
+        len(rows),
+        atom=atom,
+        value=value,
+        name=chosen["strx"],
+        binding=np.where(weak, Binding.WEAK, np.where(external, Binding.GLOBAL, Binding.LOCAL)),
+        native=np.where(undefined & (chosen["desc"] & mo.N_WEAK_REF != 0), WEAK_REFERENCE, 0),
+        visibility=np.where(external & (chosen["type"] & mo.N_PEXT != 0), HIDDEN, 0),
+        size=np.where(atom == SpecialIndex.COMMON, chosen["value"].astype(np.int64), 0),
+    )
 
     kinds = np.full(len(f.kinds), KIND_DATA, np.uint8)
     kinds[f.flags & _CODE != 0] = KIND_FUNCTION
@@ -298,11 +288,11 @@ def _symbols(
 
 def _pointers(f: MachoFiles, pieces: Pieces, numbers: Int64) -> tuple[Array, Int64]:
     """Relocations for the pointers that indirect symbol tables describe, and the file of each."""
-    found: list[tuple[int, int, int, int, int, int]] = []
+    pointers: list[tuple[int, int, int, int, int, int]] = []
     owners: list[int] = []
     for number in np.flatnonzero(f.kinds == mo.S_NON_LAZY_SYMBOL_POINTERS).tolist():
         file = int(f.owner[number])
-        indirect, table = f.commands[file].indirect, _parts(numbers, f.symbol_first)[file]
+        indirect, own = f.commands[file].indirect, per_file(numbers, f.symbol_first)[file]
         first = int(pieces.find(np.array([number]), np.zeros(1, np.int64))[0])
         count = int(f.size[number]) // 8
         start = int(f.sections["reserved1"][number])
@@ -311,32 +301,31 @@ def _pointers(f: MachoFiles, pieces: Pieces, numbers: Int64) -> tuple[Array, Int
         for n, row in enumerate(indirect[start : start + count].tolist()):
             if row & (mo.INDIRECT_SYMBOL_LOCAL | mo.INDIRECT_SYMBOL_ABS):
                 continue  # the pointer has a relocation of its own, if any
-            if row >= len(table) or table[row] < 0:
+            if row >= len(own) or own[row] < 0:
                 raise f.fail(file, "the indirect symbol table names no symbol")
-            found.append((first + n, int(table[row]), 3 << 5, Reach.FORWARD, 0, 0))
+            pointers.append((first + n, int(own[row]), 3 << 5, Reach.FORWARD, 0, 0))
             owners.append(file)
-    rows = np.array(found, RELOCATION) if found else np.zeros(0, RELOCATION)
+    rows = np.array(pointers, RELOCATION) if pointers else np.zeros(0, RELOCATION)
     return rows, np.array(owners, np.int64)
 
 
-def _data_in_code(f: MachoFiles, pieces: Pieces) -> list[tuple[tuple[int, int, int, int], ...]]:
-    """Where data lies among the instructions of each file, by atoms of the file."""
-    found = []
-    for file, commands in enumerate(f.commands):
-        rows: list[tuple[int, int, int, int]] = []
-        mine = slice(int(f.first[file]), int(f.first[file + 1]))
-        begin, end = f.address[mine], f.address[mine] + f.size[mine]
-        for address, length, kind in commands.data_in_code.tolist():
-            inside = (begin <= address) & (address + length <= end) & f.kept[mine]
-            if not inside.any():
-                raise f.fail(file, "a range of data in code lies in no section")
-            section = mine.start + int(inside.argmax())
-            place = address - int(f.address[section])
-            atom = int(pieces.find(np.array([section]), np.array([place]))[0])
-            offset = place - int(pieces.atoms["offset"][atom])
-            rows.append((atom - int(pieces.first[file]), offset, length, kind))
-        found.append(tuple(rows))
-    return found
+def _data_in_code(
+    f: MachoFiles, pieces: Pieces, file: int
+) -> tuple[tuple[int, int, int, int], ...]:
+    """Where data lies among the instructions of a file, by its atoms. Raises `ObjectError`."""
+    rows: list[tuple[int, int, int, int]] = []
+    mine = slice(int(f.first[file]), int(f.first[file + 1]))
+    begin, end = f.address[mine], f.address[mine] + f.size[mine]
+    for address, length, kind in f.commands[file].data_in_code.tolist():
+        inside = (begin <= address) & (address + length <= end) & f.kept[mine]
+        if not inside.any():
+            raise f.fail(file, "a range of data in code lies in no section")
+        section = mine.start + int(inside.argmax())
+        place = address - int(f.address[section])
+        atom = int(pieces.find(np.array([section]), np.array([place]))[0])
+        offset = place - int(pieces.atoms["offset"][atom])
+        rows.append((atom - int(pieces.first[file]), offset, length, kind))
+    return tuple(rows)
 
 
 __all__ = ["MachoUnit", "read"]

@@ -15,7 +15,7 @@ import numpy as np
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
 from cargo_strip_hook.formats.macho.split import Pieces
-from cargo_strip_hook.link.arrays import gather
+from cargo_strip_hook.link.arrays import gather, rows_of
 from cargo_strip_hook.link.model import RELOCATION, Array, Bool, Int64
 
 SUBTRACTOR = {mo.CPU_TYPE_X86_64: mo.X86_64_SUBTRACTOR, mo.CPU_TYPE_ARM64: mo.ARM64_SUBTRACTOR}
@@ -38,6 +38,20 @@ class Rows:
     section: Int64
 
 
+# entries as they stand in files, taken apart
+_ENTRY = np.dtype(
+    [
+        ("section", "<i8"),  # numbered through
+        ("offset", "<i8"),  # of the field, in the section
+        ("number", "<i8"),  # of a symbol, or of a section from 1 on
+        ("pcrel", "?"),
+        ("length", "<i8"),  # the field has 1 << length bytes
+        ("extern", "?"),  # `number` is a symbol's
+        ("type", "<i8"),
+    ]
+)
+
+
 def read_relocations(f: MachoFiles, pieces: Pieces, numbers: Int64, anchors: Int64) -> Rows:
     """All relocations of sections with atoms, in the order of the files.
 
@@ -45,155 +59,134 @@ def read_relocations(f: MachoFiles, pieces: Pieces, numbers: Int64, anchors: Int
     each atom. Raises `ObjectError`.
     """
     sections = np.flatnonzero(f.kept & (f.sections["nreloc"] > 0))
-    entries = f.records(sections, "reloff", "nreloc", mo.RELOC)
-    section = np.repeat(sections, f.sections["nreloc"][sections])
-    if not len(entries):
-        return Rows(np.zeros(0, RELOCATION), section)
-    return _Reading(f, pieces, numbers, anchors, entries, section).result()
+    stored = f.records(sections, "reloff", "nreloc", mo.RELOC)
+    if not len(stored):
+        return Rows(np.zeros(0, RELOCATION), np.zeros(0, np.int64))
+    info = stored["info"].astype(np.int64)
+    entries = rows_of(
+        _ENTRY,
+        len(stored),
+        section=np.repeat(sections, f.sections["nreloc"][sections]),
+        offset=stored["address"],
+        number=info & 0xFFFFFF,
+        pcrel=info >> 24 & 1,
+        length=info >> 25 & 3,
+        extern=info >> 27 & 1,
+        type=info >> 28,
+    )
+    _check(f, entries, entries["offset"] < 0, "is a scattered one")
+    _check(f, entries, entries["type"] >= _TYPES[f.cputype], "has an unknown type")
+    entries, paired = _without_addends(f, entries)
+    section, offset, kind = entries["section"], entries["offset"], entries["type"]
+    width = np.int64(1) << entries["length"]
+    _check(f, entries, offset + width > f.size[section], "lies outside of it")
+    _check_pairs(f, entries)
+    content = _contents(f, entries)
+    subtracts = kind == SUBTRACTOR[f.cputype]
+    if f.cputype == mo.CPU_TYPE_ARM64:
+        content[(kind != mo.UNSIGNED) & ~subtracts] = 0
+    addend = np.where(subtracts, 0, content + paired)
+    symbol = _named(f, numbers, entries)
+    local = np.flatnonzero(~entries["extern"])
+    if len(local):
+        atom, addend[local] = _anchored(f, pieces, entries, local, addend[local])
+        symbol[local] = anchors[atom]
+    atom = pieces.find(section, offset)
+    within = offset - pieces.atoms["offset"][atom]
+    beyond = within + width > pieces.atoms["size"][atom]
+    _check(f, entries, beyond, "reaches over the end of its atom")
+    kind = kind | entries["pcrel"].astype(np.int64) << 4 | entries["length"] << 5
+    columns = {"atom": atom, "offset": within, "symbol": symbol, "type": kind, "addend": addend}
+    return Rows(rows_of(RELOCATION, len(atom), **columns), section)
 
 
-class _Reading:
-    """The entries, taken apart into columns."""
+def _check(f: MachoFiles, entries: Array, bad: Bool, what: str) -> None:
+    """Raise `ObjectError` for the section of the first entry that is bad."""
+    if bad.any():
+        number = int(entries["section"][bad.argmax()])
+        name = b",".join(f.names[number]).decode("latin-1")
+        at = int(f.sections["reloff"][number])
+        raise f.fail(int(f.owner[number]), f"a relocation of section {name} {what}", at)
 
-    def __init__(
-        self,
-        f: MachoFiles,
-        pieces: Pieces,
-        numbers: Int64,
-        anchors: Int64,
-        entries: Array,
-        section: Int64,
-    ) -> None:
-        self.f, self.pieces, self.numbers, self.anchors = f, pieces, numbers, anchors
-        info = entries["info"].astype(np.int64)
-        self.section = section
-        self.offset = entries["address"].astype(np.int64)
-        self.number = info & 0xFFFFFF
-        self.pcrel = info >> 24 & 1
-        self.length = info >> 25 & 3
-        self.extern = info >> 27 & 1 != 0
-        self.type = info >> 28
-        self.arm = f.cputype == mo.CPU_TYPE_ARM64
-        self.subtractor = SUBTRACTOR[f.cputype]
 
-    def check(self, which: Bool, what: str) -> None:
-        if which.any():
-            number = int(self.section[int(which.argmax())])
-            name = b",".join(self.f.names[number]).decode("latin-1")
-            raise self.f.fail(
-                int(self.f.owner[number]),
-                f"a relocation of section {name} {what}",
-                int(self.f.sections["reloff"][number]),
-            )
+def _without_addends(f: MachoFiles, entries: Array) -> tuple[Array, Int64]:
+    """(the entries but for ADDEND ones, what these say of each of them)."""
+    if f.cputype != mo.CPU_TYPE_ARM64:
+        return entries, np.zeros(len(entries), np.int64)
+    adds = entries["type"] == mo.ARM64_ADDEND
+    follows = np.zeros(len(adds), np.bool_)
+    follows[1:] = adds[:-1]
+    said = np.zeros(len(adds), np.int64)
+    said[1:] = (entries["number"][:-1] ^ 0x800000) - 0x800000  # 24 bits with a sign
+    alone = adds.copy()
+    alone[:-1] &= ~_together(entries)
+    _check(f, entries, alone | (adds & follows), "is an ADDEND without its pair")
+    return entries[~adds], np.where(follows, said, 0)[~adds]
 
-    def result(self) -> Rows:
-        self.check(self.offset < 0, "is a scattered one")
-        self.check(self.type >= _TYPES[self.f.cputype], "has an unknown type")
-        paired = self.fold_addends()
-        width = np.int64(1) << self.length
-        self.check(self.offset + width > self.f.size[self.section], "lies outside of it")
-        self.pairs()
-        self.check(self.twice(), "stands where another one does")
-        content = self.contents(width)
-        embedded = np.ones(len(content), np.bool_)
-        if self.arm:
-            embedded = (self.type == mo.UNSIGNED) | (self.type == self.subtractor)
-        addend = np.where(embedded, content, 0) + paired
-        addend[self.type == self.subtractor] = 0
-        symbol = np.zeros(len(content), np.int64)
-        first = self.f.symbol_first[self.f.owner[self.section]]
-        count = self.f.symbol_first[self.f.owner[self.section] + 1] - first
-        self.check(self.extern & (self.number >= count), "has no symbol")
-        symbol[self.extern] = self.numbers[(first + self.number)[self.extern]]
-        self.check(self.extern & (symbol < 0), "names a symbol of the debug map")
-        self.anchor(symbol, addend)
 
-        atom = self.pieces.find(self.section, self.offset)
-        out = np.zeros(len(atom), RELOCATION)
-        out["atom"] = atom
-        out["offset"] = self.offset - self.pieces.atoms["offset"][atom]
-        beyond = out["offset"] + width > self.pieces.atoms["size"][atom]
-        self.check(beyond, "reaches over the end of its atom")
-        out["symbol"] = symbol
-        out["type"] = self.type | self.pcrel << 4 | self.length << 5
-        out["addend"] = addend
-        return Rows(out, self.section)
+def _together(entries: Array) -> Bool:
+    """Whether each entry but the last is at the place of the one that follows."""
+    place = (entries["section"] << STEP) + entries["offset"]
+    return np.asarray(place[1:] == place[:-1])
 
-    def fold_addends(self) -> Int64:
-        """Drop ADDEND entries; what they say comes back for the entries that stay."""
-        if not self.arm:
-            return np.zeros(len(self.type), np.int64)
-        adds = self.type == mo.ARM64_ADDEND
-        follows = np.zeros(len(adds), np.bool_)
-        follows[1:] = adds[:-1]
-        said = np.zeros(len(adds), np.int64)
-        said[1:] = (self.number[:-1] ^ 0x800000) - 0x800000  # 24 bits with a sign
-        alone = adds.copy()
-        alone[:-1] &= ~self.together()
-        self.check(alone | (adds & follows), "is an ADDEND without its pair")
-        kept = ~adds
-        paired: Int64 = np.where(follows, said, 0)[kept]
-        for name in ("section", "offset", "number", "pcrel", "length", "extern", "type"):
-            setattr(self, name, getattr(self, name)[kept])
-        return paired
 
-    def together(self) -> Bool:
-        """Whether each entry but the last is at the place of the one that follows."""
-        same: Bool = (self.section[1:] == self.section[:-1]) & (self.offset[1:] == self.offset[:-1])
-        return same
+def _check_pairs(f: MachoFiles, entries: Array) -> None:
+    """Each SUBTRACTOR has to have its UNSIGNED entry, and no place may have others."""
+    kind, length = entries["type"], entries["length"]
+    first = kind == SUBTRACTOR[f.cputype]
+    paired = np.zeros(len(first), np.bool_)
+    paired[:-1] = _together(entries) & (kind[1:] == mo.UNSIGNED) & (length[1:] == length[:-1])
+    _check(f, entries, first & ~paired, "is a SUBTRACTOR without its pair")
+    by_section = first & ~entries["extern"]
+    _check(f, entries, by_section, "subtracts the address of a section, not of a symbol")
+    rows = np.flatnonzero(~first)
+    place = (entries["section"][rows] << STEP) + entries["offset"][rows]
+    order = np.argsort(place, kind="stable")
+    twice = np.zeros(len(first), np.bool_)
+    twice[rows[order[1:][place[order][1:] == place[order][:-1]]]] = True
+    _check(f, entries, twice, "stands where another one does")
 
-    def pairs(self) -> None:
-        """Each SUBTRACTOR has to have its UNSIGNED entry."""
-        first = self.type == self.subtractor
-        good = np.zeros(len(first), np.bool_)
-        good[:-1] = self.together() & (self.type[1:] == mo.UNSIGNED)
-        good[:-1] &= self.length[1:] == self.length[:-1]
-        self.check(first & ~good, "is a SUBTRACTOR without its pair")
-        self.check(first & ~self.extern, "subtracts the address of a section, not of a symbol")
 
-    def twice(self) -> Bool:
-        """Whether each entry has the place of another one that is not its SUBTRACTOR."""
-        mine = np.flatnonzero(self.type != self.subtractor)
-        key = (self.section[mine] << STEP) + self.offset[mine]
-        order = np.argsort(key, kind="stable")
-        same = key[order][1:] == key[order][:-1]
-        found = np.zeros(len(self.type), np.bool_)
-        found[mine[order[1:][same]]] = True
-        return found
+def _contents(f: MachoFiles, entries: Array) -> Int64:
+    """What each field holds, with its sign."""
+    start = f.start[entries["section"]] + entries["offset"]
+    contents = np.zeros(len(start), np.int64)
+    for power in range(4):
+        mine = np.flatnonzero(entries["length"] == power)
+        contents[mine] = gather(f.octets, start[mine], np.dtype(f"<i{1 << power}"))
+    return contents
 
-    def contents(self, width: Int64) -> Int64:
-        """What each field holds, with its sign."""
-        start = self.f.start[self.section] + self.offset
-        out = np.zeros(len(start), np.int64)
-        for size in (1, 2, 4, 8):
-            mine = np.flatnonzero(width == size)
-            out[mine] = gather(self.f.octets, start[mine], np.dtype(f"<i{size}"))
-        return out
 
-    def anchor(self, symbol: Int64, addend: Int64) -> None:
-        """Turn section-relative entries into ones to an atom's anchor; changes the arrays."""
-        local = ~self.extern
-        if not local.any():
-            return
-        f = self.f
-        self.check(local & ~_BY_ADDRESS[f.cputype][self.type], "must name a symbol")
-        first = f.first[f.owner[self.section]]
-        count = f.first[f.owner[self.section] + 1] - first
-        self.check(local & ((self.number == 0) | (self.number > count)), "names no section")
-        rows = np.flatnonzero(local)
-        target_section = (first + self.number - 1)[rows]
-        gone = np.zeros(len(local), np.bool_)
-        gone[rows] = ~f.kept[target_section]
-        self.check(gone, "refers to a section that is no part of a program")
-        value = addend[rows]
-        pcrel = self.pcrel[rows] != 0
-        here = f.address[self.section[rows]] + self.offset[rows] + 4
-        value = np.where(pcrel, value + here, value)
-        label = value + np.where(pcrel, _TRAILING[self.type[rows]], 0)
-        place = label - f.address[target_section]
-        outside = np.zeros(len(local), np.bool_)
-        outside[rows] = (place < 0) | (place > f.size[target_section])
-        self.check(outside, "refers to a place outside of its section")
-        atom = self.pieces.find(target_section, place)
-        symbol[rows] = self.anchors[atom]
-        addend[rows] = value - f.address[target_section] - self.pieces.atoms["offset"][atom]
+def _named(f: MachoFiles, numbers: Int64, entries: Array) -> Int64:
+    """The symbol of the model that each entry names, 0 for those that name a section."""
+    extern, number, owner = entries["extern"], entries["number"], f.owner[entries["section"]]
+    first, end = f.symbol_first[owner], f.symbol_first[owner + 1]
+    _check(f, entries, extern & (number >= end - first), "has no symbol")
+    symbol = np.zeros(len(entries), np.int64)
+    symbol[extern] = numbers[(first + number)[extern]]
+    _check(f, entries, extern & (symbol < 0), "names a symbol of the debug map")
+    return symbol
+
+
+def _anchored(
+    f: MachoFiles, pieces: Pieces, entries: Array, local: Int64, addend: Int64
+) -> tuple[Array, Int64]:
+    """(the atom that each of the `local` entries means, the addend from there on).
+
+    These have the address in their file; `addend` is what their fields hold.
+    """
+    entries = entries[local]
+    kind, pcrel, number = entries["type"], entries["pcrel"], entries["number"]
+    _check(f, entries, ~_BY_ADDRESS[f.cputype][kind], "must name a symbol")
+    owner = f.owner[entries["section"]]
+    count = np.diff(f.first)[owner]
+    _check(f, entries, (number == 0) | (number > count), "names no section")
+    target = f.first[owner] + number - 1
+    _check(f, entries, ~f.kept[target], "refers to a section that is no part of a program")
+    here = f.address[entries["section"]] + entries["offset"] + 4
+    value = np.where(pcrel, addend + here, addend)
+    place = value + np.where(pcrel, _TRAILING[kind], 0) - f.address[target]
+    outside = (place < 0) | (place > f.size[target])
+    _check(f, entries, outside, "refers to a place outside of its section")
+    atom = pieces.find(target, place)
+    return atom, value - f.address[target] - pieces.atoms["offset"][atom]

@@ -43,8 +43,8 @@ class Pieces:
         """The atom at each place; for places outside of the section the nearest one in it."""
         inside = np.clip(offset, 0, (1 << STEP) - 1)
         key = (section.astype(np.int64) << STEP) + inside
-        found: Array = np.searchsorted(self.keys, key, side="right") - 1
-        return found
+        atoms: Array = np.searchsorted(self.keys, key, side="right") - 1
+        return atoms
 
 
 def cut(f: MachoFiles, records: Int64) -> Pieces:
@@ -110,21 +110,21 @@ def cut(f: MachoFiles, records: Int64) -> Pieces:
 
 def _named(f: MachoFiles, name: bytes) -> Bool:
     """Which symbols have a name that hardly any file has."""
-    found = np.zeros(len(f.symbols), np.bool_)
+    named = np.zeros(len(f.symbols), np.bool_)
     for number, commands in enumerate(f.commands):
         at = bytes(commands.strings).find(name)
         if at >= 0:
             mine = slice(int(f.symbol_first[number]), int(f.symbol_first[number + 1]))
-            found[mine] = commands.symbols["strx"] == at
-    return found
+            named[mine] = commands.symbols["strx"] == at
+    return named
 
 
 def _strings(f: MachoFiles, section: int) -> Int64:
     """The keys of all strings of a section but the first."""
     start, size = int(f.start[section]), int(f.size[section])
     ends = np.flatnonzero(f.octets[start : start + size] == 0) + 1
-    found: Int64 = (section << STEP) + ends[ends < size]
-    return found
+    keys: Int64 = (section << STEP) + ends[ends < size]
+    return keys
 
 
 def symbol_places(f: MachoFiles, pieces: Pieces, rows: Int64) -> tuple[Array, Array]:
@@ -148,7 +148,7 @@ def symbol_places(f: MachoFiles, pieces: Pieces, rows: Int64) -> tuple[Array, Ar
     atom[placed[~here]] = SpecialIndex.ELSEWHERE
     placed, section = placed[here], section[here]
     offset = f.symbol_offset[rows[placed]]
-    found = pieces.find(section, offset)
-    atom[placed] = found
-    value[placed] = offset - pieces.atoms["offset"][found]
+    home = pieces.find(section, offset)
+    atom[placed] = home
+    value[placed] = offset - pieces.atoms["offset"][home]
     return atom, value

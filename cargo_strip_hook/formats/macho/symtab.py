@@ -69,7 +69,7 @@ class SymbolTable:
     undefined: tuple[bytes, ...]
 
     def numbers(self, targets: Int64) -> Int64:
-        """The symbol number of each target (see `Rewritten.target`)."""
+        """The symbol number of each target (a place, or ~symbol)."""
         by_place = np.searchsorted(self.places, np.maximum(targets, 0))
         out: Int64 = self.of_place[np.minimum(by_place, len(self.of_place) - 1)]
         outside = np.flatnonzero(targets < 0)

@@ -1,14 +1,16 @@
-"""Finds the offsets into other sections that DWARF holds.
+"""Reads DWARF: lengths, and the offsets into other sections that units and tables hold.
 
-Objects of Mach-O have no relocations for them: each section starts at 0, and whoever joins two
-has to know the format. Sources: DWARF 5, sections 7.4 to 7.5 and 6.2.4; DWARF 4 for its forms;
-DWARF 3, section 7.5.4, and DWARF 2, section 7.5, which have no form for offsets into sections.
+Sections are named without what a format puts in front: `info` is `.debug_info` or `__debug_info`.
+Objects of Mach-O have no relocations for offsets into sections: each section starts at 0, and
+whoever joins two has to know where they are. Sources: DWARF 5, sections 7.4 to 7.5 and 6.2.4;
+DWARF 4 for its forms; DWARF 3, section 7.5.4, and DWARF 2, section 7.5, which have no form for
+offsets into sections.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -16,15 +18,15 @@ import numpy as np
 
 from cargo_strip_hook.link.model import Int64
 
-INFO, ABBREV, LINE = b"__debug_info", b"__debug_abbrev", b"__debug_line"
-STR, LINE_STR, STR_OFFSETS = b"__debug_str", b"__debug_line_str", b"__debug_str_offs"
+INFO, ABBREV, LINE = b"info", b"abbrev", b"line"
+STR, LINE_STR, STR_OFFSETS = b"str", b"line_str", b"str_offsets"
 RANGES, RNGLISTS, LOC, LOCLISTS = (
-    b"__debug_ranges",
-    b"__debug_rnglists",
-    b"__debug_loc",
-    b"__debug_loclists",
+    b"ranges",
+    b"rnglists",
+    b"loc",
+    b"loclists",
 )
-ADDR, ARANGES = b"__debug_addr", b"__debug_aranges"
+ADDR, ARANGES = b"addr", b"aranges"
 KEPT = (
     INFO, ABBREV, LINE, STR, LINE_STR, STR_OFFSETS, RANGES, RNGLISTS, LOC, LOCLISTS, ADDR, ARANGES,
 )  # fmt: skip
@@ -74,7 +76,10 @@ class Patch:
 
 
 def find(sections: Mapping[bytes, memoryview]) -> list[Patch]:
-    """All offsets between the sections of one file. Raises `UnknownDwarf`."""
+    """All offsets between the sections of one file, which may lack a target of some.
+
+    Raises `UnknownDwarf`.
+    """
     found: dict[tuple[bytes, bytes], list[int]] = {}
     runs: list[_Step] = []
     try:
@@ -89,9 +94,6 @@ def find(sections: Mapping[bytes, memoryview]) -> list[Patch]:
         starts = np.array(run.places, np.int64)
         for distance, target in run.fields:
             parts.setdefault((INFO, target), []).append(starts + distance)
-    for _, target in parts:
-        if target not in sections:
-            raise UnknownDwarf(f"{target.decode(errors='surrogateescape')} is missing")
     return [Patch(holder, to, np.concatenate(found)) for (holder, to), found in parts.items()]
 
 
@@ -106,14 +108,32 @@ def _uleb(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
-    """(where the contents begin, where they end) of a unit."""
-    (length,) = struct.unpack_from("<I", data, at)
-    if length >= 0xFFFFFFF0:
-        raise UnknownDwarf("it is in the 64-bit form")
-    if at + 4 + length > len(data):
-        raise UnknownDwarf("a unit is cut short")
-    return at + 4, at + 4 + length
+def initial_length(data: bytes | memoryview, at: int, order: str = "<") -> tuple[int, int]:
+    """(where the contents begin, where they end) of what has its length in front, in both forms.
+
+    Raises `struct.error` where the data ends within the length. Source: DWARF 5, section 7.4.
+    """
+    (length,) = struct.unpack_from(f"{order}I", data, at)
+    if length != 0xFFFFFFFF:
+        return at + 4, at + 4 + length
+    (length,) = struct.unpack_from(f"{order}Q", data, at + 4)
+    return at + 12, at + 12 + length
+
+
+def _units(data: bytes) -> Iterator[tuple[int, int]]:
+    """(begin, end) of the contents of all that stands behind its length; the 32-bit form alone.
+
+    Raises `UnknownDwarf`.
+    """
+    at = 0
+    while at < len(data):
+        begin, end = initial_length(data, at)
+        if begin != at + 4:
+            raise UnknownDwarf("it is in the 64-bit form")
+        if end > len(data):
+            raise UnknownDwarf("a unit is cut short")
+        yield begin, end
+        at = end
 
 
 _Op = tuple[int, int, bytes]
@@ -203,9 +223,7 @@ def _info(
     data, abbreviations = bytes(sections.get(INFO, b"")), bytes(sections.get(ABBREV, b""))
     known: dict[tuple[int, int], _Plans] = {}
     runs: list[_Step] = []
-    at = 0
-    while at < len(data):
-        begin, end = _length(data, at)
+    for begin, end in _units(data):
         (version,) = struct.unpack_from("<H", data, begin)
         if not 2 <= version <= 5:
             raise UnknownDwarf(f"version {version} is not known")
@@ -231,7 +249,6 @@ def _info(
             _entries(data, first, end, known[key])
         except KeyError as e:
             raise UnknownDwarf(f"abbreviation {e} is missing") from None
-        at = end
     return [run for run in runs if run.places]
 
 
@@ -268,24 +285,18 @@ def _entries(data: bytes, at: int, end: int, plans: _Plans) -> None:
 
 
 def _aranges(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
-    at = 0
-    while at < len(data):
-        begin, at = _length(data, at)
+    for begin, _ in _units(data):
         found.setdefault((ARANGES, INFO), []).append(begin + 2)
 
 
 def _string_offsets(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
-    at = 0
-    while at < len(data):
-        begin, at = _length(data, at)
-        found.setdefault((STR_OFFSETS, STR), []).extend(range(begin + 4, at, 4))
+    for begin, end in _units(data):
+        found.setdefault((STR_OFFSETS, STR), []).extend(range(begin + 4, end, 4))
 
 
 def _lines(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
     """Only version 5 has names of directories and files in other sections."""
-    at = 0
-    while at < len(data):
-        begin, end = _length(data, at)
+    for begin, _ in _units(data):
         (version,) = struct.unpack_from("<H", data, begin)
         if version == 5:
             header = begin + 8
@@ -294,7 +305,6 @@ def _lines(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
                 place = _names(data, place, found)
         elif not 2 <= version <= 4:
             raise UnknownDwarf(f"line tables of version {version} are not known")
-        at = end
 
 
 def _names(data: bytes, at: int, found: dict[tuple[bytes, bytes], list[int]]) -> int:
