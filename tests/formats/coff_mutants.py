@@ -159,6 +159,22 @@ def _swapped(r: Result) -> None:
     r.expectation = replace(r.expectation, link_map=rows[order])
 
 
+def _gap(r: Result) -> None:
+    """What aligns a piece, in the first section that has such."""
+    rows, p = r.expectation.link_map, r.parts
+    assert rows is not None
+    for number in range(1, p.count + 1):
+        size, start = struct.unpack_from("<II", p.raw, 20 + 40 * (number - 1) + 16)
+        mine = rows[rows["out_section"] == number]
+        covered = np.zeros(size, np.bool_)
+        for begin, length in zip(mine["out_offset"], mine["size"], strict=True):
+            covered[begin : begin + length] = True
+        if len(mine) and start and not covered.all():
+            p.raw[start + int(covered.argmin())] = 0x77
+            return
+    raise AssertionError("no gap")
+
+
 def _nothing(_: Result) -> None:
     """The result as it is, of other members."""
 
@@ -249,6 +265,7 @@ ROWS: dict[str, Row] = {
     "a table of .eh_frame that is lost": Row(
         "facts.check_frames", "unwind", _nothing, target=OLD, made="frames"
     ),
+    "what is between two pieces": Row("compare._check_bytes", "contents", _gap),
     "what a weak external stands for": Row("compare.check_weak", "weak external", _weak_default),
     "@feat.00": Row("guard.check_guard", "handlers", _flip(_symbol("@feat.00", 8), 2), target=MSVC),
     "a table of call targets": Row(

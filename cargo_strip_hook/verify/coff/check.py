@@ -112,6 +112,7 @@ def _compare(
     facts.check_symbols(pair, found, made)
     facts.check_winners(pair, found, order)
     facts.check_frames(pair)
+    facts.check_order(pair, order)
     functions = compare.check_unwinding(pair)
     if compares_debug(pair.expectation):
         debug.check(pair, found, made, covers_debug)

@@ -37,6 +37,8 @@ _FUNCTION = 0x20
 _RDATA, _ZEROS, _DEBUG, _TOLD = 0x4000_0040, 0xC000_0080, 0x4200_0040, 0x0000_0A00
 _TABLES = (b".sxdata", b".gfids$y", b".giats$y", b".gljmp$y", b".gehcont$y")
 _LABEL, _LEADER, _FEATURES = b".L", b".comdat", b"@feat.00"
+# what a name tells of is in the name: pointers of MinGW, constants and strings of MSVC
+_BY_NAME = (b".refptr.", b"__real@", b"__xmm@", b"__ymm@", b"__zmm@", b"??_C@_")
 _LISTS = (b".CRT$", b".ctors", b".dtors", b".rtc$")
 
 
@@ -68,7 +70,8 @@ def check_sections(pair: Pair, made: Made) -> None:
     for number in np.flatnonzero(room == 0).tolist():
         if number:
             _check_told(pair, number, int(flags[number]))
-    _check_gaps(pair)
+    _check_whole(pair)
+    _check_gaps(pair, made)
 
 
 def _of_made(pair: Pair, made: Made) -> Iterator[tuple[int, int]]:
@@ -78,11 +81,7 @@ def _of_made(pair: Pair, made: Made) -> Iterator[tuple[int, int]]:
     for name, place in (*made.common.items(), *made.pointer.items()):
         align = pointer
         if name in made.common:
-            size = max(
-                int(o.symbols["value"][i])
-                for o, ext in zip(pair.objects, pair.before, strict=True)
-                for i in ext.index[ext.common & (ext.name == name)].tolist()
-            )
+            size = _common_size(pair, name)
             align = max(min(32, 1 << (size - 1).bit_length()), aligned.get(name, 1))
         if (place & ((1 << STEP) - 1)) % align:
             text = f"{shown(pair.names.text[name])} is not aligned to {align} bytes"
@@ -126,15 +125,77 @@ def _check_told(pair: Pair, number: int, flags: int) -> None:
         pair.findings.add("other characteristics than its kind has", shown(name))
 
 
-def _check_gaps(pair: Pair) -> None:
-    """Lists that a C runtime walks over have nothing between their elements."""
+def _check_whole(pair: Pair) -> None:
+    """Pieces are whole sections, but for entries and records of unwind information."""
+    tables = [
+        o.unwind_records | np.array([n.startswith(b".pdata") for n in o.names], np.bool_)
+        for o in pair.objects
+    ]
+    sizes = np.concatenate([o.sections["size"] for o in pair.objects]).astype(np.int64)
+    whole = (pair.rows["offset"] == 0) & (pair.rows["size"] == sizes[pair.section])
+    for place in pair.place[~whole & ~np.concatenate(tables)[pair.section]].tolist():
+        pair.findings.add("a piece is not whole", pair.where(place))
+
+
+def _check_gaps(pair: Pair, made: Made) -> None:
+    """Between pieces is what aligns them; lists that a C runtime walks over have nothing there.
+
+    What keeps the parts of groups for GNU ld stands behind all pieces, and has relocations.
+    """
     o, rows = pair.after, pair.rows
+    pointer = 4 if o.machine == 0x14C else 8
+    sizes = [*(_common_size(pair, n) for n in made.common), *([pointer] * len(made.pointer))]
+    places = [*made.common.values(), *made.pointer.values()]
+    place = np.concatenate([pair.place, np.array(places, np.int64)])
+    size = np.concatenate([rows["size"], np.array(sizes, np.int64)])
+    order = np.argsort(place, kind="stable")
+    place, end = place[order], (place + size)[order]
+    home = place >> STEP
+    first = np.append(True, home[1:] != home[:-1])[: len(home)]
+    last = np.maximum.accumulate(end)
+    before = np.where(first, home << STEP, np.append(0, last[:-1])[: len(home)])
     lists = np.array([name.startswith(_LISTS) for name in o.names], np.bool_)
-    order = np.argsort(pair.place, kind="stable")
-    order = order[lists[rows["out_section"][order]]]
-    held = np.bincount(rows["out_section"][order], rows["size"][order], len(o.names))
-    for number in np.flatnonzero(lists & (held != o.sections["size"])).tolist():
-        pair.findings.add("bytes that no input explains", shown(o.names[number]))
+    room = np.where(lists, 1, alignment(o.sections["flags"].astype(np.int64)))
+    wide = place - before >= np.maximum(room[home], 1)
+    final = np.append(home[1:] != home[:-1], True)[: len(home)]
+    rest = o.sections["size"][home[final]].astype(np.int64) - (last[final] - (home[final] << STEP))
+    kept = np.zeros(len(o.names), np.int64)
+    if pair.expectation.target.archive_dialect != "coff":
+        where = (o.relocations["section"].astype(np.int64) << STEP) + o.relocations["offset"]
+        stop = np.zeros(len(o.names), np.int64)
+        stop[home[final]] = last[final]
+        behind = where >= stop[o.relocations["section"]]
+        kept = 4 * np.bincount(o.relocations["section"][behind], minlength=len(o.names))
+        kept[kept > 0] += 3
+    long = rest > kept[home[final]]
+    for number in unique(np.concatenate([home[wide], home[final][long]])).tolist():
+        pair.findings.add("bytes that no input explains", f"{shown(o.names[number])}[{number}]")
+
+
+def _common_size(pair: Pair, name: int) -> int:
+    return max(
+        int(o.symbols["value"][i])
+        for o, ext in zip(pair.objects, pair.before, strict=True)
+        for i in ext.index[ext.common & (ext.name == name)].tolist()
+    )
+
+
+def check_order(pair: Pair, loading: Loading) -> None:
+    """Initialisers run in the order in which a linker loads their members."""
+    names = [name for o in pair.objects for name in o.names]
+    lists = np.array([name.startswith(_LISTS) for name in names], np.bool_)
+    mine = np.flatnonzero(lists[pair.section] & (pair.rows["size"] > 0))
+    mine = mine[np.argsort(pair.place[mine], kind="stable")]
+    members: dict[bytes, list[int]] = {}
+    for i in mine.tolist():
+        home = pair.indices[int(pair.position[i])]
+        members.setdefault(names[int(pair.section[i])], []).append(home)
+    for name, found in members.items():
+        if len(set(found)) < 2:
+            continue
+        rank = [loading.rank.get(member, len(loading.rank)) for member in found]
+        if rank != sorted(rank):
+            pair.findings.add("out of order", shown(name))
 
 
 class _Said:
@@ -147,7 +208,10 @@ class _Said:
         wanted = unique(places)
         for m, o in enumerate(pair.objects):
             symbols = o.symbols
-            mine = np.flatnonzero((symbols["section"] > 0) & ~o.auxiliary)
+            # what has records behind it is a section's symbol
+            plain = (symbols["section"] > 0) & ~o.auxiliary
+            plain &= (symbols["aux"] == 0) | (symbols["class"] != STATIC) | (symbols["type"] != 0)
+            mine = np.flatnonzero(plain)
             section = symbols["section"][mine]
             at = pair.find(m, section, symbols["value"][mine].astype(np.int64))
             chosen = is_among(at, wanted) & (at >= 0)
@@ -155,8 +219,9 @@ class _Said:
             code = o.sections["flags"][section] & CODE != 0
             function = symbols["type"][mine] & 0xF0 == _FUNCTION
             function |= code & np.isin(symbols["class"][mine], (EXTERNAL, WEAK))
-            for i, place, is_one in zip(mine.tolist(), at.tolist(), function.tolist(), strict=True):
-                self._note(place, o.name(i), is_one)
+            rows = zip(o.names_of(mine), at.tolist(), function.tolist(), strict=True)
+            for name, place, is_one in rows:
+                self._note(place, name, is_one)
 
     def add_weak(self, pair: Pair, found: Definitions) -> None:
         """Names that stand for what another one defines."""
@@ -188,9 +253,10 @@ def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
     said = _Said(pair, places)
     said.add_weak(pair, found)
     exact = {place for table in (made.common, made.pointer) for place in table.values()}
-    for i, place in zip(placed.tolist(), places.tolist(), strict=True):
-        row, name = o.symbols[i], o.name(i)
-        kind, static = int(row["type"]), int(row["class"]) == STATIC
+    kinds, classes = o.symbols["type"][placed].tolist(), o.symbols["class"][placed].tolist()
+    columns = (placed.tolist(), places.tolist(), o.names_of(placed), kinds, classes)
+    for i, place, name, kind, storage in zip(*columns, strict=True):
+        static = storage == STATIC
         known = said.names.get(place, set())
         if static and name not in known and not _is_made(name, known, place in exact, pair):
             pair.findings.add(
@@ -238,14 +304,20 @@ def _check_placeless(pair: Pair, numbers: Array) -> None:
     for m in pair.objects:
         for i in np.flatnonzero((m.symbols["section"] == ABSOLUTE) & ~m.auxiliary).tolist():
             values.add((m.name(i), int(m.symbols["value"][i])))
+    numbered = np.array([pair.names.number.get(name, -1) for name in names], np.int64)
     for m, ext in zip(pair.objects, pair.before, strict=True):
-        for i, number in zip(ext.index.tolist(), ext.name.tolist(), strict=True):
+        chosen = is_among(ext.name, numbered)
+        for i, number in zip(ext.index[chosen].tolist(), ext.name[chosen].tolist(), strict=True):
             text = pair.names.text[number]
-            if text in names:
-                types.setdefault(text, set()).add(int(m.symbols["type"][i]) & 0xF0)
+            types.setdefault(text, set()).add(int(m.symbols["type"][i]) & 0xF0)
     seen = 0
+    told: set[bytes] = set()
     for i in numbers.tolist():
         row, name = o.symbols[i], o.name(i)
+        if int(row["class"]) != STATIC:
+            if name in told:
+                pair.findings.add("defined twice", shown(name))
+            told.add(name)
         section, kind = int(row["section"]), int(row["type"])
         if section == ABSOLUTE and int(row["class"]) == STATIC:
             seen += name == _FEATURES
@@ -267,7 +339,8 @@ def check_winners(pair: Pair, found: Definitions, loading: Loading) -> None:
     ]
     if not names:
         return
-    used = _used(pair) | encoded(pair.expectation.exports)
+    names = [name for name in names if not name.startswith(_BY_NAME)]
+    used = _used(pair) | encoded(pair.expectation.exports) if names else set()
     for name in sorted(set(names) & used):
         number = pair.names.number[name]
         holders: dict[int, int] = {}  # member -> size of the COMDAT, of those that linkers compare
@@ -329,4 +402,4 @@ def _describes(pair: Pair, member: int, o: Object, number: int) -> bool:
     return bool((at >= 0).any())
 
 
-__all__ = ["check_frames", "check_sections", "check_symbols", "check_winners"]
+__all__ = ["check_frames", "check_order", "check_sections", "check_symbols", "check_winners"]

@@ -83,6 +83,16 @@ class Object:
             return bytes(row.tobytes()[:8].rstrip(b"\0"))
         return _string(self.strings, int(row["name"]))
 
+    def names_of(self, symbols: Array) -> list[bytes]:
+        """The names of symbols. Raises `Damaged`."""
+        rows = self.symbols[symbols]
+        octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), self.record)[:, :8]
+        found: list[bytes] = np.ascontiguousarray(octets).view("S8").ravel().tolist()
+        long = np.flatnonzero(rows["zeros"] == 0)
+        for n, at in zip(long.tolist(), rows["name"][long].tolist(), strict=True):
+            found[n] = _string(self.strings, at)
+        return found
+
     def auxiliary_of(self, symbol: int) -> bytes:
         """The first auxiliary record of a symbol."""
         start = self.table + self.record * (symbol + 1)

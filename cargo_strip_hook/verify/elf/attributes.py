@@ -51,7 +51,8 @@ def check(before: Objects, after: Objects, kind: int, findings: Findings) -> Non
         findings.add("build attributes", f"are {vendor!r}'s")
     for tag in sorted(tags.keys() | {tag for _, one in members for tag in one}):
         values = [one.get(tag) for _, one in members]
-        if not _may_be(after.machine, tag, tags.get(tag), values):
+        alone = tag in tags and all(tag not in one for _, one in members)
+        if alone or not _may_be(after.machine, tag, tags.get(tag), values):
             findings.add("build attributes", f"say {tags.get(tag)!r} for {tag}, members {values}")
 
 

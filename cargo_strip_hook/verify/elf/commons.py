@@ -25,7 +25,7 @@ from cargo_strip_hook.verify.elf.read import (
 )
 from cargo_strip_hook.verify.kit.names import quoted
 
-_NAMES = ("bss", "sbss", "lbss", "tbss", "COMMON")  # GNU ld's default script
+_NAMES = (".bss", ".sbss", ".lbss", ".tbss", "COMMON", "LARGE_COMMON")  # GNU ld's default script
 _LARGE = 0x10000000  # SHF_X86_64_LARGE
 
 
@@ -82,7 +82,7 @@ def _fits(pair: Pair, place: int, size: int, align: int, *, thread: bool) -> boo
         and offset + size <= section["size"]
         and offset % align == 0
         and section["align"] >= align
-        and pair.after.section_name(number).lstrip(".").startswith(_NAMES)
+        and pair.after.section_name(number).startswith(_NAMES)
     )
 
 

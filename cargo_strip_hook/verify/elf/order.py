@@ -16,11 +16,10 @@ from cargo_strip_hook.verify.elf.read import (
     STB_LOCAL,
     STB_WEAK,
     STT_FUNC,
+    STT_GNU_IFUNC,
     Objects,
 )
 from cargo_strip_hook.verify.loading import Member, Strength
-
-STT_GNU_IFUNC = 10
 
 
 def contents(

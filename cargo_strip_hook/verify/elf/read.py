@@ -33,6 +33,7 @@ SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
 SHN_X86_64_LCOMMON, _X86_64 = 0xFF02, 62
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STT_NOTYPE, STT_OBJECT, STT_FUNC, STT_SECTION, STT_TLS, STT_COMMON = 0, 1, 2, 3, 6, 5
+STT_GNU_IFUNC = 10
 STV_HIDDEN = 2
 ET_REL = 1
 
@@ -170,7 +171,7 @@ class Objects:
     @cached_property
     def names(self) -> npt.NDArray[np.object_]:
         """The name (bytes) of each symbol that is global, or code or data; None for the others."""
-        kinds = np.array([STT_OBJECT, STT_FUNC, STT_TLS], self.symbols["kind"].dtype)
+        kinds = np.array([STT_OBJECT, STT_FUNC, STT_TLS, STT_GNU_IFUNC], self.symbols["kind"].dtype)
         local = self.symbols["binding"] == STB_LOCAL
         rows = np.flatnonzero(~local | is_among(self.symbols["kind"], kinds))
         found = np.full(len(self.symbols), None, np.object_)
@@ -407,7 +408,11 @@ class _Reader:
         holds = (sections["type"] != SHT_NOBITS) & (sections["type"] != 0)
         self.fail_where(
             holds
-            & ((sections["size"] < 0) | (sections["offset"] + sections["size"] > self.end[owner])),
+            & (
+                (sections["size"] < 0)
+                | (sections["offset"] < self.base[owner])
+                | (sections["offset"] + sections["size"] > self.end[owner])
+            ),
             owner,
             "a section lies outside the file",
         )

@@ -43,6 +43,7 @@ from cargo_strip_hook.verify.elf.read import (
     STB_WEAK,
     STT_COMMON,
     STT_FUNC,
+    STT_GNU_IFUNC,
     STT_NOTYPE,
     STT_SECTION,
     STT_TLS,
@@ -57,7 +58,7 @@ ELFOSABI_GNU = 3
 _PLAIN = (SHT_PROGBITS, SHT_STRTAB, SHT_NOTE, SHT_NOBITS, 14, 15, 16)
 _PAGE = 4096  # bytes
 _X86_64_UNWIND = 0x70000001  # SHT_X86_64_UNWIND
-_UNIQUE, _IFUNC = 10, 10  # STB_GNU_UNIQUE, STT_GNU_IFUNC
+_UNIQUE = 10  # STB_GNU_UNIQUE
 _BATCH = 200_000  # relocations that are looked at together
 
 
@@ -104,7 +105,7 @@ def _check_sections(after: Objects, findings: Findings) -> None:
         findings.each(kind, bad, lambda i: _name(after, i))
 
     align = np.maximum(s["align"], 1)
-    each((align & (align - 1)) != 0, "an alignment that is no power of two")
+    each(((align & (align - 1)) != 0) | (s["align"] < 0), "an alignment that is no power of two")
     relative = s["offset"] - after.base[0]
     odd = align & (align - 1)
     # gABI asks that of addresses only, which objects have none of: a page is enough
@@ -214,7 +215,7 @@ def _check_symbols(after: Objects, findings: Findings) -> None:
     known = np.isin(symbols["binding"], (STB_LOCAL, STB_GLOBAL, STB_WEAK))
     known |= (symbols["binding"] == _UNIQUE) & ~symbols["undefined"]
     each(~known, "a symbol of unknown binding")
-    other = (symbols["kind"] > STT_TLS) & (symbols["kind"] != _IFUNC)
+    other = (symbols["kind"] > STT_TLS) & (symbols["kind"] != STT_GNU_IFUNC)
     each(other | (local & (symbols["kind"] == STT_COMMON)), "a symbol of unknown type")
     null = symbols[0]
     if any(null[f] for f in ("kind", "binding", "other", "value", "size")) or first < 1:

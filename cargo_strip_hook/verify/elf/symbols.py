@@ -17,6 +17,7 @@ from cargo_strip_hook.verify.elf.read import (
     STB_WEAK,
     STT_COMMON,
     STT_FUNC,
+    STT_GNU_IFUNC,
     STT_OBJECT,
     STT_TLS,
 )
@@ -142,7 +143,7 @@ def _undefined_kinds(pair: Pair, names: Container[bytes]) -> dict[bytes, set[int
 def check_locals(pair: Pair, resolution: Resolution) -> None:
     """Functions and data that kept a local symbol: name, type and size as in the original."""
     old, new = pair.before.symbols, pair.after.symbols
-    kinds = (STT_OBJECT, STT_FUNC, STT_TLS)
+    kinds = (STT_OBJECT, STT_FUNC, STT_TLS, STT_GNU_IFUNC)
     mine = np.flatnonzero(
         (new["binding"] == STB_LOCAL)
         & is_among(new["kind"], np.array(kinds))

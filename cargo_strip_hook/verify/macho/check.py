@@ -189,7 +189,8 @@ def _compare(
     roots.check_other_members(original, used, choice, findings)
     compared = compare.check(before, after, where, references, definitions, findings)
     commons = definitions.made.found
-    symbols.check_locals(before, after, where, commons, expectation.strip, findings)
+    made = (commons, references)
+    symbols.check_locals(before, after, where, made, expectation.strip, findings)
     compare.check_unwind(before, after, where, unwound, findings)
     _check_data_in_code(before, after, where, findings)
     if keeps_debug:

@@ -19,6 +19,7 @@ from cargo_strip_hook.verify.macho import dwarf
 from cargo_strip_hook.verify.macho.compare import Definitions
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ENTRY, STEP, Object
+from cargo_strip_hook.verify.macho.sections import Borders
 
 _SEGMENT, _MARKER, _INFO = b"__DWARF", b"__strip_hook", b"__debug_info"
 _CODE = 0x80000400
@@ -62,6 +63,7 @@ def check(
         title = told.titles[int(before.table["file"][row])]
         text = f"{shown(bytes(before.table['name'][row]))} of {title}, which it counts in, moved"
         findings.add("debug information", text)
+    _check_apart(sides, findings)
     numbers = np.flatnonzero(_kept(after)) + 1
     wanted = {n: np.zeros(int(after.table["size"][n - 1]), np.uint8) for n in numbers.tolist()}
     fields = [np.zeros((3, 0), np.int64)]
@@ -93,6 +95,15 @@ def check(
             room[:] = np.frombuffer(sections[name], np.uint8)
         fields.append(_addresses(sides, file, mine))
     _compare(sides, numbers, wanted, np.concatenate(fields, 1), findings)
+
+
+def _check_apart(sides: _Sides, findings: Findings) -> None:
+    """Code that stays where it was is in subsections of its own: dead code between can go."""
+    where = sides.where
+    mine = sides.regions.known[where.section - 1] & (where.size > 0)
+    address = where.address[mine]
+    for at in address[~is_among(address, Borders(sides.after).value)].tolist():
+        findings.add("no subsection begins at a piece", f"at {at:#x}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.places import Places
-from cargo_strip_hook.verify.macho.read import ALT_ENTRY, Object
+from cargo_strip_hook.verify.macho.read import ALT_ENTRY, STEP, Object
 
 _SETS = (b"section$start$", b"section$end$")
 _SET_SUFFIX = b"$set"
@@ -40,6 +40,7 @@ def check_sections(
     _check_names(before, after, where, findings)
     _check_attributes(before, after, where, findings)
     _check_made(after, where, debug, findings)
+    _check_whole(before, where, findings)
     borders = Borders(after)
     _check_alignment(before, after, where, borders, debug, findings)
     _check_cuts(after, where, borders, findings)
@@ -115,6 +116,30 @@ def _check_made(after: Object, where: Places, debug: bool, findings: Findings) -
             good = debug and name[0] == b"__DWARF" and (flags, align) == (_DEBUG, 0)
         if not good:
             _tell(after, np.array([row]), "a section that no input explains", findings)
+
+
+def _check_whole(before: Object, where: Places, findings: Findings) -> None:
+    """A piece goes on to where something else begins: the next piece, a symbol, a literal."""
+    rows = np.flatnonzero(where.size > 0)
+    section = where.section[rows].astype(np.int64)
+    end = where.start[rows] + where.size[rows]
+    table = before.table[section - 1]
+    good = end == table["size"]
+    keys = (section << STEP) + end
+    good |= is_among(keys, (where.section.astype(np.int64) << STEP) + where.start)
+    e = before.entries
+    label = np.flatnonzero(before.placed & (e["desc"] & ALT_ENTRY == 0) & (e["section"] > 0))
+    home = e["section"][label].astype(np.int64)
+    good |= is_among(keys, (home << STEP) + e["value"][label] - before.table["address"][home - 1])
+    kind = table["flags"] & 0xFF
+    width = np.zeros(256, np.int64)
+    width[[0x3, 0x4, 0x5, 0xE]] = 4, 8, 8, 16
+    step = width[kind]
+    good |= (step > 0) & (end % np.maximum(step, 1) == 0)
+    rest = np.flatnonzero(~good)
+    strings = before.octets[table["offset"][rest] + end[rest] - 1] == 0
+    for n in rest[~(strings & (kind[rest] == 0x2))].tolist():
+        findings.add("a piece is not whole", f"at {int(where.address[rows[n]]):#x}")
 
 
 class Borders:

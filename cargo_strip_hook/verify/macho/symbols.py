@@ -132,14 +132,15 @@ def check_locals(
     before: Object,
     after: Object,
     where: Places,
-    commons: Mapping[bytes, Collection[int]],
+    made: tuple[Mapping[bytes, Collection[int]], Array],
     strip: Strip,
     findings: Findings,
 ) -> None:
     """Local symbols: types and marks, and names that the members have for the place.
 
-    `commons`: name -> the places of commons that got one.
+    `made`: name -> the places of commons that got one, and the result's references.
     """
+    commons, references = made
     e = after.entries
     numbers = np.flatnonzero(e["type"] & _EXTERNAL == 0)
     rows = e[numbers]
@@ -153,8 +154,42 @@ def check_locals(
     _check_marks(before, after, where, findings)
     there = {(at, name) for name, places in commons.items() for at in places}
     _check_names(before, after, where, numbers, there, findings)
+    _check_places(before, after, where, numbers, references, findings)
     if strip is not Strip.SYMBOLS:
         _check_kept_names(before, after, where, findings)
+
+
+def _check_places(
+    before: Object,
+    after: Object,
+    where: Places,
+    numbers: Array,
+    references: Array,
+    findings: Findings,
+) -> None:
+    """A local symbol is at a piece, at a symbol of the members, or somebody refers to it."""
+    numbers = numbers[after.placed[numbers]]
+    values = after.entries["value"][numbers]
+    named = np.zeros(len(after.entries), np.bool_)
+    for column in ("symbol", "minus"):
+        named[references[column][references[column] >= 0]] = True
+    rest = ~named[numbers] & ~is_among(values, where.address)
+    if rest.any():
+        placed = np.flatnonzero(before.placed)
+        rest &= ~is_among(values, where.address + where.size)
+        rest &= ~is_among(values, where.of_symbols(placed))
+        rest &= ~is_among(values, _in_holes(before, where, placed))
+    for at in values[rest].tolist():
+        findings.add("a local symbol that nothing needs", f"at {at:#x}")
+
+
+def _in_holes(before: Object, where: Places, placed: Array) -> Array:
+    """Where symbols of dead code would be, in sections that kept their order."""
+    delta = np.full(len(before.table) + 1, -1, np.int64)
+    delta[where.section] = where.address - where.start
+    section = before.entries["section"][placed]
+    offset = before.entries["value"][placed] - before.table["address"][np.maximum(section, 1) - 1]
+    return np.asarray(np.where(delta[section] >= 0, delta[section] + offset, -1))
 
 
 def _check_kept_names(before: Object, after: Object, where: Places, findings: Findings) -> None:

@@ -13,6 +13,7 @@ from tests.campaigns.results.mutants import Mutant
 STRICTER = "a stricter alignment: what was aligned still is"
 ORDER = "the order of records that stand for themselves: linkers make GOT entries in that order"
 NAME = "what the object is called in the archive: that is ours to choose, and only told to people"
+NOPS = "fewer DW_CFA_nop at the end of an unwind entry"
 PADDING = "bytes between functions, which are never executed"
 ELSEWHERE = "pieces lie elsewhere in their section, aligned and apart, initialisers in their order"
 
@@ -27,6 +28,8 @@ def reason(case: Case, mutant: Mutant) -> str:
         return STRICTER if new > old and not power & (power - 1) else ""
     if case.format == "coff" and kind.startswith("section[") and kind.endswith("flags"):
         return STRICTER if _stricter(kind, old, new) else ""
+    if case.format == "elf" and kind == "FDE.length" and new < old:
+        return NOPS
     if kind == "record of relocation" and mutant.how.startswith("swapped"):
         return ORDER
     between = case.format == "elf" and not _in_a_piece(case, mutant)
