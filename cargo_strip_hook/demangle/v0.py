@@ -36,7 +36,7 @@ def demangle(body: str) -> str | None:
         rest = reader.name()
     except InvalidNameError:
         return None
-    return "".join(reader.out) + rest
+    return "".join(reader.out) + rest or None  # a crate may have no name, what is shown may not
 
 
 def crate_of(body: str) -> str | None:

@@ -293,7 +293,7 @@ ONE = b"!<arch>\n" + header("a.o/", 3) + b"AAA\n"
         pytest.param(
             ONE[:69], "the member has 3 bytes and the archive 1 more", 8, "a.o/", id="cut"
         ),
-        pytest.param(ONE.replace(b"`\n", b"`x"), "does not end", 8, "a.o/", id="terminator"),
+        pytest.param(ONE.replace(b"`\n", b"`x"), "wrong end mark", 8, "a.o/", id="terminator"),
         pytest.param(
             b"!<arch>\n" + header("a.o/", "3x"), "size `3x` is no number", 8, "a.o/", id="size"
         ),
@@ -340,7 +340,11 @@ ONE = b"!<arch>\n" + header("a.o/", 3) + b"AAA\n"
             id="three",
         ),
         pytest.param(
-            b"!<arch>\n" + header("/<FOO>/", 0), "not known", 8, "/<FOO>/", id="unknown-table"
+            b"!<arch>\n" + header("/<FOO>/", 0),
+            "unknown or misplaced",
+            8,
+            "/<FOO>/",
+            id="unknown-table",
         ),
         pytest.param(
             ONE + header("__.SYMDEF", 8) + bytes(8),
