@@ -14,8 +14,8 @@ from cargo_strip_hook.link.batch import read_all
 from cargo_strip_hook.link.model import (
     ATOM,
     EDGE,
-    PART,
     RELOCATION,
+    SIZE,
     SYMBOL,
     Array,
     Int64,
@@ -41,7 +41,7 @@ class Objects:
     names: list[bytes]
     relocations: Array  # RELOCATION
     edges: Array  # EDGE
-    sections: Array  # PART
+    sections: Array  # SIZE
     section: Int64
     unit_of_section: Int64
 
@@ -55,7 +55,7 @@ def read_objects(archive: Archive) -> Objects:
         for unit in read_all(format, inputs):
             units.append(unit)
             names += symbol_names([unit])
-            sections.append(format.parts(unit))
+            sections.append(format.sizes(unit))
             release(unit.data)
     return _joined(units, names, sections)
 
@@ -103,7 +103,7 @@ def _joined(units: list[Unit], names: list[bytes], sections: list[Array]) -> Obj
         names,
         relocations,
         edges,
-        join(sections) if sections else np.zeros(0, PART),
+        join(sections) if sections else np.zeros(0, SIZE),
         section,
         np.repeat(np.arange(len(sections)), [len(p) for p in sections]),
     )

@@ -15,7 +15,7 @@ from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats.members import load
 from cargo_strip_hook.link.arrays import join
 from cargo_strip_hook.link.model import (
-    PART,
+    SIZE,
     Binding,
     Bool,
     Contents,
@@ -83,9 +83,9 @@ def as_objects(library: Library) -> Objects:
     program, format = library.program, library.format
     units = program.units
     # the synthetic object, for commons and pointers, has no sections
-    synthetic = np.zeros(1, PART)
+    synthetic = np.zeros(1, SIZE)
     synthetic["kind"] = Contents.DATA
-    sections = [synthetic if u.index < 0 else format.parts(u) for u in units]
+    sections = [synthetic if u.index < 0 else format.sizes(u) for u in units]
     section_base = np.cumsum([0, *map(len, sections)])
     section = program.atoms["section"].astype(np.int64)
     counts = np.diff(program.atom_base)

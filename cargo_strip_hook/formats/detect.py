@@ -87,7 +87,8 @@ def is_import_member(data: memoryview) -> bool:
     start = _HEADER + optional_size
     if start + sections * _SECTION > len(data):
         return False
-    names = (bytes(data[at : at + 8]) for at in range(start, start + sections * _SECTION, _SECTION))
+    offsets = range(start, start + sections * _SECTION, _SECTION)
+    names = (bytes(data[offset : offset + 8]) for offset in offsets)
     return any(name.startswith(b".idata$") for name in names)
 
 
@@ -101,18 +102,18 @@ def deduce_target(archive: Archive) -> Target:
     Raises `ArchiveError` where a slice of a universal file holds objects for another architecture
     than the file says.
     """
-    found = _deduce(archive)
+    target = _deduce(archive)
     said = archive.slice.architecture
-    if said and found.arch != architecture_of(archive.slice):
+    if said and target.arch != architecture_of(archive.slice):
         raise ArchiveError(
-            f"the slice for {said} holds objects for {found.arch}", path=str(archive.slice)
+            f"the slice for {said} holds objects for {target.arch}", path=str(archive.slice)
         )
-    return found
+    return target
 
 
-def architecture_of(part: Slice) -> str:
+def architecture_of(slice_: Slice) -> str:
     """The architecture that a universal file says a slice is for, as targets call it."""
-    return _SLICES.get(part.architecture, part.architecture)
+    return _SLICES.get(slice_.architecture, slice_.architecture)
 
 
 def slice_target(archive: Archive, named: Target) -> Target:
@@ -121,8 +122,8 @@ def slice_target(archive: Archive, named: Target) -> Target:
     No triple names two architectures: one that was named holds for its own, and what the others
     are for their objects say. Raises as `deduce_target` does.
     """
-    found = deduce_target(archive)
-    return named if named.arch == found.arch else found
+    target = deduce_target(archive)
+    return named if named.arch == target.arch else target
 
 
 def must_be_for(archive: Archive, target: Target) -> None:
@@ -303,7 +304,7 @@ def with_lowest(archive: Archive, target: Target) -> Target:
     if platform is None:
         return target
     all_of = (macho_platforms(archive.data(member)) for member in archive.members)
-    said = [version for found in all_of for number, version in found if number == platform]
+    said = [version for platforms in all_of for number, version in platforms if number == platform]
     return replace(target, lowest=max(said)) if said else target
 
 

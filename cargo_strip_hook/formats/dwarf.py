@@ -65,6 +65,8 @@ _LOCATIONS = frozenset({0x02, 0x19, 0x2A, 0x38, 0x40, 0x46, 0x48, 0x4A, 0x4D})
 
 _SKIP, _PATCH, _LEB, _BLOCK, _LONG, _TEXT = range(6)
 
+_Offsets = dict[tuple[bytes, bytes], list[int]]  # of fields, by (holder, target)
+
 
 @dataclass(frozen=True, slots=True)
 class Patch:
@@ -80,44 +82,44 @@ def find(sections: Mapping[bytes, memoryview]) -> list[Patch]:
 
     Raises `UnknownDwarf`.
     """
-    found: dict[tuple[bytes, bytes], list[int]] = {}
+    offsets: _Offsets = {}
     runs: list[_Step] = []
     try:
-        runs = _info(sections, found)
-        _aranges(bytes(sections.get(ARANGES, b"")), found)
-        _lines(bytes(sections.get(LINE, b"")), found)
-        _string_offsets(bytes(sections.get(STR_OFFSETS, b"")), found)
+        runs = _info(sections, offsets)
+        _aranges(bytes(sections.get(ARANGES, b"")), offsets)
+        _lines(bytes(sections.get(LINE, b"")), offsets)
+        _string_offsets(bytes(sections.get(STR_OFFSETS, b"")), offsets)
     except (IndexError, struct.error, ValueError) as e:
         raise UnknownDwarf(f"it is damaged: {e}") from e
-    parts = {key: [np.array(offsets, np.int64)] for key, offsets in found.items() if offsets}
+    columns = {key: [np.array(some, np.int64)] for key, some in offsets.items() if some}
     for run in runs:
         starts = np.array(run.places, np.int64)
         for distance, target in run.fields:
-            parts.setdefault((INFO, target), []).append(starts + distance)
-    return [Patch(holder, to, np.concatenate(found)) for (holder, to), found in parts.items()]
+            columns.setdefault((INFO, target), []).append(starts + distance)
+    return [Patch(holder, to, np.concatenate(c)) for (holder, to), c in columns.items()]
 
 
-def _uleb(data: bytes, at: int) -> tuple[int, int]:
+def _uleb(data: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        octet = data[at]
+        octet = data[position]
         value |= (octet & 0x7F) << shift
-        at += 1
+        position += 1
         if octet < 0x80:
-            return value, at
+            return value, position
         shift += 7
 
 
-def initial_length(data: bytes | memoryview, at: int, order: str = "<") -> tuple[int, int]:
+def initial_length(data: bytes | memoryview, start: int, order: str = "<") -> tuple[int, int]:
     """(where the contents begin, where they end) of what has its length in front, in both forms.
 
     Raises `struct.error` where the data ends within the length. Source: DWARF 5, section 7.4.
     """
-    (length,) = struct.unpack_from(f"{order}I", data, at)
+    (length,) = struct.unpack_from(f"{order}I", data, start)
     if length != 0xFFFFFFFF:
-        return at + 4, at + 4 + length
-    (length,) = struct.unpack_from(f"{order}Q", data, at + 4)
-    return at + 12, at + 12 + length
+        return start + 4, start + 4 + length
+    (length,) = struct.unpack_from(f"{order}Q", data, start + 4)
+    return start + 12, start + 12 + length
 
 
 def _units(data: bytes) -> Iterator[tuple[int, int]]:
@@ -125,15 +127,15 @@ def _units(data: bytes) -> Iterator[tuple[int, int]]:
 
     Raises `UnknownDwarf`.
     """
-    at = 0
-    while at < len(data):
-        begin, end = initial_length(data, at)
-        if begin != at + 4:
+    position = 0
+    while position < len(data):
+        begin, end = initial_length(data, position)
+        if begin != position + 4:
             raise UnknownDwarf("it is in the 64-bit form")
         if end > len(data):
             raise UnknownDwarf("a unit is cut short")
         yield begin, end
-        at = end
+        position = end
 
 
 _Op = tuple[int, int, bytes]
@@ -158,24 +160,24 @@ _Table = dict[int, tuple[_Step, ...]]
 _Plans = dict[int, tuple[tuple[int, int, Callable[[int], None] | None], ...]]
 
 
-def _abbreviations(data: bytes, at: int, version: int) -> _Table:
+def _abbreviations(data: bytes, position: int, version: int) -> _Table:
     """Code -> what to do for its attributes."""
     table: _Table = {}
     while True:
-        code, at = _uleb(data, at)
+        code, position = _uleb(data, position)
         if not code:
             return table
-        _, at = _uleb(data, at)
-        at += 1
+        _, position = _uleb(data, position)
+        position += 1
         steps: list[_Step] = []
         while True:
-            attribute, form = data[at], data[at + 1]
-            at += 2
+            attribute, form = data[position], data[position + 1]
+            position += 2
             if attribute >= 0x80 or form >= 0x80:
-                attribute, at = _uleb(data, at - 2)
-                form, at = _uleb(data, at)
+                attribute, position = _uleb(data, position - 2)
+                form, position = _uleb(data, position)
             if form == _IMPLICIT:
-                _, at = _uleb(data, at)
+                _, position = _uleb(data, position)
             if not attribute and not form:
                 break
             kind, size, target = _operation(attribute, form, version)
@@ -216,10 +218,8 @@ def _operation(attribute: int, form: int, version: int) -> _Op:
     raise UnknownDwarf(f"form {form:#x} is not known")
 
 
-def _info(
-    sections: Mapping[bytes, memoryview], found: dict[tuple[bytes, bytes], list[int]]
-) -> list[_Step]:
-    """The runs with offsets, and where they are; offsets of headers go to `found`."""
+def _info(sections: Mapping[bytes, memoryview], offsets: _Offsets) -> list[_Step]:
+    """The runs with offsets, and where they are; offsets of headers go to `offsets`."""
     data, abbreviations = bytes(sections.get(INFO, b"")), bytes(sections.get(ABBREV, b""))
     known: dict[tuple[int, int], _Plans] = {}
     runs: list[_Step] = []
@@ -228,7 +228,7 @@ def _info(
         if not 2 <= version <= 5:
             raise UnknownDwarf(f"version {version} is not known")
         place = begin + (4 if version == 5 else 2)
-        found.setdefault((INFO, ABBREV), []).append(place)
+        offsets.setdefault((INFO, ABBREV), []).append(place)
         (table_at,) = struct.unpack_from("<I", data, place)
         first = begin + 7
         if version == 5:
@@ -252,49 +252,49 @@ def _info(
     return [run for run in runs if run.places]
 
 
-def _entries(data: bytes, at: int, end: int, plans: _Plans) -> None:
+def _entries(data: bytes, position: int, end: int, plans: _Plans) -> None:
     """Walk over the entries of a unit. Raises `KeyError` for an unknown abbreviation."""
-    while at < end:
-        code = data[at]
-        at += 1
+    while position < end:
+        code = data[position]
+        position += 1
         if not code:
             continue
         if code >= 0x80:
-            code, at = _uleb(data, at - 1)
+            code, position = _uleb(data, position - 1)
         for kind, size, note in plans[code]:
             if kind == _SKIP:
                 if note is not None:
-                    note(at)
-                at += size
+                    note(position)
+                position += size
             elif kind == _LONG:
-                length = data[at]
-                at += 1
+                length = data[position]
+                position += 1
                 if length >= 0x80:
-                    length, at = _uleb(data, at - 1)
-                at += length
+                    length, position = _uleb(data, position - 1)
+                position += length
             elif kind == _LEB:
-                while data[at] >= 0x80:
-                    at += 1
-                at += 1
+                while data[position] >= 0x80:
+                    position += 1
+                position += 1
             elif kind == _BLOCK:
-                at += size + int.from_bytes(data[at : at + size], "little")
+                position += size + int.from_bytes(data[position : position + size], "little")
             else:
-                at = data.index(0, at) + 1
-    if at != end:
+                position = data.index(0, position) + 1
+    if position != end:
         raise UnknownDwarf("an entry reaches over the end of its unit")
 
 
-def _aranges(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
+def _aranges(data: bytes, offsets: _Offsets) -> None:
     for begin, _ in _units(data):
-        found.setdefault((ARANGES, INFO), []).append(begin + 2)
+        offsets.setdefault((ARANGES, INFO), []).append(begin + 2)
 
 
-def _string_offsets(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
+def _string_offsets(data: bytes, offsets: _Offsets) -> None:
     for begin, end in _units(data):
-        found.setdefault((STR_OFFSETS, STR), []).extend(range(begin + 4, end, 4))
+        offsets.setdefault((STR_OFFSETS, STR), []).extend(range(begin + 4, end, 4))
 
 
-def _lines(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
+def _lines(data: bytes, offsets: _Offsets) -> None:
     """Only version 5 has names of directories and files in other sections."""
     for begin, _ in _units(data):
         (version,) = struct.unpack_from("<H", data, begin)
@@ -302,30 +302,30 @@ def _lines(data: bytes, found: dict[tuple[bytes, bytes], list[int]]) -> None:
             header = begin + 8
             place = header + 6 + data[header + 5] - 1
             for _ in range(2):
-                place = _names(data, place, found)
+                place = _names(data, place, offsets)
         elif not 2 <= version <= 4:
             raise UnknownDwarf(f"line tables of version {version} are not known")
 
 
-def _names(data: bytes, at: int, found: dict[tuple[bytes, bytes], list[int]]) -> int:
-    count, at = data[at], at + 1
+def _names(data: bytes, position: int, offsets: _Offsets) -> int:
+    count, position = data[position], position + 1
     ops = []
     for _ in range(count):
-        _, at = _uleb(data, at)
-        form, at = _uleb(data, at)
+        _, position = _uleb(data, position)
+        form, position = _uleb(data, position)
         ops.append(_operation(0, form, 5))
-    number, at = _uleb(data, at)
+    number, position = _uleb(data, position)
     for _ in range(number):
         for kind, size, target in ops:
             if kind == _SKIP:
-                at += size
+                position += size
             elif kind == _PATCH:
-                found.setdefault((LINE, target), []).append(at)
-                at += size
+                offsets.setdefault((LINE, target), []).append(position)
+                position += size
             elif kind == _LEB:
-                _, at = _uleb(data, at)
+                _, position = _uleb(data, position)
             elif kind == _TEXT:
-                at = data.index(0, at) + 1
+                position = data.index(0, position) + 1
             else:
                 raise UnknownDwarf("a line table has a form that is not known")
-    return at
+    return position

@@ -21,31 +21,31 @@ def slices_of(library: Path, named: Target) -> list[tuple[Slice, Target]]:
     """
     from cargo_strip_hook.formats.detect import slice_target
 
-    parts = read_slices(library)
-    if not parts[0].architecture:
-        return [(parts[0], named)]
-    found = []
-    for part in parts:
-        with about(part), open_archive(part) as archive:
-            found.append((part, slice_target(archive, named)))
-    if all(target != named for _, target in found):
-        names = ", ".join(p.architecture for p in parts)
+    slices = read_slices(library)
+    if not slices[0].architecture:
+        return [(slices[0], named)]
+    archives = []
+    for slice_ in slices:
+        with about(slice_), open_archive(slice_) as archive:
+            archives.append((slice_, slice_target(archive, named)))
+    if all(target != named for _, target in archives):
+        names = ", ".join(s.architecture for s in slices)
         raise UsageError(
             f"{library} has no slice for {named.triple} (it has {names})",
             help="leave `--target` out: the slices' objects say what they are for",
         )
-    return found
+    return archives
 
 
 @contextmanager
-def about(part: Slice) -> Iterator[None]:
+def about(slice_: Slice) -> Iterator[None]:
     """Says which library or slice an error of the body is about: readers see members only."""
     try:
         yield
     except StripHookError as e:
-        if part.architecture and part.name not in e.what:
-            e.what = f"{part.name}: {e.what}"
+        if slice_.architecture and slice_.name not in e.what:
+            e.what = f"{slice_.name}: {e.what}"
         elif isinstance(e, InputError) and e.path is None and e.member is not None:
-            e.path, e.what = str(part), f"{part}{e.what}"  # which begins with the member
+            e.path, e.what = str(slice_), f"{slice_}{e.what}"  # which begins with the member
         e.args = (e.what,)
         raise

@@ -142,7 +142,7 @@ def macho_machine(head: bytes) -> tuple[int, int] | None:
     if len(head) < 20:
         return None
     order: Literal["little", "big"] = "big" if head[0] == 0xFE else "little"
-    cpu, subtype = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))
+    cpu, subtype = (int.from_bytes(head[offset : offset + 4], order) for offset in (4, 8))
     return cpu, subtype & 0xFFFFFF
 
 
@@ -150,8 +150,8 @@ def coff_machine(head: bytes) -> int | None:
     """Machine of a COFF object's or short import's first 20 bytes."""
     if len(head) < 20:
         return None
-    at = 6 if head[:4] == b"\0\0\xff\xff" else 0
-    return int.from_bytes(head[at : at + 2], "little")
+    offset = 6 if head[:4] == b"\0\0\xff\xff" else 0
+    return int.from_bytes(head[offset : offset + 2], "little")
 
 
 def machine_of(contents: str, head: bytes) -> object:
@@ -184,18 +184,18 @@ def macho_platforms(data: memoryview) -> tuple[tuple[int, tuple[int, int, int]],
     head = bytes(data[:32])
     if head[:4] not in (b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe") or len(head) < 32:
         return ()
-    found: list[tuple[int, tuple[int, int, int]]] = []
-    at = 32 if head[:1] == b"\xcf" else 28
+    platforms: list[tuple[int, tuple[int, int, int]]] = []
+    position = 32 if head[:1] == b"\xcf" else 28
     intel = head[4:5] == b"\x07"
     for _ in range(int.from_bytes(head[16:20], "little")):
-        words = bytes(data[at : at + 16])
+        words = bytes(data[position : position + 16])
         command, size, platform = (int.from_bytes(words[i : i + 4], "little") for i in (0, 4, 8))
         if size < 8 or len(words) < 16:
             break
         if command == 0x32:  # LC_BUILD_VERSION
-            found.append((platform, (words[14] | words[15] << 8, words[13], words[12])))
+            platforms.append((platform, (words[14] | words[15] << 8, words[13], words[12])))
         elif command in VERSION_MIN:
             platform = minimum_platform(command, intel=intel)
-            found.append((platform, (words[10] | words[11] << 8, words[9], words[8])))
-        at += size
-    return tuple(found)
+            platforms.append((platform, (words[10] | words[11] << 8, words[9], words[8])))
+        position += size
+    return tuple(platforms)

@@ -59,9 +59,9 @@ def contents(archive: Archive) -> tuple[dict[str, DefinedSymbol], Leftovers]:
     for format, unit in _units(archive, bundled=False):
         _enter(symbols, format, unit)
         size, entries = format.leftovers(unit)
-        parts = format.parts(unit)
+        sizes = format.sizes(unit)
         objects, debug, initialisers = objects + 1, debug + size, initialisers + entries
-        bitcode += int(parts["stored"][parts["kind"] == Contents.BITCODE].sum())
+        bitcode += int(sizes["stored"][sizes["kind"] == Contents.BITCODE].sum())
         names.update(n.decode(errors="replace") for n in local_names(unit))
     unasked = _unasked(archive)
     rest = Leftovers(objects, debug, bitcode, initialisers, tuple(sorted(names)), unasked)

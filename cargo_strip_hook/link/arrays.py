@@ -27,11 +27,11 @@ def isin(values: Array, among: Array) -> Array:
     ordered = np.sort(among)
     if not len(ordered):
         return np.zeros(len(values), np.bool_)
-    at = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    return np.asarray(ordered[at] == values)
+    nearest = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[nearest] == values)
 
 
-def alike(columns: Sequence[Array]) -> tuple[Array, Array]:
+def equal_rows(columns: Sequence[Array]) -> tuple[Array, Array]:
     """Groups of rows that agree in all columns, of 16 bytes at most, of equal length.
 
     (int64 group of each row, int64 the first row of each group). Equal rows have one group, but
@@ -40,8 +40,8 @@ def alike(columns: Sequence[Array]) -> tuple[Array, Array]:
     count = len(columns[0])
     mixed = np.zeros(count, np.uint64)
     for column in columns:
-        for part in _words(column):
-            mixed = (mixed ^ part) * np.uint64(0x9E3779B97F4A7C15)
+        for word in _words(column):
+            mixed = (mixed ^ word) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
     order = np.argsort(mixed, kind="stable")
     ordered = mixed[order]
@@ -66,13 +66,13 @@ def _words(column: Array) -> list[Array]:
     return [column.astype(np.uint64)]
 
 
-def join(parts: Sequence[Array]) -> Array:
+def join(tables: Sequence[Array]) -> Array:
     """The rows of arrays of one structured type, at least one of them, as `np.concatenate`.
 
-    That works out a common type anew for each part, field by field.
+    That works out a common type anew for each table, field by field.
     """
-    record = parts[0].dtype
-    rows = [np.ascontiguousarray(part).view(f"V{record.itemsize}") for part in parts]
+    record = tables[0].dtype
+    rows = [np.ascontiguousarray(table).view(f"V{record.itemsize}") for table in tables]
     return np.concatenate(rows).view(record)
 
 
@@ -119,11 +119,11 @@ def runs(*columns: Array) -> Iterator[tuple[int, int]]:
     return zip(border, [*border[1:], len(differ)], strict=len(border) > 0)
 
 
-def together(parts: Sequence[memoryview]) -> tuple[Array, Array]:
-    """(uint8 array, where in it each part begins). Several parts are views of one buffer."""
-    if len(parts) == 1:
-        return np.frombuffer(parts[0], np.uint8), np.zeros(1, np.int64)
-    whole = np.frombuffer(memoryview(parts[0].obj), np.uint8)
+def together(buffers: Sequence[memoryview]) -> tuple[Array, Array]:
+    """(uint8 array, where in it each buffer begins). Several are views of one buffer."""
+    if len(buffers) == 1:
+        return np.frombuffer(buffers[0], np.uint8), np.zeros(1, np.int64)
+    whole = np.frombuffer(memoryview(buffers[0].obj), np.uint8)
     address = whole.__array_interface__["data"][0]
-    places = [np.frombuffer(p, np.uint8).__array_interface__["data"][0] for p in parts]
+    places = [np.frombuffer(b, np.uint8).__array_interface__["data"][0] for b in buffers]
     return whole, np.array(places, np.int64) - address

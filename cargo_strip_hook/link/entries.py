@@ -53,10 +53,10 @@ def names_for(
 
 def _defined(unit: Unit) -> Bool:
     """bool for each of a unit's names: whether an index would list it, as a weak external's."""
-    found = ~isin(unit.globals["atom"], np.array([SpecialIndex.UNDEFINED, SpecialIndex.ELSEWHERE]))
+    listed = ~isin(unit.globals["atom"], np.array([SpecialIndex.UNDEFINED, SpecialIndex.ELSEWHERE]))
     named = unit.aliases["source"] - unit.first_global
-    found[named[(named >= 0) & (named < len(found))]] = True
-    return found
+    listed[named[(named >= 0) & (named < len(listed))]] = True
+    return listed
 
 
 def defines(unit: Unit, name: bytes) -> bool:

@@ -94,12 +94,12 @@ def decode(field: Field, contents: Array, order: str) -> Int64:
     return value
 
 
-def store(blob: Array, at: Int64, field: Field, value: Int64, order: str) -> None:
+def store(blob: Array, offsets: Int64, field: Field, value: Int64, order: str) -> None:
     """Put each value into the field at its offset of `blob` (uint8)."""
-    where = at[:, None] + np.arange(_ENCODINGS[field].width)
+    where = offsets[:, None] + np.arange(_ENCODINGS[field].width)
     blob[where] = encode(field, value, blob[where], order)
 
 
-def load(blob: Array, at: Int64, field: Field, order: str) -> Int64:
+def load(blob: Array, offsets: Int64, field: Field, order: str) -> Int64:
     """The value in the field at each offset of `blob` (uint8)."""
-    return decode(field, blob[at[:, None] + np.arange(_ENCODINGS[field].width)], order)
+    return decode(field, blob[offsets[:, None] + np.arange(_ENCODINGS[field].width)], order)

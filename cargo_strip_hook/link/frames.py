@@ -66,8 +66,8 @@ class FrameRecords:
         fde = np.flatnonzero(self.pointer)
         start = self.start[fde] + 4 - self.pointer[fde]
         cie = self.holding(self.section[fde], start)
-        found = (cie >= 0) & (self.start[cie] == start) & (self.pointer[cie] == 0)
-        return fde, np.where(found, cie, -1)
+        matches = (cie >= 0) & (self.start[cie] == start) & (self.pointer[cie] == 0)
+        return fde, np.where(matches, cie, -1)
 
 
 def read_records(
@@ -107,21 +107,21 @@ def _walk(
 ) -> list[int]:
     """Where in a section each record begins."""
     starts: list[int] = []
-    at, end, shortest, unit = 0, len(contents), rules.shortest, rules.unit
+    begin, end, shortest, unit = 0, len(contents), rules.shortest, rules.unit
     length_at = struct.Struct(f"{rules.order}I").unpack_from
-    while at + 4 <= end:
-        (length,) = length_at(contents, at)
-        following = at + 4 + length
+    while begin + 4 <= end:
+        (length,) = length_at(contents, begin)
+        following = begin + 4 + length
         if length == 0:  # whoever writes the table that a program has adds an end of its own
-            if rules.ends and any(contents[at:]):
-                raise fail(section, f"{rules.name} has records behind its end", at)
+            if rules.ends and any(contents[begin:]):
+                raise fail(section, f"{rules.name} has records behind its end", begin)
         elif length == _WIDE:
-            raise fail(section, f"{rules.name} records in the 64-bit form are not supported", at)
+            raise fail(section, f"{rules.name} records in the 64-bit form are not supported", begin)
         elif length < shortest or length % unit or following > end:
-            raise fail(section, f"{rules.name} is damaged: a record does not fit", at)
+            raise fail(section, f"{rules.name} is damaged: a record does not fit", begin)
         else:
-            starts.append(at)
-        at = following
+            starts.append(begin)
+        begin = following
     return starts
 
 
@@ -135,26 +135,26 @@ def read_cie(
     """
     try:
         augmentation = bytes(record[9:]).split(b"\0", 1)[0]
-        at = 10 + len(augmentation)
+        position = 10 + len(augmentation)
         for _ in ("code alignment", "data alignment"):
-            _, at = _uleb(record, at)
+            _, position = _uleb(record, position)
         # the register that holds the return address: a byte in version 1
-        at = at + 1 if record[8] == 1 else _uleb(record, at)[1]
+        position = position + 1 if record[8] == 1 else _uleb(record, position)[1]
         if not augmentation.startswith(b"z"):
             raise fail(f"a CIE of {name} has no augmentation data")
-        _, at = _uleb(record, at)
+        _, position = _uleb(record, position)
         address, lsda = 0, 0
         for letter in augmentation[1:].decode("latin-1"):
             if letter == "P":
-                at += 5  # the encoding, and a personality routine at a distance of 4 bytes
+                position += 5  # the encoding, and a personality routine at a distance of 4 bytes
             elif letter == "L":
-                lsda = 0 if record[at] == _OMITTED else sizes.get(record[at], 0)
-                if record[at] != _OMITTED and not lsda:
+                lsda = 0 if record[position] == _OMITTED else sizes.get(record[position], 0)
+                if record[position] != _OMITTED and not lsda:
                     raise fail(f"a CIE of {name} has an unknown LSDA encoding")
-                at += 1
+                position += 1
             elif letter == "R":
-                address = sizes.get(record[at], 0)
-                at += 1
+                address = sizes.get(record[position], 0)
+                position += 1
             elif letter not in "SB":
                 raise fail(f"a CIE of {name} has an unknown augmentation")
         if not address:
@@ -184,16 +184,16 @@ def augmentation_data(
     return start, length
 
 
-def _uleb(data: memoryview, at: int) -> tuple[int, int]:
-    """(the number in ULEB128 form at `at`, where it ends). Raises `IndexError` at the end."""
+def _uleb(data: memoryview, position: int) -> tuple[int, int]:
+    """(the number in ULEB128 form at `position`, where it ends). Raises `IndexError` at the end."""
     value, shift = 0, 0
     while True:
-        octet = data[at]
+        octet = data[position]
         value |= (octet & 0x7F) << shift
         shift += 7
-        at += 1
+        position += 1
         if octet < 0x80:
-            return value, at
+            return value, position
         if shift > 63:
             raise IndexError
 

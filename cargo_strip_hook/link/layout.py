@@ -24,9 +24,9 @@ from cargo_strip_hook.link.model import (
 def lay_out(
     program: Program, format: Format, live: Bool, classes: Int32, granularity: Granularity
 ) -> Layout:
-    """Group the live atoms by section key and class, and give each its offset.
+    """Group the live atoms by section key and liveness class, and give each its offset.
 
-    `classes` numbers the equivalence classes (any constant for other granularities). The order of
+    `classes` numbers the liveness classes (any constant for other granularities). The order of
     the input is kept within a section, but for what hardly ever runs: that stands behind.
     """
     separate = program.atoms["flags"] & AtomFlag.SEPARATE != 0
@@ -35,27 +35,27 @@ def lay_out(
         nowhere = np.full(len(program.atoms), -1, np.int32)
         return Layout((), (), nowhere, np.zeros(len(program.atoms), np.int64))
     section_key, section_keys = format.section_keys(program, atoms)
-    single = np.array([b.single for b in section_keys], np.bool_)[section_key]
-    whole = np.array([b.whole for b in section_keys], np.bool_)[section_key]
+    single = np.array([k.single for k in section_keys], np.bool_)[section_key]
+    whole = np.array([k.whole for k in section_keys], np.bool_)[section_key]
     if granularity is Granularity.CLASS:
-        part = classes[atoms].astype(np.int64)
+        group = classes[atoms].astype(np.int64)
     elif granularity is Granularity.SECTION:
-        part = _sections(program, atoms)
+        group = _sections(program, atoms)
     else:
-        part = np.zeros(len(atoms), np.int64)
-    part[whole] = 0
-    part[single] = np.arange(len(atoms), dtype=np.int64)[single]
+        group = np.zeros(len(atoms), np.int64)
+    group[whole] = 0
+    group[single] = np.arange(len(atoms), dtype=np.int64)[single]
 
     cold = program.atoms["flags"] & AtomFlag.COLD != 0
-    rank = np.where(cold, np.int8(1), np.int8(0))
+    side = np.where(cold, np.int8(1), np.int8(0))
     for linker_set in program.sets:
-        rank[linker_set.start_atom], rank[linker_set.stop_atom] = -1, 2
-    order = np.lexsort((atoms, rank[atoms], part, section_key))
-    atoms, section_key, part = atoms[order], section_key[order], part[order]
-    first = _interchangeable(section_keys, atoms, section_key, part)
+        side[linker_set.start_atom], side[linker_set.stop_atom] = -1, 2
+    order = np.lexsort((atoms, side[atoms], group, section_key))
+    atoms, section_key, group = atoms[order], section_key[order], group[order]
+    first = _interchangeable(section_keys, atoms, section_key, group)
     shared = first != atoms
     others, originals = atoms[shared], first[shared]
-    atoms, section_key, part = atoms[~shared], section_key[~shared], part[~shared]
+    atoms, section_key, group = atoms[~shared], section_key[~shared], group[~shared]
     limit = format.section_limit(program)
     sizes = program.atoms["size"][atoms].tolist()
     aligns = program.atoms["align"][atoms].tolist()
@@ -71,7 +71,7 @@ def lay_out(
         sections.append(OutputSection(int(section_key[first]), members, size, align))
         offsets.clear()
 
-    for lowest, end in runs(section_key, part):
+    for lowest, end in runs(section_key, group):
         size, most, begin = 0, 1, lowest
         for i in range(lowest, end):
             align = aligns[i]
@@ -101,7 +101,7 @@ def _sections(program: Program, atoms: Int32) -> Array:
 
 
 def _interchangeable(
-    section_keys: Sequence[SectionKey], atoms: Int32, section_key: Int32, part: Array
+    section_keys: Sequence[SectionKey], atoms: Int32, section_key: Int32, group: Array
 ) -> Int32:
     """For each atom the first one in its section that can stand for it, mostly itself."""
     out: Int32 = atoms.copy()
@@ -113,7 +113,7 @@ def _interchangeable(
         for row, atom, home, identity in zip(
             mine.tolist(),
             atoms[mine].tolist(),
-            part[mine].tolist(),
+            group[mine].tolist(),
             kind.identity(atoms[mine]),
             strict=True,
         ):

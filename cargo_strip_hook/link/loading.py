@@ -34,8 +34,8 @@ class Names:
         self._others: dict[bytes, list[int]] = {}
         if len(self._first) < self.count:
             first = np.fromiter(map(self._first.__getitem__, names), np.int64, self.count)
-            for at in np.flatnonzero(first != np.arange(self.count)).tolist():
-                self._others.setdefault(names[at], []).append(at)
+            for entry in np.flatnonzero(first != np.arange(self.count)).tolist():
+                self._others.setdefault(names[entry], []).append(entry)
 
     def listed(self) -> Iterator[tuple[bytes, int]]:
         """Each entry: a name, and the member that the index says defines it."""
@@ -47,29 +47,29 @@ class Names:
 
     def member(self, name: bytes) -> int | None:
         """The member of a name's first entry."""
-        at = self._first.get(name)
-        return None if at is None else self.owner[at]
+        entry = self._first.get(name)
+        return None if entry is None else self.owner[entry]
 
     def members(self, names: Iterable[bytes]) -> set[int]:
         """The members of the first entries of names."""
-        return {self.owner[at] for at in map(self._first.get, names) if at is not None}
+        return {self.owner[entry] for entry in map(self._first.get, names) if entry is not None}
 
     def single(self, name: bytes) -> int | None:
         """The position of a name's only entry; None for several, and for none."""
         return None if name in self._others else self._first.get(name)
 
-    def places(self, name: bytes) -> list[int]:
+    def positions(self, name: bytes) -> list[int]:
         """The positions of all entries of a name."""
-        at = self._first.get(name)
-        return [] if at is None else [at, *self._others.get(name, ())]
+        entry = self._first.get(name)
+        return [] if entry is None else [entry, *self._others.get(name, ())]
 
     def after(self, name: bytes, position: int) -> int | None:
         """The first entry of a name behind a position."""
-        return next((at for at in self.places(name) if at > position), None)
+        return next((entry for entry in self.positions(name) if entry > position), None)
 
 
 class State(Protocol):
-    """What the search is told by whoever resolves names."""
+    """What the search asks whoever resolves names."""
 
     def new(self) -> list[bytes]:
         """Names that came to be wanted, or common, since the last time, in their order."""
@@ -138,10 +138,10 @@ class _Passes:
             return
         count = self.names.count
         begin = max(self.now, 0) // count * count
-        place = self.names.after(name, self.now - begin)
-        at = begin + count + first if place is None else begin + place
-        if at <= end:
-            heapq.heappush(self.heap, (at, name, end))
+        following = self.names.after(name, self.now - begin)
+        when = begin + count + first if following is None else begin + following
+        if when <= end:
+            heapq.heappush(self.heap, (when, name, end))
 
     def take(self) -> None:
         """Take note of the names that came to be wanted or common."""
@@ -158,15 +158,15 @@ class _Passes:
             if not known:
                 listed.add(name)
                 self.grew = begin
-            place = None if known or state.common(name) else names.single(name)
-            if place is None:
+            entry = None if known or state.common(name) else names.single(name)
+            if entry is None:
                 self.push(name, now + count)
                 continue
-            at = begin + place if begin + place > now else begin + count + place
-            mine = waiting.setdefault(owner[place], [])
-            if not mine or at < mine[0][0]:
-                heapq.heappush(self.heap, (at, name, _MEMBER))
-            heapq.heappush(mine, (at, name))
+            when = begin + entry if begin + entry > now else begin + count + entry
+            mine = waiting.setdefault(owner[entry], [])
+            if not mine or when < mine[0][0]:
+                heapq.heappush(self.heap, (when, name, _MEMBER))
+            heapq.heappush(mine, (when, name))
 
     def member(self, number: int) -> None:
         """The walk has come to the next entry of a member."""

@@ -37,7 +37,7 @@ ATOM = np.dtype(
 
 SYMBOL = np.dtype(
     [
-        ("atom", "<i4"),  # atom that holds the definition, or one of Place
+        ("atom", "<i4"),  # atom that holds the definition, or one of SpecialIndex
         ("kind", "<u1"),  # the format's own symbol type
         ("binding", "<u1"),  # Binding
         ("visibility", "<u1"),  # the format's own visibility, 0 is the default
@@ -72,7 +72,7 @@ LINK_MAP = np.dtype(
     ]
 )
 
-PART = np.dtype(
+SIZE = np.dtype(
     [
         ("kind", "<u1"),  # Contents
         ("size", "<i8"),  # bytes of a program's memory, 0 for what is not loaded
@@ -159,19 +159,29 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Atoms that come together; one group of a signature wins where `comdat` is set.
+class ComdatSelection:
+    """Which of several COMDATs a linker takes, and what must be equal in them.
 
-    That is the first one of the highest `rank`. All must have the same `alike`. `bound` groups
-    also live together.
+    It takes the first one of the highest `preference`. `equal` is the same in all; None in one
+    that may differ.
+    """
+
+    preference: int = 0
+    equal: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Atoms that come together; one group of a signature prevails where `comdat` is set.
+
+    `bound` groups also live together.
     """
 
     signature: bytes
     atoms: tuple[int, ...]
     comdat: bool
     bound: bool = True
-    rank: int = 0
-    alike: object = None
+    selection: ComdatSelection = ComdatSelection()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -352,7 +362,7 @@ class Format:
     `symbol_kinds`: what the values of `SYMBOL.kind` mean.
 
     For reports: `leftovers` gives (bytes of debug information, number of initialisers and
-    finalisers) of an object; `parts`: PART for each section of the file, numbered as
+    finalisers) of an object; `sizes`: SIZE for each section of the file, numbered as
     `ATOM.section` has them, then others, without headers and padding.
 
     What only some formats have: `find_sets`: the linker sets whose start or stop symbols are among
@@ -370,7 +380,7 @@ class Format:
     write: Callable[[Program, Bool, Layout, PrelinkRequest], Image]
     symbol_kinds: Mapping[int, SymbolKind]
     leftovers: Callable[[Unit], tuple[int, int]]
-    parts: Callable[[Unit], Array]
+    sizes: Callable[[Unit], Array]
     find_sets: Callable[[Sequence[Unit], Sequence[bytes]], list[LinkerSet]] = _nothing
     import_members: Callable[[Sequence[Input]], list[ImportMember]] = _nothing
     loaded_always: Callable[[Sequence[Input], Iterable[tuple[bytes, int]]], list[int]] = _nothing
@@ -384,14 +394,15 @@ __all__ = [
     "EDGE",
     "LINK_MAP",
     "LOADED",
-    "PART",
     "RELOCATION",
+    "SIZE",
     "SYMBOL",
     "Array",
     "AtomFlag",
     "Binding",
     "Bool",
     "Chunk",
+    "ComdatSelection",
     "Contents",
     "Format",
     "Granularity",

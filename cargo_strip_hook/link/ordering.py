@@ -64,13 +64,13 @@ def by_need(
         defining = np.searchsorted(symbol_base, rows[rows & 3 != 0] >> 2, side="right") - 1
         return list(dict.fromkeys(defining.tolist()))
 
-    found: dict[int, None] = dict.fromkeys(homes(roots))
-    waiting = list(found)
+    ordered: dict[int, None] = dict.fromkeys(homes(roots))
+    waiting = list(ordered)
     for number in waiting:  # which grows
-        new = [n for n in homes(needs[number]) if n not in found]
-        found.update(dict.fromkeys(new))
+        new = [n for n in homes(needs[number]) if n not in ordered]
+        ordered.update(dict.fromkeys(new))
         waiting += new
-    order = np.array([*found, *(n for n in range(len(units)) if n not in found)], np.int64)
+    order = np.array([*ordered, *(n for n in range(len(units)) if n not in ordered)], np.int64)
     fixed = np.array([(u.atoms["flags"] & AtomFlag.ROOT != 0).any() for u in units], np.bool_)
     for linker_set in sets:
         fixed[np.searchsorted(atom_base, linker_set.elements, side="right") - 1] = True

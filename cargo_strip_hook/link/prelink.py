@@ -37,7 +37,7 @@ def prelink(
 ) -> Prelinked:
     """resolve -> reach -> lay out. Raises `LinkError` and `ObjectError`.
 
-    `loaded` is told the numbers of the members with anything that lives.
+    `loaded` gets the numbers of the members with anything that lives.
     """
     roots = [name.encode("utf-8", "surrogateescape") for name in request.exports]
     program = resolve(members, index, roots, format, request.target.linker)

@@ -78,10 +78,10 @@ def mark(graph: Graph, roots: Array, count: int, avoid: Array | None = None) -> 
         frontier = frontier[~live[frontier]]
     live[frontier] = True
     while len(frontier):
-        _, found = graph.needed_by(frontier)
-        found = found[~live[found]]
-        live[found] = True
-        frontier = unique(found)
+        _, reached = graph.needed_by(frontier)
+        reached = reached[~live[reached]]
+        live[reached] = True
+        frontier = unique(reached)
     if avoid is not None:
         live[avoid] = False
     return live
@@ -103,16 +103,16 @@ def follow(program: Program, live: Bool) -> Bool:
     rows = rows[flags[rows["atom"]] & AtomFlag.FOLLOWS != 0]
     target = program.symbols["atom"][program.definition[rows["symbol"]]]
     rows, target = rows[target >= 0], target[target >= 0]
-    part = flags[target] & AtomFlag.ASIDE == 0
-    refers[rows["atom"][part]] = True
-    alive[rows["atom"][part & live[target]]] = True
+    needed = flags[target] & AtomFlag.ASIDE == 0
+    refers[rows["atom"][needed]] = True
+    alive[rows["atom"][needed & live[target]]] = True
     out: Bool = live.copy()
     out[atoms] |= loaded[program.unit_of(atoms)] & (alive | ~refers)[atoms]
     return out
 
 
 def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: Array) -> Int32:
-    """Number the equivalence classes: atoms reached from the same exports, -1 for dead ones.
+    """Number the liveness classes: atoms reached from the same exports, -1 for dead ones.
 
     `exports`: the atom of each export. What lives always is one class, whatever else reaches it.
     Elements of a live set are one class: they stand in one section.
@@ -149,10 +149,10 @@ def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: 
     begins = np.ones(len(order), np.bool_)
     begins[1:] = ordered[1:] != ordered[:-1]
     first_row = order[begins]
-    rank = np.empty(len(first_row), np.int32)
-    rank[np.argsort(first_row)] = np.arange(len(first_row), dtype=np.int32)
+    numbers = np.empty(len(first_row), np.int32)
+    numbers[np.argsort(first_row)] = np.arange(len(first_row), dtype=np.int32)
     out = np.full(len(live), -1, np.int32)
-    out[members[order]] = rank[np.cumsum(begins) - 1]
+    out[members[order]] = numbers[np.cumsum(begins) - 1]
     return out
 
 

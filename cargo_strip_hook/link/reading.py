@@ -67,8 +67,8 @@ class InputFiles:
         if bad.any():
             first = int(bad.argmax())
             file = int(owner[first])
-            at = self.headers_at(file) if offset is None else int(offset[first])
-            raise self.fail(file, what, at)
+            position = self.headers_at(file) if offset is None else int(offset[first])
+            raise self.fail(file, what, position)
 
 
 def numbered(counts: Sequence[int] | Int64) -> tuple[Int64, Int64]:

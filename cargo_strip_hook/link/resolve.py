@@ -128,19 +128,19 @@ class _Loader:
 
     def needed(self, unit: Unit) -> list[bytes]:
         """The names that a unit refers to strongly, in its order."""
-        found = self.needs.get(unit.index)
-        if found is None:
+        names = self.needs.get(unit.index)
+        if names is None:
             symbols = unit.globals
             wanted = symbols["atom"] == SpecialIndex.UNDEFINED
             wanted &= symbols["binding"] == Binding.GLOBAL
-            found = list(itertools.compress(unit.names, wanted.tolist()))
-            self.needs[unit.index] = found
-        return found
+            names = list(itertools.compress(unit.names, wanted.tolist()))
+            self.needs[unit.index] = names
+        return names
 
     def new(self) -> list[bytes]:
-        found = self.queue[self.done :]
+        names = self.queue[self.done :]
         self.done = len(self.queue)
-        return found
+        return names
 
     def wanted(self, name: bytes) -> bool:
         return not self.strength(name)
@@ -157,11 +157,11 @@ class _Loader:
         if member not in self.ahead:
             self.read_ahead([member])
         unit, strengths = self.ahead[member]
-        at = unit.names.index(name) if name in unit.names else -1
-        if at < 0 or strengths[at] != _STRONG:
+        row = unit.names.index(name) if name in unit.names else -1
+        if row < 0 or strengths[row] != _STRONG:
             return False
         kinds = self.format.symbol_kinds
-        return kinds.get(int(unit.globals["kind"][at])) != "function"
+        return kinds.get(int(unit.globals["kind"][row])) != "function"
 
     def load_for_aliases(self, index: Names) -> bool:
         """Load what stands for a name that is wanted and that no member defines; False for none."""
@@ -260,18 +260,19 @@ class _Loader:
         return True
 
     def overtaken(self, group: Group, unit: Unit, won: tuple[Group, Unit, int]) -> bool:
-        """Whether a group takes the place of the one that won so far, which is then discarded.
+        """Whether a group prevails over the one that won so far, which is then discarded.
 
-        Raises `LinkError` where the two must be alike and are not.
+        Raises `LinkError` where the two differ in what must be equal.
         """
         winner, owner, base = won
-        if group.alike != winner.alike and None not in (group.alike, winner.alike):
+        new, old = group.selection, winner.selection
+        if new.equal != old.equal and None not in (new.equal, old.equal):
             raise LinkError(
                 f"`{group.signature.decode(errors='replace')}` differs in {owner.name} and in "
                 f"{unit.name}, which say that it must not",
                 help="a program that uses both members does not link with the original either",
             )
-        if group.rank <= winner.rank:
+        if new.preference <= old.preference:
             return False
         self.discarded.extend(base + a for a in winner.atoms)
         atoms = owner.globals["atom"]
@@ -303,9 +304,9 @@ def _strengths(units: Sequence[Unit]) -> list[list[int]]:
     strengths[atoms == SpecialIndex.COMMON] = _COMMON
     strengths[undefined] = _UNDEFINED
     strengths[undefined & is_global] = _WANTED
-    found = strengths.tolist()
+    flat = strengths.tolist()
     ends = list(itertools.accumulate(len(u.globals) for u in units))
-    return [found[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+    return [flat[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def resolve(
@@ -421,13 +422,13 @@ def _add_synthetic(
         loader.table[name] &= ~3  # undefined: the synthetic definition takes its place
     finished: list[LinkerSet] = []
     for i, linker_set in enumerate(sets):
-        at = len(commons) + 2 * i
+        first = len(commons) + 2 * i
         names += [linker_set.start, linker_set.stop]
         finished.append(
             replace(
                 linker_set,
-                start_atom=loader.atom_base + at,
-                stop_atom=loader.atom_base + at + 1,
+                start_atom=loader.atom_base + first,
+                stop_atom=loader.atom_base + first + 1,
             )
         )
     ends = np.zeros(len(pointers), EDGE)
@@ -525,8 +526,8 @@ def _prevailing(loader: _Loader, atoms: Array) -> Int32:
     prevailing = np.full(len(atoms), -1, np.int32)
     if loader.replaced_atoms:
         loser, winner = np.array(loader.replaced_atoms, np.int32).T
-        alike = atoms["size"][loser] == atoms["size"][winner]
-        prevailing[loser[alike]] = winner[alike]
+        same = atoms["size"][loser] == atoms["size"][winner]
+        prevailing[loser[same]] = winner[same]
     return prevailing
 
 

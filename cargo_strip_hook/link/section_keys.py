@@ -7,21 +7,21 @@ from typing import TypeVar
 
 import numpy as np
 
-from cargo_strip_hook.link.arrays import alike
+from cargo_strip_hook.link.arrays import equal_rows
 from cargo_strip_hook.link.model import Array, Int32, LinkerSet, Program, Unit
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 def number_keys(
-    columns: Sequence[Array], key: Callable[[int], tuple[Key, bool]], rank: Array | None = None
+    columns: Sequence[Array], key: Callable[[int], tuple[Key, bool]], order: Array | None = None
 ) -> tuple[Int32, list[Key]]:
-    """(number of each row's key, the keys), in order of first appearance, or of `rank` (by row).
+    """(number of each row's key, the keys), in order of first appearance, or of `order` (by row).
 
     `key` gives a row's key, and whether all rows have it that agree with it in all `columns`
     (of equal length): it is called once for those.
     """
-    group, first = alike(columns)
+    group, first = equal_rows(columns)
     shared = np.zeros(len(first), np.bool_)
     keys: dict[int, Key] = {}
     for number, row in enumerate(first.tolist()):
@@ -33,7 +33,7 @@ def number_keys(
             keys[row], _ = key(row)
     numbers: dict[Key, int] = {}
     of_row = np.zeros(len(group), np.int32)
-    for row in sorted(keys, key=None if rank is None else rank.tolist().__getitem__):
+    for row in sorted(keys, key=None if order is None else order.tolist().__getitem__):
         of_row[row] = numbers.setdefault(keys[row], len(numbers))
     return of_row[source], list(numbers)
 

@@ -32,7 +32,7 @@ class StringTable:
     """
 
     def __init__(self, start: int = 1) -> None:
-        self.parts: list[bytes] = [bytes(start)]
+        self.names: list[bytes] = [bytes(start)]
         self.size = start
         self.known: dict[bytes, int] = {b"": 0}
 
@@ -41,10 +41,10 @@ class StringTable:
         offset = self.known.get(name)
         if offset is None:
             offset = self.known[name] = self.size
-            self.parts.append(name + b"\0")
+            self.names.append(name + b"\0")
             self.size += len(name) + 1
         return offset
 
     def bytes(self, align: int = 1) -> bytes:
         """The whole table, filled up with zeros to a multiple of `align` bytes."""
-        return b"".join(self.parts) + bytes(-self.size % align)
+        return b"".join(self.names) + bytes(-self.size % align)

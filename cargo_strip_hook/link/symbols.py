@@ -29,13 +29,11 @@ class Named:
 class Selection:
     """The symbols that get an entry of their own, besides local ones that nobody sees a name of.
 
-    `here` (bool, by symbol): what is defined in an atom that is laid out. `named`: the local
-    definitions, sorted, whose names people see. `exports` are definitions in atoms and absolute
-    ones; `commons` and `undefined` are what the consumer supplies. `absolute`: local values that
-    relocations name, sorted.
+    `named`: the local definitions, sorted, whose names people see. `exports` are definitions in
+    atoms and absolute ones; `commons` and `undefined` are what the consumer supplies. `absolute`:
+    local values that relocations name, sorted.
     """
 
-    here: Bool
     named: Int64
     exports: Named
     commons: Named
@@ -104,7 +102,6 @@ def select(program: Program, here: Bool, kept: Bool, used: Int64, names: Bool) -
     needed = np.zeros(len(atom), np.bool_)
     needed[used] = True
     return Selection(
-        here,
         np.flatnonzero(names & here & prevails & ~kept),
         by_name(program, shown & (here | (atom == SpecialIndex.ABSOLUTE))),
         by_name(program, shown & (atom == SpecialIndex.COMMON)),
@@ -145,11 +142,11 @@ def without_reference(program: Program, references: Bool) -> Bool:
 def numbered(names: Sequence[bytes]) -> list[bytes]:
     """The names, those that were there before with a number: `f`, `f.1`, `f.2`."""
     counts: dict[bytes, int] = {}
-    apart = []
+    distinct = []
     for name in names:
         count = counts[name] = counts.get(name, -1) + 1
-        apart.append(b"%b.%d" % (name, count) if count else name)
-    return apart
+        distinct.append(b"%b.%d" % (name, count) if count else name)
+    return distinct
 
 
 def symbol_names(program: Program, symbols: Array) -> list[bytes]:

@@ -19,8 +19,8 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
-    """How a platform's C++ shares definitions between libraries.
+class CxxAbi:
+    """How a C++ ABI shares definitions between libraries.
 
     `weak`: by weak ones alone. `words` say what it means that they are private, and what helps.
     """
@@ -29,12 +29,12 @@ class Sharing:
     words: str
 
 
-ITANIUM = Sharing(
+ITANIUM = CxxAbi(
     True,
     "exceptions and inline statics are not shared with other libraries; "
     "`--keep '_ZTI*' --keep '_ZTS*'` keeps such symbols",
 )
-WINDOWS = Sharing(
+WINDOWS = CxxAbi(
     False,
     "inline statics and type information are not shared with other libraries; "
     "`--keep` keeps such symbols",
@@ -46,14 +46,14 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
-def private_cxx(program: Program, live: Bool, kept: Bool, sharing: Sharing) -> tuple[str, ...]:
+def private_cxx(program: Program, live: Bool, kept: Bool, abi: CxxAbi) -> tuple[str, ...]:
     """A warning of what C++ shares between libraries by name, and here does not: none, or one.
 
     `live` (bool, by atom) is in the object; `kept` symbols (bool, by symbol) stay global.
     """
     atom, binding = program.symbols["atom"], program.symbols["binding"]
     shared = (binding == Binding.WEAK) | (binding == Binding.UNIQUE)
-    if not sharing.weak:
+    if not abi.weak:
         shared |= binding == Binding.GLOBAL
     shared &= (atom >= 0) & live[np.maximum(atom, 0)] & ~kept & prevailing(program)
     private: list[str] = []
@@ -67,5 +67,5 @@ def private_cxx(program: Program, live: Bool, kept: Bool, sharing: Sharing) -> t
         return ()
     return (
         f"{len(private)} C++ symbols with an identity across libraries become local "
-        f"({some(sorted(private))}): {sharing.words}",
+        f"({some(sorted(private))}): {abi.words}",
     )

@@ -183,8 +183,9 @@ def said_by(kind: str) -> list[str]:
             if not (isinstance(call, ast.Call) and call.args):
                 continue
             name = getattr(call.func, "id", getattr(call.func, "attr", ""))
-            if name == kind:
-                found += [_constant(part) for part in ast.walk(call.args[0])]
+            # these make one, with the name of the file
+            if name == kind or (kind == "ObjectError" and name in ("fail", "bad_section")):
+                found += [_constant(part) for part in ast.walk(call)]
     return [part for part in found if part]
 
 
@@ -206,6 +207,7 @@ ELSEWHERE = {
     "this is a folder, not a library",
     "this is a framework, a folder",
     ", not an archive",
+    "of this kind are not supported",
 }
 
 

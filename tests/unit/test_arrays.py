@@ -26,7 +26,7 @@ def columns(rows: list[tuple[bytes, int, bool]]) -> list[arrays.Array]:
 
 @given(ROWS)
 def test_alike_groups_rows_that_are_equal(rows: list[tuple[bytes, int, bool]]) -> None:
-    group, first = arrays.alike(columns(rows))
+    group, first = arrays.equal_rows(columns(rows))
     wanted = {row: i for i, row in reversed(list(enumerate(rows)))}
     assert first[group].tolist() == [wanted[row] for row in rows]
     assert len(first) == len(wanted)
@@ -36,5 +36,5 @@ def test_alike_groups_rows_that_are_equal(rows: list[tuple[bytes, int, bool]]) -
 def test_rows_whose_hashes_collide_stay_apart(rows: list[tuple[bytes, int, bool]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrays, "_words", lambda column: [np.zeros(len(column), np.uint64)])
-        group, first = arrays.alike(columns(rows))
+        group, first = arrays.equal_rows(columns(rows))
     assert [rows[i] for i in first[group].tolist()] == rows

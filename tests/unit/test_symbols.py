@@ -142,7 +142,7 @@ def test_keys_are_numbered_in_order() -> None:
     assert numbers.tolist() == [0, 0, 1, 2, 0, 3]
     assert keys == ["all 7", "own 2", "own 3", "all 6"]
     assert sorted(asked) == [0, 2, 3, 5]
-    numbers, keys = number_keys(columns, key, rank=-np.arange(6))
+    numbers, keys = number_keys(columns, key, order=-np.arange(6))
     assert keys == ["all 6", "own 3", "own 2", "all 7"]
     assert numbers.tolist() == [3, 3, 2, 1, 3, 0]
     assert number_keys([np.zeros(0, np.int64)], key)[1] == []

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cargo_strip_hook.formats.coff import imports, kinds, parts, reader, section_keys, writer
+from cargo_strip_hook.formats.coff import imports, kinds, reader, section_keys, sizes, writer
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.comdat import Comdats
 from cargo_strip_hook.formats.coff.directives import Directives
@@ -79,7 +79,7 @@ FORMAT = Format(
         reader.KIND_TLS: "tls",
     },
     leftovers=_leftovers,
-    parts=parts.parts,
+    sizes=sizes.sizes,
     find_pointers=_find_pointers,
     import_members=imports.import_members,
     # no linker makes symbols for sections; and nothing checks yet that a twin is the same program

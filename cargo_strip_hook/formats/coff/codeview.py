@@ -1,6 +1,6 @@
 """CodeView of live units: one table of types, one of files, and symbols beside their functions.
 
-What is told of a section that linkers may drop goes into a `.debug$S` that is associated to it; the
+What describes a section that linkers may drop goes into a `.debug$S` that is associated to it; the
 rest, and the tables, into one that always stays. Linkers take one `.debug$T`, one table of strings
 and one of files' checksums from an object. Sources: those of `cvtypes` and `cvsymbols`; LLVM's
 lld, `COFF/PDB.cpp` (`DebugSHandler`).
@@ -15,6 +15,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.coff import cvsymbols as cv
 from cargo_strip_hook.formats.coff import layouts as coff
+from cargo_strip_hook.formats.coff.addresses import Placed
 from cargo_strip_hook.formats.coff.cvtypes import FIRST, SIGNATURE, Types, UnknownError, u32
 from cargo_strip_hook.formats.coff.debug import (
     REFERENCE,
@@ -28,7 +29,6 @@ from cargo_strip_hook.formats.coff.debug import (
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.machine import Machine
-from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
 from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import join, rows_of
@@ -101,8 +101,8 @@ class _Moves:
         """(home, new offset) of places; home -2 for what went nowhere."""
         table = np.array(sorted(self.rows) or [(-1, 0, 0, 0, 0)], np.int64)
         key = (table[:, 0] << 32) + table[:, 1]
-        at = np.maximum(np.searchsorted(key, (section << 32) + offset, side="right") - 1, 0)
-        row = table[at]
+        nearest = np.maximum(np.searchsorted(key, (section << 32) + offset, side="right") - 1, 0)
+        row = table[nearest]
         there = (row[:, 0] == section) & (offset >= row[:, 1]) & (offset < row[:, 2])
         return np.where(there, row[:, 3], cv.DEAD), row[:, 4] + offset - row[:, 1]
 
@@ -157,21 +157,21 @@ def _unit(
     inlined = _inlined(read, contents)
     files = {old: tables.file(name, read.checksums[old]) for old, name in read.names.items()}
     replaced = {}
-    for (section, at), first in read.inlined.items():
-        end = at + 2 + int.from_bytes(contents[section][at : at + 2], "little")
+    for (section, position), first in read.inlined.items():
+        end = position + 2 + int.from_bytes(contents[section][position : position + 2], "little")
         changed = cv.with_files(contents[section][first:end], files)
         if changed is not None:
-            replaced[section, at] = first, end, changed
+            replaced[section, position] = first, end, changed
     types = b"".join(bytes(f.contents(s)) for s in by_name.get(_TYPES, []))
     index = tables.types.add(types) if types else np.zeros(0, np.int64)
     _patch(buffers, read.types, lambda old: _new_types(index, old))
     known = np.array(sorted(files), np.int64)
     new_files = np.array([files[o] for o in sorted(files)], np.int64)
     _patch(buffers, read.files, lambda old: _looked_up(known, new_files, old))
-    for section, at in read.strings:
-        old = u32(buffers[section], at)
+    for section, position in read.strings:
+        old = u32(buffers[section], position)
         name = read.table[old : read.table.find(b"\0", old)] if old < len(read.table) else b""
-        buffers[section][at : at + 4] = tables.strings.add(name).to_bytes(4, "little")
+        buffers[section][position : position + 4] = tables.strings.add(name).to_bytes(4, "little")
     moves = _Moves()
     for group in read.groups:
         home = parents[group.section]
@@ -245,7 +245,7 @@ def _homes(mine: list[int], rows: Array, home: Int64) -> dict[int, tuple[list[in
 
 def _inlined(read: cv.SymbolRecords, contents: dict[int, bytes]) -> set[int]:
     """The old indices of the functions that were inlined somewhere."""
-    return {u32(contents[section], at + 12) for section, at in read.inlined}
+    return {u32(contents[section], position + 12) for section, position in read.inlined}
 
 
 def _patch(buffers: dict[int, bytearray], places: list[tuple[int, int]], new: _Mapping) -> None:
@@ -270,10 +270,10 @@ def _new_types(index: Int64, old: Int64) -> Int64:
 
 
 def _looked_up(known: Int64, new: Int64, old: Int64) -> Int64:
-    at = np.searchsorted(known, old)
-    if not len(known) or (known[np.minimum(at, len(known) - 1)] != old).any():
+    row = np.searchsorted(known, old)
+    if not len(known) or (known[np.minimum(row, len(known) - 1)] != old).any():
         raise UnknownError("lines of a file that is not there")
-    renumbered: Int64 = new[at]
+    renumbered: Int64 = new[row]
     return renumbered
 
 
@@ -301,19 +301,19 @@ def _add(
     section = sections.setdefault(home, _Section())
     if group.kind != cv.SYMBOLS or not section.open:
         section.begin(group.kind)
-    changed = [at for at in replaced if at[0] == group.section] if replaced else []
+    changed = [begin for owner, begin in replaced if owner == group.section]
     for start, end in group.parts:
-        at = start
-        for place in sorted(p for _, p in changed if start <= p < end):
-            first, stop, annotations = replaced[group.section, place]
-            record = bytes(contents[place:first]) + annotations
+        position = start
+        for begin in sorted(b for b in changed if start <= b < end):
+            first, stop, annotations = replaced[group.section, begin]
+            record = bytes(contents[begin:first]) + annotations
             record += bytes(-len(record) % 4)
-            moves.rows.append((group.section, at, place, home, len(section.data)))
-            section.data += contents[at:place]
+            moves.rows.append((group.section, position, begin, home, len(section.data)))
+            section.data += contents[position:begin]
             section.data += (len(record) - 2).to_bytes(2, "little") + record[2:]
-            at = stop
-        moves.rows.append((group.section, at, end, home, len(section.data)))
-        section.data += contents[at:end]
+            position = stop
+        moves.rows.append((group.section, position, end, home, len(section.data)))
+        section.data += contents[position:end]
     if group.kind != cv.SYMBOLS:
         section.end()
 
@@ -330,14 +330,14 @@ def _inlinee_lines(
     for section, start, end in read.inlinees:
         raw = contents[section]
         more = u32(raw, start) == 1
-        at = start + 4
-        while at + 12 <= end:
-            old, file = u32(raw, at), u32(raw, at + 4)
-            count = u32(raw, at + 12) if more and at + 16 <= end else 0
-            others = [u32(raw, at + 16 + 4 * n) for n in range(count)]
+        position = start + 4
+        while position + 12 <= end:
+            old, file = u32(raw, position), u32(raw, position + 4)
+            count = u32(raw, position + 12) if more and position + 16 <= end else 0
+            others = [u32(raw, position + 16 + 4 * n) for n in range(count)]
             size = 16 + 4 * count if more else 12
-            line = bytes(raw[at + 8 : at + 12])
-            at += size
+            line = bytes(raw[position + 8 : position + 12])
+            position += size
             if old not in inlined or not FIRST <= old < FIRST + len(index):
                 continue
             words = [int(index[old - FIRST]), files.get(file, -1)]

@@ -14,7 +14,7 @@ import numpy as np
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.link.arrays import rows_of
-from cargo_strip_hook.link.model import EDGE, Array, Group, Int32, Int64
+from cargo_strip_hook.link.model import EDGE, Array, ComdatSelection, Group, Int32, Int64
 
 _GROUPED = (coff.COMDAT_ANY, coff.COMDAT_SAME_SIZE, coff.COMDAT_EXACT_MATCH, coff.COMDAT_LARGEST)
 
@@ -35,7 +35,7 @@ class Comdats:
     def bind(
         self, f: CoffFile, section_atom: Int32, entries: Int32
     ) -> tuple[tuple[Group, ...], Array]:
-        """Groups of which the first in the program wins, and edges from parents to children."""
+        """Groups of which one in the program prevails, and edges from parents to children."""
         children = np.flatnonzero(self.parent >= 0)
         parents = self.parent[children]
         both = (section_atom[parents] >= 0) & (section_atom[children] >= 0)
@@ -69,13 +69,13 @@ class Comdats:
 
     def _group(self, f: CoffFile, section: int, name: bytes, atoms: tuple[int, ...]) -> Group:
         selection, size = int(self.selection[section]), int(f.sizes[section])
-        alike: object = None
+        equal: object = None
         if selection == coff.COMDAT_SAME_SIZE:
-            alike = size
+            equal = size
         elif selection == coff.COMDAT_EXACT_MATCH:
-            alike = hashlib.sha256(f.contents(section)).digest()
-        rank = size if selection == coff.COMDAT_LARGEST else 0
-        return Group(name, atoms, True, bound=False, rank=rank, alike=alike)
+            equal = hashlib.sha256(f.contents(section)).digest()
+        preference = size if selection == coff.COMDAT_LARGEST else 0
+        return Group(name, atoms, True, False, ComdatSelection(preference, equal))
 
 
 def read_comdats(f: CoffFile) -> Comdats:

@@ -101,9 +101,9 @@ class SymbolRecords:
         depth = 0
         dead = 0  # the depth of the scope that is left out, 0 for none
         group = Group(source.section, SYMBOLS, [], -1)
-        for kind, at, stop in records(source.contents, start, end):
+        for kind, begin, stop in records(source.contents, start, end):
             opens = kind in _OPENS
-            home = source.home(at, stop) if depth == 0 or opens or kind in _DATA else -1
+            home = source.home(begin, stop) if depth == 0 or opens or kind in _DATA else -1
             depth += opens
             gone = dead or (home == DEAD and (opens or depth == 0 or kind in _DATA))
             if gone and opens and not dead:
@@ -112,11 +112,11 @@ class SymbolRecords:
                 if depth - opens == 0:
                     group = Group(source.section, SYMBOLS, [], home, kind)
                     self.groups.append(group)
-                if group.parts and group.parts[-1][1] == at:
+                if group.parts and group.parts[-1][1] == begin:
                     group.parts[-1] = group.parts[-1][0], stop
                 else:
-                    group.parts.append((at, stop))
-                self._refers(source, kind, at, stop)
+                    group.parts.append((begin, stop))
+                self._refers(source, kind, begin, stop)
             if kind in _CLOSES:
                 if depth == dead:
                     dead = 0
@@ -126,22 +126,22 @@ class SymbolRecords:
         if depth:
             raise UnknownError("a scope without an end")
 
-    def _refers(self, source: _Source, kind: int, at: int, stop: int) -> None:
+    def _refers(self, source: _Source, kind: int, begin: int, stop: int) -> None:
         """Note the places of a record that refer to types and files."""
         known = _TYPES.get(kind)
         if known is not None:
-            self.types += [(source.section, at + place) for place in known]
+            self.types += [(source.section, begin + place) for place in known]
         elif kind in _LISTS:
-            places = counted(at + 8, u32(source.contents, at + 4), stop)
+            places = counted(begin + 8, u32(source.contents, begin + 4), stop)
             self.types += [(source.section, place) for place in places]
         else:
             raise UnknownError(f"symbol {kind:#06x}")
-        if known and at + known[-1] + 4 > stop:
-            raise UnknownError(f"symbol {kind:#06x} of {stop - at} bytes")
+        if known and begin + known[-1] + 4 > stop:
+            raise UnknownError(f"symbol {kind:#06x} of {stop - begin} bytes")
         if kind in _STRINGS:
-            self.strings.append((source.section, at + _STRINGS[kind]))
+            self.strings.append((source.section, begin + _STRINGS[kind]))
         if kind in _INLINED:
-            self.inlined[source.section, at] = at + _INLINED[kind]
+            self.inlined[source.section, begin] = begin + _INLINED[kind]
 
     def add_places(self, source: _Source, kind: int, start: int, end: int) -> None:
         """Note the places of lines and frames that refer to files and names.
@@ -149,28 +149,28 @@ class SymbolRecords:
         Raises `UnknownError`.
         """
         if kind == FRAMES:
-            self.strings += [(source.section, at + 20) for at in range(start + 4, end - 31, 32)]
+            self.strings += [(source.section, name) for name in range(start + 24, end - 11, 32)]
             return
-        at = start + 12
-        while at < end:
-            self.files.append((source.section, at))
-            size = u32(source.contents, at + 8)
-            if size < 12 or at + size > end:
+        position = start + 12
+        while position < end:
+            self.files.append((source.section, position))
+            size = u32(source.contents, position + 8)
+            if size < 12 or position + size > end:
                 raise UnknownError(f"a block of lines of {size} bytes")
-            at += size
+            position += size
 
     def add_checksums(self, table: bytes) -> None:
         """Read a table of files; `self.table` holds their names. Raises `UnknownError`."""
-        at = 0
-        while at + 6 <= len(table):
-            size = 6 + table[at + 4]
-            name = u32(table, at)
+        offset = 0
+        while offset + 6 <= len(table):
+            size = 6 + table[offset + 4]
+            name = u32(table, offset)
             stop = self.table.find(b"\0", name)
-            if name >= len(self.table) or stop < 0 or at + size > len(table):
+            if name >= len(self.table) or stop < 0 or offset + size > len(table):
                 raise UnknownError("a file without a name")
-            self.names[at] = self.table[name:stop]
-            self.checksums[at] = table[at + 4 : at + size]
-            at += size + 3 & ~3
+            self.names[offset] = self.table[name:stop]
+            self.checksums[offset] = table[offset + 4 : offset + size]
+            offset += size + 3 & ~3
 
 
 DEAD = -2
@@ -215,13 +215,13 @@ def read(
 
 
 def _subsections(contents: bytes) -> Iterator[tuple[int, int, int]]:
-    at = 4
-    while at + 8 <= len(contents):
-        kind, size = u32(contents, at), u32(contents, at + 4)
-        if at + 8 + size > len(contents):
-            raise UnknownError(f"a subsection of {size} bytes at {at:#x}")
-        yield kind, at + 8, at + 8 + size
-        at += 8 + (size + 3 & ~3)
+    position = 4
+    while position + 8 <= len(contents):
+        kind, size = u32(contents, position), u32(contents, position + 4)
+        if position + 8 + size > len(contents):
+            raise UnknownError(f"a subsection of {size} bytes at {position:#x}")
+        yield kind, position + 8, position + 8 + size
+        position += 8 + (size + 3 & ~3)
 
 
 # Annotations of inlined functions
@@ -233,10 +233,10 @@ def with_files(contents: bytes, files: Mapping[int, int]) -> bytes | None:
     Raises `UnknownError`.
     """
     out = bytearray()
-    at, changed = 0, False
-    while at < len(contents) and contents[at]:
-        operation, after = _number(contents, at)
-        out += contents[at:after]
+    position, changed = 0, False
+    while position < len(contents) and contents[position]:
+        operation, after = _number(contents, position)
+        out += contents[position:after]
         for _ in range(2 if operation == _TWO_OPERANDS else 1):
             value, end = _number(contents, after)
             if operation == _CHANGE_FILE:
@@ -247,17 +247,17 @@ def with_files(contents: bytes, files: Mapping[int, int]) -> bytes | None:
             else:
                 out += contents[after:end]
             after = end
-        at = after
+        position = after
     return bytes(out) if changed else None
 
 
-def _number(contents: bytes, at: int) -> tuple[int, int]:
+def _number(contents: bytes, position: int) -> tuple[int, int]:
     """(value, end) of a compressed number (`CVUncompressData`)."""
-    first = contents[at] if at < len(contents) else 0xFF
+    first = contents[position] if position < len(contents) else 0xFF
     for mask, mark, size in ((0x80, 0, 1), (0xC0, 0x80, 2), (0xE0, 0xC0, 4)):
-        if first & mask == mark and at + size <= len(contents):
-            value = int.from_bytes(contents[at : at + size], "big")
-            return value & ~(mask << 8 * (size - 1)), at + size
+        if first & mask == mark and position + size <= len(contents):
+            value = int.from_bytes(contents[position : position + size], "big")
+            return value & ~(mask << 8 * (size - 1)), position + size
     raise UnknownError("a damaged annotation of an inlined function")
 
 

@@ -65,30 +65,30 @@ class UnknownError(Exception):
     """A record of a kind that is not known, or damaged; the text says which."""
 
 
-def records(contents: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def records(contents: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """(kind, start, end) of the records of a stream; the start is that of the length before it."""
-    while at < end:
-        size = int.from_bytes(contents[at : at + 2], "little")
-        stop = at + 2 + size
+    while position < end:
+        size = int.from_bytes(contents[position : position + 2], "little")
+        stop = position + 2 + size
         if size < 2 or stop > end:
-            raise UnknownError(f"a record of {size} bytes at {at:#x}")
-        yield int.from_bytes(contents[at + 2 : at + 4], "little"), at, stop
-        at = stop
+            raise UnknownError(f"a record of {size} bytes at {position:#x}")
+        yield int.from_bytes(contents[position + 2 : position + 4], "little"), position, stop
+        position = stop
 
 
-def u16(contents: bytes | bytearray, at: int) -> int:
-    return int.from_bytes(contents[at : at + 2], "little")
+def u16(contents: bytes | bytearray, offset: int) -> int:
+    return int.from_bytes(contents[offset : offset + 2], "little")
 
 
-def u32(contents: bytes | bytearray, at: int) -> int:
-    return int.from_bytes(contents[at : at + 4], "little")
+def u32(contents: bytes | bytearray, offset: int) -> int:
+    return int.from_bytes(contents[offset : offset + 4], "little")
 
 
-def counted(at: int, count: int, end: int) -> list[int]:
+def counted(start: int, count: int, end: int) -> list[int]:
     """The places of `count` indices one behind the other. Raises `UnknownError`."""
-    if count < 0 or at + 4 * count > end:
-        raise UnknownError(f"{count} indices at {at:#x}")
-    return [at + 4 * n for n in range(count)]
+    if count < 0 or start + 4 * count > end:
+        raise UnknownError(f"{count} indices at {start:#x}")
+    return [start + 4 * n for n in range(count)]
 
 
 def indices(record: bytes) -> list[int]:
@@ -96,7 +96,7 @@ def indices(record: bytes) -> list[int]:
     kind = u16(record, 2)
     fixed = _FIXED.get(kind)
     if fixed is not None:
-        places = [4 + at for at in fixed]
+        places = [4 + offset for offset in fixed]
     elif kind == _POINTER:
         of_member = u32(record, 8) >> 5 & 7 in (2, 3)  # CV_ptrmode_e
         places = [4, 12] if of_member else [4]
@@ -107,10 +107,10 @@ def indices(record: bytes) -> list[int]:
     elif kind == _FIELDLIST:
         return _members(record)
     elif kind == _METHODLIST:
-        places, at = [], 4
-        while at < len(record):
-            places.append(at + 4)
-            at += 12 if _introduces(u16(record, at)) else 8
+        places, offset = [], 4
+        while offset < len(record):
+            places.append(offset + 4)
+            offset += 12 if _introduces(u16(record, offset)) else 8
     else:
         raise UnknownError(f"type record {kind:#06x}")
     if places and places[-1] + 4 > len(record):
@@ -124,33 +124,33 @@ def _introduces(attributes: int) -> bool:
 
 def _members(record: bytes) -> list[int]:
     places_of_indices: list[int] = []
-    at, end = 4, len(record)
-    while at < end:
-        if record[at] >= 0xF0:  # LF_PAD: how far it is to the next one
-            at += max(record[at] & 15, 1)
+    position, end = 4, len(record)
+    while position < end:
+        if record[position] >= 0xF0:  # LF_PAD: how far it is to the next one
+            position += max(record[position] & 15, 1)
             continue
-        kind = u16(record, at)
+        kind = u16(record, position)
         known = _MEMBERS.get(kind)
         if known is None:
             raise UnknownError(f"member {kind:#06x} of a type")
         places, size, behind = known
-        first = at + 2
+        first = position + 2
         places_of_indices += [first + p for p in places]
-        at = first + size
+        position = first + size
         for what in behind:
             if what == "z":
-                at = record.find(b"\0", at) + 1
-                if at == 0:
+                position = record.find(b"\0", position) + 1
+                if position == 0:
                     raise UnknownError("a name of a member without an end")
             elif what == "v":
-                at += 4 if _introduces(u16(record, first)) else 0
+                position += 4 if _introduces(u16(record, first)) else 0
             else:
-                number = u16(record, at)
+                number = u16(record, position)
                 more = _NUMBERS.get(number) if number >= 0x8000 else 0
                 if more is None:
                     raise UnknownError(f"number {number:#06x} of a member")
-                at += 2 + more
-    if at > end:
+                position += 2 + more
+    if position > end:
         raise UnknownError("a member reaches beyond its type")
     return places_of_indices
 
@@ -176,12 +176,12 @@ class Types:
             places = indices(record)
             if places:
                 changed = bytearray(record)
-                for at in places:
-                    index = u32(record, at)
+                for offset in places:
+                    index = u32(record, offset)
                     if index >= FIRST:
                         if index - FIRST >= len(number):
                             raise UnknownError("a type that refers to a later one")
-                        changed[at : at + 4] = number[index - FIRST].to_bytes(4, "little")
+                        changed[offset : offset + 4] = number[index - FIRST].to_bytes(4, "little")
                 record = bytes(changed)
             old = self.records.get(record)
             number.append(known.setdefault(record, base + len(known)) if old is None else old)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.formats.coff import layouts as coff
+from cargo_strip_hook.formats.coff.addresses import Placed
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.machine import Machine, Mode
-from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.addresses import STEP, begin_of
@@ -136,7 +136,7 @@ def targets(
     symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
     definition = program.definition[symbol].astype(np.int64)
     place = program.symbols["atom"][definition].astype(np.int64)
-    # what is said of the loser of a COMDAT holds for the winner only where the two are alike
+    # what is said of the loser of a COMDAT holds for the winner only where the two are the same
     own = program.symbols["atom"][symbol]
     lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
     place = np.where(lost, program.prevailing[np.maximum(own, 0)], place)

@@ -58,8 +58,8 @@ def parse(text: bytes) -> Directives:
 
 def option(word: bytes) -> tuple[bytes, bytes]:
     """(name in lower case, value without quotes) of a word; no name for what is no option."""
-    found = _OPTION.fullmatch(word.replace(b'"', b""))
-    return (found[1].lower(), found[2]) if found else (b"", word)
+    match = _OPTION.fullmatch(word.replace(b'"', b""))
+    return (match[1].lower(), match[2]) if match else (b"", word)
 
 
 def merge(

@@ -101,7 +101,7 @@ class CoffFile(InputFile):
         return rest[: max(size, 4)]
 
     def _check_sections(self) -> None:
-        sections, at = self.sections, self.header.sections_at
+        sections, headers_at = self.sections, self.header.sections_at
         self.flags = sections["flags"].astype(np.int64)
         self.sizes = sections["size"].astype(np.int64)
         # contents may also be missing where they are not said to be uninitialized
@@ -112,9 +112,9 @@ class CoffFile(InputFile):
         bad = self.stored & (ends > len(self.data))
         if bad.any():
             number = int(bad.argmax()) + 1
-            raise self.fail(f"section {number} reaches beyond the end of the file", at)
+            raise self.fail(f"section {number} reaches beyond the end of the file", headers_at)
         shift = (self.flags & coff.SCN_ALIGN_MASK) >> coff.SCN_ALIGN_SHIFT
-        self.check(shift == 15, "a section has an alignment that is unknown", at)
+        self.check(shift == 15, "a section has an alignment that is unknown", headers_at)
         self.aligns: Int64 = np.where(shift > 0, 1 << np.maximum(shift - 1, 0), coff.DEFAULT_ALIGN)
 
     @cached_property
@@ -125,13 +125,13 @@ class CoffFile(InputFile):
         ]
 
     def _long_name(self, name: bytes) -> bytes:
-        at = self.header.sections_at
+        headers_at = self.header.sections_at
         if name.startswith(b"//"):
             where = 0
             for letter in name[2:]:
                 digit = _BASE64.find(letter)
                 if digit < 0:
-                    raise self.fail("a section's long name is damaged", at)
+                    raise self.fail("a section's long name is damaged", headers_at)
                 where = where * 64 + digit
         else:
             digits = name[1:]
@@ -139,7 +139,7 @@ class CoffFile(InputFile):
                 return name
             where = int(digits)
         if not 4 <= where < len(self.strings):
-            raise self.fail("a section's name lies outside of the string table", at)
+            raise self.fail("a section's name lies outside of the string table", headers_at)
         return string_at(self.strings, where)
 
     def contents(self, section: int) -> memoryview:
@@ -243,39 +243,39 @@ class CoffFile(InputFile):
         bad = (counts > 0) & (starts + counts * size > len(self.data))
         self.check(bad, "relocations reach beyond the end of the file", starts)
         of = np.repeat(np.arange(len(wanted)), counts)
-        at = ramps(starts, counts, size)
-        if not len(at):
+        offsets = ramps(starts, counts, size)
+        if not len(offsets):
             return np.zeros(0, RELOCATION)
-        rows = gather(np.frombuffer(self.data, np.uint8), at, coff.RELOCATION)
+        rows = gather(np.frombuffer(self.data, np.uint8), offsets, coff.RELOCATION)
         out = rows_of(
             RELOCATION,
-            len(at),
+            len(offsets),
             atom=wanted[of],
             type=rows["type"],
             symbol=rows["symbol"],
             offset=rows["address"].astype(np.int64) - sections["address"][of],
         )
-        return self._checked(out, at)
+        return self._checked(out, offsets)
 
-    def _checked(self, rows: Array, at: Int64) -> Array:
-        """Those of the rows that say something; `at` is where each is in the file."""
+    def _checked(self, rows: Array, starts: Int64) -> Array:
+        """Those of the rows that say something; `starts` is where each is in the file."""
         processor = self.header.machine
         kind = np.minimum(rows["type"], TYPES - 1)
         mode = processor.mode[kind]
         unknown = (mode == Mode.UNKNOWN) | (rows["type"] >= TYPES)
         if unknown.any():
             n = int(unknown.argmax())
-            raise self.fail(f"relocation type {int(rows['type'][n]):#x} is unknown", int(at[n]))
+            raise self.fail(f"relocation type {int(rows['type'][n]):#x} is unknown", int(starts[n]))
         kept = mode != Mode.NOTHING
         if not kept.all():
-            rows, at, kind = rows[kept], at[kept], kind[kept]
+            rows, starts, kind = rows[kept], starts[kept], kind[kept]
         symbol = rows["symbol"].view(np.uint32)
         is_symbol = np.zeros(len(self.symbols) + 1, np.bool_)
         is_symbol[self.primary] = True
         if not is_symbol[np.minimum(symbol, len(self.symbols))].all():
-            raise self.fail("a relocation refers to no symbol", int(at[0]))
+            raise self.fail("a relocation refers to no symbol", int(starts[0]))
         ends = rows["offset"] + processor.width[kind]
         outside = (rows["offset"] < 0) | (ends > self.sizes[rows["atom"]])
         outside |= ~self.stored[rows["atom"]]
-        self.check(outside, "a relocation lies outside of its section", at)
+        self.check(outside, "a relocation lies outside of its section", starts)
         return rows

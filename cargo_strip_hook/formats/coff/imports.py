@@ -22,15 +22,15 @@ _IMPORT_CODE = 0
 
 def import_members(inputs: Sequence[Input]) -> list[ImportMember]:
     """Those of `inputs` that belong to import libraries. Raises `ObjectError`."""
-    found = []
+    members = []
     for item in inputs:
         if sniff(bytes(item.data[:20])) == "coff-import":
-            found.append(_short(item))
+            members.append(_short(item))
         elif b".idata$" in bytes(item.data[:1024]):  # its sections are few, and come first
             file = CoffFile(item.name, item.data)
             if any(n.startswith(b".idata$") for n in file.names):
-                found.append(_long(item, file))
-    return found
+                members.append(_long(item, file))
+    return members
 
 
 def _short(item: Input) -> ImportMember:

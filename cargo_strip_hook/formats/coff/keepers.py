@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.formats.coff import kinds
+from cargo_strip_hook.formats.coff.addresses import Placed
 from cargo_strip_hook.formats.coff.machine import Machine
-from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.link.arrays import isin, unique
 from cargo_strip_hook.link.model import Array, Program
 from cargo_strip_hook.link.output import Relocations
@@ -27,24 +27,24 @@ def keep_groups(
     """The sections with references to the parts of groups that they refer to a part of."""
     groups: dict[bytes, list[int]] = {}
     for number, kind in enumerate(placed.kinds):
-        if kind.root and kinds.is_part_of_group(kind.name) and placed.size[number]:
+        if kind.root and kinds.is_grouped(kind.name) and placed.size[number]:
             groups.setdefault(kind.name.partition(b"$")[0], []).append(number)
-    groups = {base: parts for base, parts in groups.items() if len(parts) > 1}
+    groups = {base: members for base, members in groups.items() if len(members) > 1}
     if not groups:
         return placed, contents, relocations
     atom = program.symbols["atom"][relocations.symbol]
     named = np.where(atom >= 0, placed.section[np.maximum(atom, 0)], -1)
     goal = np.where(relocations.symbol < 0, relocations.target_section, named)
     extra: list[tuple[int, int]] = []  # from which section to which
-    for parts in groups.values():
-        users = unique(relocations.section[isin(goal, np.array(parts))])
+    for members in groups.values():
+        users = unique(relocations.section[isin(goal, np.array(members))])
         for user in users.tolist():
             name = placed.kinds[user].name
             # nothing may come between the parts of a group
-            apart = name not in (kinds.PDATA, kinds.XDATA, kinds.EH_FRAME)
-            if apart and not kinds.is_part_of_group(name):
+            separate = name not in (kinds.PDATA, kinds.XDATA, kinds.EH_FRAME)
+            if separate and not kinds.is_grouped(name):
                 there = set(goal[relocations.section == user].tolist()) | {user}
-                extra += [(user, part) for part in parts if part not in there]
+                extra += [(user, member) for member in members if member not in there]
     if not extra:
         return placed, contents, relocations
     sizes, offsets = placed.size.copy(), []

@@ -102,20 +102,20 @@ def is_alone(name: bytes, symbols: set[bytes]) -> bool:
     Functions that how often they run is told of have that before their name.
     """
     order = name.partition(b"$")[2]
-    order = order[found.end() :] if (found := _HOW_OFTEN.match(order)) else order
+    order = order[match.end() :] if (match := _HOW_OFTEN.match(order)) else order
     wanted = _DECORATED.sub(b"", order)
     plain = {_DECORATED.sub(b"", symbol) for symbol in symbols}
     return bool(plain & {wanted, b"_" + wanted, b"@" + wanted, wanted + b".cold"})
 
 
-def is_part_of_group(name: bytes) -> bool:
+def is_grouped(name: bytes) -> bool:
     """Whether it is a part of a group whose ends are not in the C runtime or made by the linker."""
     return b"$" in name[1:] and not name.startswith((*_INITIALISERS, *_RESERVED))
 
 
 def is_own_set(name: bytes) -> bool:
     """Whether it is a part of a group that is none of the usual sections: a set of somebody's."""
-    return is_part_of_group(name) and name.partition(b"$")[0] not in _GROUPED
+    return is_grouped(name) and name.partition(b"$")[0] not in _GROUPED
 
 
 def is_exactly_plain(name: bytes) -> bool:

@@ -196,15 +196,15 @@ def _atoms(f: CoffFile, comdats: Comdats) -> _Atoms:
     chosen = np.flatnonzero((kind_of >= 0) & ~is_table)
     section_atom = np.full(count, -1, np.int32)
     section_atom[chosen] = np.arange(len(chosen))
-    pieces = np.flatnonzero(is_table)
-    counts = f.sizes[pieces] // max(entry, 1)
-    parted = f.sizes[pieces] % max(entry, 1) != 0
+    divided = np.flatnonzero(is_table)
+    counts = f.sizes[divided] // max(entry, 1)
+    parted = f.sizes[divided] % max(entry, 1) != 0
     f.check(parted, "the unwind entries of a section have no whole number")
-    empty = (f.sizes[pieces] > 0) & ~f.stored[pieces]
+    empty = (f.sizes[divided] > 0) & ~f.stored[divided]
     f.check(empty, "a section of unwind entries has no contents")
     entries = np.full(count, -1, np.int32)
-    entries[pieces] = len(chosen) + np.cumsum(counts) - counts
-    of = np.repeat(pieces, counts)
+    entries[divided] = len(chosen) + np.cumsum(counts) - counts
+    of = np.repeat(divided, counts)
     rows = np.concatenate(
         [
             rows_of(

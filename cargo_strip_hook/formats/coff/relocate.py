@@ -14,8 +14,8 @@ import numpy as np
 
 from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
+from cargo_strip_hook.formats.coff.addresses import Placed
 from cargo_strip_hook.formats.coff.machine import Machine, Mode
-from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Patch, read_input

@@ -42,8 +42,8 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
         kind = native.kinds[int(kind_numbers[row])]
         return private.get(kind, kind), True
 
-    rank = units * (int(kind_numbers.max(initial=0)) + 1) + kind_numbers
-    numbers, own_kinds = number_keys([units, kind_numbers], key, rank)
+    position = units * (int(kind_numbers.max(initial=0)) + 1) + kind_numbers
+    numbers, own_kinds = number_keys([units, kind_numbers], key, position)
     order = {kind: number for number, kind in enumerate(own_kinds)}
     for atom, (selection, name) in _replaceable(program).items():
         row = int(np.searchsorted(live, atom))

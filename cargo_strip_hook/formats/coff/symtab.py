@@ -14,7 +14,7 @@ import numpy as np
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.demangle.shorten import shorten
 from cargo_strip_hook.formats.coff import layouts as coff
-from cargo_strip_hook.formats.coff.place import Placed
+from cargo_strip_hook.formats.coff.addresses import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
 from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import isin
@@ -87,7 +87,7 @@ _FEATURES, _HEADS, _STATICS, _VALUES, _EXPORTS, _COMMONS, _UNDEFINED = range(7)
 _ENTRY = np.dtype(
     [
         ("group", "<i4"),  # one of those above
-        ("rank", "<i4"),  # of those of one section in a group
+        ("position", "<i4"),  # of those of one section in a group
         ("section", "<i4"),  # from 0, or one of those below
         ("symbol", "<i4"),  # of the program, -1 for what is made here
         ("value", "<i8"),
@@ -129,7 +129,7 @@ def build(
     of_symbol = np.full(len(program.symbols), -1, np.int64)
     ours = np.flatnonzero(entries["symbol"] >= 0)
     of_symbol[entries["symbol"][ours]] = index[ours]
-    heads = (entries["group"] == _HEADS) & (entries["rank"] == 0)
+    heads = (entries["group"] == _HEADS) & (entries["position"] == 0)
     local = np.flatnonzero((entries["class"] == coff.CLASS_STATIC) & ~heads)
     places = _places(entries[local])
     by_place = np.argsort(places, kind="stable")
@@ -184,11 +184,11 @@ def _entries(
     exports = _of_program(program, chosen.exports.rows, _EXPORTS, placed)
     exports["class"] = coff.CLASS_EXTERNAL
     statics = _of_program(program, named.rows, _STATICS, placed)
-    statics["rank"] = 1
+    statics["position"] = 1
     statics["type"][isin(_places(statics), marks.functions)] = coff.TYPE_FUNCTION
     places = marks.places[~isin(marks.places, _places(statics))]
     labels = _made(len(places), _STATICS, places >> STEP)
-    labels["rank"], labels["value"] = 2, places & ((1 << STEP) - 1)
+    labels["position"], labels["value"] = 2, places & ((1 << STEP) - 1)
     labels["type"] = np.where(isin(places, marks.functions), coff.TYPE_FUNCTION, 0)
     defined = _with_leaders(np.concatenate([exports, statics, labels]), sections)
     unnamed = len(defined) - len(exports) - len(statics) - len(labels)
@@ -211,7 +211,7 @@ def _entries(
     order = np.lexsort(
         (
             np.where(every["group"] == _STATICS, every["value"], 0),
-            every["rank"],
+            every["position"],
             np.where(by_section, every["section"], 0),
             every["group"],
         )
@@ -252,7 +252,7 @@ def _with_leaders(entries: Array, sections: OutputSections) -> Array:
     An export is preferred as a leader, then a name, then a label; the first of its section.
     """
     led = (sections.selection != 0) & (sections.selection != coff.COMDAT_ASSOCIATIVE)
-    order = np.lexsort((entries["value"], entries["rank"], entries["section"]))
+    order = np.lexsort((entries["value"], entries["position"], entries["section"]))
     section = entries["section"][order]
     first = np.ones(len(order), np.bool_)
     first[1:] = section[1:] != section[:-1]
@@ -260,10 +260,10 @@ def _with_leaders(entries: Array, sections: OutputSections) -> Array:
     first[first] = led[section[first]]
     leading = order[first]
     every = entries.copy()
-    every["group"][leading], every["rank"][leading] = _HEADS, 1
+    every["group"][leading], every["position"][leading] = _HEADS, 1
     led[section[first]] = False
     unnamed = _made(int(led.sum()), _HEADS, np.flatnonzero(led))
-    unnamed["rank"] = 1
+    unnamed["position"] = 1
     return np.concatenate([every, unnamed])
 
 

@@ -13,9 +13,9 @@ from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.coff import codeview, directives, kinds, symtab
 from cargo_strip_hook.formats.coff import debug as dbg
 from cargo_strip_hook.formats.coff import layouts as coff
+from cargo_strip_hook.formats.coff.addresses import Placed, assign, with_entries
 from cargo_strip_hook.formats.coff.keepers import keep_groups
 from cargo_strip_hook.formats.coff.machine import Machine
-from cargo_strip_hook.formats.coff.place import Placed, place, with_entries
 from cargo_strip_hook.formats.coff.reader import CoffUnit
 from cargo_strip_hook.formats.coff.relocate import Taken, relocate
 from cargo_strip_hook.formats.coff.xdata import by_record, share
@@ -56,7 +56,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     """Make the object. Raises `LinkError` for a reference that cannot be kept."""
     machine: Machine = program.units[0].native.machine
     layout = with_entries(program, live, layout)
-    placed = place(program, layout)
+    placed = assign(program, layout)
     real = [n for n in program.live_units(live) if program.units[n].index >= 0]
     # of commons and values alone: what their files promise
     said = [program.units[n] for n in real] or [u for u in program.units if u.index >= 0]

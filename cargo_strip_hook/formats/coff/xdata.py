@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.formats.coff import kinds
+from cargo_strip_hook.formats.coff.addresses import Placed
 from cargo_strip_hook.formats.coff.machine import Machine
-from cargo_strip_hook.formats.coff.place import Placed
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.arrays import isin, ramps, runs, unique
 from cargo_strip_hook.link.fields import Field
@@ -38,7 +38,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the sections are after sharing; `records` of those that changed, by their number."""
+    """What the sections are after folding; `records` of those that changed, by their number."""
 
     placed: Placed
     contents: list[Array]
@@ -96,7 +96,7 @@ def share(
 
 
 def _must_stay(program: Program, live: Bool, placed: Placed, relocations: Relocations) -> Bool:
-    """bool for each output section: it has an exported symbol, or a distance that is settled."""
+    """bool for each output section: it has an exported symbol, or a distance that is fixed."""
     used = np.zeros(len(placed.kinds), np.bool_)
     atoms = program.symbols["atom"][placed.kept]
     used[placed.section[atoms[atoms >= 0]]] = True

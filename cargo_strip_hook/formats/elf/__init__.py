@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cargo_strip_hook.formats.elf import layouts, parts, reader, section_keys, writer
+from cargo_strip_hook.formats.elf import layouts, reader, section_keys, sizes, writer
 from cargo_strip_hook.formats.elf.file import ElfUnit
 from cargo_strip_hook.link.model import Array, Bool, Format, Program, Unit
 
@@ -65,7 +65,7 @@ FORMAT = Format(
         layouts.STT_GNU_IFUNC: "function",
     },
     leftovers=_leftovers,
-    parts=parts.parts,
+    sizes=sizes.sizes,
     find_sets=section_keys.find_sets,
     twins=True,
     compresses=True,

@@ -54,13 +54,13 @@ _DROPPED = (
 
 def find(f: ElfFiles) -> Bool:
     """bool for each section: whether it is one of these."""
-    found: Bool = f.section_flags & elf.SHF_ALLOC == 0
+    aside: Bool = f.section_flags & elf.SHF_ALLOC == 0
     for kind in (*_TABLES, *_OTHERS):
-        found &= f.types != kind
-    if found.any():
+        aside &= f.types != kind
+    if aside.any():
         for name in _DROPPED:
-            found &= ~f.named(name)
-    return found
+            aside &= ~f.named(name)
+    return aside
 
 
 def followers(f: ElfFiles, aside: Bool, section_atom: Int32) -> Bool:
@@ -69,20 +69,20 @@ def followers(f: ElfFiles, aside: Bool, section_atom: Int32) -> Bool:
     What is retained is a root. What is linked to a section, or in a group with one that is loaded,
     lives with that one.
     """
-    found: Bool = aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
-    linked = np.flatnonzero(found & (f.section_flags & elf.SHF_LINK_ORDER != 0))
+    following: Bool = aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
+    linked = np.flatnonzero(following & (f.section_flags & elf.SHF_LINK_ORDER != 0))
     if len(linked):
         to = f.first[f.owner[linked]] + f.sections["link"][linked].astype(np.int64)
-        found[linked[section_atom[np.minimum(to, len(found) - 1)] >= 0]] = False
-    if (found & (f.section_flags & elf.SHF_GROUP != 0)).any():
+        following[linked[section_atom[np.minimum(to, len(following) - 1)] >= 0]] = False
+    if (following & (f.section_flags & elf.SHF_GROUP != 0)).any():
         for i in np.flatnonzero(f.types == elf.SHT_GROUP).tolist():
             first, end = (int(f.first[int(f.owner[i]) + n]) for n in (0, 1))
             size = int(f.sections["size"][i]) // 4
             members = first + np.frombuffer(f.contents(i), f"{f.r.order}u4", size)[1:].astype(int)
             members = members[members < end]  # others are refused where groups are read
             if (~aside[members] & (section_atom[members] >= 0)).any():
-                found[members] = False
-    return found
+                following[members] = False
+    return following
 
 
 __all__ = ["find", "followers"]

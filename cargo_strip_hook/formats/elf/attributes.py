@@ -43,10 +43,10 @@ def merge(real: Sequence[Unit], machine: Machine) -> tuple[int, Attributes | Non
     for unit in real:
         native: ElfUnit = unit.native
         for section in np.flatnonzero(native.sections["type"] == machine.attributes).tolist():
-            found = _parse(unit, section)
-            if found is None:
+            parsed = _parse(unit, section)
+            if parsed is None:
                 continue
-            vendor, tags = found
+            vendor, tags = parsed
             name = section_name(native, section)
             if together is None:
                 together = dict(tags)
@@ -106,15 +106,15 @@ def _first_vendor(data: bytes, order: str) -> tuple[bytes, Tags] | None:
     end = min(1 + struct.unpack_from(f"{order}I", data, 1)[0], len(data))
     name_end = data.index(b"\0", 5)
     vendor = data[5:name_end]
-    at = name_end + 1
+    position = name_end + 1
     tags: Tags = {}
-    while at < end:
-        (length,) = struct.unpack_from(f"{order}I", data, at + 1)
+    while position < end:
+        (length,) = struct.unpack_from(f"{order}I", data, position + 1)
         if length < 5:
             raise ValueError(length)
-        if data[at] == _FILE:
-            tags |= _tags(data[at + 5 : at + length], vendor)
-        at += length
+        if data[position] == _FILE:
+            tags |= _tags(data[position + 5 : position + length], vendor)
+        position += length
     return vendor, tags
 
 
@@ -126,29 +126,29 @@ def _is_text(tag: int, vendor: bytes) -> bool:
 
 def _tags(data: bytes, vendor: bytes) -> Tags:
     tags: Tags = {}
-    at = 0
+    position = 0
 
     def number() -> int:
-        nonlocal at
+        nonlocal position
         value, shift = 0, 0
         while True:
-            byte = data[at]
-            at += 1
+            byte = data[position]
+            position += 1
             value |= (byte & 0x7F) << shift
             shift += 7
             if not byte & 0x80:
                 return value
 
-    while at < len(data):
+    while position < len(data):
         tag = number()
         if _is_text(tag, vendor):
-            end = data.index(b"\0", at)
-            tags[tag] = data[at:end]
-            at = end + 1
+            end = data.index(b"\0", position)
+            tags[tag] = data[position:end]
+            position = end + 1
         else:
             tags[tag] = number()
             if tag == _COMPATIBILITY:  # a number and a string, of toolchains that nobody has
-                at = data.index(b"\0", at) + 1
+                position = data.index(b"\0", position) + 1
                 del tags[tag]
     return tags
 
@@ -249,7 +249,7 @@ def _join_fp(a: int, b: int) -> int:
 # ---- RISC-V
 
 _STACK_ALIGN, _ARCH, _UNALIGNED, _ATOMIC = 4, 5, 6, 14
-_ATOMIC_A6C, _ATOMIC_A6S = 1, 2
+_ATOMIC_A6S = 2
 _LETTERS = "iemafdqlcbkjtpvnh"
 _EXTENSION = re.compile(r"([a-z][a-z0-9]*?)(\d+)p(\d+)$")
 
@@ -282,12 +282,12 @@ def join_arch(a: bytes, b: bytes) -> bytes:
         return a
     versions: dict[str, tuple[int, int]] = {}
     for text in (a, b):
-        for part in text[4:].decode("ascii", "replace").split("_"):
-            found = _EXTENSION.match(part)
-            if found is None:
+        for extension in text[4:].decode("ascii", "replace").split("_"):
+            match = _EXTENSION.match(extension)
+            if match is None:
                 return a
-            version = int(found[2]), int(found[3])
-            versions[found[1]] = max(version, versions.get(found[1], version))
+            version = int(match[2]), int(match[3])
+            versions[match[1]] = max(version, versions.get(match[1], version))
     names = sorted(versions, key=_canonical)
     return a[:4] + "_".join(f"{n}{versions[n][0]}p{versions[n][1]}" for n in names).encode()
 

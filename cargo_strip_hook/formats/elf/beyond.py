@@ -1,6 +1,6 @@
 """Symbols that point into none of the bytes of their section.
 
-Linkers keep the distance; in a joined section another piece is there.
+Linkers keep the distance; in a joined section something else is there.
 """
 
 from __future__ import annotations

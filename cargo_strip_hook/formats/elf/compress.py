@@ -86,11 +86,11 @@ def compress(
         kind, encoder = elf.ELFCOMPRESS_ZSTD, zstd().ZstdCompressor(_ZSTD_LEVEL)
     else:
         kind, encoder = elf.ELFCOMPRESS_ZLIB, zlib.compressobj(_ZLIB_LEVEL)
-    parts = [header_of(records).pack(kind, size, align)]
-    parts += [encoder.compress(chunk) for chunk in chunks]
-    parts.append(encoder.flush())
-    made = b"".join(parts)
-    return made if len(made) < size else None
+    stream = [header_of(records).pack(kind, size, align)]
+    stream += [encoder.compress(chunk) for chunk in chunks]
+    stream.append(encoder.flush())
+    packed = b"".join(stream)
+    return packed if len(packed) < size else None
 
 
 __all__ = ["KINDS", "believable", "compress", "decompress", "header_of", "zstd"]

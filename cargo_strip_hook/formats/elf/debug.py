@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.debugchoice import DEAD, Choice, Parts, Targets
 from cargo_strip_hook.formats.elf.debuginput import (
     Batch,
     Slots,
@@ -24,7 +25,6 @@ from cargo_strip_hook.formats.elf.debuginput import (
     plain,
     stored_addends,
 )
-from cargo_strip_hook.formats.elf.debugparts import DEAD, Choice, Parts, Targets
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine
 from cargo_strip_hook.formats.elf.relocate import Placed, exact
 from cargo_strip_hook.link.arrays import begins, rows_of, unique
@@ -154,20 +154,20 @@ def _targets(
     alive = inside & live[atom]
     dead = inside & ~alive
     target, delta = definition.copy(), np.zeros(len(definition), np.int64)
-    alike = np.zeros(len(definition), np.bool_)
+    same = np.zeros(len(definition), np.bool_)
     if program.discarded.any():
         # a member of a losing COMDAT group is described by the winner's unit only
         own = symbols["atom"]
         lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
         # unless the two are alike: then what is said of the loser holds for the winner, too
-        twin = program.prevailing[np.where(lost, own, 0)]
-        alike = lost & (twin >= 0)
-        alike &= live[np.where(alike, twin, 0)]
-        lost &= ~alike
-        dead = (dead | lost) & ~alike
-        alive &= ~lost & ~alike
-        target[alike] = ~placed.section[twin[alike]].astype(np.int64)
-        delta[alike] = placed.offset[twin[alike]] + symbols["value"][alike]
+        prevailing = program.prevailing[np.where(lost, own, 0)]
+        same = lost & (prevailing >= 0)
+        same &= live[np.where(same, prevailing, 0)]
+        lost &= ~same
+        dead = (dead | lost) & ~same
+        alive &= ~lost & ~same
+        target[same] = ~placed.section[prevailing[same]].astype(np.int64)
+        delta[same] = placed.offset[prevailing[same]] + symbols["value"][same]
     kind = symbols["kind"][definition]
     whole = alive & ~placed.kept[definition] & (kind != elf.STT_TLS)
     whole &= exact(program, machine, placed, definition, placed.section[atom], kind)
@@ -183,7 +183,7 @@ def _targets(
     target[elsewhere] = np.where(slot >= 0, ~(first_slot + slot.astype(np.int64)), DEAD)
     delta[elsewhere] = symbols["value"][there]
     target[dead] = DEAD
-    return Targets(target.astype(np.int32), delta, alive | alike, first_slot)
+    return Targets(target.astype(np.int32), delta, alive | same, first_slot)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -413,12 +413,12 @@ def _contents(unit: Unit, contribution: Contribution) -> Iterator[Chunk]:
 
 def stream(program: Program, section: DebugSection) -> Iterator[Chunk]:
     """The contents of an output section, with the padding between the contributions."""
-    at = 0
+    position = 0
     for contribution in section.contributions:
-        if contribution.offset > at:
-            yield bytes(contribution.offset - at)
+        if contribution.offset > position:
+            yield bytes(contribution.offset - position)
         yield from _contents(program.units[contribution.unit], contribution)
-        at = contribution.offset + contribution.size
+        position = contribution.offset + contribution.size
 
 
 def inputs(

@@ -13,18 +13,18 @@ from cargo_strip_hook.formats.elf.output import Section
 from cargo_strip_hook.formats.elf.relocate import Placed
 from cargo_strip_hook.link.model import Array, Bool, Program
 
-Pieces = tuple[tuple[Array, Array], ...]
+Batches = tuple[tuple[Array, Array], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DebugOutput:
-    """The sections, and of each its relocations in pieces: rows to be written, and their targets.
+    """The sections, and of each its relocations in batches: rows to be written, and their targets.
 
     `targets` are those of all, as in `dbg.Debug`; `link_map` tells where the input's sections went.
     """
 
     sections: tuple[Section, ...]
-    relocations: tuple[Pieces, ...]
+    relocations: tuple[Batches, ...]
     targets: Array
     link_map: Array
     warnings: tuple[str, ...]
@@ -57,7 +57,7 @@ def _section(
     program: Program, section: dbg.DebugSection, records: elf.Records, how: Compression
 ) -> Section:
     """One debug section, compressed where that was asked for and makes it smaller."""
-    made = Section(
+    plain = Section(
         section.name,
         section.type,
         section.flags,
@@ -67,11 +67,11 @@ def _section(
         chunks=dbg.stream(program, section),
     )
     if how is Compression.NONE:
-        return made
+        return plain
     whole = dbg.stream(program, section)
     packed = compress.compress(how, records, section.size, section.align, whole)
     if packed is None:
-        return made
+        return plain
     flags = section.flags | elf.SHF_COMPRESSED
     size, align = len(packed), records.size
-    return replace(made, flags=flags, size=size, align=align, chunks=[packed])
+    return replace(plain, flags=flags, size=size, align=align, chunks=[packed])

@@ -236,7 +236,7 @@ def _batch(
     tables: list[list[tuple[int, int, int]]],
 ) -> Batch:
     wanted = elf.SHT_REL if machine.rel else elf.SHT_RELA
-    parts = []
+    entries = []
     counts = []
     for slot in chosen:
         unit = program.units[int(slots.rows["unit"][slot])]
@@ -251,9 +251,9 @@ def _batch(
                     "not use",
                     "use `--strip debuginfo`",
                 )
-            parts.append(np.frombuffer(unit.data, np.uint8, count * dtype.itemsize, offset))
+            entries.append(np.frombuffer(unit.data, np.uint8, count * dtype.itemsize, offset))
         counts.append(sum(count for _, _, count in tables[slot]))
-    rows = np.concatenate(parts).view(dtype)  # as bytes: joining records takes far longer
+    rows = np.concatenate(entries).view(dtype)  # as bytes: joining records takes far longer
     for slot in chosen:
         data = program.units[int(slots.rows["unit"][slot])].data
         for _, offset, count in tables[slot]:
@@ -293,8 +293,8 @@ def _implicit(program: Program, machine: Machine, slots: Slots, batch: Batch) ->
     """The addends that REL keeps in the contents."""
     rows = batch.rows
     addend = np.zeros(len(rows), np.int64)
-    kinds = rows["info"] & program.units[0].native.records.type_mask
-    implicit = machine.implicit_types[np.minimum(kinds, TYPES - 1)]
+    types = rows["info"] & program.units[0].native.records.type_mask
+    implicit = machine.implicit_types[np.minimum(types, TYPES - 1)]
     end = 0
     for slot, count in zip(batch.slots.tolist(), batch.counts.tolist(), strict=True):
         begin, end = end, end + count
@@ -302,11 +302,11 @@ def _implicit(program: Program, machine: Machine, slots: Slots, batch: Batch) ->
         octets = np.frombuffer(plain(unit, int(slots.rows["section"][slot])), np.uint8)
         for field in fields.FIELDS:
             mine = np.flatnonzero(implicit[begin:end] == field) + begin
-            at = rows["offset"][mine].astype(np.int64)
-            if len(mine) and (at + fields.width(field) > len(octets)).any():
+            offset = rows["offset"][mine].astype(np.int64)
+            if len(mine) and (offset + fields.width(field) > len(octets)).any():
                 raise out_of_range(program, slots, batch, int(mine[0]))
             if len(mine):
-                addend[mine] = fields.load(octets, at, field, unit.native.records.order)
+                addend[mine] = fields.load(octets, offset, field, unit.native.records.order)
     return addend
 
 

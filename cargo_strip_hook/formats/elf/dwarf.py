@@ -68,10 +68,10 @@ def lengths(section: Section, order: str) -> tuple[list[int], list[bool]] | None
     """
     data = section.contents()
     starts, types = [], []
-    at, size = 0, section.size
-    while at < size:
+    position, size = 0, section.size
+    while position < size:
         try:
-            begin, end = initial_length(data, at, order)
+            begin, end = initial_length(data, position, order)
             (version,) = struct.unpack_from(f"{order}H", data, begin)
         except struct.error:
             return None
@@ -80,9 +80,9 @@ def lengths(section: Section, order: str) -> tuple[list[int], list[bool]] | None
         kind = data[begin + 2] if version == 5 and section.name == UNITS[0] else 0
         if kind in _SKELETON_UNITS:
             return None
-        starts.append(at)
+        starts.append(position)
         types.append(section.name == UNITS[1] or kind in _TYPE_UNITS)
-        at = end
+        position = end
     inside = np.array(starts, np.int64)
     nearest = np.searchsorted(section.relocated, inside)
     nearest = np.minimum(nearest, len(section.relocated) - 1)

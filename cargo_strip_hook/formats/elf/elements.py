@@ -33,7 +33,7 @@ class Elements:
     """The elements of the sections that are taken apart, in the order of the files.
 
     `section` (numbered through), `offset` and `size` (bytes) of each; `symbol` are the symbols in
-    such sections, `holder` the element that each points into. `made` are the elements that a
+    such sections, `holder` the element that each points into. `synthetic` are the elements that a
     section's symbol may stand for: each gets a symbol of its own, behind those of its file.
     `reference` are the rows of the relocations that refer to an element by its section's symbol:
     `reference_symbol` (counted in its file) is that of the element, and `reference_addend` counts
@@ -45,7 +45,7 @@ class Elements:
     size: Int64
     symbol: Int64
     holder: Int64
-    made: Int64
+    synthetic: Int64
     reference: Int64
     reference_symbol: Int64
     reference_addend: Int64
@@ -99,11 +99,11 @@ def find_elements(
 
     addressed = np.zeros(len(divided), np.bool_)
     addressed[inner["section"][inner["is_section"]]] = True
-    made = np.flatnonzero(addressed[bounds["section"]])
-    file = f.owner[bounds["section"][made]]
+    synthetic = np.flatnonzero(addressed[bounds["section"]])
+    file = f.owner[bounds["section"][synthetic]]
     symbol_of = np.zeros(len(bounds["section"]), np.int64)
-    symbol_of[made] = (
-        np.diff(table.first)[file] + np.arange(len(made)) - np.searchsorted(file, file)
+    symbol_of[synthetic] = (
+        np.diff(table.first)[file] + np.arange(len(synthetic)) - np.searchsorted(file, file)
     )
     mine = divided[references.section]
     addend = references.addend[mine]
@@ -114,7 +114,7 @@ def find_elements(
         bounds["size"],
         inner["symbol"],
         holder,
-        made,
+        synthetic,
         references.row[mine],
         symbol_of[element],
         addend - bounds["offset"][element],
@@ -240,8 +240,8 @@ def name_elements(program: Program, symbol: Array, addend: Array) -> tuple[Array
     symbol_of = np.zeros(len(atoms), np.int64)
     for end, unit in zip(program.symbol_base[1:].tolist(), program.units, strict=True):
         count = len(unit.symbols) - unit.first_global - len(unit.names)
-        made = np.arange(end - count, end)
-        symbol_of[symbols["atom"][made]] = made
+        numbers = np.arange(end - count, end)
+        symbol_of[symbols["atom"][numbers]] = numbers
     symbol, addend = symbol.copy(), addend.copy()
     symbol[rows] = symbol_of[element]
     addend[rows] -= atoms["offset"][element]

@@ -201,11 +201,11 @@ class ElfFiles(InputFiles):
         if refused and (known := np.flatnonzero(self.names16 == refused)).size:
             raise _unsupported(self.files[int(self.owner[known[0]])], 18)
 
-    def _heads(self, at: Int64) -> Array:
+    def _heads(self, positions: Int64) -> Array:
         """uint64[n, 2], little endian: the 16 bytes at each place, zeros after the first zero."""
-        heads = gather(self.octets, np.minimum(at, len(self.octets) - 16), np.dtype("V16"))
-        for i in np.flatnonzero(at > len(self.octets) - 16).tolist():  # at the very end
-            heads[i] = self.octets[int(at[i]) :].tobytes().ljust(16, b"\0")
+        heads = gather(self.octets, np.minimum(positions, len(self.octets) - 16), np.dtype("V16"))
+        for i in np.flatnonzero(positions > len(self.octets) - 16).tolist():  # at the very end
+            heads[i] = self.octets[int(positions[i]) :].tobytes().ljust(16, b"\0")
         words = heads.view("<u8").reshape(-1, 2)
         # the lowest bit that is set in `zero` is the highest one of the first zero byte
         zero = (words - np.uint64(0x0101010101010101)) & ~words & np.uint64(0x8080808080808080)
@@ -219,11 +219,11 @@ class ElfFiles(InputFiles):
         The first eight bytes are compared as one number: numpy is slow at comparing strings.
         """
         matches = np.ones(len(self.types), np.bool_)
-        for at in range(0, len(start), 8):
-            part = start[at : at + 8]
-            word = self.name_words[:, at // 8]
-            unused = np.uint64(8 * (8 - len(part)))
-            wanted = np.uint64(int.from_bytes(part, "little"))
+        for offset in range(0, len(start), 8):
+            letters = start[offset : offset + 8]
+            word = self.name_words[:, offset // 8]
+            unused = np.uint64(8 * (8 - len(letters)))
+            wanted = np.uint64(int.from_bytes(letters, "little"))
             matches &= (word << unused) == (wanted << unused) if unused else word == wanted
         return matches
 
@@ -342,17 +342,17 @@ class ElfFiles(InputFiles):
         if not len(rel):
             return self._entries(wanted, self.r.rela, symbol_counts)
         if not self.machine.rel:
-            at = int(self.sections["offset"][rel[0]])
+            position = int(self.sections["offset"][rel[0]])
             why = ": their relocations have no addends"
-            raise _unsupported(self.files[int(self.owner[rel[0]])], at, why)
+            raise _unsupported(self.files[int(self.owner[rel[0]])], position, why)
         rows, section = self._entries(rel, self.r.rel, symbol_counts)
-        at = self.start[section] + rows["offset"]
-        kinds = self.machine.implicit_types[np.minimum(rows["type"], TYPES - 1)]
-        for kind in fields.FIELDS:
-            mine = np.flatnonzero(kinds == kind)
+        position = self.start[section] + rows["offset"]
+        needed = self.machine.implicit_types[np.minimum(rows["type"], TYPES - 1)]
+        for field in fields.FIELDS:
+            mine = np.flatnonzero(needed == field)
             if len(mine):
-                self._inside(rows[mine], section[mine], fields.width(kind))
-                rows["addend"][mine] = fields.load(self.octets, at[mine], kind, self.r.order)
+                self._inside(rows[mine], section[mine], fields.width(field))
+                rows["addend"][mine] = fields.load(self.octets, position[mine], field, self.r.order)
         rela = wanted[self.types[wanted] == elf.SHT_RELA]
         if len(rela):
             more, more_section = self._entries(rela, self.r.rela, symbol_counts)

@@ -14,7 +14,7 @@ import numpy as np
 
 # e_type, e_ident
 ET_REL = 1
-ELFOSABI_NONE, ELFOSABI_GNU, ELFOSABI_FREEBSD = 0, 3, 9
+ELFOSABI_GNU = 3
 
 # special section indices
 SHN_X86_64_LCOMMON = 0xFF02

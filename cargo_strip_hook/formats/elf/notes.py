@@ -41,9 +41,9 @@ def merge(real: Sequence[Unit], machine: Machine) -> Notes:
     for unit in real:
         native = unit.native
         heads = native.names16
-        found = np.flatnonzero(heads == b".note.GNU-stack")
-        if len(found):
-            stack |= int(native.sections["flags"][found[0]]) & elf.SHF_EXECINSTR
+        stack_notes = np.flatnonzero(heads == b".note.GNU-stack")
+        if len(stack_notes):
+            stack |= int(native.sections["flags"][stack_notes[0]]) & elf.SHF_EXECINSTR
         else:
             missing.append(unit.name)
         own: dict[int, int | None] = {}
@@ -97,19 +97,19 @@ def _properties(unit: Unit, section: int) -> dict[int, int | None]:
     start, size = int(header["offset"]), int(header["size"])
     data = bytes(unit.data[start : start + size])
     order, word = unit.native.records.order, unit.native.records.size
-    at = 0
-    found: dict[int, int | None] = {}
-    while at + 16 <= len(data):
-        name_size, body_size, kind = struct.unpack_from(f"{order}III", data, at)
-        body = at + 12 + (name_size + 3) // 4 * 4
-        if kind == _NT_GNU_PROPERTY_TYPE_0 and data[at + 12 : at + 16] == b"GNU\0":
+    position = 0
+    properties: dict[int, int | None] = {}
+    while position + 16 <= len(data):
+        name_size, body_size, kind = struct.unpack_from(f"{order}III", data, position)
+        body = position + 12 + (name_size + 3) // 4 * 4
+        if kind == _NT_GNU_PROPERTY_TYPE_0 and data[position + 12 : position + 16] == b"GNU\0":
             inner, end = body, min(body + body_size, len(data))
             while inner + 8 <= end:
                 number, length = struct.unpack_from(f"{order}II", data, inner)
                 if length == 4 and inner + 12 <= end:
-                    found[number] = int(struct.unpack_from(f"{order}I", data, inner + 8)[0])
+                    properties[number] = int(struct.unpack_from(f"{order}I", data, inner + 8)[0])
                 elif length == 0:
-                    found[number] = None
+                    properties[number] = None
                 inner += 8 + -(-length // word) * word
-        at = body + -(-body_size // word) * word
-    return found
+        position = body + -(-body_size // word) * word
+    return properties

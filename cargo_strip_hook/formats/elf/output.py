@@ -68,18 +68,18 @@ def write_file(
     ]
     name_offsets.append(shstrtab_name)
     headers = np.zeros(len(sections) + 1, records.section)
-    at = records.header.size
+    end = records.header.size
     for i, section in enumerate(sections, start=1):
         if section.type != elf.SHT_NOBITS:
             # a file need not be aligned as memory is: gABI asks that of sh_addr only
             step = min(section.align, _FILE_ALIGN)
-            at = -(-at // step) * step
+            end = -(-end // step) * step
         headers[i] = (
             name_offsets[i - 1],
             section.type,
             section.flags,
             0,
-            at,
+            end,
             section.size,
             section.link,
             section.info,
@@ -87,8 +87,8 @@ def write_file(
             section.entsize,
         )
         if section.type != elf.SHT_NOBITS:
-            at += section.size
-    shoff = -(-at // 8) * 8
+            end += section.size
+    shoff = -(-end // 8) * 8
     count = len(headers)
     shstrndx = count - 1
     if count >= elf.SHN_LORESERVE:

@@ -99,7 +99,7 @@ def _alike(one: memoryview, other: memoryview) -> bool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Kinds:
+class _Roles:
     """What sections are for: a bool for each section, numbered through.
 
     `allocated` become atoms; of these are `aside` the ones that are never loaded, and `eh_frame`
@@ -148,32 +148,32 @@ class _FrameAtoms:
 
 def _read(f: ElfFiles) -> list[Unit]:
     """Read files of one kind, each into a unit. Raises `ObjectError` for the first bad one."""
-    kinds = _kinds(f)
+    roles = _roles(f)
     table = f.symbols()
     tables, applies_to = _relocation_sections(f)
     _refuse(f, table)
     relocated = np.zeros(len(f.sections), np.bool_)
     relocated[applies_to] = True
-    wanted = tables[kinds.allocated[applies_to]]
+    wanted = tables[roles.allocated[applies_to]]
     relocations, section = f.relocations(wanted, np.diff(table.first))
-    compressed = kinds.aside & (f.section_flags & elf.SHF_COMPRESSED != 0) & relocated
+    compressed = roles.aside & (f.section_flags & elf.SHF_COMPRESSED != 0) & relocated
     f.check(compressed, f.owner, "a compressed section that is no debug information is relocated")
     elements = find_elements(f, table, relocated, relocations, section)
-    whole = _section_atoms(f, kinds, elements)
+    whole = _section_atoms(f, roles, elements)
     symbols, symbol_first, shndx = _symbols(f, table, whole.of_section, elements)
-    frames = _frame_atoms(f, kinds, whole, relocations["offset"], section)
+    frames = _frame_atoms(f, roles, whole, relocations["offset"], section)
 
     relocations["symbol"][elements.reference] = elements.reference_symbol
     relocations["addend"][elements.reference] = elements.reference_addend
     relocations["atom"] = whole.of_section[section]
-    weak = kinds.aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
+    weak = roles.aside & (f.section_flags & elf.SHF_GNU_RETAIN == 0)
     relocations["reach"][weak[section]] = Reach.NONE
     relocations["atom"][frames.relocations] = frames.number[frames.holder]
     relocations["offset"][frames.relocations] -= frames.records.start[frames.holder]
     relocations["reach"][frames.functions] = Reach.REVERSE
 
     atom_first = begins(whole.counts + frames.counts)
-    atoms = _atoms(f, kinds, whole, elements, frames, atom_first)
+    atoms = _atoms(f, roles, whole, elements, frames, atom_first)
     roots = _profile_roots(f, table, symbols["atom"], symbol_first, atom_first)
     atoms["flags"][roots] |= np.uint32(AtomFlag.ROOT)
     edges = _edges(f, whole.of_section, frames)
@@ -195,14 +195,14 @@ def _read(f: ElfFiles) -> list[Unit]:
     return [Unit(item.index, item.name, item.data, *parts) for item, *parts in tables_of_files]
 
 
-def _kinds(f: ElfFiles) -> _Kinds:
+def _roles(f: ElfFiles) -> _Roles:
     """Find out what each section is for."""
     allocated = (f.section_flags & elf.SHF_ALLOC != 0) & ~isin(f.types, _DROPPED_TYPES)
     allocated &= ~f.named(b".note.gnu.proper")
     aside = beside.find(f)
     allocated |= aside
     eh_frame = allocated & ~aside & f.named(b".eh_frame\0") & (f.types != elf.SHT_NOBITS)
-    return _Kinds(allocated, aside, eh_frame)
+    return _Roles(allocated, aside, eh_frame)
 
 
 def _relocation_sections(f: ElfFiles) -> tuple[Int64, Int64]:
@@ -215,12 +215,12 @@ def _relocation_sections(f: ElfFiles) -> tuple[Int64, Int64]:
     return tables, f.first[owner] + info
 
 
-def _section_atoms(f: ElfFiles, kinds: _Kinds, elements: Elements) -> _SectionAtoms:
+def _section_atoms(f: ElfFiles, roles: _Roles, elements: Elements) -> _SectionAtoms:
     """Number the atoms of each file that are sections, or elements of sections."""
     atoms_in = np.ones(len(f.sections), np.int64)
     atoms_in[elements.section] = 0
     np.add.at(atoms_in, elements.section, 1)
-    section = np.flatnonzero(kinds.allocated & ~kinds.eh_frame)
+    section = np.flatnonzero(roles.allocated & ~roles.eh_frame)
     section = np.repeat(section, atoms_in[section])
     counts = np.bincount(f.owner[section], minlength=len(f.inputs))
     number = ramps(np.zeros_like(counts), counts, 1).astype(np.int32)
@@ -230,7 +230,7 @@ def _section_atoms(f: ElfFiles, kinds: _Kinds, elements: Elements) -> _SectionAt
 
 
 def _frame_atoms(
-    f: ElfFiles, kinds: _Kinds, whole: _SectionAtoms, offsets: Int64, section: Int64
+    f: ElfFiles, roles: _Roles, whole: _SectionAtoms, offsets: Int64, section: Int64
 ) -> _FrameAtoms:
     """Take all `.eh_frame` sections apart and number their records behind the other atoms.
 
@@ -242,9 +242,9 @@ def _frame_atoms(
         return f.fail(int(f.owner[number]), what, offset)
 
     rules = FrameRules(order=f.r.order, unit=4)
-    eh = np.flatnonzero(kinds.eh_frame)
+    eh = np.flatnonzero(roles.eh_frame)
     records = read_records(f.octets, eh, f.start, f.sections["size"], rules, damaged)
-    mine = np.flatnonzero(kinds.eh_frame[section])
+    mine = np.flatnonzero(roles.eh_frame[section])
     offset = offsets[mine]
     holder = records.holding(section[mine], offset)
     what = ".eh_frame is damaged: a relocation is in no record"
@@ -261,7 +261,7 @@ def _frame_atoms(
 
 def _atoms(
     f: ElfFiles,
-    kinds: _Kinds,
+    roles: _Roles,
     whole: _SectionAtoms,
     elements: Elements,
     frames: _FrameAtoms,
@@ -274,7 +274,7 @@ def _atoms(
     atoms["section"][rows] = whole.section - f.first[owner]
     atoms["size"][rows] = f.sections["size"][whole.section]
     atoms["align"][rows] = np.maximum(f.sections["align"][whole.section].astype(np.int64), 1)
-    atoms["flags"][rows] = _atom_flags(f, kinds.aside, whole.of_section)[whole.section]
+    atoms["flags"][rows] = _atom_flags(f, roles.aside, whole.of_section)[whole.section]
     rows = rows[isin(whole.section, elements.section)]
     atoms["offset"][rows], atoms["size"][rows] = elements.offset, elements.size
     atoms["flags"][rows] |= np.uint32(AtomFlag.ELEMENT)
@@ -384,7 +384,7 @@ def _listed(f: ElfFiles) -> Array:
     first = f.name_words[:, 0] & np.uint64(0xFF)
     rows = np.flatnonzero(listed & (first != ord(".")) & (first != 0))
     strings, names = (f.strings[file] for file in f.owner[rows].tolist()), f.sections["name"][rows]
-    called = (string_at(s, at) for s, at in zip(strings, names.tolist(), strict=True))
+    called = (string_at(s, offset) for s, offset in zip(strings, names.tolist(), strict=True))
     return rows[np.fromiter(map(is_c_identifier, called), np.bool_, len(rows))]
 
 
@@ -410,19 +410,19 @@ def _profile_roots(
 def _symbols(
     f: ElfFiles, table: Symbols, section_atom: Int32, elements: Elements
 ) -> tuple[Array, Array, Int32]:
-    """(symbols, the first one of each file, `ElfUnit.shndx`): those of the files and made ones."""
+    """(symbols, the first one of each file, `ElfUnit.shndx`): of files and synthetic."""
     symbols = _file_symbols(f, table, section_atom)
     if not len(elements.section):
         return symbols, table.first, table.shndx
     position = (np.arange(len(elements.section)) - elements.first()).astype(np.int32)
     symbols["atom"][elements.symbol] += position[elements.holder]
     symbols["value"][elements.symbol] -= elements.offset[elements.holder]
-    home = elements.section[elements.made]
-    made = rows_of(SYMBOL, len(home), atom=section_atom[home] + position[elements.made])
+    home = elements.section[elements.synthetic]
+    synthetic = rows_of(SYMBOL, len(home), atom=section_atom[home] + position[elements.synthetic])
     behind = table.first[f.owner[home] + 1]
     counts = np.bincount(f.owner[home], minlength=len(f.inputs))
     first = table.first + begins(counts)
-    return np.insert(symbols, behind, made), first, np.insert(table.shndx, behind, 0)
+    return np.insert(symbols, behind, synthetic), first, np.insert(table.shndx, behind, 0)
 
 
 def _file_symbols(f: ElfFiles, table: Symbols, section_atom: Int32) -> Array:

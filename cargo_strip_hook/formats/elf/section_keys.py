@@ -86,7 +86,7 @@ _MERGED = elf.SHF_MERGE | elf.SHF_STRINGS
 class SectionKind(NamedTuple):
     """Name, type, flags and entry size of an output section; `link` is the atom it is linked to.
 
-    `apart`: never joined with another. `bare`: code without an unwind index, where code has one;
+    `no_merge`: never joined with another. `bare`: code without an unwind index, where code has one;
     it is not joined with code that has, or a linker would take that one's entries for it.
     `element_align`: bytes, of the elements of a section that linkers merge. `group` and
     `linker_set`: the numbers of the kept group and the linker set, -1 for none.
@@ -97,7 +97,7 @@ class SectionKind(NamedTuple):
     flags: int
     entsize: int = 0
     link: int = -1
-    apart: bool = False
+    no_merge: bool = False
     bare: bool = False
     element_align: int = 0
     group: int = -1
@@ -114,7 +114,7 @@ class _Facts(NamedTuple):
     entsize: Any
     align: Any
     element: Any  # of a section that linkers merge
-    apart: Any
+    no_merge: Any
     bare: Any
     synthetic: Any
     alone: Any  # what is decided for each such atom by itself
@@ -197,7 +197,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
     return numbers, tuple(
         SectionKey(
             kind,
-            single=bool(kind.flags & elf.SHF_LINK_ORDER) or kind.apart or kind.group >= 0,
+            single=bool(kind.flags & elf.SHF_LINK_ORDER) or kind.no_merge or kind.group >= 0,
             whole=_is_whole(kind),
             identity=identities if number in merged else None,
         )
@@ -206,7 +206,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
 
 
 def _is_whole(kind: SectionKind) -> bool:
-    if kind.flags & elf.SHF_LINK_ORDER or kind.apart or kind.group >= 0:
+    if kind.flags & elf.SHF_LINK_ORDER or kind.no_merge or kind.group >= 0:
         return False
     return kind.linker_set >= 0 or is_initialiser(kind.name) or not kind.flags & elf.SHF_ALLOC
 
@@ -249,8 +249,8 @@ def _facts(program: Program, live: Int32, is_element: Bool, alone: Bool) -> _Fac
     borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist() if len(live) else []
     first = program.units[0].native
     machine: Machine = first.machine
-    header_parts = [np.zeros(0, first.records.section)]
-    name_parts = [np.zeros(0, "S16")]
+    header_tables = [np.zeros(0, first.records.section)]
+    name_tables = [np.zeros(0, "S16")]
     tail = np.zeros(len(live), np.uint16)
     where = program.atoms["section"][live]
     bare = np.zeros(len(live), np.bool_)
@@ -260,24 +260,24 @@ def _facts(program: Program, live: Int32, is_element: Bool, alone: Bool) -> _Fac
         native: ElfUnit = unit.native
         if unit.index < 0:
             synthetic[begin:end] = True
-            header_parts.append(np.zeros(end - begin, first.records.section))
-            name_parts.append(np.zeros(end - begin, "S16"))
+            header_tables.append(np.zeros(end - begin, first.records.section))
+            name_tables.append(np.zeros(end - begin, "S16"))
             continue
         sections = where[begin:end]
-        header_parts.append(native.sections[sections])
+        header_tables.append(native.sections[sections])
         names16 = native.names16[sections]
-        name_parts.append(names16)
+        name_tables.append(names16)
         for row in np.flatnonzero(names16 == _LONGEST[:16]).tolist():
             start = int(native.sections["name"][sections[row]]) + 16
             tail[begin + row] = int.from_bytes(native.strings[start : start + 2], "little")
         if machine.index_type:
             indexed = native.sections["link"][native.sections["type"] == machine.index_type]
             bare[begin:end] = ~isin(sections, indexed)
-    headers, names = join(header_parts), np.concatenate(name_parts)
+    headers, names = join(header_tables), np.concatenate(name_tables)
     code = headers["flags"] & elf.SHF_EXECINSTR != 0
-    apart = np.zeros(len(live), np.bool_)
+    no_merge = np.zeros(len(live), np.bool_)
     if machine.code_align is not None:
-        apart = code & (headers["align"] > machine.code_align)
+        no_merge = code & (headers["align"] > machine.code_align)
     return _Facts(
         head=names,
         tail=tail,
@@ -286,7 +286,7 @@ def _facts(program: Program, live: Int32, is_element: Bool, alone: Bool) -> _Fac
         entsize=headers["entsize"],
         align=headers["align"],
         element=is_element,
-        apart=apart,
+        no_merge=no_merge,
         bare=bare & code,
         synthetic=synthetic,
         alone=alone,
@@ -324,9 +324,9 @@ def _kind(
     if flags & elf.SHF_MERGE:
         # elements of one size and alignment only, and no padding between them
         odd = not flags & elf.SHF_STRINGS and (not facts.entsize or facts.entsize % align != 0)
-        return kind._replace(entsize=facts.entsize, apart=odd, element_align=align), shared
-    if align > _FAR_APART or facts.apart or facts.bare:
-        return kind._replace(apart=facts.apart or align > _FAR_APART, bare=facts.bare), shared
+        return kind._replace(entsize=facts.entsize, no_merge=odd, element_align=align), shared
+    if align > _FAR_APART or facts.no_merge or facts.bare:
+        return kind._replace(no_merge=facts.no_merge or align > _FAR_APART, bare=facts.bare), shared
     return kind, shared
 
 
@@ -358,7 +358,7 @@ def _kind_aside(program: Program, number: int, section: int, name: bytes) -> Sec
         atom = int(native.section_atom[int(header["link"])])
         link = atom + int(program.atom_base[number]) * (atom >= 0)
         return SectionKind(name, kind, flags, entsize, link)
-    return SectionKind(name, kind, flags, entsize, apart=bool(flags & elf.SHF_COMPRESSED))
+    return SectionKind(name, kind, flags, entsize, no_merge=bool(flags & elf.SHF_COMPRESSED))
 
 
 def _set_kind(program: Program, number: int) -> SectionKind:

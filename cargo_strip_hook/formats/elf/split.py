@@ -31,8 +31,8 @@ def file_names(abbreviations: Iterable[Contents], strings: Iterable[Contents]) -
     names: set[bytes] = set()
     if any(_SKELETON.search(data) for data in abbreviations):
         for data in strings:
-            for found in _SUFFIX.finditer(data):
-                before = bytes(data[max(0, found.start() - _LONGEST) : found.end() - 1])
+            for match in _SUFFIX.finditer(data):
+                before = bytes(data[max(0, match.start() - _LONGEST) : match.end() - 1])
                 names.add(before.rpartition(b"\0")[2])
     return names
 

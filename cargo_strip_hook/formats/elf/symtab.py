@@ -328,8 +328,8 @@ def _strictest(program: Program, rows: Array) -> Array:
     if not len(rows):
         return np.zeros(0, np.uint8)
     symbols = program.symbols
-    rank = np.where(symbols["visibility"] == 0, 4, symbols["visibility"])
-    strict = np.flatnonzero((rank < 4) & (symbols["binding"] != Binding.LOCAL))
+    strictness = np.where(symbols["visibility"] == 0, 4, symbols["visibility"])
+    strict = np.flatnonzero((strictness < 4) & (symbols["binding"] != Binding.LOCAL))
     best = np.full(len(symbols), 4, np.uint8)
-    np.minimum.at(best, program.definition[strict], rank[strict])
+    np.minimum.at(best, program.definition[strict], strictness[strict])
     return best[rows] & 3

@@ -39,7 +39,7 @@ from cargo_strip_hook.link.symbols import kept_symbols
 from cargo_strip_hook.link.unwind import JoinedFrames, is_frame, join_frames, with_frames
 
 if TYPE_CHECKING:
-    from cargo_strip_hook.formats.elf.debug_output import DebugOutput, Pieces
+    from cargo_strip_hook.formats.elf.debug_output import Batches, DebugOutput
 
 MARKER_SECTION = b".cargo-strip-hook"
 
@@ -191,7 +191,7 @@ def _relas(
     machine: Machine,
     records: elf.Records,
     relocations: Relocations,
-    debug: tuple[Pieces, ...],
+    debug: tuple[Batches, ...],
     table: symtab.SymbolTable,
     count: int,
 ) -> list[tuple[int, list[Array]]]:
@@ -223,11 +223,11 @@ def _relas(
         mine = rows[borders[number] : borders[number + 1]]
         if len(mine):
             of_section.append((number, [mine]))
-    for number, pieces in enumerate(debug, start=code):
-        for rela, target in pieces:  # they are read by nobody else, and too many to copy
+    for number, batches in enumerate(debug, start=code):
+        for rela, target in batches:  # they are read by nobody else, and too many to copy
             rela["info"] |= entries(target)
-        if pieces:
-            of_section.append((number, [rela for rela, _ in pieces]))
+        if batches:
+            of_section.append((number, [rela for rela, _ in batches]))
     return of_section
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho import objc, parts, reader, section_keys, writer
+from cargo_strip_hook.formats.macho import objc, reader, section_keys, sizes, writer
 from cargo_strip_hook.formats.macho.reader import MachoUnit
 from cargo_strip_hook.link.model import Array, Format, Program, Unit
 
@@ -20,9 +20,9 @@ def _leftovers(unit: Unit) -> tuple[int, int]:
     sections = native.sections
     debug = sections["segname"] == mo.DEBUG_SEGMENT
     debug &= sections["sectname"] != mo.MARKER_SECTION
-    kinds = sections["flags"] & mo.SECTION_TYPE
+    types = sections["flags"] & mo.SECTION_TYPE
     entries = sum(
-        int(sections["size"][kinds == kind].sum()) // (4 if kind == mo.S_INIT_FUNC_OFFSETS else 8)
+        int(sections["size"][types == kind].sum()) // (4 if kind == mo.S_INIT_FUNC_OFFSETS else 8)
         for kind in mo.INITIALISER_TYPES
     )
     return int(sections["size"][debug].sum()), entries
@@ -42,7 +42,6 @@ def _synthetic(_: Unit, unit: Unit, __: Array) -> Unit:
         versions=(),
         options=(),
         data_in_code=(),
-        has_debug=False,
         headers=[],
     )
     return replace(unit, symbols=symbols, native=native)
@@ -65,7 +64,7 @@ FORMAT = Format(
         reader.KIND_TLS: "tls",
     },
     leftovers=_leftovers,
-    parts=parts.parts,
+    sizes=sizes.sizes,
     find_sets=section_keys.find_sets,
     loaded_always=objc.loaded_always,
     # no twins: code of members with debug information keeps its places

@@ -53,50 +53,50 @@ def read_commands(f: InputFile) -> Commands:
     options: list[tuple[bytes, ...]] = []
     data_in_code = np.zeros(0, mo.DATA_IN_CODE)
     seen: set[int] = set()
-    at, end = mo.HEADER.itemsize, mo.HEADER.itemsize + int(header["sizeofcmds"])
+    position, end = mo.HEADER.itemsize, mo.HEADER.itemsize + int(header["sizeofcmds"])
     if end > len(f.data):
         raise f.fail("the load commands reach beyond the end of the file", 20)
     for _ in range(int(header["ncmds"])):
-        if at + 8 > end:
-            raise f.fail("the load commands are cut short", at)
-        command, size = struct.unpack_from("<II", f.data, at)
-        if size < 8 or size % 4 or at + size > end:
-            raise f.fail("a load command has an impossible size", at)
+        if position + 8 > end:
+            raise f.fail("the load commands are cut short", position)
+        command, size = struct.unpack_from("<II", f.data, position)
+        if size < 8 or size % 4 or position + size > end:
+            raise f.fail("a load command has an impossible size", position)
         if command in (mo.LC_SEGMENT_64, mo.LC_SYMTAB, mo.LC_DYSYMTAB, mo.LC_DATA_IN_CODE):
             if command in seen:
-                raise f.fail("a load command is there twice", at)
+                raise f.fail("a load command is there twice", position)
             seen.add(command)
         if command == mo.LC_SEGMENT_64:
-            sections = _sections(f, at, size)
+            sections = _sections(f, position, size)
         elif command == mo.LC_SYMTAB:
-            symbols, strings, strings_offset = _symtab(f, at, size)
+            symbols, strings, strings_offset = _symtab(f, position, size)
         elif command == mo.LC_DYSYMTAB:
-            _need(f, at, size, 80)
-            start, count = struct.unpack_from("<II", f.data, at + 56)
+            _need(f, position, size, 80)
+            start, count = struct.unpack_from("<II", f.data, position + 56)
             if count:
                 indirect = f.table(
                     np.dtype("<u4"), start, count, "the indirect symbol table reaches"
                 )
         elif command == mo.LC_BUILD_VERSION:
-            _need(f, at, size, 24)
-            platform, minimum, sdk = struct.unpack_from("<III", f.data, at + 8)
+            _need(f, position, size, 24)
+            platform, minimum, sdk = struct.unpack_from("<III", f.data, position + 8)
             versions.append(Version(platform, minimum, sdk))
         elif command in VERSION_MIN:
-            _need(f, at, size, 16)
-            minimum, sdk = struct.unpack_from("<II", f.data, at + 8)
+            _need(f, position, size, 16)
+            minimum, sdk = struct.unpack_from("<II", f.data, position + 8)
             intel = int(header["cputype"]) == mo.CPU_TYPE_X86_64
             platform = minimum_platform(command, intel=intel)
             versions.append(Version(platform, minimum, sdk, command))
         elif command == mo.LC_LINKER_OPTION:
-            options.append(_option(f, at, size))
+            options.append(_option(f, position, size))
         elif command == mo.LC_DATA_IN_CODE:
-            _need(f, at, size, 16)
-            start, length = struct.unpack_from("<II", f.data, at + 8)
+            _need(f, position, size, 16)
+            start, length = struct.unpack_from("<II", f.data, position + 8)
             count = length // mo.DATA_IN_CODE.itemsize
             data_in_code = f.table(
                 mo.DATA_IN_CODE, start, count, "the list of data in code reaches"
             )
-        at += size
+        position += size
     return Commands(
         int(header["cputype"]),
         int(header["cpusubtype"]),
@@ -132,25 +132,25 @@ def _header(f: InputFile) -> Array:
     return header
 
 
-def _need(f: InputFile, at: int, size: int, wanted: int) -> None:
+def _need(f: InputFile, position: int, size: int, wanted: int) -> None:
     if size < wanted:
-        raise f.fail("a load command is too short", at)
+        raise f.fail("a load command is too short", position)
 
 
-def _sections(f: InputFile, at: int, size: int) -> Array:
-    _need(f, at, size, mo.SEGMENT.itemsize)
-    count = int(np.frombuffer(f.data, mo.SEGMENT, 1, at)[0]["nsects"])
+def _sections(f: InputFile, offset: int, size: int) -> Array:
+    _need(f, offset, size, mo.SEGMENT.itemsize)
+    count = int(np.frombuffer(f.data, mo.SEGMENT, 1, offset)[0]["nsects"])
     if mo.SEGMENT.itemsize + count * mo.SECTION.itemsize > size:
-        raise f.fail("the section headers are cut short", at)
+        raise f.fail("the section headers are cut short", offset)
     if count > mo.MAX_SECTIONS:
-        raise f.fail(f"the file has {count} sections, more than {mo.MAX_SECTIONS}", at)
-    sections = f.table(mo.SECTION, at + mo.SEGMENT.itemsize, count, "the section table reaches")
+        raise f.fail(f"the file has {count} sections, more than {mo.MAX_SECTIONS}", offset)
+    sections = f.table(mo.SECTION, offset + mo.SEGMENT.itemsize, count, "the section table reaches")
     limit = len(f.data)
     columns = [sections[c].tolist() for c in ("addr", "size", "offset", "align", "reloff")]
     columns += [sections[c].tolist() for c in ("nreloc", "flags")]
     for number, row in enumerate(zip(*columns, strict=True)):
         address, length, start, align, first, relocations, flags = row
-        where = at + mo.SEGMENT.itemsize + number * mo.SECTION.itemsize
+        where = offset + mo.SEGMENT.itemsize + number * mo.SECTION.itemsize
         zero = flags & mo.SECTION_TYPE in mo.ZEROFILL_TYPES
         if length and not zero and start + length > limit:
             raise f.fail(f"section {number + 1} reaches beyond the end of the file", where)
@@ -165,24 +165,24 @@ def _sections(f: InputFile, at: int, size: int) -> Array:
     return sections
 
 
-def _symtab(f: InputFile, at: int, size: int) -> tuple[Array, memoryview, int]:
-    _need(f, at, size, 24)
-    start, count, strings, length = struct.unpack_from("<IIII", f.data, at + 8)
+def _symtab(f: InputFile, position: int, size: int) -> tuple[Array, memoryview, int]:
+    _need(f, position, size, 24)
+    start, count, strings, length = struct.unpack_from("<IIII", f.data, position + 8)
     symbols = f.table(mo.NLIST, start, count, "the symbol table reaches")
     if strings + length > len(f.data):
-        raise f.fail("the string table reaches beyond the end of the file", at)
+        raise f.fail("the string table reaches beyond the end of the file", position)
     table = f.data[strings : strings + length]
     if count and (not length or table[-1] != 0):
-        raise f.fail("the symbol names do not end with a zero byte", at)
+        raise f.fail("the symbol names do not end with a zero byte", position)
     if (symbols["strx"] >= max(length, 1)).any():
-        raise f.fail("a symbol's name lies outside of the string table", at)
+        raise f.fail("a symbol's name lies outside of the string table", position)
     return symbols, table if length else memoryview(b"\0"), strings
 
 
-def _option(f: InputFile, at: int, size: int) -> tuple[bytes, ...]:
-    _need(f, at, size, 12)
-    (count,) = struct.unpack_from("<I", f.data, at + 8)
-    words = bytes(f.data[at + 12 : at + size]).split(b"\0")
+def _option(f: InputFile, position: int, size: int) -> tuple[bytes, ...]:
+    _need(f, position, size, 12)
+    (count,) = struct.unpack_from("<I", f.data, position + 8)
+    words = bytes(f.data[position + 12 : position + size]).split(b"\0")
     if len(words) <= count:
-        raise f.fail("a linker option is cut short", at)
+        raise f.fail("a linker option is cut short", position)
     return tuple(words[:count])

@@ -14,10 +14,10 @@ import numpy as np
 
 from cargo_strip_hook.formats import dwarf
 from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho.addresses import Placed
 from cargo_strip_hook.formats.macho.file import STEP
-from cargo_strip_hook.formats.macho.place import Placed
 from cargo_strip_hook.formats.macho.reader import MachoUnit
-from cargo_strip_hook.formats.macho.unwind_output import Part
+from cargo_strip_hook.formats.macho.unwind_output import OwnSection
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Patch
@@ -54,7 +54,7 @@ class Contribution:
 class Debug:
     """The new sections, whose addresses are not filled in yet, and what went into them."""
 
-    parts: tuple[Part, ...]
+    sections: tuple[OwnSection, ...]
     contributions: tuple[Contribution, ...]
     units: frozenset[int]
     warnings: tuple[str, ...]
@@ -123,12 +123,12 @@ def collect(program: Program, live: Bool) -> Debug:
         _section_name(name): np.frombuffer(b"".join(every), np.uint8)
         for name, every in chunks.items()
     }
-    parts = tuple(
-        Part(mo.DEBUG_SEGMENT, name, mo.S_ATTR_DEBUG, len(contents), contents)
+    sections = tuple(
+        OwnSection(mo.DEBUG_SEGMENT, name, mo.S_ATTR_DEBUG, len(contents), contents)
         for name, contents in joined.items()
     )
     units = frozenset(one.unit for one in contributions)
-    return Debug(parts, tuple(contributions), units, tuple(warnings))
+    return Debug(sections, tuple(contributions), units, tuple(warnings))
 
 
 def _in_code(program: Program, units: Iterable[int]) -> Bool:
@@ -201,7 +201,7 @@ def relocate(
     Raises `ObjectError` for fields of relocations that overlap, or mean no place.
     """
     home = _homes(placed)
-    contents = {part.section: part.contents for part in debug.parts}
+    contents = {s.section: s.contents for s in debug.sections}
     columns = [np.zeros((3, 0), np.int64)]  # section, offset, target
     patches: list[Patch] = []
     for one in debug.contributions:
@@ -327,13 +327,13 @@ def _targets(
         definition = program.definition[program.symbol_base[number] + np.maximum(symbol, 0)]
         atom = program.symbols["atom"][definition]
         here = (symbol >= 0) & (atom >= 0)
-        at = np.where(here, atom, 0)
-        here &= live[at] & (placed.section[at] >= 0)
+        atom = np.where(here, atom, 0)
+        here &= live[atom] & (placed.section[atom] >= 0)
         offset = program.symbols["value"][definition] + value[extern]
         beyond = np.zeros(len(index), np.bool_)
-        beyond[extern] = here & _outside(program, at, offset)
+        beyond[extern] = here & _outside(program, atom, offset)
         entries.check(beyond, _BEYOND)
-        out[extern] = np.where(here, placed.key(at) + offset, -1)
+        out[extern] = np.where(here, placed.key(atom) + offset, -1)
     rows = np.flatnonzero(~extern)
     section = np.where(extern, 0, index - 1)
     place = value - sections["addr"].astype(np.int64)[section]

@@ -38,7 +38,7 @@ class MachoFiles(InputFiles):
         self.size = self.sections["size"].astype(np.int64)
         self.start = self.base[self.owner] + self.sections["offset"]
         self.flags = self.sections["flags"]
-        self.kinds = self.flags & mo.SECTION_TYPE
+        self.types = self.flags & mo.SECTION_TYPE
         self.names = names_of(self.sections)
         flags = self.flags.tolist()
         self.kept = np.array(

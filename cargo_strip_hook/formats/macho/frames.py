@@ -14,7 +14,7 @@ from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
 from cargo_strip_hook.formats.macho.relocations import SUBTRACTOR, Rows
-from cargo_strip_hook.formats.macho.split import Pieces
+from cargo_strip_hook.formats.macho.split import AtomTable
 from cargo_strip_hook.link.arrays import gather, join
 from cargo_strip_hook.link.frames import (
     PC_BEGIN,
@@ -56,7 +56,7 @@ class Frames:
 
 def read_frames(
     f: MachoFiles,
-    pieces: Pieces,
+    table: AtomTable,
     relocations: Rows,
     records: FrameRecords,
     places: tuple[Array, Int64],
@@ -78,7 +78,7 @@ def read_frames(
         f.owner[relocations.section[function]],
         "__compact_unwind describes a function that is not in the file",
     )
-    reading = _Reading(f, pieces, relocations, records, places, anchors)
+    reading = _Reading(f, table, relocations, records, places, anchors)
     fde, cie = records.fdes()
     reading.check(cie < 0, fde, "__eh_frame is damaged: an FDE has no CIE")
     added, section, kept = reading.fields(*reading.pointers(fde, cie))
@@ -100,17 +100,17 @@ class _Reading:
     def __init__(
         self,
         f: MachoFiles,
-        pieces: Pieces,
+        table: AtomTable,
         relocations: Rows,
         records: FrameRecords,
         places: tuple[Array, Int64],
         anchors: Int64,
     ) -> None:
-        self.f, self.pieces, self.relocations, self.records = f, pieces, relocations, records
+        self.f, self.table, self.relocations, self.records = f, table, relocations, records
         self.places, self.anchors = places, anchors
         self.owner = f.owner[records.section]
         self.begin = f.start[records.section] + records.start  # in all octets
-        self.atom = pieces.find(records.section, records.start)
+        self.atom = table.find(records.section, records.start)
 
     def check(self, bad: Bool, record: Int64, what: str, offset: Int64 | int = 0) -> None:
         """Raise `ObjectError` where something `offset` bytes from a record's begin is `bad`."""
@@ -161,7 +161,7 @@ class _Reading:
 
         With the sections of the fields; and which relocations of the files they leave as they are.
         """
-        f, pieces = self.f, self.pieces.atoms
+        f, table = self.f, self.table.atoms
         start = self.records.start[record] + offset
         section = self.records.section[record]
         self.check(start + size > f.size[section], record, _CUT_SHORT, offset)
@@ -186,11 +186,11 @@ class _Reading:
         place = target - f.address[home]
         outside = (place < 0) | (place > f.size[home]) | (f.owner[home] != f.owner[section])
         self.check(outside, record, _NO_SECTION, offset)
-        atom = self.pieces.find(home, place)
+        atom = self.table.find(home, place)
         out = np.zeros(len(row), RELOCATION)
         out["atom"], out["offset"], out["reach"] = self.atom[record], offset, reach
         out["type"] = np.where(size == 8, mo.PC_RELATIVE, mo.PC_RELATIVE_4)
-        out["symbol"], out["addend"] = self.anchors[atom], place - pieces["offset"][atom]
+        out["symbol"], out["addend"] = self.anchors[atom], place - table["offset"][atom]
         return out, section, kept
 
     def relocations_at(self, section: Int64, start: Int64) -> Int64:
@@ -199,7 +199,7 @@ class _Reading:
         if not len(mine):
             return np.full(len(start), -1, np.int64)
         rows = self.relocations.rows[mine]
-        offset = self.pieces.atoms["offset"][rows["atom"]] + rows["offset"]
+        offset = self.table.atoms["offset"][rows["atom"]] + rows["offset"]
         keys = (self.relocations.section[mine] << STEP) + offset
         order = np.argsort(keys, kind="stable")
         keys, wanted = keys[order], (section << STEP) + start
@@ -236,13 +236,13 @@ class _Reading:
         minuend, subtrahend = second["symbol"], first["symbol"]
         absent = (atoms[minuend] < 0) | (atoms[subtrahend] < 0)
         self.check(absent, record, "an FDE of __eh_frame describes what is not in the file")
-        pieces = self.pieces.atoms
+        table = self.table.atoms
 
         def address(symbol: Array) -> Int64:
-            home = f.address[pieces["section"][atoms[symbol]]]
-            addresses: Int64 = home + pieces["offset"][atoms[symbol]] + values[symbol]
+            home = f.address[table["section"][atoms[symbol]]]
+            addresses: Int64 = home + table["offset"][atoms[symbol]] + values[symbol]
             return addresses
 
         target = address(minuend) + second["addend"] - address(subtrahend)
-        home = pieces["section"][atoms[minuend]].astype(np.int64)
+        home = table["section"][atoms[minuend]].astype(np.int64)
         return home, target + f.address[section] + start

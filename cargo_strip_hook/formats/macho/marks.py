@@ -35,11 +35,11 @@ def resolvers(program: Program) -> Bool:
 
 def cold_atoms(program: Program) -> Bool:
     """Whether each atom begins with a symbol of a function that is hardly ever called."""
-    found = np.zeros(len(program.atoms), np.bool_)
+    cold = np.zeros(len(program.atoms), np.bool_)
     symbols = program.symbols
     mine = (symbols["atom"] >= 0) & (symbols["value"] == 0)
-    found[symbols["atom"][mine & (descs(program) & mo.N_COLD_FUNC != 0)]] = True
-    return found
+    cold[symbols["atom"][mine & (descs(program) & mo.N_COLD_FUNC != 0)]] = True
+    return cold
 
 
 def of_places(program: Program, symbols: Int64, places: Int64, wanted: Int64) -> Array:

@@ -45,9 +45,9 @@ def loaded_always(inputs: Sequence[Input], entries: Iterable[tuple[bytes, int]])
     for name, number in entries:
         if name.startswith(CLASSES):
             first.setdefault(name, number)
-    found = there & set(first.values())
-    found |= {item.index for item in inputs if _has_records(item)}
-    return sorted(found)
+    numbers = there & set(first.values())
+    numbers |= {item.index for item in inputs if _has_records(item)}
+    return sorted(numbers)
 
 
 def _has_records(item: Input) -> bool:

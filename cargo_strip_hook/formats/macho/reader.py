@@ -17,7 +17,7 @@ from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
 from cargo_strip_hook.formats.macho.frames import Frames, read_frames, split_frames
 from cargo_strip_hook.formats.macho.relocations import Rows, read_relocations
-from cargo_strip_hook.formats.macho.split import Pieces, cut, symbol_places
+from cargo_strip_hook.formats.macho.split import AtomTable, cut, symbol_places
 from cargo_strip_hook.formats.macho.versions import Version
 from cargo_strip_hook.link.arrays import begins, isin, rows_of
 from cargo_strip_hook.link.model import (
@@ -36,8 +36,8 @@ from cargo_strip_hook.link.model import (
 from cargo_strip_hook.link.reading import by_file, per_file
 from cargo_strip_hook.link.strings import strings_at
 
-# SYMBOL.kind: Mach-O has no symbol types, so these are ours, told by the section
-KIND_UNKNOWN, KIND_DATA, KIND_FUNCTION, KIND_TLS = 0, 1, 2, 3
+# SYMBOL.kind: Mach-O has no symbol types, so these are ours, by the section; 0 is unknown
+KIND_DATA, KIND_FUNCTION, KIND_TLS = 1, 2, 3
 HIDDEN = 2  # SYMBOL.visibility of a private extern
 WEAK_REFERENCE = 1  # SYMBOL.native of an undefined symbol
 ANCHOR = 1 << 40  # SYMBOL.name of a symbol that has none: beyond every table
@@ -63,7 +63,6 @@ class MachoUnit:
     versions: tuple[Version, ...]
     options: tuple[tuple[bytes, ...], ...]
     data_in_code: tuple[tuple[int, int, int, int], ...]
-    has_debug: bool
     headers: list[tuple[int, bool]]  # (file offset, whether it has contents) of each section
 
 
@@ -96,32 +95,32 @@ def _read(f: MachoFiles) -> list[Unit]:
     """Read files of one processor, all at once: all is numbered through up to `_units`."""
     _refuse(f)
     records = split_frames(f)
-    pieces = cut(f, (records.section << STEP) + records.start)
-    numbering = _numbered(f, pieces)
+    table = cut(f, (records.section << STEP) + records.start)
+    numbering = _numbered(f, table)
     rows, anchors, numbers = numbering.rows, numbering.anchors, numbering.numbers
-    symbols, desc = _symbols(f, pieces, rows, anchors, numbers[rows])
-    relocations = _live_support(f, read_relocations(f, pieces, numbers, anchors))
+    symbols, desc = _symbols(f, table, rows, anchors, numbers[rows])
+    relocations = _live_support(f, read_relocations(f, table, numbers, anchors))
     places = symbols["atom"], symbols["value"]
-    unwind = read_frames(f, pieces, relocations, records, places, anchors)
-    pointers = _pointers(f, pieces, numbers)
-    return _units(f, pieces, numbering, (symbols, desc), unwind, pointers)
+    unwind = read_frames(f, table, relocations, records, places, anchors)
+    pointers = _pointers(f, table, numbers)
+    return _units(f, table, numbering, (symbols, desc), unwind, pointers)
 
 
-def _numbered(f: MachoFiles, pieces: Pieces) -> _Numbering:
+def _numbered(f: MachoFiles, table: AtomTable) -> _Numbering:
     """Number the symbols of all files."""
     external = f.symbols["type"] & mo.N_EXT != 0
     rows = np.flatnonzero(f.plain)
     rows = rows[np.argsort(2 * f.symbol_owner[rows] + external[rows], kind="stable")]
     owner = f.symbol_owner[rows]
     counts = np.bincount(owner, minlength=len(f.inputs))
-    atom_owner = f.owner[pieces.atoms["section"]]
+    atom_owner = f.owner[table.atoms["section"]]
     numbers = np.full(len(f.symbols), -1, np.int64)
-    numbers[rows] = np.arange(len(rows)) + pieces.first[owner + 1]
+    numbers[rows] = np.arange(len(rows)) + table.first[owner + 1]
     return _Numbering(
         rows,
-        np.arange(len(pieces.atoms)) + begins(counts)[atom_owner],
+        np.arange(len(table.atoms)) + begins(counts)[atom_owner],
         numbers,
-        begins(np.diff(pieces.first) + counts),
+        begins(np.diff(table.first) + counts),
         np.bincount(owner[~external[rows]], minlength=len(f.inputs)),
     )
 
@@ -138,7 +137,7 @@ def _live_support(f: MachoFiles, relocations: Rows) -> Rows:
 
 def _units(
     f: MachoFiles,
-    pieces: Pieces,
+    table: AtomTable,
     numbering: _Numbering,
     symbols_desc: tuple[Array, Array],
     unwind: Frames,
@@ -152,24 +151,24 @@ def _units(
     symbol_owner = np.repeat(np.arange(files), np.diff(numbering.first))
     relocations = np.concatenate([unwind.rows, pointers[0]])
     owner = np.concatenate([f.owner[unwind.section], pointers[1]])
-    relocations = _within(relocations, owner, atom=pieces.first, symbol=numbering.first)
+    relocations = _within(relocations, owner, atom=table.first, symbol=numbering.first)
     edge_owner = f.owner[unwind.edge_section]
-    edges = _within(unwind.edges, edge_owner, source=pieces.first, target=pieces.first)
+    edges = _within(unwind.edges, edge_owner, source=table.first, target=table.first)
     numbers = numbering.numbers - np.where(
         numbering.numbers >= 0, numbering.first[f.symbol_owner], 0
     )
-    first_global = np.diff(pieces.first) + numbering.locals
+    first_global = np.diff(table.first) + numbering.locals
     tables = zip(
         f.inputs,
         f.commands,
         per_file(
-            _within(pieces.atoms, f.owner[pieces.atoms["section"]], section=f.first), pieces.first
+            _within(table.atoms, f.owner[table.atoms["section"]], section=f.first), table.first
         ),
-        per_file(_within(symbols, symbol_owner, atom=pieces.first), numbering.first),
+        per_file(_within(symbols, symbol_owner, atom=table.first), numbering.first),
         first_global.tolist(),
         by_file(relocations, owner, files),
         by_file(edges, edge_owner, files),
-        _natives(f, pieces, per_file(desc, numbering.first), per_file(numbers, f.symbol_first)),
+        _natives(f, table, per_file(desc, numbering.first), per_file(numbers, f.symbol_first)),
         f.scatter.tolist(),
         strict=True,
     )
@@ -207,13 +206,13 @@ def _together(atoms: Array) -> tuple[Group, ...]:
 
 
 def _natives(
-    f: MachoFiles, pieces: Pieces, desc: list[Array], numbers: list[Array]
+    f: MachoFiles, table: AtomTable, desc: list[Array], numbers: list[Array]
 ) -> list[MachoUnit]:
     """What only this format knows of each file; `desc`, `numbers`: as in `MachoUnit`."""
     natives = []
     for file, commands in enumerate(f.commands):
         mine = slice(int(f.first[file]), int(f.first[file + 1]))
-        contents = ~isin(f.kinds[mine], _ZEROFILL)
+        contents = ~isin(f.types[mine], _ZEROFILL)
         natives.append(
             MachoUnit(
                 commands.cputype,
@@ -224,8 +223,7 @@ def _natives(
                 numbers[file],
                 commands.versions,
                 commands.options,
-                _data_in_code(f, pieces, file),
-                (mo.DEBUG_SEGMENT, b"__debug_info") in f.names[mine],
+                _data_in_code(f, table, file),
                 list(zip(commands.sections["offset"].tolist(), contents.tolist(), strict=True)),
             )
         )
@@ -233,12 +231,12 @@ def _natives(
 
 
 def _refuse(f: MachoFiles) -> None:
-    for number in np.flatnonzero(isin(f.kinds, _STUBS)).tolist():
+    for number in np.flatnonzero(isin(f.types, _STUBS)).tolist():
         file = int(f.owner[number])
         local = number - int(f.first[file]) + 1
         raise f.fail(file, f"section {local} holds symbol stubs, which is not supported")
     # linkers make these, of pointers; without relocations nothing says what the offsets mean
-    offsets = (f.kinds == mo.S_INIT_FUNC_OFFSETS) & (f.sections["nreloc"] * 4 < f.size)
+    offsets = (f.types == mo.S_INIT_FUNC_OFFSETS) & (f.sections["nreloc"] * 4 < f.size)
     f.check(offsets, f.owner, "__init_offsets holds offsets in an image, which is not supported")
     kind, owner = f.symbols["type"] & mo.N_TYPE, f.symbol_owner
     what = "symbols that stand for another one (N_INDR) are not supported"
@@ -248,7 +246,7 @@ def _refuse(f: MachoFiles) -> None:
 
 
 def _symbols(
-    f: MachoFiles, pieces: Pieces, rows: Int64, anchors: Int64, numbers: Int64
+    f: MachoFiles, table: AtomTable, rows: Int64, anchors: Int64, numbers: Int64
 ) -> tuple[Array, Array]:
     """(the model's symbols, their n_desc) of all files.
 
@@ -260,7 +258,7 @@ def _symbols(
     symbols["atom"][anchors] = np.arange(len(anchors))
     symbols["name"][anchors] = ANCHOR
     desc[numbers] = chosen["desc"]
-    atom, value = symbol_places(f, pieces, rows)
+    atom, value = symbol_places(f, table, rows)
     external = chosen["type"] & mo.N_EXT != 0
     undefined = atom == SpecialIndex.UNDEFINED
     weak = external & ~undefined & (chosen["desc"] & mo.N_WEAK_DEF != 0)
@@ -276,24 +274,24 @@ def _symbols(
         size=np.where(atom == SpecialIndex.COMMON, chosen["value"].astype(np.int64), 0),
     )
 
-    kinds = np.full(len(f.kinds), KIND_DATA, np.uint8)
+    kinds = np.full(len(f.types), KIND_DATA, np.uint8)
     kinds[f.flags & _CODE != 0] = KIND_FUNCTION
-    kinds[(f.kinds >= 0x11) & (f.kinds <= 0x15)] = KIND_TLS
+    kinds[(f.types >= 0x11) & (f.types <= 0x15)] = KIND_TLS
     placed = np.flatnonzero(symbols["atom"] >= 0)
-    home = pieces.atoms[symbols["atom"][placed]]
+    home = table.atoms[symbols["atom"][placed]]
     symbols["kind"][placed] = kinds[home["section"]]
     symbols["size"][placed] = home["size"] - symbols["value"][placed]
     return symbols, desc
 
 
-def _pointers(f: MachoFiles, pieces: Pieces, numbers: Int64) -> tuple[Array, Int64]:
+def _pointers(f: MachoFiles, table: AtomTable, numbers: Int64) -> tuple[Array, Int64]:
     """Relocations for the pointers that indirect symbol tables describe, and the file of each."""
     pointers: list[tuple[int, int, int, int, int, int]] = []
     owners: list[int] = []
-    for number in np.flatnonzero(f.kinds == mo.S_NON_LAZY_SYMBOL_POINTERS).tolist():
+    for number in np.flatnonzero(f.types == mo.S_NON_LAZY_SYMBOL_POINTERS).tolist():
         file = int(f.owner[number])
         indirect, own = f.commands[file].indirect, per_file(numbers, f.symbol_first)[file]
-        first = int(pieces.find(np.array([number]), np.zeros(1, np.int64))[0])
+        first = int(table.find(np.array([number]), np.zeros(1, np.int64))[0])
         count = int(f.size[number]) // 8
         start = int(f.sections["reserved1"][number])
         if start + count > len(indirect):
@@ -310,7 +308,7 @@ def _pointers(f: MachoFiles, pieces: Pieces, numbers: Int64) -> tuple[Array, Int
 
 
 def _data_in_code(
-    f: MachoFiles, pieces: Pieces, file: int
+    f: MachoFiles, table: AtomTable, file: int
 ) -> tuple[tuple[int, int, int, int], ...]:
     """Where data lies among the instructions of a file, by its atoms. Raises `ObjectError`."""
     rows: list[tuple[int, int, int, int]] = []
@@ -322,9 +320,9 @@ def _data_in_code(
             raise f.fail(file, "a range of data in code lies in no section")
         section = mine.start + int(inside.argmax())
         place = address - int(f.address[section])
-        atom = int(pieces.find(np.array([section]), np.array([place]))[0])
-        offset = place - int(pieces.atoms["offset"][atom])
-        rows.append((atom - int(pieces.first[file]), offset, length, kind))
+        atom = int(table.find(np.array([section]), np.array([place]))[0])
+        offset = place - int(table.atoms["offset"][atom])
+        rows.append((atom - int(table.first[file]), offset, length, kind))
     return tuple(rows)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho.addresses import Placed
 from cargo_strip_hook.formats.macho.machine import Machine
 from cargo_strip_hook.formats.macho.marks import resolvers
-from cargo_strip_hook.formats.macho.place import Placed
 from cargo_strip_hook.link.contents import Patch
 from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import AtomFlag, Bool, Int32, Int64, Program, SpecialIndex

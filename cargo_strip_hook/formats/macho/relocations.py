@@ -14,7 +14,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
-from cargo_strip_hook.formats.macho.split import Pieces
+from cargo_strip_hook.formats.macho.split import AtomTable
 from cargo_strip_hook.link.arrays import gather, rows_of
 from cargo_strip_hook.link.model import RELOCATION, Array, Bool, Int64
 
@@ -52,7 +52,7 @@ _ENTRY = np.dtype(
 )
 
 
-def read_relocations(f: MachoFiles, pieces: Pieces, numbers: Int64, anchors: Int64) -> Rows:
+def read_relocations(f: MachoFiles, table: AtomTable, numbers: Int64, anchors: Int64) -> Rows:
     """All relocations of sections with atoms, in the order of the files.
 
     `numbers`: the symbol of the model for each row of the symbol table, or -1; `anchors`: that of
@@ -89,11 +89,11 @@ def read_relocations(f: MachoFiles, pieces: Pieces, numbers: Int64, anchors: Int
     symbol = _named(f, numbers, entries)
     local = np.flatnonzero(~entries["extern"])
     if len(local):
-        atom, addend[local] = _anchored(f, pieces, entries, local, addend[local])
+        atom, addend[local] = _anchored(f, table, entries, local, addend[local])
         symbol[local] = anchors[atom]
-    atom = pieces.find(section, offset)
-    within = offset - pieces.atoms["offset"][atom]
-    beyond = within + width > pieces.atoms["size"][atom]
+    atom = table.find(section, offset)
+    within = offset - table.atoms["offset"][atom]
+    beyond = within + width > table.atoms["size"][atom]
     _check(f, entries, beyond, "reaches over the end of its atom")
     kind = kind | entries["pcrel"].astype(np.int64) << 4 | entries["length"] << 5
     columns = {"atom": atom, "offset": within, "symbol": symbol, "type": kind, "addend": addend}
@@ -105,8 +105,8 @@ def _check(f: MachoFiles, entries: Array, bad: Bool, what: str) -> None:
     if bad.any():
         number = int(entries["section"][bad.argmax()])
         name = b",".join(f.names[number]).decode("latin-1")
-        at = int(f.sections["reloff"][number])
-        raise f.fail(int(f.owner[number]), f"a relocation of section {name} {what}", at)
+        offset = int(f.sections["reloff"][number])
+        raise f.fail(int(f.owner[number]), f"a relocation of section {name} {what}", offset)
 
 
 def _without_addends(f: MachoFiles, entries: Array) -> tuple[Array, Int64]:
@@ -169,7 +169,7 @@ def _named(f: MachoFiles, numbers: Int64, entries: Array) -> Int64:
 
 
 def _anchored(
-    f: MachoFiles, pieces: Pieces, entries: Array, local: Int64, addend: Int64
+    f: MachoFiles, table: AtomTable, entries: Array, local: Int64, addend: Int64
 ) -> tuple[Array, Int64]:
     """(the atom that each of the `local` entries means, the addend from there on).
 
@@ -188,5 +188,5 @@ def _anchored(
     place = value + np.where(pcrel, _TRAILING[kind], 0) - f.address[target]
     outside = (place < 0) | (place > f.size[target])
     _check(f, entries, outside, "refers to a place outside of its section")
-    atom = pieces.find(target, place)
-    return atom, value - f.address[target] - pieces.atoms["offset"][atom]
+    atom = table.find(target, place)
+    return atom, value - f.address[target] - table.atoms["offset"][atom]

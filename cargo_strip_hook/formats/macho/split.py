@@ -28,7 +28,7 @@ _ELEMENTS[mo.S_NON_LAZY_SYMBOL_POINTERS] = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class AtomTable:
     """The atoms of several files, sorted by section and offset, one behind the other.
 
     `atoms` have the files' sections numbered through. `keys` are the atoms' places,
@@ -47,17 +47,17 @@ class Pieces:
         return atoms
 
 
-def cut(f: MachoFiles, records: Int64) -> Pieces:
+def cut(f: MachoFiles, records: Int64) -> AtomTable:
     """Make the atoms. `records`: the keys of the records of `__eh_frame`. Raises `ObjectError`."""
-    kept, kinds = f.kept, f.kinds
+    kept, types = f.kept, f.types
     compact = f.compact & kept
     bad = compact & (f.size % mo.COMPACT_UNWIND_SIZE != 0)
     f.check(bad, f.owner, "__compact_unwind is damaged: not a whole number of entries")
     other = kept & ~compact & ~f.eh_frame
-    strings = other & (kinds == mo.S_CSTRING_LITERALS)
-    step = np.where(other, _ELEMENTS[kinds], np.where(compact, mo.COMPACT_UNWIND_SIZE, 0))
+    strings = other & (types == mo.S_CSTRING_LITERALS)
+    step = np.where(other, _ELEMENTS[types], np.where(compact, mo.COMPACT_UNWIND_SIZE, 0))
     fixed = np.flatnonzero(step)
-    initialisers = isin(kinds, _INITIALISERS)
+    initialisers = isin(types, _INITIALISERS)
     by_symbol = other & ~strings & (step == 0) & f.scatter[f.owner] & ~initialisers
 
     labels = np.flatnonzero(f.placed & (f.symbols["desc"] & mo.N_ALT_ENTRY == 0))
@@ -77,10 +77,10 @@ def cut(f: MachoFiles, records: Int64) -> Pieces:
     )
     section, offset = keys >> STEP, keys & ((1 << STEP) - 1)
 
-    flags = np.zeros(len(kinds), np.uint32)  # of the atoms of each section
+    flags = np.zeros(len(types), np.uint32)  # of the atoms of each section
     flags[compact | f.eh_frame] = AtomFlag.SEPARATE
-    flags[strings | (other & _LITERAL[kinds])] = AtomFlag.MERGEABLE
-    roots = initialisers | (kinds == mo.S_INTERPOSING)
+    flags[strings | (other & _LITERAL[types])] = AtomFlag.MERGEABLE
+    roots = initialisers | (types == mo.S_INTERPOSING)
     roots |= np.array([is_list(name) for name in f.names], np.bool_)
     # what Swift's runtime looks for by the name of its section, conditional records apart
     swift = [section.startswith(b"__swift5_") for _, section in f.names]
@@ -91,7 +91,7 @@ def cut(f: MachoFiles, records: Int64) -> Pieces:
     atoms = np.zeros(len(keys), ATOM)
     atoms["section"], atoms["offset"], atoms["flags"] = section, offset, flags[section]
     atoms["contents"] = f.sections["offset"][section] + offset
-    atoms["contents"][isin(kinds, _ZEROFILL)[section]] = -1
+    atoms["contents"][isin(types, _ZEROFILL)[section]] = -1
     ends = f.size[section]
     inner = section[1:] == section[:-1]
     ends[:-1][inner] = offset[1:][inner]
@@ -99,23 +99,23 @@ def cut(f: MachoFiles, records: Int64) -> Pieces:
     # what an atom at an offset of a section may count on
     align = np.int64(1) << f.sections["align"][section].astype(np.int64)
     atoms["align"] = np.where(offset == 0, align, np.minimum(offset & -offset, align))
-    pieces = Pieces(atoms, keys, np.searchsorted(section, f.first))
+    table = AtomTable(atoms, keys, np.searchsorted(section, f.first))
     stays = f.symbols["desc"] & (mo.N_NO_DEAD_STRIP | mo.REFERENCED_DYNAMICALLY) != 0
     stays |= _named(f, _PROFILE_HOOK)
     rows = np.flatnonzero(f.placed & stays & kept[f.symbol_section])
-    here = pieces.find(f.symbol_section[rows], f.symbol_offset[rows])
+    here = table.find(f.symbol_section[rows], f.symbol_offset[rows])
     atoms["flags"][here] |= np.uint32(AtomFlag.ROOT)
-    return pieces
+    return table
 
 
 def _named(f: MachoFiles, name: bytes) -> Bool:
     """Which symbols have a name that hardly any file has."""
     named = np.zeros(len(f.symbols), np.bool_)
     for number, commands in enumerate(f.commands):
-        at = bytes(commands.strings).find(name)
-        if at >= 0:
+        offset = bytes(commands.strings).find(name)
+        if offset >= 0:
             mine = slice(int(f.symbol_first[number]), int(f.symbol_first[number + 1]))
-            named[mine] = commands.symbols["strx"] == at
+            named[mine] = commands.symbols["strx"] == offset
     return named
 
 
@@ -127,20 +127,20 @@ def _strings(f: MachoFiles, section: int) -> Int64:
     return keys
 
 
-def symbol_places(f: MachoFiles, pieces: Pieces, rows: Int64) -> tuple[Array, Array]:
-    """(atom or Place, value) of `rows` of the symbol table."""
-    table = f.symbols[rows]
-    kind = table["type"] & mo.N_TYPE
+def symbol_places(f: MachoFiles, table: AtomTable, rows: Int64) -> tuple[Array, Array]:
+    """(atom or SpecialIndex, value) of `rows` of the symbol table."""
+    entries = f.symbols[rows]
+    kind = entries["type"] & mo.N_TYPE
     atom = np.full(len(rows), SpecialIndex.UNDEFINED, np.int32)
     value = np.zeros(len(rows), np.int64)
     absolute = kind == mo.N_ABS
     atom[absolute] = SpecialIndex.ABSOLUTE
-    value[absolute] = table["value"][absolute].astype(np.int64)
-    common: Bool = (kind == mo.N_UNDF) & (table["value"] != 0) & (table["type"] & mo.N_EXT != 0)
+    value[absolute] = entries["value"][absolute].astype(np.int64)
+    common: Bool = (kind == mo.N_UNDF) & (entries["value"] != 0) & (entries["type"] & mo.N_EXT != 0)
     atom[common] = SpecialIndex.COMMON
-    power = (table["desc"][common] >> 8) & 0xF
+    power = (entries["desc"][common] >> 8) & 0xF
     # without a stated alignment a common has that of its size, as in ld64
-    natural = [min((int(v) - 1).bit_length(), 12) for v in table["value"][common].tolist()]
+    natural = [min((int(v) - 1).bit_length(), 12) for v in entries["value"][common].tolist()]
     value[common] = 1 << np.where(power != 0, power, natural).astype(np.int64)
     placed = np.flatnonzero(kind == mo.N_SECT)
     section = f.symbol_section[rows[placed]]
@@ -148,7 +148,7 @@ def symbol_places(f: MachoFiles, pieces: Pieces, rows: Int64) -> tuple[Array, Ar
     atom[placed[~here]] = SpecialIndex.ELSEWHERE
     placed, section = placed[here], section[here]
     offset = f.symbol_offset[rows[placed]]
-    home = pieces.find(section, offset)
+    home = table.find(section, offset)
     atom[placed] = home
-    value[placed] = offset - pieces.atoms["offset"][home]
+    value[placed] = offset - table.atoms["offset"][home]
     return atom, value

@@ -14,8 +14,8 @@ import numpy as np
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import marks
+from cargo_strip_hook.formats.macho.addresses import Placed
 from cargo_strip_hook.formats.macho.file import STEP
-from cargo_strip_hook.formats.macho.place import Placed
 from cargo_strip_hook.formats.macho.reader import (
     ANCHOR,
     HIDDEN,
@@ -285,9 +285,9 @@ def _rooted(program: Program, live: Bool, placed: Placed) -> Int64:
 
 def _rooted_literals(placed: Placed, rooted: Int64) -> Int64:
     """Of the `rooted` places those of literals that only a mark of their own keeps."""
-    kinds = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES)
+    types = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES)
     loose = [
-        s.flags & mo.SECTION_TYPE in kinds and not s.flags & mo.S_ATTR_NO_DEAD_STRIP
+        s.flags & mo.SECTION_TYPE in types and not s.flags & mo.S_ATTR_NO_DEAD_STRIP
         for s in placed.sections
     ]
     literals: Int64 = rooted[np.array(loose, np.bool_)[rooted >> STEP]]

@@ -17,8 +17,8 @@ _FRAME_FLAGS = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """One section of `size` bytes: its `contents` (uint8), or those of records.
+class OwnSection:
+    """A section that is not in the layout: its `contents` (uint8), or those of records.
 
     `offset[i]` belongs to `atoms[i]`.
     """
@@ -32,7 +32,7 @@ class Part:
     offset: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-def join(program: Program, live: Bool) -> tuple[Part, Part, JoinedFrames]:
+def join(program: Program, live: Bool) -> tuple[OwnSection, OwnSection, JoinedFrames]:
     """Both sections of unwind information, of what lives: compact entries, and `__eh_frame`.
 
     CIEs stay one for each member, as linkers write them.
@@ -44,9 +44,9 @@ def join(program: Program, live: Bool) -> tuple[Part, Part, JoinedFrames]:
     compact = np.flatnonzero(live & separate & ~is_frame).astype(np.int32)
     offset = np.arange(len(compact), dtype=np.int64) * mo.COMPACT_UNWIND_SIZE
     size = len(compact) * mo.COMPACT_UNWIND_SIZE
-    frames = join_frames(program, live & is_frame, merge=False)
+    joint = join_frames(program, live & is_frame, merge=False)
     return (
-        Part(*COMPACT_UNWIND, mo.S_ATTR_DEBUG, size, atoms=compact, offset=offset),
-        Part(*EH_FRAME, _FRAME_FLAGS, frames.size, atoms=frames.records, offset=frames.offset),
-        frames,
+        OwnSection(*COMPACT_UNWIND, mo.S_ATTR_DEBUG, size, atoms=compact, offset=offset),
+        OwnSection(*EH_FRAME, _FRAME_FLAGS, joint.size, atoms=joint.records, offset=joint.offset),
+        joint,
     )

@@ -53,7 +53,7 @@ def merge(units: Iterable[tuple[str, tuple[Version, ...]]]) -> tuple[Version, ..
 
     Raises `LinkError` where they are for different platforms.
     """
-    found: dict[int, Version] = {}
+    merged: dict[int, Version] = {}
     first: tuple[str, frozenset[int]] | None = None
     for name, versions in units:
         platforms = frozenset(v.platform for v in versions)
@@ -67,18 +67,18 @@ def merge(units: Iterable[tuple[str, tuple[Version, ...]]]) -> tuple[Version, ..
                 help="make one library for each platform; the simulator is a platform of its own",
             )
         for version in versions:
-            old = found.get(version.platform)
+            old = merged.get(version.platform)
             if old is None:
-                found[version.platform] = version
+                merged[version.platform] = version
                 continue
             same = old.command == version.command
-            found[version.platform] = Version(
+            merged[version.platform] = Version(
                 version.platform,
                 max(old.minimum, version.minimum),
                 max(old.sdk, version.sdk),
                 old.command if same else mo.LC_BUILD_VERSION,
             )
-    return tuple(found[p] for p in sorted(found))
+    return tuple(merged[p] for p in sorted(merged))
 
 
 def check_target(versions: tuple[Version, ...], cputype: int, target: Target) -> None:

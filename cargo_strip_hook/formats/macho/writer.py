@@ -13,10 +13,10 @@ from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import symtab, versions
+from cargo_strip_hook.formats.macho.addresses import Placed, assign, marker_section
 from cargo_strip_hook.formats.macho.debug import Debug, collect, debug_rows, keep_places
 from cargo_strip_hook.formats.macho.debug import relocate as relocate_debug
 from cargo_strip_hook.formats.macho.machine import MACHINES, Machine
-from cargo_strip_hook.formats.macho.place import Placed, marker_part, place
 from cargo_strip_hook.formats.macho.relocate import relocate
 from cargo_strip_hook.formats.macho.section_keys import kept_symbols
 from cargo_strip_hook.formats.macho.unwind_output import join
@@ -50,9 +50,9 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     if request.strip is Strip.NONE:
         debug = collect(program, live)
         layout, regions = keep_places(program, layout, debug.units)
-    own = (compact, eh_frame, *debug.parts, marker_part(request.marker))
+    own = (compact, eh_frame, *debug.sections, marker_section(request.marker))
     kept = kept_symbols(program, live)
-    placed, blocks = place(program, layout, own, regions, kept[0])
+    placed, blocks = assign(program, layout, own, regions, kept[0])
     relocations, patches = relocate(program, MACHINES[cputype], live, placed)
     of_debug, addresses = relocate_debug(program, live, placed, debug)
     filling = Filling([*patches, *addresses, frames.cie_pointers(placed)], blocks)

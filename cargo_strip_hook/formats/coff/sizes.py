@@ -10,21 +10,21 @@ import numpy as np
 from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.reader import CoffUnit
-from cargo_strip_hook.link.model import PART, Array, Contents, Unit
+from cargo_strip_hook.link.model import SIZE, Array, Contents, Unit
 
 _UNWIND = (kinds.PDATA, b".xdata", kinds.EH_FRAME, b".gcc_except_table")
 _BITCODE = (b".llvmbc", b".llvmcmd")
 _DIRECTIVES = b".drectve"
 
 
-def parts(unit: Unit) -> Array:
-    """PART of each section, then of relocations, and of symbols with their names."""
+def sizes(unit: Unit) -> Array:
+    """SIZE of each section, then of relocations, and of symbols with their names."""
     native: CoffUnit = unit.native
     sections = native.sections
     count = len(sections)
-    found = np.zeros(count + 2, PART)
+    rows = np.zeros(count + 2, SIZE)
     flags = sections["flags"]
-    kind = found["kind"][:count]
+    kind = rows["kind"][:count]
     kind[:] = Contents.CONSTANTS
     kind[flags & coff.SCN_MEM_WRITE != 0] = Contents.DATA
     kind[flags & (coff.SCN_CNT_CODE | coff.SCN_MEM_EXECUTE) != 0] = Contents.CODE
@@ -43,21 +43,21 @@ def parts(unit: Unit) -> Array:
         elif name == _DIRECTIVES:  # GCC does not mark them as the linker's
             kind[n] = Contents.OTHER
     loaded = kind <= Contents.UNWIND
-    found["size"][:count][loaded] = sections["size"][loaded]
-    found["stored"][:count][~empty] = sections["size"][~empty]
-    found["kind"][count:] = Contents.RELOCATIONS, Contents.SYMBOLS
-    found["stored"][count] = _relocations(native, unit.data)
-    found["stored"][count + 1] = _symbols(unit)
-    return found
+    rows["size"][:count][loaded] = sections["size"][loaded]
+    rows["stored"][:count][~empty] = sections["size"][~empty]
+    rows["kind"][count:] = Contents.RELOCATIONS, Contents.SYMBOLS
+    rows["stored"][count] = _relocations(native, unit.data)
+    rows["stored"][count + 1] = _symbols(unit)
+    return rows
 
 
 def _relocations(native: CoffUnit, data: memoryview) -> int:
     counts = native.sections["relocation_count"].astype(np.int64)
     # more than fit into the field: the first record has their number, itself included
     for n in np.flatnonzero(native.sections["flags"] & coff.SCN_LNK_NRELOC_OVFL).tolist():
-        at = int(native.sections["relocations"][n])
+        offset = int(native.sections["relocations"][n])
         if counts[n] == 0xFFFF:
-            counts[n] = int.from_bytes(data[at : at + 4], "little")
+            counts[n] = int.from_bytes(data[offset : offset + 4], "little")
     return coff.RELOCATION.itemsize * int(counts.sum())
 
 

@@ -47,7 +47,7 @@ def with_entries(program: Program, live: Bool, layout: Layout) -> Layout:
     return add_tables(program, layout, first["atom"], code, key_of)
 
 
-def place(program: Program, layout: Layout) -> Placed:
+def assign(program: Program, layout: Layout) -> Placed:
     """Where every live atom goes."""
     kinds = tuple(layout.section_keys[s.section_key].descriptor for s in layout.sections)
     flags = np.array([k.flags for k in kinds], np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfUnit
-from cargo_strip_hook.link.model import PART, Array, Contents, Unit
+from cargo_strip_hook.link.model import SIZE, Array, Contents, Unit
 
 _UNWIND = (b".eh_frame", b".gcc_except_tab", b".ARM.exidx", b".ARM.extab")
 _BY_TYPE = {
@@ -25,13 +25,13 @@ _BY_TYPE = {
 }
 
 
-def parts(unit: Unit) -> Array:
-    """PART of each section."""
+def sizes(unit: Unit) -> Array:
+    """SIZE of each section."""
     native: ElfUnit = unit.native
     types, flags = native.sections["type"], native.sections["flags"]
     names = native.names16
-    found = np.zeros(len(types), PART)
-    kind = found["kind"]
+    rows = np.zeros(len(types), SIZE)
+    kind = rows["kind"]
     kind[:] = Contents.OTHER
     for number, contents in _BY_TYPE.items():
         kind[types == number] = contents
@@ -46,7 +46,7 @@ def parts(unit: Unit) -> Array:
         kind[loaded & np.char.startswith(names, begin)] = Contents.UNWIND
     empty = types == elf.SHT_NOBITS
     kind[loaded & empty] = Contents.ZEROS
-    found["size"][loaded] = native.sections["size"][loaded]
-    found["stored"][~empty] = native.sections["size"][~empty]
-    found["stored"][types == elf.SHT_NULL] = 0
-    return found
+    rows["size"][loaded] = native.sections["size"][loaded]
+    rows["stored"][~empty] = native.sections["size"][~empty]
+    rows["stored"][types == elf.SHT_NULL] = 0
+    return rows

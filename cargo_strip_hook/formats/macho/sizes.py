@@ -10,21 +10,21 @@ import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.reader import MachoUnit
-from cargo_strip_hook.link.model import PART, Array, Contents, Unit
+from cargo_strip_hook.link.model import SIZE, Array, Contents, Unit
 
 _UNWIND = (b"__eh_frame", b"__gcc_except_tab", b"__compact_unwind")
 _CONSTANT = (b"__TEXT", b"__DATA_CONST")
 _CONSTANT_NAMES = (b"__const", b"__cfstring")  # of __DATA, which linkers put into __DATA_CONST
 
 
-def parts(unit: Unit) -> Array:
-    """PART of each section, then of relocations and of symbols with their names."""
+def sizes(unit: Unit) -> Array:
+    """SIZE of each section, then of relocations and of symbols with their names."""
     native: MachoUnit = unit.native
     sections = native.sections
     segments, names = sections["segname"], sections["sectname"]
     count = len(sections)
-    found = np.zeros(count + 2, PART)
-    kind = found["kind"][:count]
+    rows = np.zeros(count + 2, SIZE)
+    kind = rows["kind"][:count]
     kind[:] = Contents.DATA
     for segment in _CONSTANT:
         kind[segments == segment] = Contents.CONSTANTS
@@ -34,18 +34,18 @@ def parts(unit: Unit) -> Array:
     kind[sections["flags"] & code != 0] = Contents.CODE
     for name in _UNWIND:
         kind[names == name] = Contents.UNWIND
-    kinds = sections["flags"] & mo.SECTION_TYPE
+    types = sections["flags"] & mo.SECTION_TYPE
     empty = np.zeros(count, np.bool_)
     for number in mo.ZEROFILL_TYPES:
-        empty |= kinds == number
+        empty |= types == number
     kind[empty] = Contents.ZEROS
     kind[segments == mo.DEBUG_SEGMENT] = Contents.DEBUG
     kind[names == mo.MARKER_SECTION] = Contents.OTHER
     kind[segments == b"__LLVM"] = Contents.BITCODE
     loaded = kind <= Contents.UNWIND
-    found["size"][:count][loaded] = sections["size"][loaded]
-    found["stored"][:count][~empty] = sections["size"][~empty]
-    found["kind"][count:] = Contents.RELOCATIONS, Contents.SYMBOLS
-    found["stored"][count] = 8 * int(sections["nreloc"].sum())
-    found["stored"][count + 1] = 16 * len(native.numbers) + len(unit.strings)
-    return found
+    rows["size"][:count][loaded] = sections["size"][loaded]
+    rows["stored"][:count][~empty] = sections["size"][~empty]
+    rows["kind"][count:] = Contents.RELOCATIONS, Contents.SYMBOLS
+    rows["stored"][count] = 8 * int(sections["nreloc"].sum())
+    rows["stored"][count + 1] = 16 * len(native.numbers) + len(unit.strings)
+    return rows

@@ -15,7 +15,7 @@ from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.objc import IMAGE_INFO, merged_info
 from cargo_strip_hook.formats.macho.section_keys import SectionKind
-from cargo_strip_hook.formats.macho.unwind_output import Part
+from cargo_strip_hook.formats.macho.unwind_output import OwnSection
 from cargo_strip_hook.link.addresses import STEP, Addresses, begin_of
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import read_input
@@ -58,43 +58,43 @@ class Placed(Addresses):
     address: Int64  # of each section
 
 
-def marker_part(marker: bytes) -> Part:
+def marker_section(marker: bytes) -> OwnSection:
     """The mark of a finished library, in a section that linkers take for debug information."""
     contents = np.frombuffer(marker, np.uint8)
-    return Part(mo.DEBUG_SEGMENT, mo.MARKER_SECTION, mo.S_ATTR_DEBUG, len(contents), contents)
+    return OwnSection(mo.DEBUG_SEGMENT, mo.MARKER_SECTION, mo.S_ATTR_DEBUG, len(contents), contents)
 
 
-def place(
+def assign(
     program: Program,
     layout: Layout,
-    parts: Sequence[Part],
+    own_sections: Sequence[OwnSection],
     regions: Mapping[int, tuple[int, int]],
     kept: Bool,
 ) -> tuple[Placed, list[tuple[int, Array]]]:
-    """(blocks in their sections with `parts` behind them, what contents are made of besides input).
+    """(blocks in their sections with `own_sections` behind them, what has no input).
 
     `regions`: blocks in which each atom is a subsection of its own, with the (unit, section) they
     are. Raises `LinkError` for more sections than there can be.
     """
     kinds, kind_of_block = _section_kinds(layout)
-    extra = [p for p in parts if p.size]
+    extra = [s for s in own_sections if s.size]
     total = len(kinds) + len(extra)
     if total > mo.MAX_SECTIONS:
         raise LinkError(f"the library needs {total} sections, more than a Mach-O file can have")
     empty = np.array([kind.type in mo.ZEROFILL_TYPES for kind in kinds], np.bool_)
-    part_of = dict(enumerate(extra, start=int((~empty).sum())))  # by section
+    own = dict(enumerate(extra, start=int((~empty).sum())))  # by section
     number = _numbers(empty, len(extra))
     sizes, aligns, block_place = _stacked(layout, number[kind_of_block], total)
-    section, offset = _atom_places(layout, block_place, part_of)
+    section, offset = _atom_places(layout, block_place, own)
     kind_of = dict(zip(number.tolist(), kinds, strict=True))  # by section
-    sections = _sections(kind_of, part_of, sizes, aligns)
+    sections = _sections(kind_of, own, sizes, aligns)
     named = np.array([k.type not in _NAMELESS for k in kinds], np.bool_)[kind_of_block]
     atom_block, places, begins = _subsections(program, layout, block_place, regions)
-    plain = [n in part_of or s.flags & mo.SECTION_TYPE in _NAMELESS for n, s in enumerate(sections)]
+    plain = [n in own or s.flags & mo.SECTION_TYPE in _NAMELESS for n, s in enumerate(sections)]
     size = np.array([s.size for s in sections], np.int64)
     stored = np.array([not s.zerofill for s in sections], np.bool_)
     start = begin_of(size, stored, 8)
-    blocks = [(int(start[n]), part.contents) for n, part in part_of.items()]
+    blocks = [(int(start[n]), one.contents) for n, one in own.items()]
     for home, info in _infos(program, layout, sections, section).items():
         blocks.append((int(start[home]), info))
     return Placed(
@@ -130,14 +130,14 @@ def _section_kinds(layout: Layout) -> tuple[list[SectionKind], Int64]:
     return kinds, of_block
 
 
-def _numbers(empty: Bool, parts: int) -> Int64:
+def _numbers(empty: Bool, own: int) -> Int64:
     """The number of each kind's section, from 0: int64, by kind.
 
-    So many parts stand between what has contents and what is `empty`: addresses follow the file.
+    `own` sections stand between what has contents and what is `empty`: addresses follow the file.
     """
     order = np.argsort(empty, kind="stable")
     number = np.zeros(len(empty), np.int64)
-    number[order] = np.arange(len(empty)) + parts * empty[order]
+    number[order] = np.arange(len(empty)) + own * empty[order]
     return number
 
 
@@ -164,7 +164,7 @@ def _stacked(layout: Layout, home: Int64, total: int) -> tuple[list[int], list[i
 
 
 def _atom_places(
-    layout: Layout, block_place: Int64, part_of: Mapping[int, Part]
+    layout: Layout, block_place: Int64, own: Mapping[int, OwnSection]
 ) -> tuple[Int32, Int64]:
     """(section, offset) of each atom; the section is -1 for those that are nowhere."""
     placed = layout.section >= 0
@@ -172,26 +172,26 @@ def _atom_places(
     base[placed] = block_place[layout.section[placed]]
     section = np.where(placed, base >> STEP, -1).astype(np.int32)
     offset = np.where(placed, (base & ((1 << STEP) - 1)) + layout.offset, 0)
-    for number, part in part_of.items():
-        section[part.atoms] = number
-        offset[part.atoms] = part.offset
+    for number, one in own.items():
+        section[one.atoms] = number
+        offset[one.atoms] = one.offset
     return section, offset
 
 
 def _sections(
     kind_of: Mapping[int, SectionKind],
-    part_of: Mapping[int, Part],
+    own: Mapping[int, OwnSection],
     sizes: list[int],
     aligns: list[int],
 ) -> tuple[OutSection, ...]:
-    """Headers and addresses: a section is of a kind, with this size and alignment, or a part."""
+    """Headers and addresses: a section is of a kind, with this size and alignment, or our own."""
     sections: list[OutSection] = []
     address = 0
     for number, (size, align) in enumerate(zip(sizes, aligns, strict=True)):
-        if number in part_of:
-            part = part_of[number]
-            header = part.segment, part.section, part.flags
-            size, align = part.size, 1 if part.segment == mo.DEBUG_SEGMENT else 8
+        if number in own:
+            one = own[number]
+            header = one.segment, one.section, one.flags
+            size, align = one.size, 1 if one.segment == mo.DEBUG_SEGMENT else 8
         else:
             kind = kind_of[number]
             header = kind.segment, kind.section, kind.type | kind.attributes
