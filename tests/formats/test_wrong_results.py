@@ -43,6 +43,8 @@ def test_no_bug_with_an_effect_passes(format: str, tmp_path: Path) -> None:
     wrong = [str(one) for one in told if one.harmful]
     assert not wrong, "\n".join([bug_summary(format, told), *wrong])
     assert len({one.bug for one in told}) > 30
+    # the engine itself stops few of them: it has to get as far as writing a result
+    assert sum(one.refused.startswith("the engine") for one in told) < len(told) // 3
 
 
 def test_a_wrong_result_is_always_the_same(tmp_path: Path) -> None:

@@ -97,7 +97,11 @@ def _compare(
 ) -> Verified:
     findings = pair.findings
     rest = constraints.Rest(original, pair.indices)
-    order = loading(original, pair.expectation, lambda: contents(original))
+    order = loading(
+        original,
+        pair.expectation,
+        lambda: contents(original, dict(zip(pair.indices, pair.objects, strict=True))),
+    )
     found = definitions(pair, constraints.alternates(pair), order)
     beside = {name for names in import_members for name in names}
     exported = constraints.check_exports(pair, found)

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.verify.arrays import positions, unique
 from cargo_strip_hook.verify.coff.places import PLACE, STEP, Definitions, Pair
 from cargo_strip_hook.verify.coff.read import (
     EXTERNAL,
@@ -84,12 +85,15 @@ def _stands_for(pair: Pair, found: Definitions, name: int, section: int, value: 
 def _check_replaceable(pair: Pair, exports: set[bytes]) -> None:
     """An exported COMDAT that linkers choose among others has the selection it had."""
     before: dict[bytes, set[int]] = {}
-    for o in pair.objects:
-        for selection, _, leader in o.selections.values():
-            if leader >= 0 and o.symbols["class"][leader] == EXTERNAL:
-                name = o.name(leader)
-                if name in exports:
-                    before.setdefault(name, set()).add(selection)
+    wanted = unique(np.array([pair.names.number.get(name, -1) for name in exports], np.int64))
+    for o, ext in zip(pair.objects, pair.before, strict=True):
+        selections, leaders = o.leaders
+        leading = np.flatnonzero(leaders >= 0)
+        leading = leading[o.symbols["class"][leaders[leading]] == EXTERNAL]
+        number = ext.name[np.searchsorted(ext.index, leaders[leading])]
+        chosen = positions(wanted, number) >= 0
+        for n, one in zip(number[chosen].tolist(), leading[chosen].tolist(), strict=True):
+            before.setdefault(pair.names.text[n], set()).add(int(selections[one]))
     for section, (selection, _, leader) in pair.after.selections.items():
         if leader < 0 or pair.after.symbols["class"][leader] != EXTERNAL:
             continue

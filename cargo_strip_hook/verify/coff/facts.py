@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import is_among, unique
+from cargo_strip_hook.verify.arrays import is_among, positions, unique
 from cargo_strip_hook.verify.coff.compare import Made
 from cargo_strip_hook.verify.coff.places import STEP, Definitions, Pair, alignment
 from cargo_strip_hook.verify.coff.read import (
@@ -39,6 +39,7 @@ _TABLES = (b".sxdata", b".gfids$y", b".giats$y", b".gljmp$y", b".gehcont$y")
 _LABEL, _LEADER, _FEATURES = b".L", b".comdat", b"@feat.00"
 # what a name tells of is in the name: pointers of MinGW, constants and strings of MSVC
 _BY_NAME = (b".refptr.", b"__real@", b"__xmm@", b"__ymm@", b"__zmm@", b"??_C@_")
+_Names = dict[int, set[bytes]]
 _LISTS = (b".CRT$", b".ctors", b".dtors", b".rtc$")
 
 
@@ -199,13 +200,17 @@ def check_order(pair: Pair, loading: Loading) -> None:
 
 
 class _Said:
-    """What the members say of the places that the result has symbols at."""
+    """What the members say of the places that the result has symbols at.
+
+    `place`, `function` and `abridged` are of the members' symbols at these, in one order:
+    `abridged` is the length of a name of Rust's, 0 for others.
+    """
 
     def __init__(self, pair: Pair, places: Array) -> None:
-        self.names: dict[int, set[bytes]] = {}
-        self.function: set[tuple[int, bytes]] = set()
-        self.functions: set[int] = set()
+        self._pair = pair
         wanted = unique(places)
+        head = _rust(pair)
+        parts: list[tuple[Array, ...]] = [(np.zeros(0, np.int64),) * 5]
         for m, o in enumerate(pair.objects):
             symbols = o.symbols
             # what has records behind it is a section's symbol
@@ -214,30 +219,54 @@ class _Said:
             mine = np.flatnonzero(plain)
             section = symbols["section"][mine]
             at = pair.find(m, section, symbols["value"][mine].astype(np.int64))
-            chosen = is_among(at, wanted) & (at >= 0)
+            chosen = (positions(wanted, at) >= 0) & (at >= 0)
             mine, at, section = mine[chosen], at[chosen], section[chosen]
+            if not len(mine):
+                continue
             code = o.sections["flags"][section] & CODE != 0
             function = symbols["type"][mine] & 0xF0 == _FUNCTION
-            function |= code & np.isin(symbols["class"][mine], (EXTERNAL, WEAK))
-            rows = zip(o.names_of(mine), at.tolist(), function.tolist(), strict=True)
-            for name, place, is_one in rows:
-                self._note(place, name, is_one)
+            storage = symbols["class"][mine]
+            function |= code & ((storage == EXTERNAL) | (storage == WEAK))
+            rust, length = o.spans_of(mine, head)
+            columns = (at, np.full(len(mine), m), mine, function, np.where(rust, length, 0))
+            parts.append(columns)
+        every = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(every[0], kind="stable")
+        self.place, self._member, self._symbol, function, self.abridged = (
+            column[order] for column in every
+        )
+        self.function = function.astype(np.bool_)
 
-    def add_weak(self, pair: Pair, found: Definitions) -> None:
-        """Names that stand for what another one defines."""
-        for o, ext in zip(pair.objects, pair.before, strict=True):
-            for i, number in zip(
-                ext.index[ext.weak].tolist(), ext.name[ext.weak].tolist(), strict=True
-            ):
-                place, kind = int(found.place[number]), int(o.symbols["type"][i])
-                if place >= 0:
-                    self._note(place, pair.names.text[number], kind & 0xF0 == _FUNCTION)
+    def names(self, places: Array, found: Definitions) -> tuple[_Names, set[tuple[int, bytes]]]:
+        """The names at some places, and (place, name) of those that are of functions."""
+        names: _Names = {}
+        functions: set[tuple[int, bytes]] = set()
+        wanted = unique(places)
+        chosen = np.flatnonzero(positions(wanted, self.place) >= 0)
+        for m in unique(self._member[chosen]).tolist():
+            mine = chosen[self._member[chosen] == m]
+            texts = self._pair.objects[m].names_of(self._symbol[mine])
+            columns = (texts, self.place[mine].tolist(), self.function[mine].tolist())
+            for name, place, is_one in zip(*columns, strict=True):
+                names.setdefault(place, set()).add(name)
+                if is_one:
+                    functions.add((place, name))
+        for place, name, is_one in _weak(self._pair, found):
+            names.setdefault(place, set()).add(name)
+            if is_one:
+                functions.add((place, name))
+        return names, functions
 
-    def _note(self, place: int, name: bytes, function: bool) -> None:
-        self.names.setdefault(place, set()).add(name)
-        if function:
-            self.function.add((place, name))
-            self.functions.add(place)
+
+def _weak(pair: Pair, found: Definitions) -> Iterator[tuple[int, bytes, bool]]:
+    """(place, name, whether it is a function) of names that stand for what another one defines."""
+    for o, ext in zip(pair.objects, pair.before, strict=True):
+        for i, number in zip(
+            ext.index[ext.weak].tolist(), ext.name[ext.weak].tolist(), strict=True
+        ):
+            place, kind = int(found.place[number]), int(o.symbols["type"][i])
+            if place >= 0:
+                yield place, pair.names.text[number], kind & 0xF0 == _FUNCTION
 
 
 def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
@@ -251,24 +280,51 @@ def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
     placed = placed[~heads]
     places = (o.symbols["section"][placed].astype(np.int64) << STEP) + o.symbols["value"][placed]
     said = _Said(pair, places)
-    said.add_weak(pair, found)
     exact = {place for table in (made.common, made.pointer) for place in table.values()}
+    weak = [place for place, _, is_one in _weak(pair, found) if is_one]
+    of_functions = unique(np.append(said.place[said.function], np.array(weak, np.int64)))
+    may_be = positions(of_functions, places) >= 0
+    rest = ~_abridged(pair, said, placed, places, may_be)
+    rest |= is_among(places, np.array(list(exact), np.int64))
+    placed, places, may_be = placed[rest], places[rest], may_be[rest]
+    names_at, function = said.names(places, found)
     kinds, classes = o.symbols["type"][placed].tolist(), o.symbols["class"][placed].tolist()
     columns = (placed.tolist(), places.tolist(), o.names_of(placed), kinds, classes)
-    for i, place, name, kind, storage in zip(*columns, strict=True):
+    for n, (i, place, name, kind, storage) in enumerate(zip(*columns, strict=True)):
         static = storage == STATIC
-        known = said.names.get(place, set())
+        known = names_at.get(place, set())
         if static and name not in known and not _is_made(name, known, place in exact, pair):
             pair.findings.add(
                 "a local name that the original has not", f"{shown(name)} at {pair.where(place)}"
             )
-        must = (place, name) in said.function and name not in (_LABEL, _LEADER)
-        may = place in said.functions
+        must = (place, name) in function and name not in (_LABEL, _LEADER)
+        may = bool(may_be[n])
         if kind not in (0, _FUNCTION) or (
             ((kind and not may) or (must and not kind)) and not _is_weak_code(pair, i)
         ):
             pair.findings.add("a symbol's type", f"{shown(name)}: {kind:#x}")
     _check_placeless(pair, own[o.symbols["section"][own] <= 0])
+
+
+def _rust(pair: Pair) -> bytes:
+    """How a name of Rust's begins."""
+    return b"__R" if pair.after.machine == 0x14C else b"_R"
+
+
+def _abridged(pair: Pair, said: _Said, symbols: Array, places: Array, may_be: Array) -> Array:
+    """bool for each: a local name of Rust's, for a longer one at its place, and of the right type.
+
+    Most symbols are so; the others have to be looked at one by one.
+    """
+    o = pair.after
+    if not len(said.place):
+        return np.zeros(len(symbols), np.bool_)
+    kind = o.symbols["type"][symbols]
+    good = (o.symbols["class"][symbols] == STATIC) & (kind == np.where(may_be, _FUNCTION, 0))
+    rust, length = o.spans_of(symbols, _rust(pair))
+    first = np.minimum(np.searchsorted(said.place, places), len(said.place) - 1)
+    good &= (said.place[first] == places) & rust
+    return np.asarray(good & (said.abridged[first] > length))
 
 
 def _is_weak_code(pair: Pair, i: int) -> bool:

@@ -89,15 +89,15 @@ def _free(o: Object) -> set[int]:
     if not chosen:
         return set()
     symbols = o.symbols
-    mine = np.isin(symbols["section"], chosen) & ~o.auxiliary
-    mine &= (symbols["class"] != STATIC) | (symbols["aux"] == 0)
+    wanted = np.zeros(len(o.names), np.bool_)
+    wanted[chosen] = True
+    mine = o.in_sections(wanted)
+    mine = mine[(symbols["class"][mine] != STATIC) | (symbols["aux"][mine] == 0)]
     names: dict[int, set[bytes]] = {n: set() for n in chosen}
-    spread: set[int] = set()
-    for i in np.flatnonzero(mine).tolist():
-        section = int(symbols["section"][i])
-        names[section].add(o.name(i))
-        if symbols["value"][i]:
-            spread.add(section)
+    section = symbols["section"][mine]
+    for number, name in zip(section.tolist(), o.names_of(mine), strict=True):
+        names[number].add(name)
+    spread = set(section[symbols["value"][mine] != 0].tolist())
     found = set()
     for n in chosen:
         suffix = o.names[n].partition(b"$")[2]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import is_among
+from cargo_strip_hook.verify.arrays import is_among, positions, unique
 from cargo_strip_hook.verify.coff.places import (
     NAME,
     PLACE,
@@ -120,10 +120,17 @@ def _taken(pair: Pair, found: Definitions, member: int, functions: Array) -> tup
     """(output section, function) of the references of a member that take an address."""
     o = pair.objects[member]
     rows, symbols = o.relocations, o.symbols
-    named = (symbols["type"] & 0xF0 == _FUNCTION) | np.isin(symbols["class"], (EXTERNAL, WEAK))
-    told = np.array([n.startswith(_UNWIND) for n in o.names], np.bool_)
-    rows = rows[named[rows["symbol"]] & ~told[rows["section"]]]
+    kind = symbols["class"]
+    named = (symbols["type"] & 0xF0 == _FUNCTION) | (kind == EXTERNAL) | (kind == WEAK)
+    rows = rows[named[rows["symbol"]]]
     rows = rows[~is_among(rows["type"], np.array(_BRANCHES[o.machine]))]
+    meaning = meanings(pair, found, member)
+    target = np.where(meaning.kind == PLACE, meaning.base, -1)
+    rows = rows[(positions(functions, target) >= 0)[rows["symbol"]]]
+    told = np.zeros(len(o.names), np.bool_)
+    for number in unique(rows["section"]).tolist():
+        told[number] = o.names[number].startswith(_UNWIND)
+    rows = rows[~told[rows["section"]]]
     if o.machine == AMD64 and len(rows):
         at = o.sections["offset"][rows["section"]] + rows["offset"]
         last, second = o.raw[np.maximum(at, 1) - 1], o.raw[np.maximum(at, 2) - 2]
@@ -132,10 +139,7 @@ def _taken(pair: Pair, found: Definitions, member: int, functions: Array) -> tup
         rows = rows[~branch]
     place = pair.find(member, rows["section"], rows["offset"])
     rows, place = rows[place >= 0], place[place >= 0]
-    meaning = meanings(pair, found, member)
-    target = np.where(meaning.kind[rows["symbol"]] == PLACE, meaning.base[rows["symbol"]], -1)
-    chosen = is_among(target, functions)
-    return place[chosen] >> STEP, target[chosen]
+    return place >> STEP, target[rows["symbol"]]
 
 
 def _before(pair: Pair, found: Definitions, name: bytes) -> set[_Place]:

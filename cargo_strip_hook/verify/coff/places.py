@@ -93,9 +93,9 @@ class _External:
 
     def __init__(self, o: Object, names: Names) -> None:
         symbols = o.symbols
-        outside = np.isin(symbols["class"], (EXTERNAL, WEAK)) & ~o.auxiliary
-        self.index = np.flatnonzero(outside)
-        self.name = np.array([names.of(o.name(i)) for i in self.index.tolist()], np.int64)
+        kind = symbols["class"]
+        self.index = np.flatnonzero(((kind == EXTERNAL) | (kind == WEAK)) & ~o.auxiliary)
+        self.name = np.array([names.of(name) for name in o.names_of(self.index)], np.int64)
         section, value = symbols["section"][self.index], symbols["value"][self.index]
         self.weak = (symbols["class"][self.index] == WEAK) & (section == 0)
         self.defined = (section > 0) | (section == ABSOLUTE)
@@ -258,9 +258,10 @@ def meanings(pair: Pair, found: Definitions, member: int) -> Meaning:
     where = found.place[ext.name]
     kind[ext.index] = np.where(where >= 0, PLACE, NAME)
     base[ext.index] = np.where(where >= 0, where, ext.name)
-    for i, n in zip(ext.index.tolist(), ext.name.tolist(), strict=True):
-        if kind[i] == NAME and n in found.value:
-            kind[i], base[i] = VALUE, found.value[n]
+    if found.value:
+        for i, n in zip(ext.index.tolist(), ext.name.tolist(), strict=True):
+            if n in found.value and kind[i] == NAME:
+                kind[i], base[i] = VALUE, found.value[n]
     _replaced(pair, found, member, Meaning(kind, base), inside[at < 0])
     pair.meant[member] = Meaning(kind, base)
     return pair.meant[member]
@@ -269,17 +270,18 @@ def meanings(pair: Pair, found: Definitions, member: int) -> Meaning:
 def _replaced(pair: Pair, found: Definitions, member: int, out: Meaning, symbols: Array) -> None:
     """Symbols of COMDATs that another member's took the place of."""
     o = pair.objects[member]
-    for i in symbols.tolist():
-        if out.kind[i] != NOWHERE:
-            continue
-        section = int(o.symbols["section"][i])
-        selection, _, leader = o.selections.get(section, (0, 0, -1))
-        if selection in (0, ASSOCIATIVE) or leader < 0 or o.symbols["class"][leader] != EXTERNAL:
-            continue
-        at = int(found.place[pair.names.of(o.name(leader))])
-        if at >= 0:
-            distance = int(o.symbols["value"][i]) - int(o.symbols["value"][leader])
-            out.kind[i], out.base[i] = PLACE, at + distance
+    symbols = symbols[out.kind[symbols] == NOWHERE]
+    selections, leaders = o.leaders
+    section = o.symbols["section"][symbols]
+    selection, leader = selections[section], leaders[section]
+    good = (selection != 0) & (selection != ASSOCIATIVE) & (leader >= 0)
+    good &= o.symbols["class"][leader] == EXTERNAL
+    symbols, leader = symbols[good], leader[good]
+    ext = pair.before[member]
+    at = found.place[ext.name[np.searchsorted(ext.index, leader)]]
+    symbols, leader, at = symbols[at >= 0], leader[at >= 0], at[at >= 0]
+    value = o.symbols["value"].astype(np.int64)
+    out.kind[symbols], out.base[symbols] = PLACE, at + value[symbols] - value[leader]
 
 
 def fallback(pair: Pair, found: Definitions, name: int) -> tuple[int, int]:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cargo_strip_hook.verify.arrays import spread
+
 Array = npt.NDArray[Any]
 
 I386, AMD64, ARM64 = 0x14C, 0x8664, 0xAA64
@@ -89,9 +91,28 @@ class Object:
         octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), self.record)[:, :8]
         found: list[bytes] = np.ascontiguousarray(octets).view("S8").ravel().tolist()
         long = np.flatnonzero(rows["zeros"] == 0)
-        for n, at in zip(long.tolist(), rows["name"][long].tolist(), strict=True):
-            found[n] = _string(self.strings, at)
+        places, strings = rows["name"][long], self.strings
+        if len(long) and strings[-1:] == b"\0" and places.min() >= 4:
+            if places.max() >= len(strings):
+                raise Damaged(f"no name at {int(places.max())} of the string table")
+            for n, at in zip(long.tolist(), places.tolist(), strict=True):
+                found[n] = strings[at : strings.index(b"\0", at)]
+        else:
+            for n, at in zip(long.tolist(), places.tolist(), strict=True):
+                found[n] = _string(strings, at)
         return found
+
+    def spans_of(self, symbols: Array, head: bytes) -> tuple[Array, Array]:
+        """(whether the name is in the string table and begins with `head`, its length)."""
+        rows = self.symbols[symbols]
+        text = np.frombuffer(self.strings + bytes(len(head)), np.uint8)
+        start = np.where(rows["zeros"] == 0, rows["name"], 0).astype(np.int64)
+        good = (start >= 4) & (start < len(self.strings))
+        start = np.where(good, start, 0)
+        for n, letter in enumerate(head):
+            good &= text[start + n] == letter
+        ends = np.append(np.flatnonzero(text[: len(self.strings)] == 0), len(self.strings))
+        return good, ends[np.searchsorted(ends, start)] - start
 
     def auxiliary_of(self, symbol: int) -> bytes:
         """The first auxiliary record of a symbol."""
@@ -144,23 +165,42 @@ class Object:
 
         A COMDAT's first symbol is the section's, with the definition; the next one leads.
         """
-        found: dict[int, tuple[int, int, int]] = {}
-        flags = self.sections["flags"]
-        comdat = np.flatnonzero(flags & COMDAT)
-        mine = np.isin(self.symbols["section"], comdat) & ~self.auxiliary
-        for i in np.flatnonzero(mine).tolist():
-            section = int(self.symbols["section"][i])
-            if section not in found:
-                aux = self.auxiliary_of(i)
-                big = self.record == 20
-                number = int.from_bytes(aux[12:14], "little")
-                if big:
-                    number |= int.from_bytes(aux[16:18], "little") << 16
-                has = self.symbols["aux"][i] and self.symbols["class"][i] == STATIC
-                found[section] = (aux[14] if has else 0, number, -1)
-            elif found[section][2] < 0:
-                found[section] = (*found[section][:2], i)
-        return found
+        section, *columns = (c.tolist() for c in self._comdats)
+        return dict(zip(section, zip(*columns, strict=True), strict=True))
+
+    @cached_property
+    def leaders(self) -> tuple[Array, Array]:
+        """(selection, the leader or -1) of each section, 0 and -1 for what is no COMDAT."""
+        section, kind, _, leader = self._comdats
+        selections = np.zeros(len(self.sections), np.int64)
+        leaders = np.full(len(self.sections), -1, np.int64)
+        selections[section], leaders[section] = kind, leader
+        return selections, leaders
+
+    @cached_property
+    def _comdats(self) -> tuple[Array, Array, Array, Array]:
+        """The columns of `selections`."""
+        mine = self.in_sections(self.sections["flags"] & COMDAT != 0)
+        home = self.symbols["section"][mine]
+        order = np.argsort(home, kind="stable")
+        mine, home = mine[order], home[order].astype(np.int64)
+        first = np.flatnonzero(np.append(True, home[1:] != home[:-1])[: len(home)])
+        leads = np.append(first[1:], len(home)) - first > 1
+        leader = np.where(leads, mine[np.minimum(first + 1, len(mine) - 1)], -1)
+        symbol = mine[first]
+        at = self.table + self.record * (symbol + 1)
+        octets = self.raw[at[:, None] + np.arange(12, 18)].astype(np.int64)
+        number = octets[:, 0] | octets[:, 1] << 8
+        if self.record == 20:
+            number |= (octets[:, 4] | octets[:, 5] << 8) << 16
+        has = (self.symbols["aux"][symbol] > 0) & (self.symbols["class"][symbol] == STATIC)
+        return home[first], np.where(has, octets[:, 2], 0), number, leader
+
+    def in_sections(self, chosen: Array) -> Array:
+        """The symbols that are in one of the sections for which `chosen` (bool) is true."""
+        section = self.symbols["section"]
+        inside = np.flatnonzero((section > 0) & ~self.auxiliary)
+        return np.asarray(inside[chosen[section[inside]]])
 
 
 def _string(strings: bytes, at: int) -> bytes:
@@ -188,11 +228,18 @@ def _long(name: bytes, strings: bytes) -> bytes:
     return _string(strings, at)
 
 
-def read(data: memoryview) -> Object:
-    """Read an object. Raises `Damaged`."""
-    raw = np.zeros(len(data) + 32, np.uint8)
-    raw[: len(data)] = np.frombuffer(data, np.uint8)
-    head = raw[:56].tobytes()
+def read_symbols(data: memoryview) -> Object:
+    """Read the symbols of an object, and nothing of its sections. Raises `Damaged`."""
+    machine, _, _, dtype, table, number, strings = _tables(data)
+    symbols = np.frombuffer(data, dtype, number, table)
+    raw, sections, relocations = (np.zeros(0, t) for t in (np.uint8, _SECTION, RELOCATION))
+    auxiliary = _auxiliary(symbols)
+    return Object(raw, machine, sections, [], symbols, auxiliary, table, strings, relocations)
+
+
+def _tables(data: memoryview) -> tuple[int, int, int, np.dtype[Any], int, int, bytes]:
+    """(machine, sections and where they are, symbols' form, where and how many, strings)."""
+    head = bytes(data[:56])
     big = head[:4] == b"\0\0\xff\xff" and head[12:28] == _BIG
     if big:
         machine = int.from_bytes(head[6:8], "little")
@@ -208,10 +255,17 @@ def read(data: memoryview) -> Object:
     end = table + dtype.itemsize * number
     if start + 40 * count > len(data) or end + 4 > len(data):
         raise Damaged("the section or symbol table reaches beyond the end of the file")
-    size = int.from_bytes(raw[end : end + 4].tobytes(), "little")
+    size = int.from_bytes(data[end : end + 4], "little")
     if size < 4 or end + size > len(data):
         raise Damaged("the string table reaches beyond the end of the file")
-    strings = raw[end : end + size].tobytes()
+    return machine, count, start, dtype, table, number, bytes(data[end : end + size])
+
+
+def read(data: memoryview) -> Object:
+    """Read an object. Raises `Damaged`."""
+    machine, count, start, dtype, table, number, strings = _tables(data)
+    raw = np.zeros(len(data) + 32, np.uint8)
+    raw[: len(data)] = np.frombuffer(data, np.uint8)
     sections = np.zeros(count + 1, _SECTION)
     sections[1:] = np.frombuffer(data, _SECTION, count, start)
     names = [b"", *(_long(n, strings) for n in sections["name"][1:].tolist())]
@@ -239,8 +293,19 @@ def _auxiliary(symbols: Array) -> Array:
     """Which records are auxiliary ones of the symbol before."""
     auxiliary = np.zeros(len(symbols), np.bool_)
     counts = symbols["aux"]
+    owners = np.flatnonzero(counts)
+    ends = owners + 1 + counts[owners]
+    for _ in range(4):  # the name of a file looks like a number, too
+        clash = np.flatnonzero(owners[1:] < ends[:-1])[:1]
+        if not len(clash):
+            if (ends[-1:] > len(symbols)).any():
+                raise Damaged("auxiliary records reach beyond the symbol table")
+            auxiliary[spread(owners + 1, counts[owners], 1)] = True
+            return auxiliary
+        apart = (owners <= owners[clash]) | (owners >= ends[clash])
+        owners, ends = owners[apart], ends[apart]
     at = 0
-    for i in np.flatnonzero(counts).tolist():
+    for i in owners.tolist():
         if i < at:  # a number in an auxiliary record
             continue
         at = i + 1 + int(counts[i])

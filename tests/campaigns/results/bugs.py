@@ -627,29 +627,27 @@ def _sound(old: Given, new: Given) -> bool:
 @contextmanager
 def with_bug(format: str, bug: Bug | After, chance: random.Random) -> Iterator[list[Strike]]:
     """The engine has this bug meanwhile; what is yielded tells afterwards where it struck."""
-    kind = type(format_for(format))
-    right = kind.write
+    room = format_for(format)
+    right = room.write
     struck: list[Strike] = []
 
-    def write(
-        self: Any, program: Program, live: Bool, layout: Layout, request: PrelinkRequest
-    ) -> Image:
+    def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
         given = Given(program, live, layout, request)
         if bug in AFTERS:
-            image = right(self, program, live, layout, request)
+            image = right(program, live, layout, request)
             wrong = bug(chance, image)  # type: ignore[arg-type]
             struck.append(Strike(wrong is not None))
             return wrong or image  # type: ignore[return-value]
         changed = bug(chance, given)  # type: ignore[arg-type]
         struck.append(Strike(changed is not None, changed is not None and _sound(given, changed)))
         used = changed or given
-        return right(self, used.program, used.live, used.layout, used.request)  # type: ignore[attr-defined]
+        return right(used.program, used.live, used.layout, used.request)  # type: ignore[attr-defined]
 
-    kind.write = write  # type: ignore[method-assign]
+    object.__setattr__(room, "write", write)  # it is frozen
     try:
         yield struck
     finally:
-        kind.write = right  # type: ignore[method-assign]
+        object.__setattr__(room, "write", right)
 
 
 __all__ = ["AFTERS", "BUGS", "After", "Bug", "with_bug"]

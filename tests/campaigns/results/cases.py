@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from cargo_strip_hook.archive import join_parts
+from cargo_strip_hook.archive import write_universal
 from cargo_strip_hook.core.errors import StripHookError, VerifyError
 from cargo_strip_hook.core.requests import (
     Compression,
@@ -209,7 +209,7 @@ class Universal(Case):
             NativeEngine().prelink(one.request(out, part))
             parts.append(Slice(out))
         with (self.folder / "good.a").open("wb") as file:
-            join_parts(file, self.library, parts)
+            write_universal(file, self.library, parts)
         self.__dict__["parts"] = parts
         return Good((self.folder / "good.a").read_bytes(), None, None)  # type: ignore[arg-type]
 
