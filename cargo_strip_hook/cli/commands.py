@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cargo_strip_hook.core.requests import ExportSet, Slice
     from cargo_strip_hook.core.target import Target
     from cargo_strip_hook.exports.decide import ExportRequest
+    from cargo_strip_hook.pipeline.sharing import SetJob
 
 
 def strip(args: argparse.Namespace, console: Console) -> int:
@@ -65,6 +66,53 @@ def strip(args: argparse.Namespace, console: Console) -> int:
     unchanged([job for job in jobs if job not in left], console)
     done = run_jobs(left, console, at_a_time=args.jobs, dry=args.dry_run, inputs=inputs)
     return max(exit_code, done)
+
+
+def share(args: argparse.Namespace, console: Console) -> int:
+    """`share LIB… --common FILE`."""
+    from cargo_strip_hook.cli.progress import progress
+    from cargo_strip_hook.pipeline.sharing import share_libraries
+
+    job = _set_of(args, args.common, args.output)
+    with progress(console, "Sharing", args.library[0]):
+        outcome = share_libraries(job, dry=args.dry_run)
+    console.shared(outcome, dry=args.dry_run)
+    return 0
+
+
+def join(args: argparse.Namespace, console: Console) -> int:
+    """`join LIB… -o FILE`."""
+    from cargo_strip_hook.cli.progress import progress
+    from cargo_strip_hook.pipeline.sharing import join_libraries
+
+    job = _set_of(args, args.output, None)
+    with progress(console, "Joining", args.library[0]):
+        outcome = join_libraries(job, dry=args.dry_run)
+    if args.dry_run:
+        console.shared(outcome, dry=True)
+    else:
+        console.joined(outcome)
+    return 0
+
+
+def _set_of(args: argparse.Namespace, common: Path, folder: Path | None) -> SetJob:
+    """The libraries of a set; results go to a folder, where there is one."""
+    from cargo_strip_hook.api import target_of
+    from cargo_strip_hook.pipeline.sharing import SetJob, check_set
+
+    jobs = []
+    for library in args.library:
+        if options.is_xcframework(library):
+            raise UsageError(
+                f"{library} is an xcframework, whose libraries cannot share code yet",
+                help="strip it alone",
+            )
+        target = target_of(library, args.target)
+        output = folder / library.name if folder is not None else None
+        jobs.append(options.job_of_set(args, options.Subject(library), target, output))
+    job = SetJob(tuple(jobs), common)
+    check_set(job)
+    return job
 
 
 def bare(args: argparse.Namespace, console: Console) -> int:

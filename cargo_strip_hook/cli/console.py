@@ -13,6 +13,7 @@ from cargo_strip_hook.present.terminal import Shell
 
 if TYPE_CHECKING:
     from cargo_strip_hook.core.requests import ExportSet
+    from cargo_strip_hook.pipeline.sharing import SetOutcome
     from cargo_strip_hook.pipeline.strip import Outcome, Plan
 
 SHOWN = 10  # lines of a list without -v
@@ -95,6 +96,40 @@ class Console:
             from cargo_strip_hook.present import messages
 
             self.send([messages.planned(plan)])
+
+    def shared(self, outcome: SetOutcome, *, dry: bool) -> None:
+        """A set that is done, or what --dry-run says of it."""
+        from cargo_strip_hook.present import text
+
+        for part in outcome.parts:
+            if outcome.fresh:
+                self.shell.status("Fresh", part.output.name)
+                continue
+            said = text.would_share(part) if dry else text.shared(part)
+            self.shell.status("Would share" if dry else "Sharing", said)
+            for line in self.shown(text.not_shared(part)):
+                self.shell.detail("Keeping", line)
+            for warning in part.warnings:
+                self.shell.warning(warning)
+        if not dry:
+            said = text.common(outcome)
+            self.shell.status("Fresh" if outcome.fresh else "Common", said)
+        if self.json:
+            from cargo_strip_hook.present import messages
+
+            self.send(messages.shared(outcome, dry=dry))
+
+    def joined(self, outcome: SetOutcome) -> None:
+        """Libraries that became one."""
+        from cargo_strip_hook.present import text
+
+        self.shell.status("Joining", text.joined(outcome))
+        for warning in dict.fromkeys(w for part in outcome.parts for w in part.warnings):
+            self.shell.warning(warning)
+        if self.json:
+            from cargo_strip_hook.present import messages
+
+            self.send([messages.joined(outcome)])
 
     def problem(self, problem: StripHookError) -> None:
         """Say an error with all its details."""

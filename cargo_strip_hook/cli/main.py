@@ -178,6 +178,8 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         None: commands.bare,
         "setup": commands.setup,
         "strip": commands.strip,
+        "share": commands.share,
+        "join": commands.join,
         "check": commands.check,
         "exports": commands.exports,
         "report": commands.report,

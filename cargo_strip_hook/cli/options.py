@@ -113,6 +113,20 @@ def job_for_file(args: argparse.Namespace, subject: Subject, target: Target) -> 
     )
 
 
+def job_of_set(
+    args: argparse.Namespace, subject: Subject, target: Target, output: Path | None
+) -> Job:
+    """One library of `share LIB…` or `join LIB…`."""
+    return Job(
+        subject.library,
+        target,
+        request_for_file(args, subject, target),
+        Strip(args.strip or Strip.DEBUGINFO.value),
+        Granularity(args.granularity or Granularity.CLASS.value),
+        output=output,
+    )
+
+
 def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:
     """The job of a package's library; the profile decides where options and settings do not."""
     settings = artefact.settings

@@ -16,6 +16,8 @@ COMMANDS = {
     "cinstall": "run cargo-c's `cinstall` likewise, then strip the installed libraries",
     "setup": "have cargo itself strip each static library of this workspace that it builds",
     "strip": "strip the given libraries; knows nothing of cargo",
+    "share": "put what several libraries have in common into one more library",
+    "join": "make one library of several, with what they have in common once",
     "check": "say what is wrong with a library as something that others link against",
     "exports": "list the public symbols and where each one came from",
     "report": "show the size of a library by kind, crate and member, or how two differ",
@@ -115,17 +117,7 @@ def _exports(parser: Parser) -> None:
 
 def _result(parser: Parser) -> None:
     group = parser.add_argument_group("the result")
-    group.add_argument(
-        "--strip",
-        choices=("none", "debuginfo", "symbols"),
-        help="what else to remove: nothing, debug information, or local names too",
-    )
-    group.add_argument(
-        "--granularity",
-        choices=("class", "section", "whole"),
-        help="how finely a program's linker can drop parts: what belongs together is one section "
-        "(class, the default), as compiled (section), not at all (whole)",
-    )
+    _size(group)
     group.add_argument(
         "--engine",
         choices=("native", "system"),
@@ -162,6 +154,24 @@ def _result(parser: Parser) -> None:
     group.add_argument(
         "-j", "--jobs", type=_jobs, metavar="N", help="libraries at a time (default: processors)"
     )
+    _dry_run(group)
+
+
+def _size(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--strip",
+        choices=("none", "debuginfo", "symbols"),
+        help="what else to remove: nothing, debug information, or local names too",
+    )
+    group.add_argument(
+        "--granularity",
+        choices=("class", "section", "whole"),
+        help="how finely a program's linker can drop parts: what belongs together is one section "
+        "(class, the default), as compiled (section), not at all (whole)",
+    )
+
+
+def _dry_run(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
 
 
@@ -281,6 +291,56 @@ def strip_parser() -> Parser:
     _target(parser)
     _exports(parser)
     _result(parser)
+    return parser
+
+
+def share_parser() -> Parser:
+    """`share LIB… --common FILE`."""
+    parser = _parser(
+        "share",
+        "Make static libraries that go into one program small, and put what at least two of them\n"
+        "need into one more library, once: one std, one panic hook, one allocator. A program\n"
+        "links any of them with the common one behind. ELF only.",
+        "share LIB... --common FILE [OPTIONS]",
+        "What is public is decided as by `strip`; a pattern or a header may speak of some of the\n"
+        "libraries only. One that was stripped before cannot be shared: build it again.",
+    )
+    parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help="a static library")
+    parser.add_argument(
+        "--common", type=Path, required=True, metavar="FILE", help="write the common library here"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write the results into DIR, leave LIB"
+    )
+    _target(parser)
+    _exports(parser)
+    group = parser.add_argument_group("what is made of them")
+    _size(group)
+    _dry_run(group)
+    _json(parser)
+    return parser
+
+
+def join_parser() -> Parser:
+    """`join LIB… -o FILE`."""
+    parser = _parser(
+        "join",
+        "Make one static library of several: with all that is public in them, and what they have\n"
+        "in common once. Two definitions of one public name are an error. ELF only.",
+        "join LIB... -o FILE [OPTIONS]",
+        "What is public is decided as by `strip`; a pattern or a header may speak of some of the\n"
+        "libraries only. One that was stripped before cannot be joined: build it again.",
+    )
+    parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help="a static library")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="write the library here"
+    )
+    _target(parser)
+    _exports(parser)
+    group = parser.add_argument_group("what is made of them")
+    _size(group)
+    _dry_run(group)
+    _json(parser)
     return parser
 
 
@@ -409,6 +469,8 @@ PARSERS: Mapping[str, Callable[[], Parser]] = {
     "cbuild": lambda: wrap_parser("cbuild"),
     "cinstall": lambda: wrap_parser("cinstall"),
     "strip": strip_parser,
+    "share": share_parser,
+    "join": join_parser,
     "check": check_parser,
     "setup": setup_parser,
     "exports": exports_parser,
@@ -441,6 +503,7 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]
             with_value = {
                 "-o",
                 "--output",
+                "--common",
                 "--against",
                 "--top",
                 "--html",

@@ -8,6 +8,7 @@ from cargo_strip_hook.core.errors import UsageError
 
 if TYPE_CHECKING:
     from cargo_strip_hook.link.model import Format
+    from cargo_strip_hook.link.share.model import Sharing
 
 
 def format_for(name: str) -> Format:
@@ -27,4 +28,16 @@ def format_for(name: str) -> Format:
     raise UsageError(
         f"libraries of the object format {name} are not supported",
         help="supported are ELF (Linux, Android, BSD), Mach-O (Darwin) and COFF (Windows)",
+    )
+
+
+def sharing_for(name: str) -> Sharing:
+    """What a format's room offers for sharing between libraries. Raises `UsageError`."""
+    if name == "elf":
+        from cargo_strip_hook.formats.elf.sharing import ElfSharing
+
+        return ElfSharing()
+    raise UsageError(
+        f"libraries of the object format {name} cannot share code yet",
+        help="strip each of them alone",
     )

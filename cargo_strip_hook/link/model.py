@@ -251,6 +251,8 @@ class Program:
     program-wide. `definition[s]` is the symbol that symbol `s` resolves to (itself, if it is the
     definition or stays undefined). `discarded` marks atoms of losing COMDAT groups;
     `prevailing` is the atom of the same place and size in the group that won, -1 for none.
+    `crossing` are undefined symbols that another object of the same set defines: hidden, and always
+    needed.
     """
 
     units: tuple[Unit, ...]
@@ -267,6 +269,7 @@ class Program:
     exported: frozenset[int] = frozenset()  # the symbols of the exports
     granularity: Granularity = Granularity.CLASS
     prevailing: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
+    crossing: frozenset[int] = frozenset()
 
     def unit_of(self, atoms: Array) -> Array:
         """The unit number of each atom."""

@@ -49,10 +49,11 @@ def build_graph(program: Program) -> Graph:
     sources = np.concatenate([atom[forward], target[reverse], program.edges["source"]])
     targets = np.concatenate([target[forward], atom[reverse], program.edges["target"]])
     kept = ~(program.discarded[sources] | program.discarded[targets]) & (sources != targets)
-    return _graph(sources[kept], targets[kept], len(program.atoms))
+    return graph_of(sources[kept], targets[kept], len(program.atoms))
 
 
-def _graph(sources: Array, targets: Array, count: int) -> Graph:
+def graph_of(sources: Array, targets: Array, count: int) -> Graph:
+    """The graph of `count` nodes with these edges."""
     order = np.argsort(sources, kind="stable")
     starts = np.zeros(count + 1, np.int64)
     np.cumsum(np.bincount(sources, minlength=count), out=starts[1:])
@@ -129,21 +130,32 @@ def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: 
                 sources.append(elements.astype(np.int64))
                 targets.append(np.full(len(elements), number[end], np.int64))
     source, target = np.concatenate(sources), np.concatenate(targets)
-    small = _graph(source, target, len(members))
+    small = graph_of(source, target, len(members))
     everywhere = mark(small, number[always], len(members))
     if everywhere.any():
         kept = ~everywhere[target]
-        small = _graph(source[kept], target[kept], len(members))
+        small = graph_of(source[kept], target[kept], len(members))
 
-    group = np.zeros(len(members), np.int64)
     roots = unique(number[exports])
-    roots = roots[~everywhere[roots]]
-    for first in range(0, len(roots), _AT_ONCE):
-        reached = _reached(small, roots[first : first + _AT_ONCE], len(members))
-        for bits in reached.T:
-            _refine(group, bits)
+    group = parted(small, roots[~everywhere[roots]], len(members))
     group[everywhere] = -1
-    # number them by first appearance, so that the order of the input decides
+    out = np.full(len(live), -1, np.int32)
+    out[members] = by_appearance(group)
+    return out
+
+
+def parted(graph: Graph, roots: Array, count: int) -> Int64:
+    """int64[count]: nodes that the same `roots` reach have one number."""
+    group = np.zeros(count, np.int64)
+    for first in range(0, len(roots), _AT_ONCE):
+        reached = reached_by(graph, roots[first : first + _AT_ONCE], count)
+        for bits in reached.T:
+            part_by(group, bits)
+    return group
+
+
+def by_appearance(group: Int64) -> Int32:
+    """The same groups numbered by where each is first, so that the order of the input decides."""
     order = np.argsort(group, kind="stable")
     ordered = group[order]
     begins = np.ones(len(order), np.bool_)
@@ -151,12 +163,12 @@ def classes(program: Program, graph: Graph, live: Bool, exports: Array, always: 
     first_row = order[begins]
     numbers = np.empty(len(first_row), np.int32)
     numbers[np.argsort(first_row)] = np.arange(len(first_row), dtype=np.int32)
-    out = np.full(len(live), -1, np.int32)
-    out[members[order]] = numbers[np.cumsum(begins) - 1]
+    out = np.empty(len(group), np.int32)
+    out[order] = numbers[np.cumsum(begins) - 1]
     return out
 
 
-def _reached(graph: Graph, roots: Array, count: int) -> Array:
+def reached_by(graph: Graph, roots: Array, count: int) -> Array:
     """uint64[count, words]: bit `i` of a row tells whether `roots[i]` reaches the atom."""
     bits = np.zeros((count, (len(roots) + 63) // 64), np.uint64)
     place = np.arange(len(roots))
@@ -178,7 +190,7 @@ def _reached(graph: Graph, roots: Array, count: int) -> Array:
     return bits
 
 
-def _refine(group: Int64, bits: Array) -> None:
+def part_by(group: Int64, bits: Array) -> None:
     """Part every group by what `bits` (uint64) says of its atoms: none stays what it is."""
     rows = np.flatnonzero(bits)
     if not len(rows):

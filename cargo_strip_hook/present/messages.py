@@ -10,6 +10,7 @@ from cargo_strip_hook.core.requests import Export, ExportSet
 
 if TYPE_CHECKING:
     from cargo_strip_hook.analysis.check import Inspection
+    from cargo_strip_hook.pipeline.sharing import SetOutcome
     from cargo_strip_hook.pipeline.strip import Job, Outcome, Plan
 
 Message = dict[str, Any]
@@ -71,6 +72,61 @@ def planned(plan: Plan) -> Message:
         if one.slice.architecture
     ]
     return {**message, "slices": slices} if slices else message
+
+
+def shared(outcome: SetOutcome, *, dry: bool) -> list[Message]:
+    """Each library of a set, and the common one; of a dry run what would be shared."""
+    found: list[Message] = []
+    for part in outcome.parts:
+        parts = part.parts
+        message: Message = {
+            "reason": "shareable" if dry else "shared",
+            "library": str(part.job.library),
+            "target": part.job.target.triple,
+            "strip": part.job.strip.value,
+            "granularity": part.job.granularity.value,
+            "output": str(part.output),
+            "common": str(outcome.job.common),
+            "fresh": outcome.fresh,
+            "before": part.before,
+            "exports": list(part.exports),
+            "with": [{"others": n, "size": size} for n, size in (parts.shared if parts else ())],
+            "kept": [asdict(one) for one in (parts.kept if parts else ())],
+            "warnings": list(part.warnings),
+        }
+        if not dry:
+            message |= {"after": part.after, "undefined": list(part.undefined)}
+        found.append(message)
+    if not dry:
+        found.append(
+            {
+                "reason": "common",
+                "output": str(outcome.job.common),
+                "fresh": outcome.fresh,
+                "size": outcome.common,
+                "seconds": round(outcome.seconds, 6),
+            }
+        )
+    return found
+
+
+def joined(outcome: SetOutcome) -> Message:
+    """Libraries that became one."""
+    parts = outcome.parts
+    return {
+        "reason": "joined",
+        "libraries": [str(part.job.library) for part in parts],
+        "target": outcome.job.target.triple,
+        "strip": outcome.job.strip.value,
+        "granularity": outcome.job.granularity.value,
+        "output": str(outcome.job.common),
+        "before": sum(part.before for part in parts),
+        "after": outcome.common,
+        "exports": sorted(name for part in parts for name in part.exports),
+        "undefined": sorted({name for part in parts for name in part.undefined}),
+        "warnings": list(dict.fromkeys(w for part in parts for w in part.warnings)),
+        "seconds": round(outcome.seconds, 6),
+    }
 
 
 def exports(library: str, decided: ExportSet, architecture: str = "") -> list[Message]:

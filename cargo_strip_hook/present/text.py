@@ -9,6 +9,7 @@ from cargo_strip_hook.core.text import change, size
 
 if TYPE_CHECKING:
     from cargo_strip_hook.core.errors import ToolFailure
+    from cargo_strip_hook.pipeline.sharing import SetOutcome, SetPart
     from cargo_strip_hook.pipeline.strip import Outcome, Plan
 
 TAIL = 40  # lines of a program's output that an error shows
@@ -67,6 +68,44 @@ def planned(plan: Plan) -> str:
     words = f"{name} ({size(plan.before)}; {plan.exports.source}; {targets}, "
     words += f"engine {job.engine}, strip {job.strip.value}, granularity {job.granularity.value})"
     return words + (f" to {job.output}" if job.output else "")
+
+
+def shared(part: SetPart) -> str:
+    """What follows ``Sharing``: ``libfoo.a (23.1 MB → 0.3 MB, -99 %)``."""
+    sizes = f"{size(part.before)} → {size(part.after)}, {change(part.before, part.after)}"
+    return f"{part.output.name} ({sizes})"
+
+
+def would_share(part: SetPart) -> str:
+    """What follows ``Would share``: how many of the live bytes, and with whom."""
+    assert part.parts is not None
+    total = sum(count for _, count in part.parts.shared)
+    others = ", ".join(
+        f"{size(count)} with {n} other{'s' if n > 1 else ''}" for n, count in part.parts.shared
+    )
+    words = f"{part.output.name} ({size(total)} of {size(part.parts.live)}"
+    return f"{words}: {others})" if others else f"{words})"
+
+
+def not_shared(part: SetPart) -> list[str]:
+    """What a library keeps, by crate and reason."""
+    if part.parts is None:
+        return []
+    return [f"{k.crate}: {size(k.size)}, {k.reason}" for k in part.parts.kept]
+
+
+def common(outcome: SetOutcome) -> str:
+    """What follows ``Common``: ``libcommon.a (1.2 MB) in 0.6s``."""
+    name = outcome.job.common.name
+    return f"{name} ({size(outcome.common)}) in {duration(outcome.seconds)}"
+
+
+def joined(outcome: SetOutcome) -> str:
+    """What follows ``Joining``: ``3 libraries into libfoo.a (69.3 MB → 1.2 MB, -98 %) in 0.6s``."""
+    before = sum(part.before for part in outcome.parts)
+    sizes = f"{size(before)} → {size(outcome.common)}, {change(before, outcome.common)}"
+    what = f"{len(outcome.parts)} libraries into {outcome.job.common.name}"
+    return f"{what} ({sizes}) in {duration(outcome.seconds)}"
 
 
 def tail(failure: ToolFailure) -> Sequence[str]:

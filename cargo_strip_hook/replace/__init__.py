@@ -28,6 +28,7 @@ __all__ = [
     "blaming_changes",
     "cache_folder",
     "commit_all",
+    "left_over",
     "library_lock",
     "must_be",
     "real_library",
@@ -311,6 +312,22 @@ def _beside(target: Path, ending: str) -> Path:
     if len(os.fsencode(name)) > 255:
         name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]}{ending}"
     return target.with_name(name)
+
+
+def left_over(library: Path) -> Staging | None:
+    """What a run that was killed left to be committed; None where the library is newer.
+
+    Call it with the library's lock held. Whoever asks knows whether the file is complete.
+    """
+    target = library.resolve()
+    path = staging_path(target)
+    try:
+        if path.stat().st_mtime_ns <= target.stat().st_mtime_ns:
+            return None
+        io.remove(old_path(target))
+        return Staging(target, target, path, Identity.of(target))
+    except OSError:
+        return None
 
 
 def remove_litter(library: Path) -> None:

@@ -49,6 +49,23 @@ def make_marker(
     return text.encode() + b"\n"
 
 
+def marker_of_set(marker: bytes, shares: str) -> bytes:
+    """The marker of a library of a set: `shares` tells that set from others."""
+    content = {**json.loads(marker), "shares": shares}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return text.encode() + b"\n"
+
+
+def set_of(marker: bytes | None) -> str:
+    """The set that a marker tells of; "" where it is none of a set's."""
+    try:
+        content = json.loads(marker or b"")
+    except ValueError:
+        return ""
+    found = content.get("shares", "") if isinstance(content, dict) else ""
+    return found if isinstance(found, str) else ""
+
+
 def read_marker(where: Path | Slice) -> bytes | None:
     """The marker's bytes, or None where the file has none, is no archive or cannot be read."""
     part = where if isinstance(where, Slice) else Slice(where)

@@ -32,6 +32,8 @@ from cargo_strip_hook.core.errors import (
 from cargo_strip_hook.core.requests import Export, ExportSet, Origin, Slice, Statistics
 from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
+from cargo_strip_hook.link.share.report import NotShared, SharedParts
+from cargo_strip_hook.pipeline.sharing import SetJob, SetOutcome, SetPart
 from cargo_strip_hook.pipeline.strip import Job, Outcome, Plan, Seconds, SlicePlan
 from cargo_strip_hook.present import messages, text, why
 from cargo_strip_hook.present import sizes as size_messages
@@ -268,6 +270,26 @@ def sizes(count: int) -> Sizes:
     return Sizes(JOB.library, "", TARGET, count, file, loaded, (crate,), (member,))
 
 
+PARTS = SharedParts(500, ((1, 300), (2, 100)), (NotShared("foo", "code differs", 100),))
+SET = SetOutcome(
+    SetJob((JOB, JOB), Path("libcommon.a")),
+    False,
+    400,
+    (SetPart(JOB, Path("libfoo.a"), 900, 200, ("foo",), ("malloc",), PARTS, ("odd",)),),
+    0.25,
+)
+
+
+def test_a_set_in_words() -> None:
+    assert text.shared(SET.parts[0]) == "libfoo.a (900 bytes → 200 bytes, -78 %)"
+    assert text.would_share(SET.parts[0]) == (
+        "libfoo.a (400 bytes of 500 bytes: 300 bytes with 1 other, 100 bytes with 2 others)"
+    )
+    assert text.not_shared(SET.parts[0]) == ["foo: 100 bytes, code differs"]
+    assert text.common(SET) == "libcommon.a (400 bytes) in 0.2s"
+    assert text.joined(SET) == "1 libraries into libcommon.a (900 bytes → 400 bytes, -56 %) in 0.2s"
+
+
 def every_message() -> list[dict[str, Any]]:
     finding = Finding("leaked", "finding", "two", ("a", "b"))
     note = Finding("one-object", "note", "one object")
@@ -276,6 +298,9 @@ def every_message() -> list[dict[str, Any]]:
         messages.stripped(OUTCOME),
         messages.stripped(replace(OUTCOME, fresh=True, undefined=())),
         messages.planned(PLAN),
+        *messages.shared(SET, dry=True),
+        *messages.shared(SET, dry=False),
+        messages.joined(SET),
         *messages.exports("libfoo.a", EXPORTS),
         *messages.checked(Inspection(Path("libfoo.a"), TARGET, (finding,), (note,))),
         size_messages.message(sizes(10)),

@@ -461,7 +461,7 @@ def test_classes_of_seventy_thousand_exports() -> None:
     source = np.concatenate([exports, exports, exports])
     target = np.concatenate([private, shared, np.full(count, common)])
     total = common + 1
-    graph = reach_module._graph(source, target.astype(np.int32), total)
+    graph = reach_module.graph_of(source, target.astype(np.int32), total)
     program = program_of((1, [], [], set(), [0], set()))  # for its sets: it has none
     tracemalloc.start()
     try:

@@ -37,8 +37,9 @@ def _unsupported(f: InputFile, offset: int, why: str = "") -> ObjectError:
     """The error for objects of a processor, or of an ABI of it, that we know too little of."""
     kind = elf_machine(bytes(f.data[:20]))
     called = elf_name(kind) if kind else "this processor"
-    what = f"objects for {called} of this kind are not supported{why}"
-    return f.fail(what, offset, *_UNSUPPORTED)
+    return f.fail(
+        f"objects for {called} of this kind are not supported{why}", offset, *_UNSUPPORTED
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -49,7 +49,10 @@ def relocate(
     """
     bound, patches = _bound(program, machine, live, placed, skip)
     merged = bound.local & is_merged(program)[np.maximum(bound.atom, 0)]
-    near = bound.local & placed.executable[bound.section] & ~placed.large[bound.target_section]
+    near = bound.local & ~placed.large[bound.target_section]
+    if program.crossing:  # hidden, and defined in the program that this becomes a part of
+        near |= isin(bound.definition, np.array(sorted(program.crossing), np.int64))
+    near &= placed.executable[bound.section]
     bound, opcodes = _relax(program, machine, placed, bound, near)
     position = bound.position(placed)
     field = of_types(machine.relative_types, bound.type)

@@ -101,6 +101,7 @@ def build(
     needed[used[used >= 0].astype(np.int64)] = True
     null = program.symbol_base[:-1]  # the first symbol of each file stands for "no symbol"
     needed[null] = False
+    needed[list(program.crossing)] = True  # a linker loads for them what nothing refers to
     entries = _entries(program, machine, live, placed, needed, strip)
     refuse_beyond(program, machine, entries.rows)
 
@@ -316,6 +317,7 @@ def _weak_references(program: Program, live: Bool, rows: Array) -> Bool:
         return np.zeros(0, np.bool_)
     used = np.zeros(len(program.symbols), np.bool_)
     used[program.relocations["symbol"][live[program.relocations["atom"]]]] = True
+    used[list(program.crossing)] = True
     strong = used & (program.symbols["binding"] == Binding.GLOBAL)
     return without_reference(program, strong)[rows]
 

@@ -90,7 +90,7 @@ def check(
         structure.check_stack_note(pair.before, after, findings)
         _check_properties(pair, properties)
     try:
-        return _compare(pair, listing)
+        return compare(pair, listing)
     except (Damaged, BadFrames) as e:
         findings.add("damaged", str(e))
         return nothing
@@ -131,7 +131,7 @@ class Original:
 
 def read_original(original: Archive, used: Sequence[int]) -> Original:
     """Read members by their numbers. Raises `ObjectError`."""
-    objects = _read_members(original, used)
+    objects = read_members(original, used)
     try:
         frames = read_frames(objects, objects.frame_sections)
     except (BadFrames, Damaged, IndexError):
@@ -194,7 +194,7 @@ def _pair(
         after,
         tuple(original.members[i].name for i in used),
         tuple(used),
-        loading(original, expectation, lambda: order.contents(original, _read_members)),
+        loading(original, expectation, lambda: order.contents(original, read_members)),
         rows,
         section,
         row,
@@ -202,7 +202,7 @@ def _pair(
         pieces_of,
         expectation.link_map is not None,
         machine(after.machine, after.layouts.order),
-        _defined(original, read.index, symbols_of(after)),
+        defined_among(original, read.index, symbols_of(after)),
         about,
         about_section,
         read.frames,
@@ -227,7 +227,7 @@ def symbols_of(after: Objects) -> frozenset[bytes]:
     return frozenset(after.string(int(at)) for at in s["name"][undefined].tolist())
 
 
-def _read_members(original: Archive, used: Sequence[int]) -> Objects:
+def read_members(original: Archive, used: Sequence[int]) -> Objects:
     members = [original.members[i] for i in used]
     if original.thin:
         # the members are files of their own: put the used ones side by side
@@ -249,7 +249,7 @@ def _read_members(original: Archive, used: Sequence[int]) -> Objects:
         raise ObjectError(str(e), path=str(original.path)) from e
 
 
-def _defined(
+def defined_among(
     original: Archive, index: Mapping[bytes, int] | None, names: frozenset[bytes]
 ) -> frozenset[bytes]:
     """Which of the names a member of the original defines: from its index, or from all members."""
@@ -258,13 +258,13 @@ def _defined(
     if index is not None:
         return names & index.keys()
     elf = [m.index for m in original.members if bytes(original.data(m)[:4]) == b"\x7fELF"]
-    objects = _read_members(original, elf)
+    objects = read_members(original, elf)
     s = objects.symbols
     defining = np.flatnonzero((s["binding"] != STB_LOCAL) & ~s["undefined"])
     return names & {objects.string(int(at)) for at in s["name"][defining].tolist()}
 
 
-def _compare(pair: Pair, listing: Listing) -> Verified:
+def compare(pair: Pair, listing: Listing) -> Verified:
     findings = pair.findings
     pieces.check_layout(pair)
     aside.check(pair)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
@@ -83,6 +83,10 @@ class Pair:
     frames: Frames | None  # the unwind tables of `before`; None: they cannot be read
     kinds: Array  # what the names of sections of `before` begin with
     beaten: Array  # bool for each section: of a group of which another one is in the result
+    # further places of sections that linkers merge: shared code may have a copy of its own
+    copies: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    # bool for each symbol of the result: known by a name that crosses between objects of a set
+    crossing: Array | None = None
 
     def where_before(self, section: int, offset: int) -> str:
         """A place of the original, for a finding."""
@@ -227,7 +231,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     themselves.
     """
     names = Names()
-    defined = _defined(pair, _own_symbols(pair))
+    defined = _defined(pair, own_symbols(pair))
     own, chosen = defined.own, defined.chosen
     after = result_symbols(pair.after, names, pair.machine)
     export_place = {
@@ -251,7 +255,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     )
 
 
-def _own_symbols(pair: Pair) -> Symbols:
+def own_symbols(pair: Pair) -> Symbols:
     """What each symbol of the original stands for without regard to other objects."""
     s = pair.before.symbols
     section = s["section"]

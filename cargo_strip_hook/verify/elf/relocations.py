@@ -194,6 +194,11 @@ def _second_look(
         hidden = pair.before.symbols["other"][old] & 3 != 0
         defined = r.export_place.get(base)
         return bool(hidden) and defined is not None and at(defined)
+    if kind == Kind.PLACE and pair.copies:
+        section = int(pair.before.symbols["section"][old])
+        home = int(pair.place[pair.row[section]]) if section > 0 else 0
+        if any(at(base - home + copy) for copy in pair.copies.get(section, ())):
+            return True
     if kind == Kind.PLACE and old in r.alternatives:
         number = r.names.of(pair.before.string(int(pair.before.symbols["name"][old])))
         for place in r.alternatives[old]:

@@ -149,6 +149,8 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
         & is_among(new["kind"], np.array(kinds))
         & (new["section"] > 0)
     )
+    if pair.crossing is not None:
+        mine = mine[~pair.crossing[mine]]
     if not pair.expectation.covers_debug:  # a platform's linker does not tell where the others went
         home = pair.after.sections[new["section"][mine]]
         mine = mine[(home["flags"] & SHF_ALLOC != 0) & (home["type"] != SHT_NOTE)]

@@ -1,0 +1,198 @@
+"""The native engine for a set of libraries: what they have in common goes into one more library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
+from cargo_strip_hook.core.errors import InputError, LinkError
+from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Slice, Strip
+from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.formats import format_for, sharing_for
+from cargo_strip_hook.formats.members import load
+from cargo_strip_hook.link.layout import lay_out
+from cargo_strip_hook.link.model import Array, Format, Image
+from cargo_strip_hook.link.reach import always_live, build_graph, follow, mark
+from cargo_strip_hook.link.resolve import resolve
+from cargo_strip_hook.link.share.find import Shared, find_shared
+from cargo_strip_hook.link.share.model import Library
+from cargo_strip_hook.link.share.placed import link_maps
+from cargo_strip_hook.link.share.report import SharedParts, report
+from cargo_strip_hook.link.share.split import Part, set_digest, split
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLibrary:
+    """One library of a set: where it is, where the small one goes, and its public symbols."""
+
+    archive: Path | Slice
+    output: Path
+    exports: tuple[str, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRequest:
+    """What is asked for: libraries of one target, and where what they share goes.
+
+    `marker` makes the marker of an object, of the exports of its library and a text that tells the
+    set from others.
+    """
+
+    libraries: tuple[SharedLibrary, ...]
+    common: Path
+    target: Target
+    strip: Strip
+    granularity: Granularity = Granularity.CLASS
+    marker: Callable[[tuple[str, ...], str], bytes] = lambda *_: b""
+    name: str = ""
+    may_be_empty: bool = False  # the common library, where nothing is shared
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShareResult:
+    """What is known of each library, in the order of the request.
+
+    `link_maps` are arrays of SET_MAP, `warnings` those of the small libraries, `parts` what they
+    share. `markers` has that of the common library at its end.
+    """
+
+    link_maps: tuple[Array, ...]
+    markers: tuple[bytes, ...]
+    warnings: tuple[tuple[str, ...], ...]
+    parts: tuple[SharedParts, ...]
+
+
+@contextmanager
+def _found(request: ShareRequest) -> Iterator[tuple[Shared, tuple[int, ...], Format]]:
+    """What the libraries have in common, while their archives are open, and their order."""
+    format = format_for(request.target.object_format)
+    sharing = sharing_for(request.target.object_format)
+    with ExitStack() as stack:
+        archives = [stack.enter_context(open_archive(one.archive)) for one in request.libraries]
+        order = sorted(range(len(archives)), key=lambda n: _rank(request.libraries[n], archives[n]))
+        libraries = [
+            _load(archives[n], request.libraries[n], request.target, format) for n in order
+        ]
+        yield find_shared(libraries, sharing), tuple(order), format
+
+
+def survey(request: ShareRequest) -> list[SharedParts]:
+    """What would be shared of each library, and what not; nothing is written."""
+    with _found(request) as (shared, order, _):
+        reports = report(shared)
+        return [reports[order.index(number)] for number in range(len(order))]
+
+
+def share(request: ShareRequest) -> ShareResult:
+    """Write a small library for each, and the common one.
+
+    The result does not depend on the order of the libraries. Raises `LinkError` where they share
+    nothing, and what the phases raise.
+    """
+    with _found(request) as (shared, order, format):
+        if not shared.classes and not request.may_be_empty:
+            raise LinkError(
+                "the libraries have nothing in common that could be shared",
+                help="strip each of them alone; `--dry-run` says why nothing is shared",
+            )
+        digest = set_digest(shared).hex()
+        markers = [request.marker(one.exports, digest) for one in request.libraries]
+        markers.append(request.marker((), digest))
+        made = split(shared, sharing_for(request.target.object_format), format)
+        images = {}
+        for number, part in zip(order, made.small, strict=True):
+            one = request.libraries[number]
+            asked = _request(request, one.output, markers[number], one.exports)
+            images[number] = _image(part, format, asked)
+            name = object_name(one.name or one.archive)
+            _write(one.output, request.target, [_member(name, images[number])])
+        # one mark is enough for a library: in its first object
+        marks = [b"" if number else markers[-1] for number in range(len(made.common))]
+        common = [
+            _image(part, format, _request(request, request.common, mark, ()))
+            for part, mark in zip(made.common, marks, strict=True)
+        ]
+        stem = object_name(request.name or request.common).removesuffix(".o")
+        members = [_member(f"{stem}.{n}.o", image) for n, image in enumerate(common)]
+        _write(request.common, request.target, members)
+        maps = link_maps(
+            shared, made, [images[n].link_map for n in order], [one.link_map for one in common]
+        )
+        reports = report(shared)
+    place = [order.index(number) for number in range(len(order))]
+    return ShareResult(
+        tuple(maps[n] for n in place),
+        tuple(markers),
+        tuple(images[n].warnings for n in range(len(order))),
+        tuple(reports[n] for n in place),
+    )
+
+
+def _rank(library: SharedLibrary, archive: Archive) -> tuple[str, tuple[str, ...], bytes]:
+    """What a library's place among the others depends on: nothing of how it was named."""
+    digest = blake2b(digest_size=16)
+    for member in archive.members:
+        digest.update(member.name.encode() + b"\0%d" % member.size)
+    return object_name(library.name or library.archive), library.exports, digest.digest()
+
+
+def _load(archive: Archive, library: SharedLibrary, target: Target, format: Format) -> Library:
+    """Resolve one library, and find out what its exports need."""
+    loadable = load(archive, target)
+    if not loadable.members:
+        raise InputError("the archive holds no object files", path=archive.path.name)
+    names = [name.encode("utf-8", "surrogateescape") for name in library.exports]
+    program = resolve(loadable.members, loadable.index, names, format, target.linker)
+    rows = np.array([program.globals[name] for name in names], np.int64)
+    program = replace(program, exported=frozenset(rows.tolist()))
+    atoms = program.symbols["atom"][rows]
+    roots = np.concatenate([atoms[atoms >= 0], always_live(program)])
+    live = follow(program, mark(build_graph(program), roots, len(program.atoms)))
+    # what dead code refers to is of no interest any more, and takes most of the memory
+    relocations = program.relocations[live[program.relocations["atom"]]]
+    return Library(
+        archive.path.name, replace(program, relocations=relocations), live, loadable.members
+    )
+
+
+def _request(
+    request: ShareRequest, output: Path, marker: bytes, exports: Sequence[str]
+) -> PrelinkRequest:
+    return PrelinkRequest(
+        output,
+        output,
+        request.target,
+        tuple(exports),
+        request.strip,
+        request.granularity,
+        marker,
+    )
+
+
+def _image(part: Part, format: Format, request: PrelinkRequest) -> Image:
+    program = replace(part.program, granularity=request.granularity)
+    if request.granularity is Granularity.CLASS:
+        classes = part.classes
+    else:
+        classes = np.zeros(len(part.live), np.int32)
+    layout = lay_out(program, format, part.live, classes, request.granularity)
+    return format.write(program, part.live, layout, request)
+
+
+def _member(name: str, image: Image) -> NewMember:
+    return NewMember(name, image.size, image.chunks, image.defined)
+
+
+def _write(path: Path, target: Target, members: Sequence[NewMember]) -> None:
+    with path.open("wb") as file:
+        write_archive(file, target.archive_dialect, members)
+
+
+__all__ = ["ShareRequest", "ShareResult", "SharedLibrary", "share", "survey"]

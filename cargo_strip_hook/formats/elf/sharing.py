@@ -1,0 +1,172 @@
+"""What sharing between libraries must know of ELF: contents, state, what belongs together."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+
+from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
+from cargo_strip_hook.formats.elf.section_keys import (
+    is_c_identifier,
+    is_initialiser,
+    kind_of_name,
+)
+from cargo_strip_hook.link.model import EDGE, Array, AtomFlag, Bool, Int32, Program, SpecialIndex
+from cargo_strip_hook.link.pages import release
+from cargo_strip_hook.link.share.model import Described, Sort
+from cargo_strip_hook.link.symbols import symbol_names
+from cargo_strip_hook.link.unwind import is_cie
+
+_RELRO = (b".data.rel.ro", b".bss.rel.ro")  # written by the dynamic linker only
+# The pointer to a personality routine that position independent code has: GCC's and LLVM's name
+# for what DW_EH_PE_indirect needs. Nobody writes it.
+_INDIRECT = b".data.DW.ref."
+_LSDA = b".gcc_except_table"
+_LEFT_OUT = elf.SHF_GROUP | elf.SHF_INFO_LINK
+
+
+class ElfSharing:
+    """`Sharing` for ELF."""
+
+    label = elf.STT_NOTYPE
+
+    def describe(self, program: Program, live: Bool) -> Described:
+        atoms = np.flatnonzero(live).astype(np.int32)
+        contents, sort = _contents(program, atoms)
+        flags = program.atoms["flags"]
+        copied = is_cie(program)
+        element = flags & AtomFlag.ELEMENT != 0
+        merged = (flags & AtomFlag.MERGEABLE != 0) & ~element
+        relocated = np.zeros(len(live), np.bool_)
+        relocated[program.relocations["atom"]] = True
+        copied |= merged & ~relocated  # linkers merge nothing that is relocated
+        return Described(
+            contents,
+            sort,
+            _pinned(program, live, sort),
+            copied,
+            element,
+            _links(program, live, sort),
+        )
+
+    def names(self, program: Program, symbols: Array) -> list[bytes]:
+        found = symbol_names(program, symbols)
+        kinds = program.symbols["kind"][symbols]
+        return [
+            b"" if is_section else name
+            for name, is_section in zip(found, (kinds == elf.STT_SECTION).tolist(), strict=True)
+        ]
+
+    def kinds(self, program: Program, symbols: Array) -> Array:
+        rows = program.symbols[symbols]
+        kinds: Array = rows["kind"].copy()
+        for at in np.flatnonzero(kinds == elf.STT_SECTION).tolist():
+            atom = int(rows["atom"][at])
+            native: ElfUnit = program.units[int(program.unit_of(np.array([atom]))[0])].native
+            section = int(program.atoms["section"][atom])
+            thread = section >= 0 and int(native.sections["flags"][section]) & elf.SHF_TLS
+            kinds[at] = elf.STT_TLS if thread else elf.STT_NOTYPE
+        return kinds
+
+
+def _contents(program: Program, atoms: Int32) -> tuple[Array, Array]:
+    """(S16 digest, uint8 `Sort`) for each atom; zeros for those that are not among `atoms`."""
+    digests = np.zeros(len(program.atoms), "S16")
+    sort = np.full(len(program.atoms), Sort.OTHER, np.uint8)
+    units = program.unit_of(atoms)
+    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist() if len(atoms) else []
+    for first, end in zip(borders, [*borders[1:], len(atoms)], strict=True):
+        unit = program.units[int(units[first])]
+        native: ElfUnit = unit.native
+        known: dict[int, tuple[bytes, Sort]] = {}
+        mine = atoms[first:end]
+        rows = program.atoms[mine]
+        out, sorts = [], []
+        for section, flags, _, size, align, at in rows.tolist():
+            if section < 0:
+                out.append(b"made %d %d" % (size, align))
+                sorts.append(Sort.STATE)
+                continue
+            facts = known.get(section)
+            if facts is None:
+                facts = known[section] = _facts(native, section)
+            head, what = facts
+            digest = blake2b(b"%s %d %d " % (head, size, align), digest_size=16)
+            if flags & AtomFlag.SEPARATE and not flags & AtomFlag.ORDERED:
+                what = Sort.RECORD
+                # how far it is to the CIE, which linkers fill in; 0 in a CIE itself
+                digest.update(b"F" if any(unit.data[at + 4 : at + 8]) else b"C")
+                digest.update(unit.data[at + 8 : at + size])
+            elif at >= 0:
+                digest.update(unit.data[at : at + size])
+            out.append(digest.digest().replace(b"\0", b"\1"))
+            sorts.append(what)
+        digests[mine], sort[mine] = out, sorts
+        release(unit.data)
+    return digests, sort
+
+
+def _facts(native: ElfUnit, section: int) -> tuple[bytes, Sort]:
+    """(what the header of a section says that must be equal, its sort)."""
+    header = native.sections[section]
+    name = section_name(native, section)
+    flags, kind = int(header["flags"]), int(header["type"])
+    head = b"%s %d %d %d" % (kind_of_name(name), kind, flags & ~_LEFT_OUT, int(header["entsize"]))
+    what = Sort.CONSTANT
+    if kind in (elf.SHT_INIT_ARRAY, elf.SHT_FINI_ARRAY, elf.SHT_PREINIT_ARRAY) or (
+        is_initialiser(name)
+    ):
+        what = Sort.INITIALISER
+    elif kind == elf.SHT_NOTE or not flags & elf.SHF_ALLOC or is_c_identifier(name):
+        # a program may go through all sections of such a name
+        what = Sort.OTHER
+    elif flags & elf.SHF_EXECINSTR:
+        what = Sort.CODE
+    elif name.startswith(_LSDA) or kind == native.machine.index_type != 0:
+        what = Sort.RECORD
+    elif flags & (elf.SHF_WRITE | elf.SHF_TLS) and not name.startswith((*_RELRO, _INDIRECT)):
+        what = Sort.STATE
+    return head, what
+
+
+def _pinned(program: Program, live: Bool, sort: Array) -> Bool:
+    """What is its library's own whatever it is."""
+    flags = program.atoms["flags"]
+    pinned: Bool = flags & (AtomFlag.LISTED | AtomFlag.ASIDE) != 0
+    pinned |= sort == Sort.OTHER
+    # retained for a reason that nobody knows here
+    pinned |= (flags & AtomFlag.ROOT != 0) & (sort != Sort.INITIALISER)
+    for one in program.sets:
+        pinned[one.elements] = True
+        pinned[[one.start_atom, one.stop_atom]] = True
+    symbols = program.symbols
+    chosen = (symbols["kind"] == elf.STT_GNU_IFUNC) & (symbols["atom"] >= 0)
+    pinned[symbols["atom"][chosen]] = True
+    rows = program.relocations[live[program.relocations["atom"]]]
+    target = symbols["atom"][program.definition[rows["symbol"]]]
+    lost = (target == SpecialIndex.COMMON) | (target == SpecialIndex.ELSEWHERE)
+    lost |= (target >= 0) & ~live[np.maximum(target, 0)]
+    lost &= rows["type"] != 0  # R_*_NONE refers to nothing
+    pinned[rows["atom"][lost]] = True
+    return pinned
+
+
+def _links(program: Program, live: Bool, sort: Array) -> Array:
+    """EDGE: an unwind record and its LSDA, a section and what describes it (SHF_LINK_ORDER)."""
+    symbols = program.symbols
+    rows = program.relocations[live[program.relocations["atom"]]]
+    rows = rows[sort[rows["atom"]] == Sort.RECORD]
+    target = symbols["atom"][program.definition[rows["symbol"]]]
+    there = (target >= 0) & live[np.maximum(target, 0)]
+    there &= sort[np.maximum(target, 0)] == Sort.RECORD
+    cie = is_cie(program)
+    edges = program.edges[live[program.edges["source"]] & live[program.edges["target"]]]
+    edges = edges[~cie[edges["target"]]]
+    found = np.zeros(int(there.sum()), EDGE)
+    found["source"], found["target"] = rows["atom"][there], target[there]
+    return np.concatenate([found, edges])
+
+
+__all__ = ["ElfSharing"]

@@ -1,0 +1,249 @@
+"""Which atoms of different libraries are equal: the coarsest bisimulation of their graphs.
+
+Two atoms are equal when their contents are, and what they refer to in the same way is equal. Atoms
+begin with a colour for what each is by itself; colours are mixed with those of what atoms refer
+to until no colour splits any more. Colours are hashes. So the result is compared field by field
+at the end, and what is found to be different gets colours of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from cargo_strip_hook.link.arrays import isin, unique
+from cargo_strip_hook.link.model import Array, Binding, Bool, Int64, Reach, SpecialIndex
+from cargo_strip_hook.link.share.model import Joined, Sharing
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHAPE = ("tag", "offset", "type", "addend", "value", "kinds", "outside")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class References:
+    """All that live atoms refer to, sorted by `source`.
+
+    `target` is an atom, -1 for what is outside of the library: then `outside` is the number of the
+    name (from 1 on). `shape` (int64[n, 7]) is how: what kind of reference it is, and of a
+    relocation the fields that must agree. `backward`: whether it is the target that refers.
+    `edge` (uint64) is a hash of the shape.
+    """
+
+    source: Int64
+    target: Int64
+    shape: Array
+    backward: Bool
+    edge: Array
+
+
+def references(joined: Joined, sharing: Sharing) -> tuple[References, tuple[bytes, ...]]:
+    """What the live atoms refer to, and the names of what is outside (number 1 is the first)."""
+    program, live = joined.program, joined.live
+    symbols = program.symbols
+    rows = program.relocations[live[program.relocations["atom"]]]
+    rows = rows[rows["type"] != 0]  # nothing, in every format that has such
+    definition = program.definition[rows["symbol"]].astype(np.int64)
+    said, meant = symbols[rows["symbol"]], symbols[definition]
+    inside = (meant["atom"] >= 0) & live[np.maximum(meant["atom"], 0)]
+    target = np.where(inside, meant["atom"], -1).astype(np.int64)
+    number, names = _outside(joined, sharing, definition, inside)
+    shape = np.zeros((len(rows), len(_SHAPE)), np.int64)
+    shape[:, 0] = 1
+    shape[:, 1], shape[:, 2], shape[:, 3] = rows["offset"], rows["type"], rows["addend"]
+    shape[:, 4] = meant["value"]
+    weak = np.where(inside, 0, said["binding"] == Binding.WEAK).astype(np.int64)
+    seen = np.where(inside, meant["native"] & 0xFC, said["visibility"]).astype(np.int64)
+    kind = np.where(inside, meant["kind"], said["kind"]).astype(np.int64)
+    shape[:, 5] = (said["kind"].astype(np.int64) << 24) | (kind << 16) | (seen << 8) | weak
+    shape[:, 6] = number
+    back = (rows["reach"] == Reach.REVERSE) | (rows["reach"] == Reach.BOTH)
+    back &= inside
+
+    links = joined.described.links
+    links = links[live[links["source"]] & live[links["target"]]]
+    edges = program.edges[live[program.edges["source"]] & live[program.edges["target"]]]
+    parts = [
+        (rows["atom"], target, shape, np.zeros(len(rows), np.bool_)),
+        (target[back], rows["atom"][back], _tagged(shape[back], 2), np.ones(back.sum(), np.bool_)),
+        _plain(edges["source"], edges["target"], 3),
+        _plain(links["source"], links["target"], 4),
+        _plain(links["target"], links["source"], 5),
+    ]
+    source, target, shape, backward = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
+    order = np.argsort(source, kind="stable")
+    edge = np.zeros(len(source), np.uint64)
+    for column in shape.T:
+        edge = _mix((edge ^ column.astype(np.uint64)) * _ODD)
+    return (
+        References(
+            source[order].astype(np.int64),
+            target[order].astype(np.int64),
+            shape[order],
+            backward[order],
+            edge[order],
+        ),
+        names,
+    )
+
+
+def _outside(
+    joined: Joined, sharing: Sharing, definition: Int64, inside: Bool
+) -> tuple[Int64, tuple[bytes, ...]]:
+    """For each reference the number of the name outside that it means, 0 for none; the names."""
+    program = joined.program
+    number = np.zeros(len(definition), np.int64)
+    rows = unique(definition[~inside])
+    of_row = np.zeros(len(rows), np.int64)
+    known: dict[bytes, int] = {}
+    owner = np.searchsorted(joined.symbol_base, rows, side="right") - 1
+    for library, one in enumerate(joined.libraries):
+        base = int(joined.symbol_base[library])
+        mine = np.flatnonzero(owner == library)
+        null = isin(rows[mine] - base, one.program.symbol_base)
+        symbols = program.symbols[rows[mine]]
+        for at, name, none, value, atom in zip(
+            mine.tolist(),
+            sharing.names(one.program, rows[mine] - base),
+            null.tolist(),
+            symbols["value"].tolist(),
+            symbols["atom"].tolist(),
+            strict=True,
+        ):
+            if atom == SpecialIndex.ABSOLUTE:
+                name = b"\0absolute %d" % value
+            elif none:
+                name = b"\0"
+            of_row[at] = known.setdefault(name, len(known) + 1)
+    number[~inside] = of_row[np.searchsorted(rows, definition[~inside])]
+    return number, tuple(known)
+
+
+def _tagged(shape: Array, tag: int) -> Array:
+    out: Array = shape.copy()
+    out[:, 0] = tag
+    return out
+
+
+def _plain(source: Array, target: Array, tag: int) -> tuple[Array, Array, Array, Bool]:
+    shape = np.zeros((len(source), len(_SHAPE)), np.int64)
+    shape[:, 0] = tag
+    return source, target.astype(np.int64), shape, np.zeros(len(source), np.bool_)
+
+
+def _mix(values: Array) -> Array:
+    """The finaliser of splitmix64: every bit of the result depends on every bit of the value."""
+    values = values ^ (values >> np.uint64(30))
+    values = values * _FIRST
+    values ^= values >> np.uint64(27)
+    values *= _SECOND
+    values ^= values >> np.uint64(31)
+    out: Array = values
+    return out
+
+
+def hashed(columns: Sequence[Array]) -> Array:
+    """uint64 for each row of S16 or integer columns of one length."""
+    out = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        if column.dtype.kind == "S":
+            halves = np.ascontiguousarray(column.astype("S16")).view(np.uint64).reshape(-1, 2)
+            words = [halves[:, 0], halves[:, 1]]
+        else:
+            words = [column.astype(np.uint64)]
+        for word in words:
+            out = _mix((out ^ word) * _ODD)
+    return out
+
+
+class Colours:
+    """The colour of each of some atoms, refined step by step. It only ever splits colours.
+
+    `may` tells of all atoms which have a colour; `refers` are the references of all, and what those
+    refer to (inside) that have one has one, too.
+    """
+
+    def __init__(self, may: Bool, refers: References, first: list[Array]) -> None:
+        self.atoms = np.flatnonzero(may)
+        place = np.full(len(may), -1, np.int64)
+        place[self.atoms] = np.arange(len(self.atoms))
+        self.place = place
+        self.refers = refers
+        self.rows = np.flatnonzero(may[refers.source])
+        self.source = place[refers.source[self.rows]]
+        self.edge = refers.edge[self.rows]
+        inside = refers.target[self.rows] >= 0
+        self.target = place[np.maximum(refers.target[self.rows], 0)]
+        assert (self.target[inside] >= 0).all()
+        self.inside = inside
+        begins = np.flatnonzero(np.r_[True, self.source[1:] != self.source[:-1]])
+        self.begins = begins if len(self.source) else np.zeros(0, np.int64)
+        self.having = self.source[self.begins]
+        self.colour = hashed(first)
+        self.classes = 0
+
+    def add(self, which: Array, what: Array) -> None:
+        """Mix something (uint64) into the colours of some of the atoms, by their positions."""
+        self.colour[which] = _mix((self.colour[which] ^ what) * _ODD)
+
+    def refine(self) -> None:
+        """Mix in the colours of what atoms refer to, until no colour splits."""
+        base = self.colour
+        colour = base
+        known = len(unique(colour))
+        while True:
+            mixed = np.where(self.inside, colour[np.maximum(self.target, 0)], np.uint64(1))
+            mixed = _mix(self.edge ^ (mixed * _ODD))
+            total = np.zeros(len(colour), np.uint64)
+            if len(self.begins):
+                total[self.having] = np.add.reduceat(mixed, self.begins)
+            colour = _mix(base ^ (total * _FIRST + _ODD))
+            found = len(unique(colour))
+            if found <= known:
+                break
+            known = found
+        self.colour, self.classes = colour, known
+
+    def numbers(self) -> Int64:
+        """Classes as numbers, in no order that means anything."""
+        return np.searchsorted(unique(self.colour), self.colour)
+
+    def odd(self, facts: list[Array]) -> Array:
+        """Positions of atoms that only look like the first of their class: hashes collided.
+
+        `facts` are columns that atoms of a class must agree in, besides what they refer to.
+        """
+        number = self.numbers()
+        first = np.full(self.classes, -1, np.int64)
+        first[number[::-1]] = np.arange(len(number))[::-1]
+        same = np.ones(len(number), np.bool_)
+        for column in facts:
+            same &= column == column[first[number]]
+        counts = np.bincount(self.source, minlength=len(number))
+        same &= counts == counts[first[number]]
+        target = np.where(self.inside, number[np.maximum(self.target, 0)], -1)
+        columns = [target, *self.refers.shape[self.rows].T[::-1], self.source]
+        order = np.lexsort(columns)
+        start = np.cumsum(counts) - counts
+        row = np.arange(len(order)) - start[self.source]
+        compared = start[first[number[self.source]]] + row
+        valid = np.flatnonzero(same[self.source])
+        wrong = np.zeros(len(order), np.bool_)
+        for column in columns[:-1]:
+            ordered = column[order]
+            wrong[valid] |= ordered[valid] != ordered[compared[valid]]
+        same[self.source[wrong]] = False
+        return np.flatnonzero(~same)
+
+
+def word(text: bytes) -> int:
+    """A hash of a text, of 64 bits."""
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
+
+
+__all__ = ["Colours", "References", "hashed", "references", "word"]

@@ -1,0 +1,344 @@
+"""A library of a set: the small one, with what a linker loads of the common one, is the original.
+
+The objects that a linker would load are read as one, names that cross between them resolved. So
+all checks of a single result hold for them together: nothing in them may be unexplained by the
+original. A member that this library does not need is not loaded, or is found to be too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cargo_strip_hook.archive import Archive
+from cargo_strip_hook.verify.arrays import Array, unique
+from cargo_strip_hook.verify.elf import check as single
+from cargo_strip_hook.verify.elf import order, structure
+from cargo_strip_hook.verify.elf.elements import cut
+from cargo_strip_hook.verify.elf.groups import beaten
+from cargo_strip_hook.verify.elf.machine import machine
+from cargo_strip_hook.verify.elf.mapping import Kind, Pair, own_symbols
+from cargo_strip_hook.verify.elf.read import (
+    SHF_LINK_ORDER,
+    SHF_MERGE,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STEP,
+    STT_FUNC,
+    STT_NOTYPE,
+    STT_OBJECT,
+    STT_SECTION,
+    STT_TLS,
+    STV_HIDDEN,
+    Damaged,
+    Objects,
+    read_objects,
+)
+from cargo_strip_hook.verify.expectation import Expectation, Findings, Verified
+from cargo_strip_hook.verify.index import Listing
+from cargo_strip_hook.verify.kit.frames import BadFrames
+from cargo_strip_hook.verify.loading import loading
+
+
+@dataclass(frozen=True, eq=False)
+class Common:
+    """The common library: its bytes, and what each of its objects gives and needs by name.
+
+    `first_section` numbers the sections of all its objects through.
+    """
+
+    data: bytes
+    listing: Listing
+    gives: tuple[frozenset[bytes], ...]
+    needs: tuple[frozenset[bytes], ...]
+    first_section: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A library that was compared: `loaded` are the numbers of the common library's objects.
+
+    `pair` has the objects behind one another, the small one first. `foreign` are the local symbols
+    (object of the common library, number) that have a name this library does not know.
+    """
+
+    verified: Verified
+    pair: Pair | None
+    loaded: tuple[int, ...]
+    foreign: frozenset[tuple[int, int]] = frozenset()
+
+
+def read_common(
+    data: bytes, listing: Listing, expectation: Expectation, findings: Findings
+) -> Common | None:
+    """Read the common library and check each of its objects by itself."""
+    gives, needs, first = [], [], [0]
+    try:
+        for number, (_, offset, size) in enumerate(listing.members):
+            asked = replace(expectation, marker=b"") if number else expectation
+            one = _sound(data, offset, size, asked, findings)
+            s = one.symbols
+            names = one.strings(s["name"])
+            shows = np.flatnonzero((s["binding"] != STB_LOCAL) & ~s["undefined"])
+            hidden = (s["other"][shows] & 3 == STV_HIDDEN) & (s["binding"][shows] == STB_GLOBAL)
+            for row in shows[~hidden].tolist():
+                findings.add("the common library shows a name", names[row].decode(errors="replace"))
+            lacks = np.flatnonzero((s["binding"] != STB_LOCAL) & s["undefined"])
+            gives.append(frozenset(names[row] for row in shows.tolist()))
+            needs.append(frozenset(names[row] for row in lacks.tolist()))
+            first.append(first[-1] + len(one.sections))
+    except (Damaged, IndexError) as e:
+        findings.add("damaged", str(e))
+        return None
+    every = [name for mine in gives for name in mine]
+    if len(set(every)) < len(every):
+        findings.add("the common library", "defines a name twice")
+    _check_index(listing, gives, findings)
+    return Common(data, listing, tuple(gives), tuple(needs), tuple(first))
+
+
+def _check_index(listing: Listing, gives: Sequence[frozenset[bytes]], findings: Findings) -> None:
+    """The index has each name, and points at the object that defines it."""
+    expected = {
+        (name, header)
+        for mine, (header, *_) in zip(gives, listing.members, strict=True)
+        for name in mine
+    }
+    if listing.index is None or set(listing.index) != expected:
+        findings.add("the common library's index", "is not that of its members")
+    elif len(listing.index) != len(expected):
+        findings.add("the common library's index", "has a name twice")
+
+
+def _sound(
+    data: bytes, offset: int, size: int, expectation: Expectation, findings: Findings
+) -> Objects:
+    """One object, checked by itself. Raises `Damaged`."""
+    one = read_objects(data, [offset], [size])
+    structure.check_structure(one, expectation, findings)
+    structure.second_reading(one, memoryview(data)[offset : offset + size], findings)
+    return one
+
+
+def loaded_for(common: Common, wanted: frozenset[bytes]) -> tuple[int, ...]:
+    """The objects of the common library that a linker loads for undefined names."""
+    home = {name: number for number, mine in enumerate(common.gives) for name in mine}
+    found: set[int] = set()
+    waiting = list(wanted)
+    while waiting:
+        number = home.get(waiting.pop())
+        if number is not None and number not in found:
+            found.add(number)
+            waiting += common.needs[number]
+    return tuple(sorted(found))
+
+
+def check(
+    original: Archive,
+    small: tuple[bytes, Listing],
+    common: Common,
+    expectation: Expectation,
+    findings: Findings,
+) -> Compared:
+    """Compare one library. The link map of `expectation` tells the object of each row, too.
+
+    Raises `ObjectError` for a damaged original.
+    """
+    nothing = Compared(Verified((), ()), None, ())
+    data, listing = small
+    _, offset, size = listing.members[0]
+    rows = expectation.link_map
+    if rows is None:
+        findings.add("placement", "is not there")
+        return nothing
+    try:
+        own = _sound(data, offset, size, expectation, findings)
+        loaded = loaded_for(common, single.symbols_of(own))
+        base, sizes = [offset], [size]
+        for number in loaded:
+            _, at, length = common.listing.members[number]
+            base.append(len(data) + at)
+            sizes.append(length)
+        after, crossing = _as_one(read_objects(data + common.data, base, sizes), findings)
+    except (Damaged, IndexError) as e:
+        findings.add("damaged", str(e))
+        return nothing
+    position = np.full(1 + len(common.listing.members), -1, np.int64)
+    position[[0, *(number + 1 for number in loaded)]] = np.arange(1 + len(loaded))
+    bad = (rows["object"] < 0) | (rows["object"] >= len(position))
+    if bad.any() or (position[rows["object"]] < 0).any():
+        findings.add("placement", "is in an object that this library does not load")
+        return nothing
+    count = np.diff(after.section_base)[position[rows["object"]]]
+    if ((rows["out_section"] <= 0) | (rows["out_section"] >= count)).any():
+        findings.add("placement", "names no section of the result")
+        return nothing
+    rows = rows.copy()
+    rows["out_section"] += after.section_base[position[rows["object"]]].astype(np.int32)
+    pair = _pair(original, after, replace(expectation, link_map=rows), findings)
+    if pair is None or findings:
+        return nothing
+    pair = replace(pair, crossing=crossing)
+    structure.check_against_members(pair.before, own, findings)
+    structure.check_stack_note(pair.before, own, findings)
+    foreign, pair = _without_foreign(pair, loaded)
+    try:
+        return Compared(single.compare(pair, listing), pair, loaded, foreign)
+    except (Damaged, BadFrames) as e:
+        findings.add("damaged", str(e))
+        return nothing
+
+
+def _as_one(after: Objects, findings: Findings) -> tuple[Objects, Array]:
+    """The objects with each name that crosses bound to its definition, and local.
+
+    Tells of each symbol whether it has such a name (bool).
+    """
+    s = after.symbols.copy()
+    crossing = np.zeros(len(s), np.bool_)
+    is_global = s["binding"] != STB_LOCAL
+    names = after.strings(s["name"])
+    first = int(after.symbol_base[1])
+    given = np.flatnonzero(is_global & ~s["undefined"])
+    given = given[given >= first]  # of the common library's objects
+    home = {names[row]: row for row in given.tolist()}
+    shown = np.flatnonzero(is_global & ~s["undefined"])
+    for row in shown[shown < first].tolist():
+        if names[row] in home:
+            findings.add("defined twice in the set", names[row].decode(errors="replace"))
+    for row in np.flatnonzero(is_global & s["undefined"]).tolist():
+        where = home.get(names[row])
+        if where is None:
+            continue
+        if s["other"][row] & 3 != STV_HIDDEN or s["binding"][row] != STB_GLOBAL:
+            findings.add("a name that crosses is not hidden", names[row].decode(errors="replace"))
+        for field in ("section", "value", "other", "kind"):
+            s[field][row] = s[field][where]
+        s["undefined"][row], s["binding"][row] = False, STB_LOCAL
+        crossing[row] = True
+    s["binding"][given] = STB_LOCAL
+    crossing[given] = True
+    sections = after.sections.copy()
+    linked = sections["flags"] & SHF_LINK_ORDER != 0
+    sections["link"][linked] += after.section_base[sections["object"][linked]]
+    return replace(after, symbols=s, sections=sections), crossing
+
+
+def _pair(
+    original: Archive, after: Objects, expectation: Expectation, findings: Findings
+) -> Pair | None:
+    """As for a single result, but that shared code may have a copy of what linkers merge."""
+    rows = expectation.link_map
+    assert rows is not None
+    used: list[int] = unique(rows["member"]).tolist()
+    if not used or not 0 <= used[0] <= used[-1] < len(original.members):
+        findings.add("placement", "names a member that the original has not")
+        return None
+    read = single.read_original(original, used)
+    before = read.objects
+    if before.machine != after.machine or before.layouts != after.layouts:
+        findings.add("damaged", "made for another processor than the original")
+        return None
+    position = np.searchsorted(np.array(used), rows["member"])
+    count = np.diff(before.section_base)[position]
+    if ((rows["section"] <= 0) | (rows["section"] >= count)).any():
+        findings.add("placement", "names no section of the original")
+        return None
+    section = before.section_base[position] + rows["section"]
+    about = before.is_debug[section]
+    rows, section = rows[~about], section[~about]
+    whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
+    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    pieces_of = cut(before, rows[~whole], section[~whole], place[~whole], findings)
+    row = np.full(len(before.sections), -1, np.int64)
+    copies: dict[int, tuple[int, ...]] = {}
+    for at in np.flatnonzero(whole).tolist():
+        number = int(section[at])
+        if row[number] < 0:
+            row[number] = at
+        elif before.sections["flags"][number] & SHF_MERGE:
+            copies[number] = (*copies.get(number, ()), int(place[at]))
+        else:
+            findings.add("placement", "a section is placed twice")
+    if pieces_of.is_cut[section[whole]].any():
+        findings.add("placement", "a section is placed twice")
+    if findings:
+        return None
+    after = _without_labels(after, before, copies)
+    return Pair(
+        expectation,
+        findings,
+        before,
+        after,
+        tuple(original.members[i].name for i in used),
+        tuple(used),
+        loading(original, expectation, lambda: order.contents(original, single.read_members)),
+        rows,
+        section,
+        row,
+        place,
+        pieces_of,
+        True,
+        machine(after.machine, after.layouts.order),
+        single.defined_among(original, read.index, single.symbols_of(after)),
+        rows[:0],
+        section[:0],
+        read.frames,
+        read.kinds,
+        beaten(before, row, findings),
+        copies,
+    )
+
+
+def _without_foreign(pair: Pair, loaded: Sequence[int]) -> tuple[frozenset[tuple[int, int]], Pair]:
+    """Set local symbols aside that have another library's name for what is equal.
+
+    Type and size of such a symbol are compared for a library that has this name at the place.
+    """
+    s = pair.after.symbols.copy()
+    base = pair.after.symbol_base
+    own = int(base[1])
+    kinds = (s["kind"] == STT_OBJECT) | (s["kind"] == STT_FUNC) | (s["kind"] == STT_TLS)
+    rows = np.flatnonzero((s["binding"] == STB_LOCAL) & (s["section"] > 0) & kinds)
+    rows = rows[rows >= own]
+    if pair.crossing is not None:
+        rows = rows[~pair.crossing[rows]]
+    own_ones = own_symbols(pair)
+    placed = np.flatnonzero(own_ones.kind == Kind.PLACE)
+    known = set(
+        zip(own_ones.base[placed].tolist(), pair.before.names[placed].tolist(), strict=True)
+    )
+    place = (s["section"][rows] << STEP) + s["value"][rows]
+    names = pair.after.strings(s["name"][rows])
+    foreign = [
+        row
+        for row, where, name in zip(rows.tolist(), place.tolist(), names, strict=True)
+        if name and (where, name) not in known
+    ]
+    s["kind"][foreign] = STT_NOTYPE
+    found = set()
+    for row in foreign:
+        position = int(np.searchsorted(base, row, side="right")) - 1
+        found.add((loaded[position - 1], row - int(base[position])))
+    return frozenset(found), replace(pair, after=replace(pair.after, symbols=s))
+
+
+def _without_labels(
+    after: Objects, before: Objects, copies: Mapping[int, Sequence[int]]
+) -> Objects:
+    """Local symbols in further copies are labels only: the original has them in one place."""
+    if not copies:
+        return after
+    s = after.symbols.copy()
+    place = (s["section"] << STEP) + s["value"]
+    local = (s["binding"] == STB_LOCAL) & (s["section"] > 0) & (s["kind"] != STT_SECTION)
+    for section, places in copies.items():
+        size = int(before.sections["size"][section])
+        for first in places:
+            s["kind"][local & (place >= first) & (place <= first + size)] = STT_NOTYPE
+    return replace(after, symbols=s)
+
+
+__all__ = ["Common", "Compared", "check", "loaded_for", "read_common"]

@@ -1,0 +1,130 @@
+"""Checks a set: each original against its small library and the common one, and what is shared.
+
+Shares no code with the engine, and takes of it only its claim of where things went.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cargo_strip_hook.core.errors import VerifyError
+from cargo_strip_hook.core.requests import Slice
+from cargo_strip_hook.verify.expectation import Expectation, Findings, Verified
+from cargo_strip_hook.verify.index import Listing, read_listing
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.verify.elf.sharing import Compared
+
+
+@dataclass(frozen=True, slots=True)
+class SetMember:
+    """A library of a set, what was made of it, and what was asked for.
+
+    The link map of `expectation` has one more column: `object` is 0 for the small library's, from 1
+    on the number of the common library's.
+    """
+
+    original: Path | Slice
+    candidate: Path
+    expectation: Expectation
+
+
+def verify_set(
+    members: Sequence[SetMember], common: Path, expectation: Expectation
+) -> list[Verified]:
+    """Check that each small library with the common one is its original, and nothing else.
+
+    `expectation` is that of the common library's objects: strip level and marker count. Raises
+    `VerifyError` with all findings, `ArchiveError` or `ObjectError` for a damaged original.
+    """
+    from cargo_strip_hook.archive import open_archive
+    from cargo_strip_hook.verify.elf import sharing
+    from cargo_strip_hook.verify.elf.state import Live, check_state, live_state
+
+    findings = Findings()
+    data, listing = _read(common, findings)
+    made = None
+    if listing is not None:
+        made = sharing.read_common(data, listing, expectation, findings)
+    if made is None or findings:
+        raise _error(common, findings)
+    found: list[Verified] = []
+    states: list[Live] = []
+    foreign: dict[int, list[frozenset[int]]] = {}
+    for member in members:
+        small, listing = _read(member.candidate, findings)
+        if listing is None or len(listing.members) != 1:
+            findings.add("the archive", "has not one member")
+            raise _error(member.original, findings)
+        asked = replace(member.expectation, covers_debug=False)
+        with open_archive(member.original) as archive:
+            compared: Compared = sharing.check(archive, (small, listing), made, asked, findings)
+            if findings or compared.pair is None:
+                raise _error(member.original, findings)
+            states.append(live_state(archive, compared))
+        found.append(compared.verified)
+        for number in compared.loaded:
+            mine = frozenset(row for home, row in compared.foreign if home == number)
+            foreign.setdefault(number, []).append(mine)
+    for number, unknown in foreign.items():
+        if frozenset.intersection(*unknown):
+            findings.add("a local symbol that no original has", f"in object {number}")
+    check_state(states, findings)
+    if findings:
+        raise _error(common, findings)
+    return found
+
+
+def _read(path: Path, findings: Findings) -> tuple[bytes, Listing | None]:
+    data = path.read_bytes()
+    try:
+        listing = read_listing(data)
+    except ValueError as e:
+        findings.add("damaged", str(e))
+        return data, None
+    if not listing.anonymous:
+        findings.add("the archive", "tells a time or an owner: it would not be the same twice")
+    return data, listing
+
+
+def _error(library: Path | Slice, findings: Findings) -> VerifyError:
+    return VerifyError(
+        f"{library}: the result is not what it should be",
+        findings.texts(),
+        help="this is a defect of the engine; the library was not changed, please report it",
+        defect=True,
+    )
+
+
+def verify_joined(joined: Path, parts: Sequence[Path]) -> None:
+    """Check that an archive has the members of others, in their order, and all that they list.
+
+    The members were verified in those. Raises `VerifyError`.
+    """
+    findings = Findings()
+    data, listing = _read(joined, findings)
+    wanted: list[bytes] = []
+    names: list[tuple[bytes, int]] = []
+    for path in parts:
+        content, one = _read(path, findings)
+        if one is None:
+            continue
+        homes = {header: len(wanted) + n for n, (header, *_) in enumerate(one.members)}
+        wanted += [content[start : start + size] for _, start, size in one.members]
+        names += [(name, homes[header]) for name, header in one.index or ()]
+    if listing is not None:
+        found = [data[start : start + size] for _, start, size in listing.members]
+        if found != wanted:
+            findings.add("the members", "are not those that were verified")
+        homes = {header: n for n, (header, *_) in enumerate(listing.members)}
+        index = [(name, homes.get(header, -1)) for name, header in listing.index or ()]
+        if sorted(index) != sorted(names):
+            findings.add("the archive's index", "is not that of its members")
+    if findings:
+        raise _error(joined, findings)
+
+
+__all__ = ["SetMember", "verify_joined", "verify_set"]
