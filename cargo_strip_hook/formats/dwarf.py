@@ -17,6 +17,7 @@ from functools import cache
 import numpy as np
 
 from cargo_strip_hook.link.model import Int64
+from cargo_strip_hook.link.reading import uleb
 
 INFO, ABBREV, LINE = b"info", b"abbrev", b"line"
 STR, LINE_STR, STR_OFFSETS = b"str", b"line_str", b"str_offsets"
@@ -99,17 +100,6 @@ def find(sections: Mapping[bytes, memoryview]) -> list[Patch]:
     return [Patch(holder, to, np.concatenate(c)) for (holder, to), c in columns.items()]
 
 
-def _uleb(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        octet = data[position]
-        value |= (octet & 0x7F) << shift
-        position += 1
-        if octet < 0x80:
-            return value, position
-        shift += 7
-
-
 def initial_length(data: bytes | memoryview, start: int, order: str = "<") -> tuple[int, int]:
     """(where the contents begin, where they end) of what has its length in front, in both forms.
 
@@ -164,20 +154,20 @@ def _abbreviations(data: bytes, position: int, version: int) -> _Table:
     """Code -> what to do for its attributes."""
     table: _Table = {}
     while True:
-        code, position = _uleb(data, position)
+        code, position = uleb(data, position)
         if not code:
             return table
-        _, position = _uleb(data, position)
+        _, position = uleb(data, position)
         position += 1
         steps: list[_Step] = []
         while True:
             attribute, form = data[position], data[position + 1]
             position += 2
             if attribute >= 0x80 or form >= 0x80:
-                attribute, position = _uleb(data, position - 2)
-                form, position = _uleb(data, position)
+                attribute, position = uleb(data, position - 2)
+                form, position = uleb(data, position)
             if form == _IMPLICIT:
-                _, position = _uleb(data, position)
+                _, position = uleb(data, position)
             if not attribute and not form:
                 break
             kind, size, target = _operation(attribute, form, version)
@@ -260,7 +250,7 @@ def _entries(data: bytes, position: int, end: int, plans: _Plans) -> None:
         if not code:
             continue
         if code >= 0x80:
-            code, position = _uleb(data, position - 1)
+            code, position = uleb(data, position - 1)
         for kind, size, note in plans[code]:
             if kind == _SKIP:
                 if note is not None:
@@ -270,7 +260,7 @@ def _entries(data: bytes, position: int, end: int, plans: _Plans) -> None:
                 length = data[position]
                 position += 1
                 if length >= 0x80:
-                    length, position = _uleb(data, position - 1)
+                    length, position = uleb(data, position - 1)
                 position += length
             elif kind == _LEB:
                 while data[position] >= 0x80:
@@ -311,10 +301,10 @@ def _names(data: bytes, position: int, offsets: _Offsets) -> int:
     count, position = data[position], position + 1
     ops = []
     for _ in range(count):
-        _, position = _uleb(data, position)
-        form, position = _uleb(data, position)
+        _, position = uleb(data, position)
+        form, position = uleb(data, position)
         ops.append(_operation(0, form, 5))
-    number, position = _uleb(data, position)
+    number, position = uleb(data, position)
     for _ in range(number):
         for kind, size, target in ops:
             if kind == _SKIP:
@@ -323,7 +313,7 @@ def _names(data: bytes, position: int, offsets: _Offsets) -> int:
                 offsets.setdefault((LINE, target), []).append(position)
                 position += size
             elif kind == _LEB:
-                _, position = _uleb(data, position)
+                _, position = uleb(data, position)
             elif kind == _TEXT:
                 position = data.index(0, position) + 1
             else:

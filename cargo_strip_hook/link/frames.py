@@ -15,10 +15,12 @@ import numpy as np
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.link.arrays import gather
 from cargo_strip_hook.link.model import Array, Int64
+from cargo_strip_hook.link.reading import uleb
 
 PC_BEGIN = 8  # where an FDE names its function: after the length and the CIE pointer
 _SECTION_SHIFT = 40  # bits of an offset in the key of a place
 _WIDE = 0xFFFFFFFF  # a length that says that the 64-bit form follows
+_MOST_BITS = 63  # of a number in ULEB128 form
 _OMITTED = 0xFF  # an encoding: there is no such pointer
 
 
@@ -137,12 +139,12 @@ def read_cie(
         augmentation = bytes(record[9:]).split(b"\0", 1)[0]
         position = 10 + len(augmentation)
         for _ in ("code alignment", "data alignment"):
-            _, position = _uleb(record, position)
+            _, position = uleb(record, position, _MOST_BITS)
         # the register that holds the return address: a byte in version 1
-        position = position + 1 if record[8] == 1 else _uleb(record, position)[1]
+        position = position + 1 if record[8] == 1 else uleb(record, position, _MOST_BITS)[1]
         if not augmentation.startswith(b"z"):
             raise fail(f"a CIE of {name} has no augmentation data")
-        _, position = _uleb(record, position)
+        _, position = uleb(record, position, _MOST_BITS)
         address, lsda = 0, 0
         for letter in augmentation[1:].decode("latin-1"):
             if letter == "P":
@@ -178,24 +180,10 @@ def augmentation_data(
     for n in np.flatnonzero(length >= 0x80).tolist():  # a number of several bytes
         record = octets[int(begin[n]) : int(begin[n] + size[n])].data
         try:
-            length[n], start[n] = _uleb(record, int(offset[n]))
+            length[n], start[n] = uleb(record, int(offset[n]), _MOST_BITS)
         except IndexError:
             length[n] = -1
     return start, length
-
-
-def _uleb(data: memoryview, position: int) -> tuple[int, int]:
-    """(the number in ULEB128 form at `position`, where it ends). Raises `IndexError` at the end."""
-    value, shift = 0, 0
-    while True:
-        octet = data[position]
-        value |= (octet & 0x7F) << shift
-        shift += 7
-        position += 1
-        if octet < 0x80:
-            return value, position
-        if shift > 63:
-            raise IndexError
 
 
 __all__ = [

@@ -7,6 +7,7 @@ stand behind one another, and what they hold is *numbered through*.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,4 +92,21 @@ def by_file(table: Array, owner: Array, files: int) -> list[Array]:
     return per_file(table, begins(np.bincount(owner, minlength=files)))
 
 
-__all__ = ["InputFile", "InputFiles", "by_file", "numbered", "per_file"]
+def uleb(data: bytes | memoryview, position: int, most: int = sys.maxsize) -> tuple[int, int]:
+    """(the number in ULEB128 form at `position`, where it ends).
+
+    Raises `IndexError` at the end, and for a number that goes on behind `most` bits.
+    """
+    value, shift = 0, 0
+    while True:
+        octet = data[position]
+        value |= (octet & 0x7F) << shift
+        shift += 7
+        position += 1
+        if octet < 0x80:
+            return value, position
+        if shift > most:
+            raise IndexError
+
+
+__all__ = ["InputFile", "InputFiles", "by_file", "numbered", "per_file", "uleb"]

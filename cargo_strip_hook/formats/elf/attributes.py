@@ -18,6 +18,7 @@ from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.link.model import Unit
+from cargo_strip_hook.link.reading import uleb
 
 Tags = dict[int, int | bytes]
 
@@ -62,10 +63,10 @@ def merge(real: Sequence[Unit], machine: Machine) -> tuple[int, Attributes | Non
 
 def _flags(real: Sequence[Unit], machine: Machine) -> int:
     """e_flags: the bits that add up, and the others, in which all objects with code agree."""
-    unwind_output, first, owner = 0, None, ""
+    common, first, owner = 0, None, ""
     for unit in real:
         native: ElfUnit = unit.native
-        unwind_output |= native.flags & machine.joined_flags
+        common |= native.flags & machine.joined_flags
         rest = native.flags & ~machine.joined_flags
         if not (native.sections["flags"] & elf.SHF_EXECINSTR).any():
             continue
@@ -83,7 +84,7 @@ def _flags(real: Sequence[Unit], machine: Machine) -> int:
             first |= rest
     if first is None:
         first = int(real[0].native.flags) & ~machine.joined_flags if real else 0
-    return unwind_output | first
+    return common | first
 
 
 # ---- the format
@@ -127,26 +128,14 @@ def _is_text(tag: int, vendor: bytes) -> bool:
 def _tags(data: bytes, vendor: bytes) -> Tags:
     tags: Tags = {}
     position = 0
-
-    def number() -> int:
-        nonlocal position
-        value, shift = 0, 0
-        while True:
-            byte = data[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if not byte & 0x80:
-                return value
-
     while position < len(data):
-        tag = number()
+        tag, position = uleb(data, position)
         if _is_text(tag, vendor):
             end = data.index(b"\0", position)
             tags[tag] = data[position:end]
             position = end + 1
         else:
-            tags[tag] = number()
+            tags[tag], position = uleb(data, position)
             if tag == _COMPATIBILITY:  # a number and a string, of toolchains that nobody has
                 position = data.index(b"\0", position) + 1
                 del tags[tag]

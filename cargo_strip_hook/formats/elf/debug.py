@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.debugchoice import DEAD, Choice, Parts, Targets
+from cargo_strip_hook.formats.elf.debugchoice import DEAD, Choice, Ranges, Targets
 from cargo_strip_hook.formats.elf.debuginput import (
     Batch,
     Slots,
@@ -49,8 +49,8 @@ _Patches = tuple[tuple[Int64, Array], ...]
 class Contribution:
     """What an output section has of one input section.
 
-    `offset` is where it begins in the output, `size` its bytes there. `parts` (starts, sizes) are
-    the parts of the input that it is made of, None for all of it. `patches` change the input:
+    `offset` is where it begins in the output, `size` its bytes there. `ranges` (starts, sizes) are
+    those of the input that it is made of, None for all of it. `patches` change the input:
     tombstones, and what the contents hold for relocations.
     """
 
@@ -58,7 +58,7 @@ class Contribution:
     section: int
     offset: int
     size: int
-    parts: Parts
+    ranges: Ranges
     patches: _Patches
 
 
@@ -121,10 +121,10 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     places = [slots.rows[name].tolist() for name in ("out", "unit", "section")]
     places += [layout.offset.tolist(), layout.size.tolist()]
     for slot, (out, unit, section, offset, size) in enumerate(zip(*places, strict=True)):
-        if slot in layout.parts:
+        if slot in layout.ranges:
             change = patches.get(slot, ())
-            part = layout.parts[slot]
-            contributions[out].append(Contribution(unit, section, offset, size, part, change))
+            ranges = layout.ranges[slot]
+            contributions[out].append(Contribution(unit, section, offset, size, ranges, change))
     sections = tuple(
         DebugSection(
             slots.names[out],
@@ -191,11 +191,11 @@ class _Layout:
     """Where the kept slots go.
 
     By slot: `kept` (bool), `offset` (int64, bytes in the output section), `size` (int64), and of
-    the kept ones their `parts`. By output section: `end`, `align`, and `number`, which counts those
+    the kept ones their `ranges`. By output section: `end`, `align`, `number`, which counts those
     that are not empty, and is -1 for others.
     """
 
-    parts: dict[int, Parts]
+    ranges: dict[int, Ranges]
     kept: Bool
     offset: Int64
     size: Int64
@@ -204,44 +204,44 @@ class _Layout:
     number: Int64
 
     def move(self, slot: int, offsets: Int64) -> tuple[Int64, Bool]:
-        """(offsets in the output section, whether they are in a kept part) of a slot's offsets."""
-        part = self.parts[slot]
-        if part is None:
+        """(offsets in the output section, whether they are in a kept range) of a slot's offsets."""
+        ranges = self.ranges[slot]
+        if ranges is None:
             return offsets + self.offset[slot], np.ones(len(offsets), np.bool_)
-        starts, sizes = part
+        starts, sizes = ranges
         which = np.maximum(np.searchsorted(starts, offsets, side="right") - 1, 0)
         inside = offsets - starts[which]
         where = self.offset[slot] + (np.cumsum(sizes) - sizes)[which] + inside
         return where, (inside >= 0) & (inside < sizes[which])
 
 
-def _laid_out(slots: Slots, parts: dict[int, Parts]) -> _Layout:
-    """Put the `parts` of the slots behind one another; slots that it does not have are left out."""
+def _laid_out(slots: Slots, ranges: dict[int, Ranges]) -> _Layout:
+    """Put the `ranges` of the slots behind one another; slots without any are left out."""
     rows = slots.rows
     kept = np.zeros(len(rows), np.bool_)
-    kept[list(parts)] = True
+    kept[list(ranges)] = True
     offset, size = np.zeros(len(rows), np.int64), rows["size"].copy()
-    for slot, part in parts.items():
-        if part is not None:
-            size[slot] = part[1].sum()
+    for slot, one in ranges.items():
+        if one is not None:
+            size[slot] = one[1].sum()
     offset[kept], end, align = stacked(rows[kept], size[kept], len(slots.names))
     outputs = unique(rows["out"][kept])
     number = np.full(len(slots.names), -1, np.int64)
     number[outputs] = np.arange(len(outputs))
-    return _Layout(parts, kept, offset, size, end, align, number)
+    return _Layout(ranges, kept, offset, size, end, align, number)
 
 
 def _link_map(program: Program, slots: Slots, layout: _Layout, first_section: int) -> Array:
-    """LINK_MAP rows of all kept parts."""
+    """LINK_MAP rows of all kept ranges."""
     chosen = np.flatnonzero(layout.kept)
-    parts = [layout.parts[slot] for slot in chosen.tolist()]
-    counts = np.array([1 if part is None else len(part[0]) for part in parts], np.int64)
+    ranges = [layout.ranges[slot] for slot in chosen.tolist()]
+    counts = np.array([1 if one is None else len(one[0]) for one in ranges], np.int64)
     slot = np.repeat(chosen, counts)
     rows = slots.rows[slot]
     offset, size = np.zeros(len(slot), np.int64), rows["size"].copy()
-    divided = np.repeat(np.array([part is not None for part in parts], np.bool_), counts)
+    divided = np.repeat(np.array([one is not None for one in ranges], np.bool_), counts)
     for column, values in enumerate((offset, size)):
-        each = [part[column] for part in parts if part is not None]
+        each = [one[column] for one in ranges if one is not None]
         values[divided] = np.concatenate(each) if each else 0
     before = np.cumsum(size) - size
     return rows_of(
@@ -301,7 +301,7 @@ def _fields(
     place = offset + np.repeat(layout.offset[batch.slots], counts)
     borders = begins(counts).tolist()
     for slot, span in zip(batch.slots.tolist(), map(slice, borders, borders[1:]), strict=True):
-        if layout.parts.get(slot) is not None:
+        if layout.ranges.get(slot) is not None:
             place[span], kept[span] = layout.move(slot, offset[span])
             last = np.maximum(width[span].astype(np.int64), 1) - 1
             across = kept[span] & (layout.move(slot, offset[span] + last)[0] != place[span] + last)
@@ -352,7 +352,7 @@ def _refer(
         raise out_of_range(program, slots, batch, int(debug[beyond.argmax()]))
     moved = layout.offset[there] + addend[debug]
     for slot in unique(there[stays]).tolist():
-        if layout.parts[slot] is not None:
+        if layout.ranges[slot] is not None:
             mine = np.flatnonzero(there == slot)
             moved[mine], _ = layout.move(slot, addend[debug[mine]])
     number = layout.number[slots.rows["out"][there]].astype(np.int32)
@@ -396,10 +396,10 @@ def _contents(unit: Unit, contribution: Contribution) -> Iterator[Chunk]:
         octets = np.frombuffer(data, np.uint8)
         for where, stored in changes:
             octets[where] = stored
-    if contribution.parts is None:
+    if contribution.ranges is None:
         yield data
         return
-    starts, sizes = contribution.parts
+    starts, sizes = contribution.ranges
     if len(starts) <= 8:
         view = memoryview(data)
         for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):

@@ -13,8 +13,8 @@ from cargo_strip_hook.link.model import Bool, Int32, Int64, Program
 
 DEAD = np.iinfo(np.int32).min  # the target of a relocation to what is not in the result
 
-# (starts, sizes) of the kept parts of a slot, in order; None for all of it
-Parts = tuple[Int64, Int64] | None
+# (starts, sizes) of the kept ranges of a slot, in order; None for all of it
+Ranges = tuple[Int64, Int64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Choice:
         self.file = slots.rows["unit"].astype(np.int64)
         self.order: str = program.units[0].native.records.order
 
-    def choose(self) -> dict[int, Parts]:
-        """(starts, sizes) of the kept parts of each kept slot, in order; None for all of it."""
+    def choose(self) -> dict[int, Ranges]:
+        """(starts, sizes) of the kept ranges of each kept slot, in order; None for all of it."""
         rows = self.slots.rows
         by_slot = np.zeros(len(rows), np.bool_)
         for batch in self.relocations:
@@ -54,7 +54,7 @@ class Choice:
         files = np.zeros(len(self.program.units), np.bool_)
         files[self.file[by_slot]] = True
         files = self._referred_from_elsewhere(files)
-        whole: dict[int, Parts]
+        whole: dict[int, Ranges]
         whole = dict.fromkeys(np.flatnonzero(files[self.file]).tolist())
         several = self._several(files)
         if several:
@@ -93,8 +93,8 @@ class Choice:
             np.zeros(0, np.int64) if relocated is None else relocated,
         )
 
-    def _divide(self, several: dict[int, list[int]]) -> dict[int, Parts]:
-        """The kept parts of the slots of files with several units."""
+    def _divide(self, several: dict[int, list[int]]) -> dict[int, Ranges]:
+        """The kept ranges of the slots of files with several units."""
         rows = self.slots.rows
         chosen = np.array(sorted(slot for mine in several.values() for slot in mine), np.int64)
         # every byte of these slots has an address of its own
@@ -132,7 +132,7 @@ class Choice:
         ends = np.append(starts[1:], base[chosen[-1]] + size[-1])
         ends[:-1] -= slot_of[1:] != slot_of[:-1]
         ends[-1] -= 1
-        result: dict[int, Parts] = {}
+        result: dict[int, Ranges] = {}
         complete = np.ones(len(self.program.units), np.bool_)
         complete[self.file[slot_of[~kept & ~string]]] = False
         borders = np.append(np.searchsorted(slot_of, chosen), len(slot_of))
@@ -211,4 +211,4 @@ def _runs(starts: Int64, ends: Int64) -> tuple[Int64, Int64]:
     return starts[first], ends[last] - starts[first]
 
 
-__all__ = ["DEAD", "Choice", "Parts", "Targets"]
+__all__ = ["DEAD", "Choice", "Ranges", "Targets"]
