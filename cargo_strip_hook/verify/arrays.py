@@ -24,6 +24,15 @@ def gather(data: Array, starts: Array, layout: np.dtype[Any]) -> Array:
     return windows[starts].view(layout)
 
 
+def rows_of(table: Array, which: Array) -> Array:
+    """The records of a table at positions, or where `which` (bool) is true.
+
+    What `table[which]` gives; that copies field by field, and takes ten times as long.
+    """
+    windows = table.view(f"V{table.dtype.itemsize}")
+    return np.asarray(windows[which].view(table.dtype))
+
+
 def spread(starts: Array, counts: Array, step: int) -> Array:
     """`starts[i] + step * k` for each i and each k below `counts[i]`, one behind the other."""
     counts = counts.astype(np.int64)

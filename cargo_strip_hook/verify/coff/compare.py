@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import is_among
+from cargo_strip_hook.verify.arrays import is_among, rows_of
 from cargo_strip_hook.verify.coff.frames import describes
 from cargo_strip_hook.verify.coff.machine import POINTER, RELATIVE, UNWOUND, addends
 from cargo_strip_hook.verify.coff.places import (
@@ -69,7 +69,7 @@ def compare(pair: Pair, found: Definitions) -> tuple[Made, tuple[int, int, int]]
     """All pieces. Returns what was made, and (bytes, relocations, settled relocations)."""
     after = pair.after
     own = np.array([not _is_apart(name) for name in after.names])
-    relocations = after.relocations[own[after.relocations["section"]]]
+    relocations = rows_of(after.relocations, own[after.relocations["section"]])
     result = by_place(references_after(pair, relocations))
     twice = result.place[1:] == result.place[:-1]
     if twice.any():
@@ -155,7 +155,7 @@ def _references_before(
     relocations = o.relocations
     place = pair.find(member, relocations["section"], relocations["offset"])
     here = (place >= 0) & (relocations["type"] != 0)
-    relocations, place = relocations[here], place[here]
+    relocations, place = rows_of(relocations, here), place[here]
     number, masks, _ = addends(o.machine, relocations["type"], relocations["field"])
     for i in np.flatnonzero(masks == 0)[:1].tolist():
         kind = int(relocations["type"][i])

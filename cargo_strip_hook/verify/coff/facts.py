@@ -282,6 +282,8 @@ def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
     said = _Said(pair, places)
     exact = {place for table in (made.common, made.pointer) for place in table.values()}
     weak = [place for place, _, is_one in _weak(pair, found) if is_one]
+    # an export that stands for another name has no type of its own: its section says it
+    stands = {(place, name) for place, name, _ in _weak(pair, found)}
     of_functions = unique(np.append(said.place[said.function], np.array(weak, np.int64)))
     may_be = positions(of_functions, places) >= 0
     rest = ~_abridged(pair, said, placed, places, may_be)
@@ -298,6 +300,7 @@ def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
                 "a local name that the original has not", f"{shown(name)} at {pair.where(place)}"
             )
         must = (place, name) in function and name not in (_LABEL, _LEADER)
+        must |= storage == EXTERNAL and (place, name) in stands and _is_code(pair, place)
         may = bool(may_be[n])
         if kind not in (0, _FUNCTION) or (
             ((kind and not may) or (must and not kind)) and not _is_weak_code(pair, i)
@@ -325,6 +328,10 @@ def _abridged(pair: Pair, said: _Said, symbols: Array, places: Array, may_be: Ar
     first = np.minimum(np.searchsorted(said.place, places), len(said.place) - 1)
     good &= (said.place[first] == places) & rust
     return np.asarray(good & (said.abridged[first] > length))
+
+
+def _is_code(pair: Pair, place: int) -> bool:
+    return bool(int(pair.after.sections["flags"][place >> STEP]) & CODE)
 
 
 def _is_weak_code(pair: Pair, i: int) -> bool:

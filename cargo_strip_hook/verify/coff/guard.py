@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import is_among, positions, unique
+from cargo_strip_hook.verify.arrays import is_among, positions, rows_of, unique
 from cargo_strip_hook.verify.coff.places import (
     NAME,
     PLACE,
@@ -80,7 +80,8 @@ def _check_relocations(pair: Pair, found: Definitions, functions: Array) -> None
     o = pair.after
     rows, symbols = o.relocations, o.symbols
     named = (symbols["type"] & 0xF0 == _FUNCTION) & (symbols["section"] > 0)
-    rows = rows[named[rows["symbol"]] & ~is_among(rows["type"], np.array(_BRANCHES[o.machine]))]
+    rows = rows_of(rows, named[rows["symbol"]])
+    rows = rows_of(rows, ~is_among(rows["type"], np.array(_BRANCHES[o.machine])))
     symbol = rows["symbol"]
     target = (symbols["section"][symbol].astype(np.int64) << STEP) + symbols["value"][symbol]
     there = set(zip(rows["section"].tolist(), target.tolist(), strict=True))
@@ -122,11 +123,11 @@ def _taken(pair: Pair, found: Definitions, member: int, functions: Array) -> tup
     rows, symbols = o.relocations, o.symbols
     kind = symbols["class"]
     named = (symbols["type"] & 0xF0 == _FUNCTION) | (kind == EXTERNAL) | (kind == WEAK)
-    rows = rows[named[rows["symbol"]]]
-    rows = rows[~is_among(rows["type"], np.array(_BRANCHES[o.machine]))]
+    rows = rows_of(rows, named[rows["symbol"]])
+    rows = rows_of(rows, ~is_among(rows["type"], np.array(_BRANCHES[o.machine])))
     meaning = meanings(pair, found, member)
     target = np.where(meaning.kind == PLACE, meaning.base, -1)
-    rows = rows[(positions(functions, target) >= 0)[rows["symbol"]]]
+    rows = rows_of(rows, (positions(functions, target) >= 0)[rows["symbol"]])
     told = np.zeros(len(o.names), np.bool_)
     for number in unique(rows["section"]).tolist():
         told[number] = o.names[number].startswith(_UNWIND)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import rows_of
 from cargo_strip_hook.verify.coff.read import (
     ABSOLUTE,
     ALIGN,
@@ -61,7 +62,7 @@ class Pair:
         position = np.searchsorted(np.array(self.indices), rows["member"])
         section = self.first[position] + rows["section"]
         order = np.lexsort((rows["offset"], section))
-        self.rows = rows[order]
+        self.rows = rows_of(rows, order)
         self.position, self.section = position[order], section[order]
         self.key = (self.section.astype(np.int64) << STEP) + self.rows["offset"]
         self.place = (self.rows["out_section"].astype(np.int64) << STEP) + self.rows["out_offset"]

@@ -181,7 +181,7 @@ def _compare(
     keeps_debug = compares_debug(expectation)
     sections.check_sections(before, after, where, keeps_debug, findings)
     definitions = compare.Definitions(before, where, choice)
-    symbols.check_externals(before, after, definitions.chosen(), allowed, findings)
+    symbols.check_externals(before, after, definitions.chosen, allowed, findings)
     symbols.check_outside(before, after, every.read, findings)
     titles = [original.members[n].name for n in used]
     roots.check_roots(before, where, titles, findings)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, is_among, unique
+from cargo_strip_hook.verify.arrays import Array, is_among, rows_of, spread, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.made import Made
 from cargo_strip_hook.verify.macho.marks import check_bound, check_marks
@@ -14,6 +16,7 @@ from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, WEAK_DEF, Object, Reference
 from cargo_strip_hook.verify.macho.unwind import Records, records
 
+_UNWIND_SECTIONS = np.array([b"__compact_unwind", b"__eh_frame"])
 _NOTHING: frozenset[int] = frozenset()
 
 
@@ -43,9 +46,9 @@ class Definitions:
             for name, *row in zip(names, *columns, strict=True):
                 if name in found:
                     found[name].append((row[0], row[1], row[2], row[3]))
-        for name, rows_of in found.items():
-            self.files[name] = {row[0] for row in rows_of}
-            strong = [row for row in rows_of if not row[2]] or rows_of
+        for name, every in found.items():
+            self.files[name] = {row[0] for row in every}
+            strong = [row for row in every if not row[2]] or every
             chosen = choice.first([row[0] for row in strong]) if len(strong) > 1 else 0
             self._first[name], self._number[name] = strong[chosen][1], strong[chosen][3]
         self.made = Made(before, self._first)
@@ -54,9 +57,14 @@ class Definitions:
         """The address of a name, -1 for one that is not there."""
         return self._first.get(name, -1)
 
-    def chosen(self) -> dict[bytes, tuple[int, int]]:
-        """Name -> (address, symbol of the member) of each definition that counts."""
-        return {name: (at, self._number[name]) for name, at in self._first.items()}
+    def chosen(self, name: bytes) -> tuple[int, int]:
+        """(address, symbol of the member) of the definition that counts; -1 for none."""
+        return self._first.get(name, -1), self._number.get(name, -1)
+
+    def of_all(self, names: Sequence[bytes]) -> list[int]:
+        """`of` of each name."""
+        find = self._first.get
+        return [find(name, -1) for name in names]
 
 
 class _Result:
@@ -66,7 +74,7 @@ class _Result:
         self.object = after
         where = after.table["address"][references["section"] - 1] + references["offset"]
         order = np.argsort(where, kind="stable")
-        self.fields, self.references = where[order], references[order]
+        self.fields, self.references = where[order], rows_of(references, order)
         for at in np.flatnonzero(self.fields[1:] == self.fields[:-1]).tolist():
             findings.add("relocation", f"at {int(self.fields[at]):#x} of the result is not alone")
         self.used = np.zeros(len(order), np.bool_)
@@ -111,7 +119,7 @@ def check(
         mine = np.concatenate([mine, pointers[here]])
     piece = where.piece(mine["section"], mine["offset"])
     there = ~result.zerofill[where.home[piece]]  # what lost its contents is told there
-    mine, piece = mine[there], piece[there]
+    mine, piece = rows_of(mine, there), piece[there]
     place = where.address[piece] + mine["offset"] - where.start[piece]
     in_file = result.file[where.home[piece]] + place
     found = result.at(place)
@@ -134,11 +142,10 @@ def check(
         closer.check(Reference(*mine[n].tolist()), int(place[n]), one)
     masks = _masks(before.cpu, mine, found >= 0)
     compared = _check_bytes(result, before, where, in_file, masks, findings)
-    for number in np.flatnonzero(~result.used).tolist():
-        home = after.sections[int(result.references["section"][number]) - 1].name
-        if home not in (b"__eh_frame", b"__compact_unwind"):
-            address = int(result.fields[number])
-            findings.add("relocation", f"at {address:#x} of the result is not in the original")
+    compared_apart = is_among(after.table["name"], _UNWIND_SECTIONS)
+    new = ~result.used & ~compared_apart[result.references["section"] - 1]
+    for address in result.fields[new].tolist():
+        findings.add("relocation", f"at {address:#x} of the result is not in the original")
     definitions.made.check(where, after, findings)
     return compared
 
@@ -166,10 +173,12 @@ class _Means:
         local = symbols[kind & 0xEF == 0xE]
         self.address[local] = where.of_symbols(local)
         numbers = symbols[kind & 0xE1 == 1]
-        for n, name in zip(numbers.tolist(), before.names(numbers), strict=True):
-            if not definitions.made.knows(name):
-                self.name[n] = result.names.get(name, -1)
-                self.address[n] = definitions.of(name)
+        names = before.names(numbers)
+        find = result.names.get
+        self.name[numbers] = [find(name, -1) for name in names]
+        self.address[numbers] = definitions.of_all(names)
+        special = numbers[definitions.made.known(names)]
+        self.name[special] = self.address[special] = -1
 
     def same(self, mine: Array, place: Array, in_file: Array, found: Array) -> Array:
         """Whether each reference of the member plainly means the same in the result.
@@ -190,7 +199,7 @@ class _Means:
         good = np.zeros(len(mine), np.bool_)
 
         rows = np.flatnonzero(plain & (found >= 0))
-        other, old = result.references[found[rows]], mine[rows]
+        other, old = rows_of(result.references, found[rows]), rows_of(mine, rows)
         alike = (other["kind"] == old["kind"]) & (other["width"] == old["width"])
         alike &= (other["symbol"] >= 0) & (other["minus"] < 0)
         there = np.maximum(other["symbol"], 0)
@@ -408,8 +417,7 @@ def check_unwind(
     there = np.searchsorted(found.keys, wanted.keys[here], side="right") - 1
     differ = (wanted.columns[:, here] != found.columns[:, there]).any(0)
     frames = np.flatnonzero(~differ & (wanted.rows["cie"][here] >= 0))
-    for n in frames.tolist():
-        differ[n] = wanted.frame(int(here[n])) != found.frame(int(there[n]))
+    differ[frames] = wanted.frames_differ(here[frames], found, there[frames])
     for key in wanted.keys[here[differ]].tolist():
         findings.add("unwind", f"the function at {key >> 1:#x} is unwound in another way")
 
@@ -417,7 +425,7 @@ def check_unwind(
 class _Unwinds:
     """Records by `keys`: function << 1 | whether it is an FDE; of equal ones the last is meant.
 
-    `columns` are what has to be equal, besides `frame`. `names` numbers personality routines.
+    `columns` are what has to be equal, besides frames. `names` numbers personality routines.
     """
 
     def __init__(
@@ -426,19 +434,28 @@ class _Unwinds:
         keys = function << 1 | ~those.rows["compact"]
         order = np.flatnonzero(function >= 0)
         order = order[np.argsort(keys[order], kind="stable")]
-        self.keys, self.rows = keys[order], those.rows[order]
+        self.keys, self.rows = keys[order], rows_of(those.rows, order)
         number = _routines(o, those, names)
         rows = self.rows
         columns = [lsda[order], number[order], rows["size"].view(np.int64)]
         columns += [rows["encoding"], rows["personality_addend"]]
         self.columns = np.stack([c.astype(np.int64) for c in columns])
-        self._data, self._cies = o.data, those.cies
-        self._frames = np.stack([rows["cie"], rows["code"], rows["code"] + rows["code_size"]], 1)
+        self._octets, self._cies = o.octets, those.cies
 
-    def frame(self, number: int) -> tuple[bytes, bytes]:
-        """The CIE and the instructions of an FDE."""
-        cie, begin, end = self._frames[number].tolist()
-        return self._cies[cie], bytes(self._data[begin:end])
+    def frames_differ(self, mine: Array, other: _Unwinds, others: Array) -> Array:
+        """bool for each pair of FDEs: whether their CIEs or instructions differ."""
+        number: dict[bytes, int] = {}
+        cies, codes = [], []
+        size = self.rows["code_size"][mine].astype(np.int64)
+        differ = size != other.rows["code_size"][others]
+        size[differ] = 0
+        for one, rows in ((self, mine), (other, others)):
+            known = [number.setdefault(cie, len(number)) for cie in one._cies]
+            cies.append(np.array(known, np.int64)[one.rows["cie"][rows]])
+            codes.append(one._octets[spread(one.rows["code"][rows], size, 1)])
+        differ |= cies[0] != cies[1]
+        differ[np.repeat(np.arange(len(mine)), size)[codes[0] != codes[1]]] = True
+        return np.asarray(differ)
 
 
 def _routines(o: Object, those: Records, names: dict[bytes, int]) -> Array:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from itertools import pairwise
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Object
@@ -42,6 +43,12 @@ class Made:
 
     def knows(self, name: bytes) -> bool:
         return name in self.commons or name in self.ends
+
+    def known(self, names: Sequence[bytes]) -> Array:
+        """bool: `knows` of each name."""
+        if not self.commons and not self.ends:
+            return np.zeros(len(names), np.bool_)
+        return np.array([self.knows(name) for name in names], np.bool_)
 
     def use(self, name: bytes, address: int) -> None:
         """A reference takes `name` to be at `address`."""

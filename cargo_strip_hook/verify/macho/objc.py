@@ -41,7 +41,7 @@ def loaded_always(original: Archive) -> list[int]:
 def _has_records(data: memoryview) -> bool:
     """Whether an object has classes, categories or records of Swift's that always live."""
     head = bytes(data[: 32 + int.from_bytes(data[20:24], "little")])
-    if head[:4] != b"\xcf\xfa\xed\xfe" or not any(name in head for name in _RECORDS):
+    if head[:4] != b"\xcf\xfa\xed\xfe" or not (b"__objc_c" in head or b"__swift5_" in head):
         return False
     try:
         table = read(data).table

@@ -13,7 +13,7 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, gather, is_among, spread
+from cargo_strip_hook.verify.arrays import Array, gather, is_among, rows_of, spread
 from cargo_strip_hook.verify.macho.commands import (
     ARM64,
     X86_64,
@@ -267,7 +267,7 @@ class Object:
         home, address = np.repeat(numbers, count), raw["address"].astype(np.int64)
         if choose is not None:
             chosen = np.flatnonzero(choose(home, address))
-            home, address, raw = home[chosen], address[chosen], raw[chosen]
+            home, address, raw = home[chosen], address[chosen], rows_of(raw, chosen)
         if not len(raw):
             return np.zeros(0, REFERENCE)
         return self._joined(home, address, raw["info"].astype(np.int64))

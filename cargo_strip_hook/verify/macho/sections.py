@@ -21,6 +21,8 @@ _POINTERS = 0x6  # S_NON_LAZY_SYMBOL_POINTERS: become data, for their relocation
 INITIALISERS = np.array([0x9, 0xA, 0x15, 0x16], np.uint32)
 # what linkers take apart by itself, whatever symbols there are: literals and initialisers
 _BY_ITSELF = np.array([0x2, 0x3, 0x4, 0x5, 0x9, 0xA, 0xE, 0x15, 0x16], np.uint32)
+_ALONE = np.zeros(256, np.bool_)
+_ALONE[_BY_ITSELF] = True
 _LISTS = (b"__objc_", b"__swift5_")
 COMMON = (b"__DATA", b"__common")
 _CODE = 0x80000400
@@ -123,21 +125,20 @@ def _check_whole(before: Object, where: Places, findings: Findings) -> None:
     rows = np.flatnonzero(where.size > 0)
     section = where.section[rows].astype(np.int64)
     end = where.start[rows] + where.size[rows]
-    table = before.table[section - 1]
-    good = end == table["size"]
+    good = end == before.table["size"][section - 1]
     keys = (section << STEP) + end
     good |= is_among(keys, (where.section.astype(np.int64) << STEP) + where.start)
     e = before.entries
     label = np.flatnonzero(before.placed & (e["desc"] & ALT_ENTRY == 0) & (e["section"] > 0))
     home = e["section"][label].astype(np.int64)
     good |= is_among(keys, (home << STEP) + e["value"][label] - before.table["address"][home - 1])
-    kind = table["flags"] & 0xFF
+    kind = before.table["flags"][section - 1] & 0xFF
     width = np.zeros(256, np.int64)
     width[[0x3, 0x4, 0x5, 0xE]] = 4, 8, 8, 16
     step = width[kind]
     good |= (step > 0) & (end % np.maximum(step, 1) == 0)
     rest = np.flatnonzero(~good)
-    strings = before.octets[table["offset"][rest] + end[rest] - 1] == 0
+    strings = before.octets[before.table["offset"][section[rest] - 1] + end[rest] - 1] == 0
     for n in rest[~(strings & (kind[rest] == 0x2))].tolist():
         findings.add("a piece is not whole", f"at {int(where.address[rows[n]]):#x}")
 
@@ -178,21 +179,22 @@ def _check_alignment(
     findings: Findings,
 ) -> None:
     """A linker aligns a subsection as its place in the section is, as far as that is aligned."""
-    old, new = before.table[where.section - 1], after.table[where.home - 1]
-    most = np.int64(1) << np.minimum(old["align"], 40)
+    old, new = where.section - 1, where.home - 1
+    kind, align, start = (after.table[column][new] for column in ("flags", "align", "address"))
+    most = np.int64(1) << np.minimum(before.table["align"][old], 40)
     wanted = np.where(where.start == 0, most, np.minimum(where.start & -where.start, most))
     begin = borders.before(where.home, where.address)
-    alone = is_among(new["flags"] & 0xFF, _BY_ITSELF)
+    alone = _ALONE[kind & 0xFF]
     begin = np.where(alone, where.address, begin)
-    offset = begin - new["address"]
-    room = np.int64(1) << np.minimum(new["align"], 40)
+    offset = begin - start
+    room = np.int64(1) << np.minimum(align, 40)
     given = np.where(offset == 0, room, np.minimum(offset & -offset, room))
     bad = (where.size > 0) & ((given < wanted) | ((where.address - begin) % wanted != 0))
     for at in where.address[bad].tolist():
         findings.add("a piece lost its alignment", f"at {at:#x}")
     limit = np.zeros(len(after.table), np.int64)
     # the place of a hole may be aligned
-    holes = debug & (old["flags"] & _CODE != 0)
+    holes = debug & (before.table["flags"][old] & _CODE != 0)
     np.maximum.at(limit, where.home - 1, np.where(holes, most, wanted))
     over = (np.int64(1) << np.minimum(after.table["align"], 40)) > limit
     over[after.named(*COMMON) - 1] = False

@@ -20,8 +20,6 @@ from cargo_strip_hook.verify.macho.sections import INITIALISERS, Borders
 
 _EXTERNAL = 0x01
 _CODE = 0x80000400
-_LONG = 112
-_WINDOW = np.dtype(f"V{_LONG}")
 _WEAK_REF, _KEPT, _DYNAMIC, _COLD = 0x40, 0x20, 0x10, 0x400
 # of an export: weak definitions (also those that may be hidden), resolvers, cold functions
 _OF_DEFINITIONS = 0x05D0
@@ -33,13 +31,14 @@ _PROFILE_HOOK = b"___llvm_profile_runtime_user"
 def check_externals(
     before: Object,
     after: Object,
-    chosen: Mapping[bytes, tuple[int, int]],
+    chosen: Callable[[bytes], tuple[int, int]],
     personalities: Collection[bytes],
     findings: Findings,
 ) -> None:
     """Each external definition is the original's: its place or value, and its marks.
 
-    `chosen`: name -> (its address in the result, the symbol of the original that counts).
+    `chosen`: name -> (its address in the result, the symbol of the original that counts), -1 for
+    none.
     `personalities` are only there to be coalesced.
     """
     numbers = after.externals()
@@ -51,7 +50,7 @@ def check_externals(
     for name, row in zip(names, rows, strict=True):
         kind, desc, value = int(row["type"]), int(row["desc"]), int(row["value"])
         if kind & 0xE == 0xE:
-            address, symbol = chosen.get(name, (-1, -1))
+            address, symbol = chosen(name)
             if address < 0:
                 findings.add("an export that no used member defines", shown(name))
                 continue
@@ -148,9 +147,8 @@ def check_locals(
         rows["desc"].astype(np.int64) & ~_OF_LOCALS != 0
     )
     odd |= (rows["type"] == 0x02) & ((rows["section"] != 0) | (rows["desc"] != 0))
-    names = after.names(numbers)
-    for n in np.flatnonzero(odd).tolist():
-        findings.add("a local symbol changed", f"type or marks of {shown(names[n])}")
+    for name in after.names(numbers[odd]):
+        findings.add("a local symbol changed", f"type or marks of {shown(name)}")
     _check_marks(before, after, where, findings)
     there = {(at, name) for name, places in commons.items() for at in places}
     _check_names(before, after, where, numbers, there, findings)
@@ -270,13 +268,17 @@ def _check_names(
     at = where.of_symbols(old)
     order = np.argsort(at, kind="stable")
     old, at = old[order], at[order]
+    names = after.names(numbers)
     # most places have one name, and it is the same
-    same = np.zeros(len(numbers), np.bool_)
+    likely, here = [b""] * len(names), [False] * len(names)
     if len(at):
         first = np.minimum(np.searchsorted(at, values), len(at) - 1)
-        same = (at[first] == values) & _same_names(after, numbers, before, old[first])
-    rest = numbers[~same]
-    unequal = [(n, name) for n, name in zip(rest, after.names(rest), strict=True) if name != b"l"]
+        likely, here = before.names(old[first]), (at[first] == values).tolist()
+    unequal = [
+        (n, name)
+        for n, name, one, there_too in zip(numbers.tolist(), names, likely, here, strict=True)
+        if (name != one or not there_too or name[:1] == b"L") and name != b"l"
+    ]
     if not unequal:
         return
     places = after.entries["value"][[n for n, _ in unequal]]
@@ -287,26 +289,3 @@ def _check_names(
         again = bool(dot) and count.isdigit() and (place, start) in there
         if name[:1] == b"L" or not ((place, name) in there or again):
             findings.add("a local name that the original has not", f"{shown(name)} at {place:#x}")
-
-
-def _same_names(one: Object, numbers: Array, other: Object, others: Array) -> Array:
-    """bool for each pair of symbols: whether both have the same name, which is no long one.
-
-    Linkers leave out names that begin with an L, and what these begin: ours have none.
-    """
-    inside = np.ones(len(numbers), np.bool_)
-    windows = []
-    for o, mine in ((one, numbers), (other, others)):
-        text = np.frombuffer(o.text, np.uint8)
-        start = o.entries["name"][mine]
-        near = start + _LONG <= len(text)
-        inside &= near
-        if not near.any():
-            return np.zeros(len(numbers), np.bool_)
-        found = gather(text, np.where(near, start, 0), _WINDOW)
-        windows.append(found.view(np.uint8).reshape(-1, _LONG))
-    a, b = windows
-    differ, ends = a != b, a == 0
-    first = np.where(differ.any(1), differ.argmax(1), _LONG)
-    end = np.where(ends.any(1), ends.argmax(1), _LONG)
-    return np.asarray(inside & (end < first) & (a[:, 0] != ord("L")))

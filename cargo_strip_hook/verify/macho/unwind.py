@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, gather, spread, unique
+from cargo_strip_hook.verify.arrays import Array, gather, rows_of, spread, unique
 from cargo_strip_hook.verify.kit.frames import BadFrames, common_entry, uleb, walk
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ARM64, REFERENCE, STEP, Damaged, Object
@@ -65,14 +65,14 @@ class _Fields:
         table = o.relocations(numbers)
         keys = (table["section"].astype(np.int64) << STEP) + table["offset"]
         order = np.argsort(keys, kind="stable")
-        self._table, self._keys = table[order], keys[order]
+        self._table, self._keys = rows_of(table, order), keys[order]
 
     def at(self, places: Array) -> tuple[Array, Array]:
         """(rows of the table, whether there is one) for each place."""
         if not len(self._table):
             return np.zeros(len(places), REFERENCE), np.zeros(len(places), np.bool_)
         row = np.minimum(np.searchsorted(self._keys, places), len(self._keys) - 1)
-        return self._table[row], self._keys[row] == places
+        return rows_of(self._table, row), self._keys[row] == places
 
     def check_all(self, places: Array, width: Array) -> None:
         """There are no references but at places, each of its width (bytes). Raises `Damaged`."""
@@ -192,8 +192,8 @@ def _read_frames(
         raise Damaged("__eh_frame has an FDE without a CIE")
     cies = _Cies(o, fields, places, in_file, sizes)
     forms = np.zeros((5, len(places)), np.int64)
-    for number in unique(cie).tolist():
-        forms[:, number] = cies.read(number)
+    used = unique(cie)
+    forms[:, used] = cies.read(used)
     width = forms[0][cie]
     function = fields.distances(places[fde] + 8, width)
     if strict:
@@ -268,23 +268,26 @@ class _Cies:
         self.routines: dict[int, int] = {}  # record -> where in it the personality is
         self.bodies: dict[bytes, int] = {}
 
-    def read(self, number: int) -> tuple[int, int, int, int, int]:
-        """Of a record: width, LSDA's width, the personality's symbol (or -1) and addend, its body.
-
-        That is a number in `bodies`.
+    def read(self, numbers: Array) -> Array:
+        """int64 (5, records): width, LSDA's width, the personality's symbol (or -1) and addend, and
+        the number of what it says in `bodies`. Raises `BadFrames` and `Damaged`.
         """
-        start = int(self.in_file[number])
-        raw = bytes(self.data[start : start + int(self.sizes[number])])
-        cie = common_entry(raw, 8, blank=True)
-        personality, addend = -1, 0
-        if cie.personality_at >= 0:
-            self.routines[number] = cie.personality_at
-            row, there = self.fields.at(self.places[number : number + 1] + cie.personality_at)
-            if not there[0]:
-                raise Damaged("__eh_frame has a CIE whose personality has no relocation")
-            personality, addend = int(row["symbol"][0]), int(row["addend"][0])
-            if self.fields.object.cpu == ARM64:  # the field says something, too
-                begin = start + cie.personality_at
-                addend += int.from_bytes(self.data[begin : begin + 4], "little", signed=True)
-        body = self.bodies.setdefault(cie.content, len(self.bodies))
-        return cie.pointer, cie.lsda, personality, addend, body
+        starts, sizes = self.in_file[numbers].tolist(), self.sizes[numbers].tolist()
+        found = np.zeros((5, len(numbers)), np.int64)
+        where = np.full(len(numbers), -1, np.int64)
+        for n, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+            cie = common_entry(bytes(self.data[start : start + size]), 8, blank=True)
+            body = self.bodies.setdefault(cie.content, len(self.bodies))
+            found[:, n] = cie.pointer, cie.lsda, -1, 0, body
+            where[n] = cie.personality_at
+        has = np.flatnonzero(where >= 0)
+        numbers, where = numbers[has], where[has]
+        self.routines.update(zip(numbers.tolist(), where.tolist(), strict=True))
+        row, there = self.fields.at(self.places[numbers] + where)
+        if not there.all():
+            raise Damaged("__eh_frame has a CIE whose personality has no relocation")
+        found[2, has], found[3, has] = row["symbol"], row["addend"]
+        if self.fields.object.cpu == ARM64:  # the field says something, too
+            octets = self.fields.object.octets
+            found[3, has] += gather(octets, self.in_file[numbers] + where, np.dtype("<i4"))
+        return found
