@@ -118,7 +118,7 @@ def test_old_commands_mean_the_simulator_on_intel(
     # old and new statements of one platform go together, and those of a device do not
     new = versions.Version(platform, 13 << 16, 0)
     assert versions.merge([("a", unit.native.versions), ("b", (new,))])[0].platform == platform
-    assert [p for p, _ in second.read(memoryview(data)).versions] == [platform]
+    assert [p for p, *_ in second.read(memoryview(data)).versions] == [platform]
     if platform == 7:
         with pytest.raises(LinkError, match="iOS Simulator"):
             device = versions.Version(2, 13 << 16, 0)

@@ -26,7 +26,8 @@ def _object(*symbols: Symbol, sections: int = 1) -> Object:
         rows.append((len(text), *s[1:]))
         text += s.name + b"\0"
     entries = np.array(rows, SYMBOL)
-    return Object(np.zeros(0, np.uint8), flags=0x2000, table=table, entries=entries, text=text)
+    none = np.zeros(0, np.uint8)
+    return Object(none, cpu=0x0100000C, flags=0x2000, table=table, entries=entries, text=text)
 
 
 def _records(
