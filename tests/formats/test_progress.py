@@ -26,7 +26,7 @@ observe = progress.Progress.observe
 def slow(self, phase):
     observe(self, phase)
     end = time.monotonic() + 20
-    while self._thread and not self._told and time.monotonic() < end:
+    while self._thread and not self._visible and time.monotonic() < end:
         time.sleep(0.01)
 progress.Progress.observe = slow
 sys.exit(main(sys.argv[1:]))

@@ -36,9 +36,10 @@ def check(before: Objects, after: Objects, kind: int, findings: Findings) -> Non
     if after.section_name(mine[0]) not in names or facts["flags"] or facts["entsize"]:
         findings.add("build attributes", "are in a section of another kind")
     contents = {bytes(before.contents(number)) for number in olds}
+    contents = {one for one in contents if any(one)}  # GNU ld -r empties those that it joined
     found = bytes(after.contents(mine[0]))
-    if len(contents) == 1:
-        if found not in contents:
+    if len(contents) <= 1:
+        if contents and found not in contents:
             findings.add("build attributes", "differ from those that all members have")
         return
     try:

@@ -65,7 +65,8 @@ def check(pair: Pair, resolution: Resolution, definitions: dict[bytes, int]) -> 
         if not _fits(pair, place, size, align, thread=thread):
             where = pair.where_after(place)
             pair.findings.add("a common symbol has no room", f"{quoted(name)} at {where}")
-        room.append((place, size, name))
+        if 0 < place >> STEP < len(after.sections):
+            room.append((place, size, name))
     _check_apart(pair, room)
 
 
@@ -94,7 +95,7 @@ def _check_apart(pair: Pair, room: list[tuple[int, int, bytes]]) -> None:
     end = np.zeros(len(after), np.int64)
     np.maximum.at(end, rows["out_section"], rows["out_offset"] + rows["size"])
     for place, size, _ in room:
-        number = min(place >> STEP, len(after) - 1)
+        number = place >> STEP
         end[number] = max(end[number], (place & ((1 << STEP) - 1)) + size)
     zeros = (after["type"] == SHT_NOBITS) & (after["flags"] & SHF_ALLOC != 0)
     more = np.flatnonzero(zeros & (after["size"] > end))

@@ -424,6 +424,8 @@ def _alike(sides: _Sides, wanted: _Wanted, number: int, new: Array) -> bool:
     old, new_symbol = int(wanted.symbol[number]), int(new["symbol"])
     name = before.string(int(before.symbols["name"][old]))
     target, base = int(new["target"]), int(sides.base_after[new_symbol])
+    if not (name or home or new_symbol):  # neither names a symbol
+        return bool(target - base == row["addend"])
     shown = name and before.symbols["binding"][old] != STB_LOCAL
     rivals = sides.resolution.definitions.get(name, []) if shown else []
     # of several weak definitions; which one it is, code relocations tell
