@@ -875,3 +875,35 @@ def test_what_two_members_throw(tmp_path: Path, arch: str, granularity: Granular
     rest = kit.compile(tmp_path, target, {"rest.c": _RUNTIME % other}, "-w")
     for name, inputs in (("original", library), ("result", out)):
         kit.link_dll(tmp_path / f"{name}.dll", target, [inputs, *rest], exports)
+
+
+def test_unwind_tables_of_inline_functions_stay_with_them(tmp_path: Path) -> None:
+    """GCC gives such a table no symbol to select it by: by its name it belongs to the function."""
+    text = """
+    inline int __attribute__((noinline)) deep(int n) { if (n > 2) throw n; return n; }
+    extern "C" int api(int n) { try { return deep(n) + 1; } catch (int m) { return m + 100; } }
+    inline int __attribute__((noinline)) other(int n) { if (n > 5) throw n; return n; }
+    extern "C" int unused(int n) { try { return other(n) + 1; } catch (int m) { return m + 9; } }
+    """
+    (tmp_path / "a.cc").write_text(text)
+    out = tmp_path / "a.o"
+    tool([need("i686-w64-mingw32-g++"), "-O1", *SECTIONS, "-c", tmp_path / "a.cc", "-o", out])
+    target = "i686-pc-windows-gnu"
+    own = _frame_sizes(out)
+    original = kit.archive(tmp_path / "t.lib", target, [out])
+    for strip in Strip:
+        out, made = kit.strip(original, target, ("api",), strip)
+        kit.check(original, out, target, made, strip)
+        left = _frame_sizes(kit.first_object(out)).values()
+        # the file's own stays whole; of those of inline functions the one that is needed
+        assert sum(left) == own[".eh_frame"] + own[".eh_frame$_Z4deepi"]
+
+
+def _frame_sizes(path: Path) -> dict[str, int]:
+    """Bytes of the sections of unwind tables, by name; of equal names together."""
+    sizes: dict[str, int] = {}
+    for line in tool([kit.llvm("objdump"), "-h", path]).splitlines():
+        words = line.split()
+        if len(words) > 2 and words[1].startswith(".eh_frame"):
+            sizes[words[1]] = sizes.get(words[1], 0) + int(words[2], 16)
+    return sizes

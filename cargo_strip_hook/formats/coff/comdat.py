@@ -133,8 +133,8 @@ def read_comdats(f: CoffFile) -> Comdats:
 def _by_name(f: CoffFile, sections: Int64, leaderless: Array) -> Int64:
     """For each of the `sections` the one that its name says it belongs to, -1 for none.
 
-    `.pdata$f` and `.xdata$f` belong to `.text$f`, as compilers for MinGW have it. Source: LLVM's
-    lld, `maybeAssociateSEHForMingw`.
+    `.pdata$f`, `.xdata$f` and `.eh_frame$f` belong to `.text$f`, as compilers for MinGW have it.
+    Source: LLVM's lld, `maybeAssociateSEHForMingw`.
     """
     code = {
         name.partition(b"$")[2]: n
@@ -144,7 +144,7 @@ def _by_name(f: CoffFile, sections: Int64, leaderless: Array) -> Int64:
     parent = np.full(len(sections), -1, np.int64)
     for row in np.flatnonzero(leaderless).tolist():
         base, _, name = f.names[int(sections[row])].partition(b"$")
-        if base in (b".pdata", b".xdata"):
+        if base in (b".pdata", b".xdata", b".eh_frame"):
             parent[row] = code.get(name, -1)
     return parent
 
