@@ -98,7 +98,7 @@ def join(args: argparse.Namespace, console: Console) -> int:
 def _set_of(args: argparse.Namespace, common: Path, folder: Path | None) -> SetJob:
     """The libraries of a set; results go to a folder, where there is one."""
     from cargo_strip_hook.api import target_of
-    from cargo_strip_hook.pipeline.sharing import SetJob, check_set
+    from cargo_strip_hook.pipeline.sharing import SetJob
 
     jobs = []
     for library in args.library:
@@ -110,9 +110,7 @@ def _set_of(args: argparse.Namespace, common: Path, folder: Path | None) -> SetJ
         target = target_of(library, args.target)
         output = folder / library.name if folder is not None else None
         jobs.append(options.job_of_set(args, options.Subject(library), target, output))
-    job = SetJob(tuple(jobs), common)
-    check_set(job)
-    return job
+    return SetJob(tuple(jobs), common)
 
 
 def bare(args: argparse.Namespace, console: Console) -> int:

@@ -294,6 +294,22 @@ def strip_parser() -> Parser:
     return parser
 
 
+_OF_SETS = (
+    "What is public is decided as by `strip`; a pattern or a header may speak of some of the\n"
+    "libraries only. One that was stripped before cannot be {}: build it again."
+)
+
+
+def _set(parser: Parser) -> None:
+    """What commands about several libraries have in common, behind their own options."""
+    _target(parser)
+    _exports(parser)
+    group = parser.add_argument_group("what is made of them")
+    _size(group)
+    _dry_run(group)
+    _json(parser)
+
+
 def share_parser() -> Parser:
     """`share LIB… --common FILE`."""
     parser = _parser(
@@ -302,8 +318,7 @@ def share_parser() -> Parser:
         "need into one more library, once: one std, one panic hook, one allocator. A program\n"
         "links any of them with the common one behind. ELF only.",
         "share LIB... --common FILE [OPTIONS]",
-        "What is public is decided as by `strip`; a pattern or a header may speak of some of the\n"
-        "libraries only. One that was stripped before cannot be shared: build it again.",
+        _OF_SETS.format("shared"),
     )
     parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help="a static library")
     parser.add_argument(
@@ -312,12 +327,7 @@ def share_parser() -> Parser:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write the results into DIR, leave LIB"
     )
-    _target(parser)
-    _exports(parser)
-    group = parser.add_argument_group("what is made of them")
-    _size(group)
-    _dry_run(group)
-    _json(parser)
+    _set(parser)
     return parser
 
 
@@ -328,19 +338,13 @@ def join_parser() -> Parser:
         "Make one static library of several: with all that is public in them, and what they have\n"
         "in common once. Two definitions of one public name are an error. ELF only.",
         "join LIB... -o FILE [OPTIONS]",
-        "What is public is decided as by `strip`; a pattern or a header may speak of some of the\n"
-        "libraries only. One that was stripped before cannot be joined: build it again.",
+        _OF_SETS.format("joined"),
     )
     parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help="a static library")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="write the library here"
     )
-    _target(parser)
-    _exports(parser)
-    group = parser.add_argument_group("what is made of them")
-    _size(group)
-    _dry_run(group)
-    _json(parser)
+    _set(parser)
     return parser
 
 

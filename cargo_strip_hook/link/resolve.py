@@ -40,6 +40,7 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
     Unit,
 )
+from cargo_strip_hook.link.numbering import numbered_through
 from cargo_strip_hook.link.ordering import by_need
 from cargo_strip_hook.link.pages import release
 
@@ -447,23 +448,17 @@ def _program(loader: _Loader, sets: Sequence[LinkerSet]) -> Program:
     atom_base = np.cumsum([0, *(len(u.atoms) for u in units)])
     symbol_base = np.cumsum([0, *(len(u.symbols) for u in units)])
     atoms = join([u.atoms for u in units])
-    symbols = join([u.symbols for u in units])
-    relocations = join([u.relocations for u in units])
-    edges = join([_edges(u) for u in units])
-
+    symbols, relocations, edges = numbered_through(
+        atom_base,
+        symbol_base,
+        [u.symbols for u in units],
+        [u.relocations for u in units],
+        [_edges(u) for u in units],
+    )
     for name, (size, align) in loader.commons.items():
         if loader.strength(name) == _COMMON:  # an exported one: the largest of all counts
             symbols["size"][loader.row(name)] = size
             symbols["value"][loader.row(name)] = align
-    per_symbol = np.repeat(atom_base[:-1], np.diff(symbol_base))
-    placed = symbols["atom"] >= 0
-    symbols["atom"][placed] += per_symbol[placed].astype(np.int32)
-    counts = [len(u.relocations) for u in units]
-    relocations["atom"] += np.repeat(atom_base[:-1], counts).astype(np.int32)
-    relocations["symbol"] += np.repeat(symbol_base[:-1], counts).astype(np.int32)
-    per_edge = np.repeat(atom_base[:-1], [len(_edges(u)) for u in units]).astype(np.int32)
-    edges["source"] += per_edge
-    edges["target"] += per_edge
     set_edges = [_set_edges(s) for s in sets]
     edges = np.concatenate([edges, *set_edges])
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cargo_strip_hook import __version__
-from cargo_strip_hook.archive import NewMember, object_name, open_archive, write_archive
+from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
 from cargo_strip_hook.core.errors import (
     ExportsError,
     InputError,
@@ -364,17 +364,22 @@ def _must_differ(job: SetJob, exports: Sequence[Public]) -> None:
                 )
 
 
+def _members(archive: Archive) -> Iterator[NewMember]:
+    """The members of an archive as they are written into another one."""
+    names: dict[int, list[bytes]] = {}
+    for name, number in (archive.symbols() or {}).items():
+        names.setdefault(number, []).append(name)
+    for member in archive.members:
+        data = archive.data(member)
+        yield NewMember(member.name, len(data), [data], names.get(member.index, []))
+
+
 def _together(archives: Sequence[Path], path: Path, target: Target) -> None:
     """One archive of the members of several."""
     members: list[NewMember] = []
     with ExitStack() as stack:
         for library in archives:
-            archive = stack.enter_context(open_archive(library))
-            symbols = archive.symbols() or {}
-            for member in archive.members:
-                mine = [name for name, at in symbols.items() if at == member.index]
-                data = archive.data(member)
-                members.append(NewMember(member.name, len(data), [data], mine))
+            members += _members(stack.enter_context(open_archive(library)))
         with path.open("wb") as file:
             write_archive(file, target.archive_dialect, members)
 
@@ -439,15 +444,12 @@ def _both(job: SetJob, new: Path, path: Path) -> None:
     known: set[bytes] = set()
     with ExitStack() as stack:
         for library in (new, job.common):
-            archive = stack.enter_context(open_archive(library))
-            symbols = archive.symbols() or {}
-            for member in archive.members:
-                mine = [n for n, at in symbols.items() if at == member.index and n not in known]
+            for member in _members(stack.enter_context(open_archive(library))):
+                mine = [name for name in member.symbols if name not in known]
                 if not mine and library is job.common:
                     continue  # the same as before
                 known.update(mine)
-                data = archive.data(member)
-                members.append(NewMember(member.name, len(data), [data], mine))
+                members.append(replace(member, symbols=mine))
         with path.open("wb") as file:
             write_archive(file, job.target.archive_dialect, members)
 

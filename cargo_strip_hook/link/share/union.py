@@ -9,6 +9,7 @@ import numpy as np
 
 from cargo_strip_hook.link.arrays import begins, join
 from cargo_strip_hook.link.model import Array, AtomFlag, Int64, LinkerSet, Program
+from cargo_strip_hook.link.numbering import numbered_through
 from cargo_strip_hook.link.share.model import Described, Joined, Library, Sharing
 
 
@@ -35,18 +36,13 @@ def join_libraries(libraries: Sequence[Library], sharing: Sharing) -> Joined:
 
 def _program(programs: Sequence[Program], atom_base: Int64, symbol_base: Int64) -> Program:
     bases = list(zip(programs, atom_base.tolist(), symbol_base.tolist(), strict=False))
-    symbols = join([p.symbols for p in programs])
-    own = np.repeat(atom_base[:-1], np.diff(symbol_base))
-    placed = symbols["atom"] >= 0
-    symbols["atom"][placed] += own[placed].astype(np.int32)
-    relocations = join([p.relocations for p in programs])
-    counts = [len(p.relocations) for p in programs]
-    relocations["atom"] += np.repeat(atom_base[:-1], counts).astype(np.int32)
-    relocations["symbol"] += np.repeat(symbol_base[:-1], counts).astype(np.int32)
-    edges = join([p.edges for p in programs])
-    shift = np.repeat(atom_base[:-1], [len(p.edges) for p in programs]).astype(np.int32)
-    edges["source"] += shift
-    edges["target"] += shift
+    symbols, relocations, edges = numbered_through(
+        atom_base,
+        symbol_base,
+        [p.symbols for p in programs],
+        [p.relocations for p in programs],
+        [p.edges for p in programs],
+    )
     prevailing = [
         p.prevailing if len(p.prevailing) else np.full(len(p.atoms), -1, np.int32) for p in programs
     ]
