@@ -205,7 +205,7 @@ class Unit:
     relocations: Array  # RELOCATION
     edges: Array  # EDGE: the target lives if the source does
     groups: tuple[Group, ...]
-    native: Any  # whoever takes something out says what it is: `native: ElfUnit = unit.native`
+    native: object  # only the format's own room reads it
     strings: memoryview = _NO_NAMES
     aliases: Array = field(default_factory=lambda: np.zeros(0, EDGE))  # EDGE, of symbols
 
@@ -291,7 +291,7 @@ class SectionKey:
     never is: of equal ones in a section only the first is laid out, the others share its place.
     """
 
-    descriptor: Any  # as `Unit.native`; a type parameter would be one of every phase
+    descriptor: object  # as `Unit.native`
     single: bool = False
     whole: bool = False
     identity: Callable[[Int32], Sequence[Hashable | None]] | None = None
@@ -315,6 +315,11 @@ class Layout:
     sections: tuple[OutputSection, ...]
     section: Int32
     offset: Int64
+
+    @property
+    def descriptors(self) -> list[object]:
+        """What the format says of the section key of each section."""
+        return [self.section_keys[s.section_key].descriptor for s in self.sections]
 
     @property
     def atoms(self) -> Int32:

@@ -11,7 +11,7 @@ from cargo_strip_hook.formats.coff import imports, kinds, reader, section_keys, 
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.comdat import Comdats
 from cargo_strip_hook.formats.coff.directives import Directives
-from cargo_strip_hook.formats.coff.reader import CoffUnit
+from cargo_strip_hook.formats.coff.reader import CoffUnit, coff_unit
 from cargo_strip_hook.link.model import RELOCATION, Array, Format, Input, Program, Unit
 
 _POINTER = b"__imp_"
@@ -22,7 +22,7 @@ def _read(inputs: Sequence[Input]) -> list[Unit]:
 
 
 def _leftovers(unit: Unit) -> tuple[int, int]:
-    native: CoffUnit = unit.native
+    native = coff_unit(unit)
     sizes = native.sections["size"].astype(np.int64)
     arrays = [n for n, name in enumerate(native.names) if kinds.is_initialiser(name)]
     entries = int(sizes[arrays].sum()) * 8 // native.machine.bits
@@ -34,7 +34,7 @@ def _find_pointers(undefined: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _synthetic(like: Unit, unit: Unit, pointers: Array) -> Unit:
-    machine, holders = like.native.machine, pointers["source"]
+    machine, holders = coff_unit(like).machine, pointers["source"]
     atoms = unit.atoms.copy()
     atoms["size"][holders] = atoms["align"][holders] = machine.bits // 8
     rows = np.zeros(len(pointers), RELOCATION)
@@ -63,7 +63,7 @@ def _synthetic(like: Unit, unit: Unit, pointers: Array) -> Unit:
 
 
 def _section_limit(program: Program) -> int:
-    first: CoffUnit = program.units[0].native
+    first = coff_unit(program.units[0])
     return first.machine.branch_limit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def with_entries(program: Program, live: Bool, layout: Layout) -> Layout:
 
 def assign(program: Program, layout: Layout) -> Placed:
     """Where every live atom goes."""
-    kinds = tuple(layout.section_keys[s.section_key].descriptor for s in layout.sections)
+    kinds = cast("tuple[SectionKind, ...]", tuple(layout.descriptors))
     flags = np.array([k.flags for k in kinds], np.int64)
     size = np.array([s.size for s in layout.sections], np.int64)
     stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0

@@ -29,7 +29,7 @@ from cargo_strip_hook.formats.coff.debug import (
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.machine import Machine
-from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
+from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, coff_unit
 from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import join, rows_of
 from cargo_strip_hook.link.model import LINK_MAP, Array, Bool, Int64, Program
@@ -114,7 +114,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed, befo
     references = [np.zeros(0, REFERENCE)]
     left_out = []
     for number in program.live_units(live):
-        native: CoffUnit = program.units[number].native
+        native = coff_unit(program.units[number])
         names = [native.names[n] for n in native.debug]
         if _TYPES not in names and _SYMBOLS not in names:
             continue
@@ -139,7 +139,7 @@ def _unit(
     was added.
     """
     unit = program.units[number]
-    native: CoffUnit = unit.native
+    native = coff_unit(unit)
     f = CoffFile(unit.name, unit.data)
     by_name: dict[bytes, list[int]] = {}
     for section in native.debug:
@@ -192,7 +192,7 @@ def _unit_targets(program: Program, live: Bool, placed: Placed, number: int, row
     that another took the place of is referred to where it is itself, if it lives: what is said of
     it, its lines above all, does not hold for the other.
     """
-    native: CoffUnit = program.units[number].native
+    native = coff_unit(program.units[number])
     symbols = program.symbols
     refers, elsewhere = targets(program, live, placed, number, rows)
     refers["dead"][elsewhere] = True
@@ -221,7 +221,7 @@ def _unit_targets(program: Program, live: Bool, placed: Placed, number: int, row
 
 def _parent(program: Program, live: Bool, placed: Placed, number: int, section: int) -> int:
     """The output section that a section of symbols belongs to; `DEAD` where that is gone."""
-    native: CoffUnit = program.units[number].native
+    native = coff_unit(program.units[number])
     if not native.comdats.selection[section]:
         return _ALWAYS
     parent = int(native.comdats.parent[section])

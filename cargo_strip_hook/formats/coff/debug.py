@@ -17,7 +17,7 @@ from cargo_strip_hook.formats.coff.addresses import Placed
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.machine import Machine, Mode
-from cargo_strip_hook.formats.coff.reader import CoffUnit
+from cargo_strip_hook.formats.coff.reader import coff_unit
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.addresses import STEP, begin_of
 from cargo_strip_hook.link.arrays import join, rows_of, unique
@@ -93,7 +93,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
 def _sections(program: Program, live: Bool) -> Iterator[tuple[bytes, int, int, int, int]]:
     """The DWARF of all units with a live atom, as `collected` takes it."""
     for number in program.live_units(live):
-        native: CoffUnit = program.units[number].native
+        native = coff_unit(program.units[number])
         for section in native.debug:
             if native.names[section].startswith(b".debug_"):
                 header = native.sections[section]
@@ -132,7 +132,7 @@ def targets(
     program: Program, live: Bool, placed: Placed, number: int, rows: Array
 ) -> tuple[Array, Int64]:
     """(TARGET rows, the numbers of those in sections that are no atoms) of a unit's relocations."""
-    native: CoffUnit = program.units[number].native
+    native = coff_unit(program.units[number])
     symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
     definition = program.definition[symbol].astype(np.int64)
     place = program.symbols["atom"][definition].astype(np.int64)

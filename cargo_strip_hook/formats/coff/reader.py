@@ -7,6 +7,7 @@ function. Symbols of the file keep their order, locals before globals.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -68,6 +69,11 @@ class CoffUnit:
     features: int  # @feat.00
     asked: Int64  # undefined symbols that no relocation names: they load something (`_fltused`)
     tables: dict[bytes, tuple[int, Int64]]  # name -> (flags, symbols)
+
+
+def coff_unit(unit: Unit) -> CoffUnit:
+    """What only this room knows of an object file."""
+    return cast("CoffUnit", unit.native)
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,7 +442,7 @@ def _with_directives(unit: Unit, asked: Directives) -> Unit:
     rows = rows_of(RELOCATION, len(included), atom=len(unit.atoms), symbol=included)
     source = base + len(included) + 2 * np.arange(len(asked.alternate))
     alias = rows_of(EDGE, len(source), source=source, target=source + 1)
-    native: CoffUnit = unit.native
+    native = coff_unit(unit)
     none = np.full(len(names), -1, np.int32)
     native = replace(
         native,

@@ -14,7 +14,7 @@ import numpy as np
 from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.kinds import SectionKind
-from cargo_strip_hook.formats.coff.reader import CoffUnit
+from cargo_strip_hook.formats.coff.reader import coff_unit
 from cargo_strip_hook.link.model import Int32, Program, SectionKey, Unit
 from cargo_strip_hook.link.section_keys import number_keys
 
@@ -38,7 +38,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
     uneven = {private.get(kind, kind) for kind in _uneven(program, rooted)}
 
     def key(row: int) -> tuple[SectionKind, bool]:
-        native: CoffUnit = program.units[int(units[row])].native
+        native = coff_unit(program.units[int(units[row])])
         kind = native.kinds[int(kind_numbers[row])]
         return private.get(kind, kind), True
 
@@ -64,20 +64,20 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
 
 def _kind_numbers(unit: Unit) -> Int32:
     """The number in `kinds` of each atom's; what is in no section has that of the last."""
-    native: CoffUnit = unit.native
+    native = coff_unit(unit)
     return native.atom_kind % max(len(native.kinds), 1)
 
 
 def _rooted(program: Program, live: Int32, kind_numbers: Int32) -> list[tuple[int, SectionKind]]:
     """The `live` atoms that live whenever their object is loaded, with their kinds."""
     roots = [
-        np.array([kind.root for kind in unit.native.kinds] or [False])[_kind_numbers(unit)]
+        np.array([kind.root for kind in coff_unit(unit).kinds] or [False])[_kind_numbers(unit)]
         for unit in program.units
     ]
     rows = np.flatnonzero(np.concatenate(roots)[live])
     homes = program.unit_of(live[rows]).tolist()
     return [
-        (atom, program.units[home].native.kinds[number])
+        (atom, coff_unit(program.units[home]).kinds[number])
         for atom, home, number in zip(
             live[rows].tolist(), homes, kind_numbers[rows].tolist(), strict=True
         )
@@ -139,7 +139,7 @@ def _replaceable(program: Program) -> dict[int, tuple[int, bytes]]:
         if atom < 0 or program.atoms["section"][atom] < 0:
             continue
         number = int(program.unit_of(np.array([atom]))[0])
-        native: CoffUnit = program.units[number].native
+        native = coff_unit(program.units[number])
         section = int(program.atoms["section"][atom])
         selection = int(native.comdats.selection[section])
         local = symbol - int(program.symbol_base[number])

@@ -9,7 +9,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
-from cargo_strip_hook.formats.coff.reader import CoffUnit
+from cargo_strip_hook.formats.coff.reader import CoffUnit, coff_unit
 from cargo_strip_hook.link.model import SIZE, Array, Contents, Unit
 
 _UNWIND = (kinds.PDATA, b".xdata", kinds.EH_FRAME, b".gcc_except_table")
@@ -19,7 +19,7 @@ _DIRECTIVES = b".drectve"
 
 def sizes(unit: Unit) -> Array:
     """SIZE of each section, then of relocations, and of symbols with their names."""
-    native: CoffUnit = unit.native
+    native = coff_unit(unit)
     sections = native.sections
     count = len(sections)
     rows = np.zeros(count + 2, SIZE)
@@ -67,7 +67,7 @@ def _symbols(unit: Unit) -> int:
     big = bytes(data[:4]) == b"\0\0\xff\xff"
     head, record = (48, 20) if big else (8, 18)
     table = int.from_bytes(data[head : head + 4], "little")
-    strings = table + record * len(unit.native.numbers)
+    strings = table + record * len(coff_unit(unit).numbers)
     if not table:
         return 0
     return strings - table + int.from_bytes(data[strings : strings + 4], "little")

@@ -15,7 +15,7 @@ from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.demangle.shorten import shorten
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.addresses import Placed
-from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, CoffUnit
+from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, coff_unit
 from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import isin
 from cargo_strip_hook.link.model import Array, Binding, Bool, Int64, Program, SpecialIndex
@@ -279,7 +279,7 @@ def _for_backtraces(program: Program, named: Named, exported: Named) -> Named:
     for group in (named, exported):
         plain_names = [_DECORATION.sub(b"", name) for name in group.names]
         known.update(zip(atom[group.rows].tolist(), plain_names, strict=True))
-    native: CoffUnit = program.units[0].native
+    native = coff_unit(program.units[0])
     prefix = b"_" if native.machine.number == coff.I386 else b""
     value = program.symbols["value"]
     places = [
@@ -308,7 +308,7 @@ def _weak_externals(program: Program) -> dict[int, tuple[int, int]]:
     """
     weak: dict[int, tuple[int, int]] = {}
     for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
-        native: CoffUnit = unit.native
+        native = coff_unit(unit)
         for local in np.flatnonzero(native.fallback >= 0).tolist():
             symbol = int(program.definition[base + local])
             if program.symbols["atom"][symbol] == SpecialIndex.UNDEFINED:

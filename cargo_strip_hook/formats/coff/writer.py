@@ -16,7 +16,7 @@ from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.addresses import Placed, assign, with_entries
 from cargo_strip_hook.formats.coff.keepers import keep_groups
 from cargo_strip_hook.formats.coff.machine import Machine
-from cargo_strip_hook.formats.coff.reader import CoffUnit
+from cargo_strip_hook.formats.coff.reader import coff_unit
 from cargo_strip_hook.formats.coff.relocate import Taken, relocate
 from cargo_strip_hook.formats.coff.xdata import by_record, share
 from cargo_strip_hook.link import warnings as warn
@@ -34,7 +34,6 @@ from cargo_strip_hook.link.model import (
     Layout,
     Program,
     SpecialIndex,
-    Unit,
 )
 from cargo_strip_hook.link.output import Relocations
 from cargo_strip_hook.link.symbols import symbol_names
@@ -54,14 +53,14 @@ class _Extra:
 
 def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
     """Make the object. Raises `LinkError` for a reference that cannot be kept."""
-    machine: Machine = program.units[0].native.machine
+    machine = coff_unit(program.units[0]).machine
     layout = with_entries(program, live, layout)
     placed = assign(program, layout)
     real = [n for n in program.live_units(live) if program.units[n].index >= 0]
     # of commons and values alone: what their files promise
     said = [program.units[n] for n in real] or [u for u in program.units if u.index >= 0]
-    features = _features([_native(u).features for u in said])
-    guarded = [_native(u).features & coff.FEAT_GUARD_CF != 0 for u in program.units]
+    features = _features([coff_unit(u).features for u in said])
+    guarded = [coff_unit(u).features & coff.FEAT_GUARD_CF != 0 for u in program.units]
     alive = np.zeros(len(program.units), np.bool_)
     alive[real] = True
     guard = np.array(guarded) & alive
@@ -101,7 +100,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         for name, (flags, where, symbols) in listed.items()
     ]
     asked = directives.merge(
-        [_native(u).directives for u in program.units if u.index >= 0],
+        [coff_unit(u).directives for u in program.units if u.index >= 0],
         frozenset(table.defined),
         frozenset(table.undefined),
         b"_" if machine.number == coff.I386 else b"",
@@ -135,15 +134,10 @@ def _asked(program: Program) -> Int64:
     chosen = rows[(program.atoms["flags"][rows["atom"]] & AtomFlag.ROOT != 0) & (rows["type"] == 0)]
     named = [chosen["symbol"].astype(np.int64)]
     for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
-        named.append(base + _native(unit).asked)
+        named.append(base + coff_unit(unit).asked)
     asked = program.definition[np.concatenate(named)].astype(np.int64)
     missing: Int64 = asked[program.symbols["atom"][asked] == SpecialIndex.UNDEFINED]
     return missing
-
-
-def _native(unit: Unit) -> CoffUnit:
-    native: CoffUnit = unit.native
-    return native
 
 
 def _features(every: list[int]) -> int:
@@ -186,7 +180,7 @@ def _listed(
             continue
         flags, rows = coff.RDATA, []
         for number in units:
-            native = _native(program.units[number])
+            native = coff_unit(program.units[number])
             if name in native.tables:
                 flags, symbols = native.tables[name]
                 rows.append(program.definition[program.symbol_base[number] + symbols])
@@ -377,7 +371,7 @@ def _without_safe_seh(
     if b".sxdata" not in listed or features & coff.FEAT_SAFE_SEH:
         return ()
     every = [program.units[n] for n in units]
-    names = [u.name for u in every if not _native(u).features & coff.FEAT_SAFE_SEH]
+    names = [u.name for u in every if not coff_unit(u).features & coff.FEAT_SAFE_SEH]
     return (
         "the library cannot be linked with /SAFESEH, as programs that do without "
         f"{warn.some(names)} can: no `@feat.00` there says that it is fit for it",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts, reader, section_keys, sizes, writer
-from cargo_strip_hook.formats.elf.file import ElfUnit
+from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.link.model import Array, Bool, Format, Program, Unit
 
 
@@ -19,7 +19,7 @@ def _named(names: Array, *begins: bytes) -> Bool:
 
 
 def _leftovers(unit: Unit) -> tuple[int, int]:
-    native: ElfUnit = unit.native
+    native = elf_unit(unit)
     types, names, sizes = native.sections["type"], native.names16, native.sections["size"]
     arrays = (layouts.SHT_INIT_ARRAY, layouts.SHT_FINI_ARRAY, layouts.SHT_PREINIT_ARRAY)
     plain = types == layouts.SHT_PROGBITS
@@ -30,7 +30,7 @@ def _leftovers(unit: Unit) -> tuple[int, int]:
 
 
 def _synthetic(like: Unit, unit: Unit, _: Array) -> Unit:
-    first: ElfUnit = like.native
+    first = elf_unit(like)
     native = replace(
         first,
         osabi=0,
@@ -47,7 +47,7 @@ def _synthetic(like: Unit, unit: Unit, _: Array) -> Unit:
 
 
 def _section_limit(program: Program) -> int:
-    first: ElfUnit = program.units[0].native
+    first = elf_unit(program.units[0])
     return first.machine.branch_limit or 1 << 62
 
 

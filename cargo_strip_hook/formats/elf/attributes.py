@@ -15,7 +15,7 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import LinkError, ObjectError
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
+from cargo_strip_hook.formats.elf.file import elf_unit, section_name
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.link.model import Unit
 from cargo_strip_hook.link.reading import uleb
@@ -42,7 +42,7 @@ def merge(real: Sequence[Unit], machine: Machine) -> tuple[int, Attributes | Non
         return flags, None
     name, vendor, together = b"", b"", None
     for unit in real:
-        native: ElfUnit = unit.native
+        native = elf_unit(unit)
         for section in np.flatnonzero(native.sections["type"] == machine.attributes).tolist():
             parsed = _parse(unit, section)
             if parsed is None:
@@ -57,7 +57,7 @@ def merge(real: Sequence[Unit], machine: Machine) -> tuple[int, Attributes | Non
                 together = _join_riscv(together, tags)
     if together is None:
         return flags, None
-    order = real[0].native.records.order
+    order = elf_unit(real[0]).records.order
     return flags, Attributes(name, machine.attributes, _contents(vendor, together, order))
 
 
@@ -65,7 +65,7 @@ def _flags(real: Sequence[Unit], machine: Machine) -> int:
     """e_flags: the bits that add up, and the others, in which all objects with code agree."""
     common, first, owner = 0, None, ""
     for unit in real:
-        native: ElfUnit = unit.native
+        native = elf_unit(unit)
         common |= native.flags & machine.joined_flags
         rest = native.flags & ~machine.joined_flags
         if not (native.sections["flags"] & elf.SHF_EXECINSTR).any():
@@ -83,7 +83,7 @@ def _flags(real: Sequence[Unit], machine: Machine) -> int:
                 )
             first |= rest
     if first is None:
-        first = int(real[0].native.flags) & ~machine.joined_flags if real else 0
+        first = int(elf_unit(real[0]).flags) & ~machine.joined_flags if real else 0
     return common | first
 
 
@@ -92,11 +92,11 @@ def _flags(real: Sequence[Unit], machine: Machine) -> int:
 
 def _parse(unit: Unit, section: int) -> tuple[bytes, Tags] | None:
     """(vendor, the tags that apply to the whole file) of the first vendor's part."""
-    header = unit.native.sections[section]
+    header = elf_unit(unit).sections[section]
     start, size = int(header["offset"]), int(header["size"])
     data = bytes(unit.data[start : start + size])
     try:
-        return _first_vendor(data, unit.native.records.order)
+        return _first_vendor(data, elf_unit(unit).records.order)
     except (IndexError, ValueError, struct.error) as e:
         raise ObjectError("the build attributes are damaged", member=unit.name, offset=start) from e
 

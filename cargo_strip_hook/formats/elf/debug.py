@@ -25,6 +25,7 @@ from cargo_strip_hook.formats.elf.debuginput import (
     plain,
     stored_addends,
 )
+from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine
 from cargo_strip_hook.formats.elf.relocate import Placed, exact
 from cargo_strip_hook.link.arrays import begins, rows_of, unique
@@ -178,7 +179,7 @@ def _targets(
     elsewhere = np.flatnonzero(place == SpecialIndex.ELSEWHERE)
     there = definition[elsewhere]
     units = np.searchsorted(program.symbol_base, there, side="right") - 1
-    shndx = np.concatenate([u.native.shndx for u in program.units])[there]
+    shndx = np.concatenate([elf_unit(u).shndx for u in program.units])[there]
     slot = slots.of_section[slots.section_base[units] + shndx]
     target[elsewhere] = np.where(slot >= 0, ~(first_slot + slot.astype(np.int64)), DEAD)
     delta[elsewhere] = symbols["value"][there]
@@ -290,7 +291,7 @@ def _fields(
     field overlaps another one.
     """
     rows, counts = batch.rows, batch.counts
-    kind = (rows["info"] & program.units[0].native.records.type_mask).astype(np.int64)
+    kind = (rows["info"] & elf_unit(program.units[0]).records.type_mask).astype(np.int64)
     target, addend = _refer(program, slots, targets, layout, batch)
     width = machine.absolute_types[np.minimum(kind, TYPES - 1)]
     kept = np.repeat(layout.kept[batch.slots], counts)
@@ -314,7 +315,7 @@ def _patches(
     program: Program, machine: Machine, slots: Slots, batch: Batch, fields: _Fields
 ) -> dict[int, _Patches]:
     """What changes in the contents, by slot: tombstones, and for REL the new addends."""
-    records: elf.Records = program.units[0].native.records
+    records: elf.Records = elf_unit(program.units[0]).records
     order: Literal["little", "big"] = "little" if records.order == "<" else "big"
     name = slots.names[int(slots.rows["out"][batch.slots[0]])]
     tombstone = int(name in ENDED_BY_ZEROS)

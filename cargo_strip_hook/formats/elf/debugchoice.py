@@ -8,6 +8,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.elf import dwarf
 from cargo_strip_hook.formats.elf.debuginput import Batch, Slots, plain
+from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import Bool, Int32, Int64, Program
 
@@ -41,7 +42,7 @@ class Choice:
         self.program, self.slots, self.targets = program, slots, targets
         self.relocations = relocations
         self.file = slots.rows["unit"].astype(np.int64)
-        self.order: str = program.units[0].native.records.order
+        self.order: str = elf_unit(program.units[0]).records.order
 
     def choose(self) -> dict[int, Ranges]:
         """(starts, sizes) of the kept ranges of each kept slot, in order; None for all of it."""
@@ -189,7 +190,7 @@ class Choice:
                 sections.append(self._section(slot, sources[first:last] - begin))
                 first, last = np.searchsorted(targets, (begin, end))
                 referenced.append(targets[first:last] - begin)
-            word = self.program.units[0].native.records.size
+            word = elf_unit(self.program.units[0]).records.size
             divided = dwarf.parts(sections, referenced, word, self.order)
             if divided is None:
                 # every part refers to every other: the file is one

@@ -16,13 +16,13 @@ from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.elf import compress
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.elements import name_elements
-from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
+from cargo_strip_hook.formats.elf.file import elf_unit, section_name
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.arrays import begins
 from cargo_strip_hook.link.contributions import collected
 from cargo_strip_hook.link.fields import Field
-from cargo_strip_hook.link.model import Array, Int32, Int64, Program, Unit
+from cargo_strip_hook.link.model import Array, Int64, Program, Unit
 from cargo_strip_hook.link.pages import release
 
 _MOST_ALIGN = 1 << 16  # bytes; no debug information has more than a page's
@@ -58,7 +58,7 @@ class Batch:
     slots: Int64
     counts: Int64
     rows: Array  # REL or RELA
-    symbol: Int32
+    symbol: Array
     addend: Int64
 
 
@@ -69,7 +69,7 @@ def find_slots(program: Program, units: Sequence[int]) -> Slots:
     inflated = streams = 0  # bytes of all compressed sections
     for number in units:
         unit = program.units[number]
-        native: ElfUnit = unit.native
+        native = elf_unit(unit)
         if not native.debug:
             continue
         chosen = list(native.debug)
@@ -95,22 +95,23 @@ def find_slots(program: Program, units: Sequence[int]) -> Slots:
             headers[name] = (first, common & flags, width)
             sections.append((name, number, section, max(align, 1), size))
     rows, out_names = collected(sections)
-    section_base = begins(np.array([len(u.native.sections) for u in program.units], np.int64))
+    section_base = begins(np.array([len(elf_unit(u).sections) for u in program.units], np.int64))
     of_section = np.full(int(section_base[-1]), -1, np.int32)
     of_section[section_base[rows["unit"]] + rows["section"]] = np.arange(len(rows))
     return Slots(rows, out_names, tuple(headers.values()), of_section, section_base)
 
 
 def _old_style(unit: Unit, section: int) -> bool:
-    return unit.native.names16[section].startswith(_OLD)  # type: ignore[no-any-return]
+    return bool(elf_unit(unit).names16[section].startswith(_OLD))
 
 
 def _compressed(unit: Unit, section: int) -> tuple[int, int, int, int]:
     """(kind, size, alignment, bytes of the header) of a compressed section."""
-    header = unit.native.sections[section]
+    native = elf_unit(unit)
+    header = native.sections[section]
     start, size = int(header["offset"]), int(header["size"])
     if int(header["flags"]) & elf.SHF_COMPRESSED:
-        layout = compress.header_of(unit.native.records)
+        layout = compress.header_of(native.records)
         if size >= layout.size:
             return (*layout.unpack_from(unit.data, start), layout.size)
     elif size >= _OLD_HEADER.size:
@@ -134,7 +135,7 @@ def _plain_shape(unit: Unit, section: int) -> tuple[int, int]:
     if align & (align - 1) or align > _MOST_ALIGN:
         what = "a compressed section has an alignment that is no power of two"
         raise bad_section(unit, section, what)
-    stream = int(unit.native.sections["size"][section]) - skip
+    stream = int(elf_unit(unit).sections["size"][section]) - skip
     if not compress.believable(size, stream):
         raise _unbelievable(unit, section, size, stream)
     return size, align
@@ -142,7 +143,7 @@ def _plain_shape(unit: Unit, section: int) -> tuple[int, int]:
 
 def bad_section(unit: Unit, section: int, what: str, *help: str) -> ObjectError:
     """The error for a section of a file, which tells where its contents are."""
-    offset = int(unit.native.sections["offset"][section])
+    offset = int(elf_unit(unit).sections["offset"][section])
     return ObjectError(what, member=unit.name, offset=offset, help=help)
 
 
@@ -158,7 +159,7 @@ def _unbelievable(unit: Unit, section: int, size: int, stream: int) -> ObjectErr
 
 def plain(unit: Unit, section: int) -> memoryview | bytes:
     """The contents of a section, no longer compressed. Raises `ObjectError` for damaged ones."""
-    header = unit.native.sections[section]
+    header = elf_unit(unit).sections[section]
     start, size = int(header["offset"]), int(header["size"])
     view = unit.data[start : start + size]
     if not int(header["flags"]) & elf.SHF_COMPRESSED and not _old_style(unit, section):
@@ -199,13 +200,13 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
     tables: list[list[tuple[int, int, int]]] = [[] for _ in slots.rows]
     for number in sorted(set(slots.rows["unit"].tolist())):
         unit = program.units[number]
-        sections = unit.native.sections
+        native = elf_unit(unit)
+        sections, records = native.sections, native.records
         types = sections["type"]
         inputs = np.flatnonzero((types == elf.SHT_RELA) | (types == elf.SHT_REL))
         first = int(slots.section_base[number])
         mine = slots.of_section[first + sections["info"][inputs].astype(np.int64)]
         inputs, mine = inputs[mine >= 0], mine[mine >= 0]
-        records = unit.native.records
         wanted = np.where(types[inputs] == elf.SHT_REL, records.rel.itemsize, records.rela.itemsize)
         sizes = sections["size"][inputs].astype(np.int64)
         counts = sizes // wanted
@@ -213,7 +214,7 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
         odd &= sizes != 0
         if odd.any():
             bad = int(inputs[odd.argmax()])
-            name = section_name(unit.native, bad).decode(errors="surrogateescape")
+            name = section_name(native, bad).decode(errors="surrogateescape")
             what = f"{name}: a relocation section has entries of an unknown size"
             raise bad_section(unit, bad, what)
         for slot, *entry in zip(
@@ -240,7 +241,7 @@ def _batch(
     counts = []
     for slot in chosen:
         unit = program.units[int(slots.rows["unit"][slot])]
-        native: ElfUnit = unit.native
+        native = elf_unit(unit)
         dtype = native.records.rel if machine.rel else native.records.rela
         for section, offset, count in tables[slot]:
             if int(native.sections["type"][section]) != wanted:
@@ -260,7 +261,7 @@ def _batch(
             release(data[offset : offset + count * dtype.itemsize])
     numbers, count_of = np.array(chosen, np.int64), np.array(counts, np.int64)
     owner = np.repeat(slots.rows["unit"][numbers], count_of)
-    symbol = (rows["info"] >> program.units[0].native.records.symbol_shift).astype(np.int64)
+    symbol = (rows["info"] >> elf_unit(program.units[0]).records.symbol_shift).astype(np.int64)
     addend = rows["offset"] if machine.rel else rows["addend"]  # REL: read below
     batch = Batch(numbers, count_of, rows, symbol, addend)
     bad = symbol >= np.diff(program.symbol_base)[owner]
@@ -293,7 +294,7 @@ def _implicit(program: Program, machine: Machine, slots: Slots, batch: Batch) ->
     """The addends that REL keeps in the contents."""
     rows = batch.rows
     addend = np.zeros(len(rows), np.int64)
-    types = rows["info"] & program.units[0].native.records.type_mask
+    types = rows["info"] & elf_unit(program.units[0]).records.type_mask
     implicit = machine.implicit_types[np.minimum(types, TYPES - 1)]
     end = 0
     for slot, count in zip(batch.slots.tolist(), batch.counts.tolist(), strict=True):
@@ -306,7 +307,7 @@ def _implicit(program: Program, machine: Machine, slots: Slots, batch: Batch) ->
             if len(mine) and (offset + fields.width(field) > len(octets)).any():
                 raise out_of_range(program, slots, batch, int(mine[0]))
             if len(mine):
-                addend[mine] = fields.load(octets, offset, field, unit.native.records.order)
+                addend[mine] = fields.load(octets, offset, field, elf_unit(unit).records.order)
     return addend
 
 
@@ -322,7 +323,7 @@ def stored_addends(
         mine = np.flatnonzero(implicit == field)
         if len(mine):
             blank = np.zeros((len(mine), fields.width(field)), np.uint8)
-            octets = fields.encode(field, addend[mine], blank, unit.native.records.order)
+            octets = fields.encode(field, addend[mine], blank, elf_unit(unit).records.order)
             stored.append((offset[mine], octets))
     if (implicit == Field.NONE).any():
         raise ObjectError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from cargo_strip_hook.link.model import (
     Input,
     Int32,
     Int64,
+    Unit,
 )
 from cargo_strip_hook.link.reading import InputFile, InputFiles, numbered
 from cargo_strip_hook.link.strings import string_at, strings_at
@@ -56,6 +58,11 @@ class ElfUnit:
     section_atom: Int32  # section -> atom, -1
     shndx: Int32  # section of each symbol, SHN_XINDEX resolved; reserved values stay
     debug: tuple[int, ...]  # non-allocated sections that may be kept
+
+
+def elf_unit(unit: Unit) -> ElfUnit:
+    """What only this room knows of an object file."""
+    return cast("ElfUnit", unit.native)
 
 
 def section_name(unit: ElfUnit, section: int) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.formats.elf.output import Section, holding
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import (
@@ -42,7 +43,7 @@ def kept_groups(program: Program, atoms: Int32) -> list[Kept]:
     rows = np.array(sorted(program.exported), np.int64)
     symbols = program.symbols[rows]
     rows = rows[(symbols["atom"] >= 0) & (symbols["binding"] != Binding.WEAK)]
-    if not len(rows) or program.units[0].native.machine.index_type:
+    if not len(rows) or elf_unit(program.units[0]).machine.index_type:
         return []
     homes = program.symbols["atom"][rows]
     live = np.zeros(len(program.atoms), np.bool_)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.file import section_name
+from cargo_strip_hook.formats.elf.file import elf_unit, section_name
 from cargo_strip_hook.formats.elf.section_keys import SectionKind, kind_of_name
 from cargo_strip_hook.link.arrays import runs
 from cargo_strip_hook.link.model import (
@@ -45,7 +45,7 @@ def _described(program: Program, entries: Int32) -> Int64:
     out = np.full(len(entries), -1, np.int64)
     for first, end in runs(units):
         number, mine = int(units[first]), slice(first, end)
-        native = program.units[number].native
+        native = elf_unit(program.units[number])
         links = native.sections["link"][program.atoms["section"][entries[mine]]]
         atoms = native.section_atom[links].astype(np.int64)
         out[mine] = np.where(atoms >= 0, atoms + program.atom_base[number], -1)
@@ -53,7 +53,7 @@ def _described(program: Program, entries: Int32) -> Int64:
 
 
 def _kind(program: Program, entry: int, code: int) -> SectionKind:
-    unit = program.units[int(program.unit_of(np.array([entry]))[0])].native
+    unit = elf_unit(program.units[int(program.unit_of(np.array([entry]))[0])])
     section = int(program.atoms["section"][entry])
     return SectionKind(
         kind_of_name(section_name(unit, section)),

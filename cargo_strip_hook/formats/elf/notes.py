@@ -14,7 +14,7 @@ from operator import and_, or_
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.file import section_name
+from cargo_strip_hook.formats.elf.file import elf_unit, section_name
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.link.model import Unit
 
@@ -39,7 +39,7 @@ def merge(real: Sequence[Unit], machine: Machine) -> Notes:
     missing: list[str] = []
     every: list[dict[int, int | None]] = []
     for unit in real:
-        native = unit.native
+        native = elf_unit(unit)
         heads = native.names16
         stack_notes = np.flatnonzero(heads == b".note.GNU-stack")
         if len(stack_notes):
@@ -54,7 +54,7 @@ def merge(real: Sequence[Unit], machine: Machine) -> Notes:
     properties = b""
     kept = _merge_properties(every, machine)
     if kept:
-        records: elf.Records = real[0].native.records
+        records: elf.Records = elf_unit(real[0]).records
         body = b""
         for number, value in sorted(kept.items()):
             raw = b"" if value is None else struct.pack(f"{records.order}I", value)
@@ -93,10 +93,11 @@ def _merge_properties(
 
 def _properties(unit: Unit, section: int) -> dict[int, int | None]:
     """Number and value (None for those without data) of each property in a note section."""
-    header = unit.native.sections[section]
+    native = elf_unit(unit)
+    header = native.sections[section]
     start, size = int(header["offset"]), int(header["size"])
     data = bytes(unit.data[start : start + size])
-    order, word = unit.native.records.order, unit.native.records.size
+    order, word = native.records.order, native.records.size
     position = 0
     properties: dict[int, int | None] = {}
     while position + 16 <= len(data):

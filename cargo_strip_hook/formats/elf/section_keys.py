@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
+from cargo_strip_hook.formats.elf.file import elf_unit, section_name
 from cargo_strip_hook.formats.elf.groups import kept_groups
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.link.arrays import isin, join, unique
 from cargo_strip_hook.link.model import (
+    Array,
     AtomFlag,
     Bool,
     Granularity,
     Int32,
+    Layout,
     LinkerSet,
     Program,
     SectionKey,
@@ -104,20 +106,25 @@ class SectionKind(NamedTuple):
     linker_set: int = -1
 
 
-class _Facts(NamedTuple):
-    """What decides about an atom, or columns of it for many."""
+def section_kinds(layout: Layout) -> list[SectionKind]:
+    """What each section of a layout is."""
+    return cast("list[SectionKind]", layout.descriptors)
 
-    head: Any  # the first 16 bytes of its section's name
-    tail: Any  # the two behind them where they matter
-    type: Any
-    flags: Any
-    entsize: Any
-    align: Any
-    element: Any  # of a section that linkers merge
-    no_merge: Any
-    bare: Any
-    synthetic: Any
-    alone: Any  # what is decided for each such atom by itself
+
+class _Facts(NamedTuple):
+    """What decides about an atom."""
+
+    head: bytes  # the first 16 bytes of its section's name
+    tail: int  # the two behind them where they matter
+    type: int
+    flags: int
+    entsize: int
+    align: int
+    element: bool  # of a section that linkers merge
+    no_merge: bool
+    bare: bool
+    synthetic: bool
+    alone: bool  # what is decided for each such atom by itself
 
 
 def kind_of_name(name: bytes) -> bytes:
@@ -152,7 +159,7 @@ def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerS
     }
 
     def elements(unit: Unit) -> Iterator[tuple[bytes, Int32]]:
-        native: ElfUnit = unit.native
+        native = elf_unit(unit)
         for section in np.flatnonzero(native.section_atom >= 0).tolist():
             head = bytes(native.names16[section])
             if head and not head.startswith(b".") and any(n.startswith(head) for n in wanted):
@@ -176,7 +183,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
         atom = int(live[row])
         if atom in of_set:
             return set_kinds[of_set[atom]], False
-        facts = _Facts(*(column[row].item() for column in columns))
+        facts = _Facts(**{name: column[row].item() for name, column in columns.items()})
         if facts.synthetic:
             name, more = special.get(atom, (b".bss", 0))
             flags = elf.SHF_WRITE | elf.SHF_ALLOC | more
@@ -186,7 +193,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
             return kind._replace(group=grouped[atom]), False
         return kind, shared
 
-    numbers, kinds = number_keys(columns, key)
+    numbers, kinds = number_keys(list(columns.values()), key)
     merged = {
         number
         for number, kind in enumerate(kinds)
@@ -226,7 +233,7 @@ def _identities(program: Program, atoms: Int32) -> list[Hashable | None]:
             identities.append(None)
             continue
         unit = program.units[unit_number]
-        header = unit.native.sections[section]
+        header = elf_unit(unit).sections[section]
         kind = int(header["flags"]) & elf.SHF_STRINGS, int(header["entsize"])
         identities.append((*kind, align, bytes(unit.data[start : start + size])))
     return identities
@@ -243,11 +250,11 @@ def _personalities(program: Program) -> frozenset[int]:
     return frozenset(targets[targets >= 0].tolist())
 
 
-def _facts(program: Program, live: Int32, is_element: Bool, alone: Bool) -> _Facts:
-    """Columns of what decides for each `live` atom."""
+def _facts(program: Program, live: Int32, is_element: Bool, alone: Bool) -> dict[str, Array]:
+    """Columns of the `_Facts` of all `live` atoms, by the names of the fields."""
     units = program.unit_of(live)
     borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist() if len(live) else []
-    first = program.units[0].native
+    first = elf_unit(program.units[0])
     machine: Machine = first.machine
     header_tables = [np.zeros(0, first.records.section)]
     name_tables = [np.zeros(0, "S16")]
@@ -257,7 +264,7 @@ def _facts(program: Program, live: Int32, is_element: Bool, alone: Bool) -> _Fac
     synthetic = np.zeros(len(live), np.bool_)
     for begin, end in zip(borders, [*borders[1:], len(live)], strict=True):
         unit = program.units[int(units[begin])]
-        native: ElfUnit = unit.native
+        native = elf_unit(unit)
         if unit.index < 0:
             synthetic[begin:end] = True
             header_tables.append(np.zeros(end - begin, first.records.section))
@@ -278,19 +285,19 @@ def _facts(program: Program, live: Int32, is_element: Bool, alone: Bool) -> _Fac
     no_merge = np.zeros(len(live), np.bool_)
     if machine.code_align is not None:
         no_merge = code & (headers["align"] > machine.code_align)
-    return _Facts(
-        head=names,
-        tail=tail,
-        type=headers["type"],
-        flags=headers["flags"],
-        entsize=headers["entsize"],
-        align=headers["align"],
-        element=is_element,
-        no_merge=no_merge,
-        bare=bare & code,
-        synthetic=synthetic,
-        alone=alone,
-    )
+    return {
+        "head": names,
+        "tail": tail,
+        "type": headers["type"],
+        "flags": headers["flags"],
+        "entsize": headers["entsize"],
+        "align": headers["align"],
+        "element": is_element,
+        "no_merge": no_merge,
+        "bare": bare & code,
+        "synthetic": synthetic,
+        "alone": alone,
+    }
 
 
 def _kind(
@@ -298,7 +305,7 @@ def _kind(
 ) -> tuple[SectionKind, bool]:
     """The kind of an atom's section, and whether that of all with the same `facts` is the same."""
     number = int(program.unit_of(np.array([atom]))[0])
-    native: ElfUnit = program.units[number].native
+    native = elf_unit(program.units[number])
     section = int(program.atoms["section"][atom])
     full = section_name(native, section)
     if not facts.flags & elf.SHF_ALLOC:
@@ -336,7 +343,7 @@ def _special_commons(program: Program) -> dict[int, tuple[bytes, int]]:
     symbols = program.symbols
     for number in np.flatnonzero(symbols["atom"] == SpecialIndex.COMMON).tolist():
         home = int(np.searchsorted(program.symbol_base, number, side="right")) - 1
-        unit = program.units[home].native
+        unit = elf_unit(program.units[home])
         atom = int(symbols["atom"][program.definition[number]])
         if symbols["kind"][number] == elf.STT_TLS:
             sections[atom] = b".tbss", elf.SHF_TLS
@@ -350,7 +357,7 @@ def _kind_aside(program: Program, number: int, section: int, name: bytes) -> Sec
 
     What is linked to another section stays with that one's; compressed ones cannot be joined.
     """
-    native: ElfUnit = program.units[number].native
+    native = elf_unit(program.units[number])
     header = native.sections[section]
     kind, flags, entsize = int(header["type"]), int(header["flags"]), int(header["entsize"])
     flags &= ~_CLEARED
@@ -367,7 +374,7 @@ def _set_kind(program: Program, number: int) -> SectionKind:
     homes = program.unit_of(elements).tolist()
     sections = program.atoms["section"][elements].tolist()
     headers = [
-        program.units[home].native.sections[section]
+        elf_unit(program.units[home]).sections[section]
         for home, section in zip(homes, sections, strict=True)
     ]
     flags = elf.SHF_ALLOC

@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.file import ElfUnit, section_name
+from cargo_strip_hook.formats.elf.file import ElfUnit, elf_unit, section_name
 from cargo_strip_hook.formats.elf.section_keys import (
     is_c_identifier,
     is_initialiser,
@@ -64,7 +64,7 @@ class ElfSharing:
         kinds: Array = rows["kind"].copy()
         for at in np.flatnonzero(kinds == elf.STT_SECTION).tolist():
             atom = int(rows["atom"][at])
-            native: ElfUnit = program.units[int(program.unit_of(np.array([atom]))[0])].native
+            native = elf_unit(program.units[int(program.unit_of(np.array([atom]))[0])])
             section = int(program.atoms["section"][atom])
             thread = section >= 0 and int(native.sections["flags"][section]) & elf.SHF_TLS
             kinds[at] = elf.STT_TLS if thread else elf.STT_NOTYPE
@@ -79,7 +79,7 @@ def _contents(program: Program, atoms: Int32) -> tuple[Array, Array]:
     borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist() if len(atoms) else []
     for first, end in zip(borders, [*borders[1:], len(atoms)], strict=True):
         unit = program.units[int(units[first])]
-        native: ElfUnit = unit.native
+        native = elf_unit(unit)
         known: dict[int, tuple[bytes, Sort]] = {}
         mine = atoms[first:end]
         rows = program.atoms[mine]

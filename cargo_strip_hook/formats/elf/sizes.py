@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.file import ElfUnit
+from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.link.model import SIZE, Array, Contents, Unit
 
 _UNWIND = (b".eh_frame", b".gcc_except_tab", b".ARM.exidx", b".ARM.extab")
@@ -27,7 +27,7 @@ _BY_TYPE = {
 
 def sizes(unit: Unit) -> Array:
     """SIZE of each section."""
-    native: ElfUnit = unit.native
+    native = elf_unit(unit)
     types, flags = native.sections["type"], native.sections["flags"]
     names = native.names16
     rows = np.zeros(len(types), SIZE)

@@ -9,6 +9,7 @@ import numpy as np
 from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.beyond import refuse_beyond
+from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.relocate import Placed
 from cargo_strip_hook.link.arrays import isin
@@ -108,7 +109,7 @@ def build(
     first = 1 + len(used_sections)
     count = first + len(entries.rows)
     strings = StringTable()
-    table = np.zeros(count, program.units[0].native.records.symbol)
+    table = np.zeros(count, elf_unit(program.units[0]).records.symbol)
     table["info"][1:first] = elf.STT_SECTION
     table[first:] = _records(program, live, placed, entries)
     table["name"][first:] = [strings.add(name) for name in entries.names]
@@ -185,7 +186,7 @@ def _records(program: Program, live: Bool, placed: Placed, entries: _Entries) ->
     defined = symbols["atom"] >= 0
     is_undefined = symbols["atom"] == SpecialIndex.UNDEFINED
     missing = entries.rows[entries.undefined]
-    records = np.zeros(len(symbols), program.units[0].native.records.symbol)
+    records = np.zeros(len(symbols), elf_unit(program.units[0]).records.symbol)
     records["info"] = (_bindings(program, live, entries) << 4) | _types(symbols, placed)
     records["other"] = symbols["native"]
     records["other"][entries.undefined] &= np.uint8(0xFC)
@@ -239,7 +240,7 @@ def _section_indices(program: Program, placed: Placed, header_index: Int64, rows
 def _common_index(program: Program, symbol: int) -> int:
     """SHN_COMMON, or what the processor has besides for large ones."""
     unit = int(np.searchsorted(program.symbol_base, symbol, side="right")) - 1
-    shndx: Int32 = program.units[unit].native.shndx
+    shndx: Int32 = elf_unit(program.units[unit]).shndx
     return int(shndx[symbol - int(program.symbol_base[unit])]) & 0xFFFF
 
 

@@ -12,13 +12,13 @@ from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.elf import attributes, notes, symtab
 from cargo_strip_hook.formats.elf import layouts as elf
-from cargo_strip_hook.formats.elf.file import ElfUnit
+from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.formats.elf.groups import group_sections, kept_groups
 from cargo_strip_hook.formats.elf.index import is_ordered, with_indices
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.output import Section, holding, octets, write_file
 from cargo_strip_hook.formats.elf.relocate import Placed, relocate
-from cargo_strip_hook.formats.elf.section_keys import SectionKind
+from cargo_strip_hook.formats.elf.section_keys import SectionKind, section_kinds
 from cargo_strip_hook.link import warnings as warn
 from cargo_strip_hook.link.addresses import begin_of
 from cargo_strip_hook.link.arrays import unique
@@ -46,7 +46,7 @@ MARKER_SECTION = b".cargo-strip-hook"
 
 def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
     """Make the object. Raises `LinkError` for a reference that cannot be kept."""
-    first: ElfUnit = program.units[0].native
+    first = elf_unit(program.units[0])
     machine, records = first.machine, first.records
     frames = join_frames(program, live & is_frame(program), merge=True)
     layout = _with_frames(program, with_indices(program, live, layout), frames)
@@ -116,7 +116,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         link_map = np.concatenate((link_map, debug.link_map))
         warnings += debug.warnings
     link_map["out_section"] += len(groups)
-    osabi = max(u.native.osabi for u in program.units)
+    osabi = max(elf_unit(u).osabi for u in program.units)
     size, chunks = write_file(sections, first, flags, osabi)
     return Image(
         size,
@@ -139,7 +139,7 @@ def _with_frames(program: Program, layout: Layout, frames: JoinedFrames) -> Layo
     """The layout with the section `.eh_frame`, which has the type that its first record has."""
     if not len(frames.records):
         return layout
-    native: ElfUnit = program.units[int(program.unit_of(frames.records[:1])[0])].native
+    native = elf_unit(program.units[int(program.unit_of(frames.records[:1])[0])])
     type_ = int(native.sections["type"][int(program.atoms["section"][frames.records[0]])])
     key = SectionKey(SectionKind(b".eh_frame", type_, elf.SHF_ALLOC, 0))
     return with_frames(program, layout, frames, key, native.records.size)
@@ -147,11 +147,9 @@ def _with_frames(program: Program, layout: Layout, frames: JoinedFrames) -> Layo
 
 def _place(program: Program, live: Bool, layout: Layout) -> Placed:
     """Where every live atom goes."""
-    of_section: list[SectionKind] = [
-        layout.section_keys[s.section_key].descriptor for s in layout.sections
-    ]
-    flags = np.array([kind.flags for kind in of_section], np.int64)
-    stored = np.array([kind.type != elf.SHT_NOBITS for kind in of_section], np.bool_)
+    kinds = section_kinds(layout)
+    flags = np.array([kind.flags for kind in kinds], np.int64)
+    stored = np.array([kind.type != elf.SHT_NOBITS for kind in kinds], np.bool_)
     size = np.array([s.size for s in layout.sections], np.int64)
     kept = kept_symbols(program, symtab.profile_symbols(program, live))
     return Placed(
@@ -172,8 +170,7 @@ def _code(
 ) -> list[Section]:
     """The sections of the program, with their `contents`."""
     sections: list[Section] = []
-    for out, whole in zip(layout.sections, contents, strict=True):
-        kind: SectionKind = layout.section_keys[out.section_key].descriptor
+    for out, kind, whole in zip(layout.sections, section_kinds(layout), contents, strict=True):
         flags, link = kind.flags, 0
         if kind.flags & elf.SHF_LINK_ORDER:
             linked = int(placed.section[kind.link]) if kind.link >= 0 else -1

@@ -8,7 +8,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import objc, reader, section_keys, sizes, writer
-from cargo_strip_hook.formats.macho.reader import MachoUnit
+from cargo_strip_hook.formats.macho.reader import MachoUnit, macho_unit
 from cargo_strip_hook.link.model import Array, Format, Program, Unit
 
 # arm64 branches reach 128 MiB; a linker puts its islands between subsections
@@ -16,7 +16,7 @@ _ARM64_LIMIT = 96 << 20
 
 
 def _leftovers(unit: Unit) -> tuple[int, int]:
-    native: MachoUnit = unit.native
+    native = macho_unit(unit)
     sections = native.sections
     debug = sections["segname"] == mo.DEBUG_SEGMENT
     debug &= sections["sectname"] != mo.MARKER_SECTION
@@ -48,7 +48,7 @@ def _synthetic(_: Unit, unit: Unit, __: Array) -> Unit:
 
 
 def _section_limit(program: Program) -> int:
-    arm = program.units[0].native.cputype == mo.CPU_TYPE_ARM64
+    arm = macho_unit(program.units[0]).cputype == mo.CPU_TYPE_ARM64
     return _ARM64_LIMIT if arm else 1 << 31
 
 

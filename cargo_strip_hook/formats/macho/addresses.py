@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -115,13 +116,16 @@ def assign(
     ), blocks
 
 
+def _block_kinds(layout: Layout) -> list[SectionKind]:
+    return cast("list[SectionKind]", layout.descriptors)
+
+
 def _section_kinds(layout: Layout) -> tuple[list[SectionKind], Int64]:
     """(the different sections that blocks need, the one of each block as an index of these)."""
     order: dict[tuple[bytes, bytes, int], int] = {}
     kinds: list[SectionKind] = []
     of_block = np.zeros(len(layout.sections), np.int64)
-    for block, out in enumerate(layout.sections):
-        kind: SectionKind = layout.section_keys[out.section_key].descriptor
+    for block, kind in enumerate(_block_kinds(layout)):
         key = (kind.segment, kind.section, kind.type)
         if key not in order:
             order[key] = len(order)
@@ -150,8 +154,8 @@ def _stacked(layout: Layout, home: Int64, total: int) -> tuple[list[int], list[i
     sizes = [0] * total
     aligns = [1] * total
     block_place = np.zeros(len(layout.sections), np.int64)
-    for block, (out, section) in enumerate(zip(layout.sections, home.tolist(), strict=True)):
-        kind: SectionKind = layout.section_keys[out.section_key].descriptor
+    blocks = zip(layout.sections, _block_kinds(layout), home.tolist(), strict=True)
+    for block, (out, kind, section) in enumerate(blocks):
         begin = -(-sizes[section] // out.align) * out.align
         if kind.section == IMAGE_INFO:
             begin = 0  # a file has one

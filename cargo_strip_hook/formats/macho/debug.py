@@ -16,7 +16,7 @@ from cargo_strip_hook.formats import dwarf
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.addresses import Placed
 from cargo_strip_hook.formats.macho.file import STEP
-from cargo_strip_hook.formats.macho.reader import MachoUnit
+from cargo_strip_hook.formats.macho.reader import macho_unit
 from cargo_strip_hook.formats.macho.unwind_output import OwnSection
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.arrays import unique
@@ -62,7 +62,7 @@ class Debug:
 
 def _sections(unit: Unit) -> dict[bytes, int]:
     """The debug sections that are kept, by the names of `dwarf`."""
-    native: MachoUnit = unit.native
+    native = macho_unit(unit)
     names = {_section_name(name): name for name in dwarf.KEPT}
     return {
         names[name]: number
@@ -77,7 +77,7 @@ def _section_name(name: bytes) -> bytes:
 
 
 def _contents(unit: Unit, section: int) -> memoryview:
-    header = unit.native.sections[section]
+    header = macho_unit(unit).sections[section]
     start = int(header["offset"])
     return unit.data[start : start + int(header["size"])]
 
@@ -136,7 +136,7 @@ def _in_code(program: Program, units: Iterable[int]) -> Bool:
     inside = np.zeros(len(program.atoms), np.bool_)
     for number in units:
         mine = slice(int(program.atom_base[number]), int(program.atom_base[number + 1]))
-        flags = program.units[number].native.sections["flags"]
+        flags = macho_unit(program.units[number]).sections["flags"]
         inside[mine] = flags[program.atoms["section"][mine]] & _CODE != 0
     return inside
 
@@ -159,7 +159,7 @@ def keep_places(
             mine = out.atoms[stays & (numbers == number) & (origin == home)]
             if key not in regions:
                 regions[key] = len(blocks)
-                header = program.units[key[0]].native.sections[key[1]]
+                header = macho_unit(program.units[key[0]]).sections[key[1]]
                 align = 1 << int(header["align"])
                 blocks.append(OutputSection(out.section_key, mine, int(header["size"]), align))
                 members.append([])
@@ -206,7 +206,7 @@ def relocate(
     patches: list[Patch] = []
     for one in debug.contributions:
         unit = program.units[one.unit]
-        if not unit.native.sections["nreloc"][one.section]:
+        if not macho_unit(unit).sections["nreloc"][one.section]:
             continue
         entries = _read_entries(unit, one.section)
         where = entries.where
@@ -251,7 +251,7 @@ def debug_rows(program: Program, placed: Placed, debug: Debug) -> Array:
     rows = []
     for one in debug.contributions:
         unit, out = program.units[one.unit], home.get(_section_name(one.name), -1) + 1
-        size = int(unit.native.sections["size"][one.section])
+        size = int(macho_unit(unit).sections["size"][one.section])
         if out > 0:  # an empty section gets none
             rows.append((unit.index, one.section + 1, 0, size, out, one.offset))
     return np.array(rows, LINK_MAP)
@@ -276,7 +276,7 @@ class _Entries:
 
 def _rows(unit: Unit, section: int) -> Array:
     """The relocation entries of a section."""
-    header = unit.native.sections[section]
+    header = macho_unit(unit).sections[section]
     count = int(header["nreloc"])
     if not count:  # and then it does not matter where they would be
         return np.zeros(0, mo.RELOC)
@@ -293,7 +293,8 @@ def _check_kinds(unit: Unit, section: int) -> None:
 
 def _read_entries(unit: Unit, section: int) -> _Entries:
     """See `_check_kinds` for which there can be. Raises `ObjectError`."""
-    rows, header = _rows(unit, section), unit.native.sections[section]
+    native = macho_unit(unit)
+    rows, header = _rows(unit, section), native.sections[section]
     info = rows["info"].astype(np.int64)
     place = int(header["reloff"]) + mo.RELOC.itemsize * np.arange(len(rows))
     where = rows["address"].astype(np.int64)
@@ -305,8 +306,8 @@ def _read_entries(unit: Unit, section: int) -> _Entries:
     twice[order[1:][np.diff(where[order]) < 8]] = True
     entries.check(twice, "overlaps another one")
     index, extern = info & 0xFFFFFF, info >> 27 & 1 != 0
-    entries.check(extern & (index >= len(unit.native.numbers)), "has no symbol")
-    sections = len(unit.native.sections)
+    entries.check(extern & (index >= len(native.numbers)), "has no symbol")
+    sections = len(native.sections)
     entries.check(~extern & ((index == 0) | (index > sections)), "names no section")
     return entries
 
@@ -316,7 +317,7 @@ def _targets(
 ) -> Int64:
     """The place that each field means, -1 for what is gone. Raises `ObjectError`."""
     unit = program.units[number]
-    native: MachoUnit = unit.native
+    native = macho_unit(unit)
     base = int(program.atom_base[number])
     sections = native.sections
     extern = entries.info >> 27 & 1 != 0
@@ -364,7 +365,7 @@ def _outside(program: Program, atoms: Array, offset: Int64) -> Bool:
     numbers = program.unit_of(atoms)
     for number in unique(numbers).tolist():
         mine = numbers == number
-        sizes = program.units[number].native.sections["size"].astype(np.int64)
+        sizes = macho_unit(program.units[number]).sections["size"].astype(np.int64)
         section = program.atoms["section"][atoms[mine]]
         # what was made for commons is in no section of a file
         own = np.append(sizes, 0)[section]

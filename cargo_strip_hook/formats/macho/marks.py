@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
+from cargo_strip_hook.formats.macho.reader import macho_unit
 from cargo_strip_hook.link.arrays import isin
 from cargo_strip_hook.link.model import Array, Bool, Int64, Program
 
@@ -19,12 +20,7 @@ NAMED = mo.N_SYMBOL_RESOLVER | mo.REFERENCED_DYNAMICALLY
 
 def descs(program: Program) -> Array:
     """n_desc of each symbol of the program."""
-    return np.concatenate([_desc_of(u.native) for u in program.units])
-
-
-def _desc_of(native: object) -> Array:
-    desc: Array = native.desc  # type: ignore[attr-defined]
-    return desc
+    return np.concatenate([macho_unit(u).desc for u in program.units])
 
 
 def resolvers(program: Program) -> Bool:

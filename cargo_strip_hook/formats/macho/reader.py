@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -64,6 +65,11 @@ class MachoUnit:
     options: tuple[tuple[bytes, ...], ...]
     data_in_code: tuple[tuple[int, int, int, int], ...]
     headers: list[tuple[int, bool]]  # (file offset, whether it has contents) of each section
+
+
+def macho_unit(unit: Unit) -> MachoUnit:
+    """What only this room knows of an object file."""
+    return cast("MachoUnit", unit.native)
 
 
 def read(inputs: Sequence[Input]) -> list[Unit]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.marks import cold_atoms, resolvers
-from cargo_strip_hook.formats.macho.reader import MachoUnit
+from cargo_strip_hook.formats.macho.reader import MachoUnit, macho_unit
 from cargo_strip_hook.link import symbols
 from cargo_strip_hook.link.arrays import isin, unique
 from cargo_strip_hook.link.model import (
@@ -73,7 +73,7 @@ def find_sets(units: Sequence[Unit], undefined: Sequence[bytes]) -> list[LinkerS
     }
 
     def elements(unit: Unit) -> Iterator[tuple[tuple[bytes, bytes], Int64]]:
-        native: MachoUnit = unit.native
+        native = macho_unit(unit)
         for number, pair in enumerate(native.names):
             if pair in ends:
                 yield pair, np.flatnonzero(unit.atoms["section"] == number)
@@ -131,7 +131,7 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
         section = int(sections[row])
         kind, single = _COMMON, False
         if section >= 0:
-            kind, single = _kind(program.units[int(units[row])].native, section, attributes)
+            kind, single = _kind(macho_unit(program.units[int(units[row])]), section, attributes)
         else:
             attributes.setdefault(kind, 0)
         if in_set[row] >= 0:
@@ -177,7 +177,7 @@ def _set_kind(program: Program, one: LinkerSet) -> SectionKind:
     homes = program.unit_of(one.elements).tolist()
     sections = program.atoms["section"][one.elements].tolist()
     for home, section in zip(homes, sections, strict=True):
-        attributes |= int(program.units[home].native.sections["flags"][section])
+        attributes |= int(macho_unit(program.units[home]).sections["flags"][section])
     attributes &= ~mo.SECTION_TYPE & ~_AND_ATTRIBUTES & 0xFFFFFFFF
     return SectionKind(segment, name[: 16 - len(SET_SUFFIX)] + SET_SUFFIX, kind, attributes, True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.formats.macho import layouts as mo
-from cargo_strip_hook.formats.macho.reader import MachoUnit
+from cargo_strip_hook.formats.macho.reader import macho_unit
 from cargo_strip_hook.link.model import SIZE, Array, Contents, Unit
 
 _UNWIND = (b"__eh_frame", b"__gcc_except_tab", b"__compact_unwind")
@@ -19,7 +19,7 @@ _CONSTANT_NAMES = (b"__const", b"__cfstring")  # of __DATA, which linkers put in
 
 def sizes(unit: Unit) -> Array:
     """SIZE of each section, then of relocations and of symbols with their names."""
-    native: MachoUnit = unit.native
+    native = macho_unit(unit)
     sections = native.sections
     segments, names = sections["segname"], sections["sectname"]
     count = len(sections)

@@ -17,6 +17,7 @@ from cargo_strip_hook.formats.macho.addresses import Placed, assign, marker_sect
 from cargo_strip_hook.formats.macho.debug import Debug, collect, debug_rows, keep_places
 from cargo_strip_hook.formats.macho.debug import relocate as relocate_debug
 from cargo_strip_hook.formats.macho.machine import MACHINES, Machine
+from cargo_strip_hook.formats.macho.reader import macho_unit
 from cargo_strip_hook.formats.macho.relocate import relocate
 from cargo_strip_hook.formats.macho.section_keys import kept_symbols
 from cargo_strip_hook.formats.macho.unwind_output import join
@@ -42,7 +43,7 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     real = [u for u in program.units if u.index >= 0]
     cputype = _cputype(real)
     used = [program.units[n] for n in program.live_units(live) if program.units[n].index >= 0]
-    built_for = versions.merge((u.name, u.native.versions) for u in real)
+    built_for = versions.merge((u.name, macho_unit(u).versions) for u in real)
     versions.check_target(built_for, cputype, request.target)
     compact, eh_frame, frames = join(program, live)
     debug = Debug((), (), frozenset(), ())
@@ -63,9 +64,9 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     # sections of debug information stand behind all others that have relocations
     relocations = Relocations.joined([relocations, of_debug])
     del of_debug
-    options = tuple(dict.fromkeys(o for u in used for o in u.native.options))
+    options = tuple(dict.fromkeys(o for u in used for o in macho_unit(u).options))
     size, chunks = _file(
-        (cputype, int(real[0].native.cpusubtype)),
+        (cputype, int(macho_unit(real[0]).cpusubtype)),
         (placed, contents),
         [v.encode() for v in built_for] + [_option(o) for o in options],
         _data_in_code(program, live, placed),
@@ -90,14 +91,14 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
 
 
 def _cputype(units: list[Unit]) -> int:
-    first = units[0]
+    first, cputype = units[0], macho_unit(units[0]).cputype
     for unit in units:
-        if unit.native.cputype != first.native.cputype:
+        if macho_unit(unit).cputype != cputype:
             raise LinkError(
                 f"{first.name} and {unit.name} are for different processors",
                 help="make one library for each architecture",
             )
-    return int(first.native.cputype)
+    return int(cputype)
 
 
 def _option(words: tuple[bytes, ...]) -> bytes:
@@ -110,7 +111,7 @@ def _data_in_code(program: Program, live: Bool, placed: Placed) -> Array:
     ranges = []
     for number, unit in enumerate(program.units):
         base = int(program.atom_base[number])
-        for atom, offset, length, kind in unit.native.data_in_code:
+        for atom, offset, length, kind in macho_unit(unit).data_in_code:
             row = base + atom
             if live[row] and placed.section[row] >= 0:
                 address = placed.address[placed.section[row]] + placed.offset[row] + offset
