@@ -25,6 +25,7 @@ from cargo_strip_hook.link.share.model import Library
 from cargo_strip_hook.link.share.placed import link_maps
 from cargo_strip_hook.link.share.report import SharedParts, report
 from cargo_strip_hook.link.share.split import Part, set_digest, split
+from cargo_strip_hook.link.write import write
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def _image(part: Part, format: Format, request: PrelinkRequest) -> Image:
     else:
         classes = np.zeros(len(part.live), np.int32)
     layout = lay_out(program, format, part.live, classes, request.granularity)
-    return format.write(program, part.live, layout, request)
+    return write(program, part.live, layout, format, request)
 
 
 def _member(name: str, image: Image) -> NewMember:

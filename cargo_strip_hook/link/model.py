@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Statistics
 from cargo_strip_hook.link.arrays import unique
+
+if TYPE_CHECKING:
+    from cargo_strip_hook.link.output import OutputObject
+    from cargo_strip_hook.link.warnings import CxxAbi
 
 Array = npt.NDArray[Any]
 Int32 = npt.NDArray[np.int32]
@@ -317,6 +321,11 @@ class Layout:
     offset: Int64
 
     @property
+    def sizes(self) -> Int64:
+        """Bytes of each section."""
+        return np.array([s.size for s in self.sections], np.int64)
+
+    @property
     def descriptors(self) -> list[object]:
         """What the format says of the section key of each section."""
         return [self.section_keys[s.section_key].descriptor for s in self.sections]
@@ -366,7 +375,8 @@ class Format:
     it points to). `like` is a unit that was read.
     `section_keys`: the section key of each live atom (same shape), -1 for those the writer lays
     out, and the keys. `section_limit`: the bytes that an output section should not pass.
-    `write`: makes the object. Raises `LinkError` where it cannot say what was asked.
+    `output`: decides all of the object. Raises `LinkError` where it cannot say what was asked.
+    `cxx`: how C++ shares definitions there.
     `symbol_kinds`: what the values of `SYMBOL.kind` mean.
 
     For reports: `leftovers` gives (bytes of debug information, number of initialisers and
@@ -385,7 +395,8 @@ class Format:
     synthetic: Callable[[Unit, Unit, Array], Unit]
     section_keys: Callable[[Program, Int32], tuple[Int32, tuple[SectionKey, ...]]]
     section_limit: Callable[[Program], int]
-    write: Callable[[Program, Bool, Layout, PrelinkRequest], Image]
+    output: Callable[[Program, Bool, Layout, PrelinkRequest], OutputObject]
+    cxx: CxxAbi
     symbol_kinds: Mapping[int, SymbolKind]
     leftovers: Callable[[Unit], tuple[int, int]]
     sizes: Callable[[Unit], Array]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cargo_strip_hook.link.addresses import STEP
-from cargo_strip_hook.link.model import Array, Bool, Int32, Int64
+from cargo_strip_hook.link.addresses import STEP, Addresses
+from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.model import Array, Bool, Chunk, Int32, Int64, Program
+from cargo_strip_hook.link.pages import release
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,5 +64,105 @@ class Relocations(Columns):
         places: Int64 = (self.target_section.astype(np.int64) << STEP) + self.target_offset
         return places
 
+    @property
+    def named(self) -> Int64:
+        """The program-wide symbols that they refer to, sorted, each once."""
+        return unique(self.symbol[self.symbol >= 0].astype(np.int64))
 
-__all__ = ["Columns", "Relocations"]
+    @property
+    def sections(self) -> Int64:
+        """The output sections that they refer to as such, sorted, each once."""
+        whole = (self.symbol < 0) & ~self.exact
+        return unique(self.target_section[whole].astype(np.int64))
+
+    def by_section(self, count: int) -> list[slice]:
+        """Which rows are those of each of `count` output sections: they stand in their order."""
+        borders = np.searchsorted(self.section, np.arange(count + 1)).tolist()
+        return list(itertools.starmap(slice, itertools.pairwise(borders)))
+
+
+NOWHERE: Int64 = np.zeros(0, np.int64)  # the places of a format that has no symbols for them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SymbolTable:
+    """The symbols of the new object, and how relocations find them. They are numbered from 0.
+
+    `records` and `strings` are in the format's form; `locals` symbols are local and come first,
+    where the format parts them, then `globals` that are defined. `of_symbol[s]` is the number of
+    program symbol `s`, `of_section[n]` that of output section `n` itself; -1 where there is none.
+    `of_place` belongs to the sorted `places` (see `Addresses.key`). `defined` and `undefined`: the
+    names for the index of an archive.
+    """
+
+    records: Array
+    strings: bytes
+    locals: int
+    globals: int
+    of_symbol: Int64
+    of_section: Int64
+    places: Int64
+    of_place: Int64
+    defined: tuple[bytes, ...]
+    undefined: tuple[bytes, ...]
+
+    def numbers(self, relocations: Relocations) -> Int64:
+        """The number of the symbol that each relocation refers to."""
+        symbol = relocations.symbol
+        number: Int64 = self.of_symbol[symbol]
+        whole = np.flatnonzero((symbol < 0) & ~relocations.exact)
+        number[whole] = self.of_section[relocations.target_section[whole]]
+        exact = np.flatnonzero((symbol < 0) & relocations.exact)
+        if len(exact):
+            row = np.searchsorted(self.places, relocations.place[exact])
+            number[exact] = self.of_place[row]
+        if (number < 0).any():
+            raise AssertionError("a relocation has no symbol")
+        return number
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class OutputObject(ABC):
+    """The new object, with all that is decided. What a format has besides is in its subclass.
+
+    `contents` (uint8) are those of each section of `placed`. `link_map`: LINK_MAP rows; `counted`
+    (bool, by atom): the atoms that statistics count as sections.
+    """
+
+    program: Program
+    live: Bool
+    placed: Addresses
+    contents: Sequence[Array]
+    relocations: Relocations
+    symbols: SymbolTable
+    link_map: Array
+    counted: Bool
+    warnings: tuple[str, ...]
+
+    @abstractmethod
+    def encode(self) -> tuple[int, Iterator[Chunk]]:
+        """The size of the file in bytes, and its stream, which is read once.
+
+        Raises `LinkError` for what the format cannot say.
+        """
+
+
+def octets(array: Array) -> memoryview:
+    """The bytes of an array, without a copy."""
+    return memoryview(array.view(np.uint8).data) if len(array) else memoryview(b"")
+
+
+def stream(contents: Iterable[tuple[int, Iterable[Chunk]]]) -> Iterator[Chunk]:
+    """The bytes of a file: chunks from each offset on, in their order, and zeros between them."""
+    position = 0
+    for offset, chunks in contents:
+        if offset > position:
+            yield bytes(offset - position)
+            position = offset
+        for chunk in chunks:
+            yield chunk
+            position += len(chunk)
+            release(chunk)
+
+
+__all__ = ["NOWHERE", "Columns", "OutputObject", "Relocations", "SymbolTable", "octets", "stream"]

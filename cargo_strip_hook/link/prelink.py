@@ -13,6 +13,7 @@ from cargo_strip_hook.link.layout import lay_out
 from cargo_strip_hook.link.model import Bool, Format, Image, Input, Layout, Program
 from cargo_strip_hook.link.reach import always_live, build_graph, classes, follow, mark
 from cargo_strip_hook.link.resolve import resolve
+from cargo_strip_hook.link.write import write
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +26,7 @@ class Prelinked:
 
     def image(self, format: Format, request: PrelinkRequest) -> Image:
         """The object; the strip level changes its names and debug information only."""
-        return format.write(self.program, self.live, self.layout, request)
+        return write(self.program, self.live, self.layout, format, request)
 
 
 def prelink(

@@ -13,7 +13,7 @@ from cargo_strip_hook.link.arrays import runs
 from cargo_strip_hook.link.contents import Filling, Patch, make_contents, read_input
 from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import ATOM, EDGE, RELOCATION, SYMBOL, Program, Unit
-from cargo_strip_hook.link.output import Relocations
+from cargo_strip_hook.link.output import Relocations, SymbolTable, stream
 from cargo_strip_hook.link.relocate import bind, refuse, store
 
 
@@ -118,3 +118,42 @@ def test_tables_of_columns() -> None:
 def test_runs_of_equal_rows() -> None:
     assert list(runs(np.array([1, 1, 2, 2]), np.array([5, 5, 5, 6]))) == [(0, 2), (2, 3), (3, 4)]
     assert list(runs(np.zeros(0))) == []
+
+
+def test_relocations_find_their_symbols() -> None:
+    """A symbol of the program, the symbol of a section, or the first one of a place."""
+    zeros = np.zeros(4, np.int64)
+    relocations = Relocations(
+        np.array([0, 0, 2, 2], np.int32),
+        zeros,
+        zeros,
+        np.array([1, -1, -1, 0], np.int32),
+        np.array([-1, 1, 1, -1], np.int32),
+        np.array([0, 0, 8, 0]),
+        zeros,
+        np.array([False, False, True, True]),
+    )
+    at_eight = np.int64((1 << STEP) + 8)
+    table = SymbolTable(
+        np.zeros(0, SYMBOL),
+        b"",
+        0,
+        0,
+        np.array([7, 5]),
+        np.array([-1, 3]),
+        np.array([at_eight, at_eight]),
+        np.array([2, 4]),
+        (),
+        (),
+    )
+    assert table.numbers(relocations).tolist() == [5, 3, 2, 7]
+    assert relocations.named.tolist() == [0, 1]
+    assert relocations.sections.tolist() == [1]
+    assert relocations.by_section(3) == [slice(0, 2), slice(2, 2), slice(2, 4)]
+    with pytest.raises(AssertionError, match="no symbol"):
+        replace(table, of_section=np.array([-1, -1])).numbers(relocations)
+
+
+def test_a_file_has_zeros_where_nothing_is_put() -> None:
+    chunks = stream([(0, [b"head"]), (4, []), (8, [b"ab", b"c"]), (12, [b"end"])])
+    assert b"".join(chunks) == b"head" + bytes(4) + b"abc" + b"\0end"

@@ -13,6 +13,7 @@ from cargo_strip_hook.formats.coff.comdat import Comdats
 from cargo_strip_hook.formats.coff.directives import Directives
 from cargo_strip_hook.formats.coff.reader import CoffUnit, coff_unit
 from cargo_strip_hook.link.model import RELOCATION, Array, Format, Input, Program, Unit
+from cargo_strip_hook.link.warnings import WINDOWS
 
 _POINTER = b"__imp_"
 
@@ -72,7 +73,8 @@ FORMAT = Format(
     synthetic=_synthetic,
     section_keys=section_keys.assign,
     section_limit=_section_limit,
-    write=writer.write,
+    output=writer.output,
+    cxx=WINDOWS,
     symbol_kinds={
         reader.KIND_DATA: "data",
         reader.KIND_FUNCTION: "function",

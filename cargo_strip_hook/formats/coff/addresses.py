@@ -12,22 +12,35 @@ from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.link.addresses import Addresses, begin_of
 from cargo_strip_hook.link.model import (
+    Array,
     AtomFlag,
     Bool,
+    Int64,
     Layout,
     Program,
     Reach,
     SectionKey,
 )
+from cargo_strip_hook.link.output import Relocations
 from cargo_strip_hook.link.symbols import kept_symbols
 from cargo_strip_hook.link.unwind import add_tables
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed(Addresses):
-    """`kinds` tell what the output sections are."""
+    """`kinds` tell what the output sections are, `align` (bytes) how they are aligned."""
 
+    align: Int64
     kinds: tuple[SectionKind, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sections:
+    """The output sections while phases change them: where they are, what is in them."""
+
+    placed: Placed
+    contents: list[Array]  # uint8
+    relocations: Relocations
 
 
 def with_entries(program: Program, live: Bool, layout: Layout) -> Layout:
@@ -52,10 +65,16 @@ def assign(program: Program, layout: Layout) -> Placed:
     """Where every live atom goes."""
     kinds = cast("tuple[SectionKind, ...]", tuple(layout.descriptors))
     flags = np.array([k.flags for k in kinds], np.int64)
-    size = np.array([s.size for s in layout.sections], np.int64)
+    size = layout.sizes
     stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0
-    code = flags & coff.SCN_CNT_CODE != 0
-    start = begin_of(size, stored)
     return Placed(
-        layout.section, layout.offset, size, stored, code, start, kept_symbols(program), kinds
+        layout.section,
+        layout.offset,
+        size,
+        stored,
+        flags & coff.SCN_CNT_CODE != 0,
+        begin_of(size, stored),
+        kept_symbols(program),
+        np.array([s.align for s in layout.sections], np.int64),
+        kinds,
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.formats.coff import layouts as coff
-from cargo_strip_hook.formats.coff.addresses import Placed
+from cargo_strip_hook.formats.coff.addresses import Placed, Sections
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.machine import Machine, Mode
@@ -234,10 +234,9 @@ def combined(first: Debug, second: Debug) -> Debug:
     )
 
 
-def with_sections(
-    placed: Placed, contents: list[Array], debug: Debug
-) -> tuple[Placed, list[Array]]:
-    """The program's sections and their contents, and the debug sections behind them."""
+def with_sections(sections: Sections, debug: Debug) -> Sections:
+    """The program's sections, and the debug sections behind them."""
+    placed = sections.placed
     size = np.concatenate([placed.size, debug.sizes])
     stored = np.concatenate([placed.stored, np.ones(len(debug.kinds), np.bool_)])
     code = np.concatenate([placed.executable, np.zeros(len(debug.kinds), np.bool_)])
@@ -247,7 +246,10 @@ def with_sections(
         stored=stored,
         executable=code,
         start=begin_of(size, stored),
+        align=np.concatenate([placed.align, debug.align]),
         kinds=(*placed.kinds, *debug.kinds),
     )
     ends = np.cumsum([0, *debug.sizes]).tolist()
-    return behind, contents + [debug.contents[a:b] for a, b in itertools.pairwise(ends)]
+    contents = [debug.contents[begin:end] for begin, end in itertools.pairwise(ends)]
+    relocations = Relocations.joined([sections.relocations, debug.relocations])
+    return Sections(behind, sections.contents + contents, relocations)

@@ -19,6 +19,7 @@ from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, coff_unit
 from cargo_strip_hook.link.addresses import STEP
 from cargo_strip_hook.link.arrays import isin
 from cargo_strip_hook.link.model import Array, Binding, Bool, Int64, Program, SpecialIndex
+from cargo_strip_hook.link.output import SymbolTable
 from cargo_strip_hook.link.strings import StringTable
 from cargo_strip_hook.link.symbols import (
     Named,
@@ -49,24 +50,6 @@ class OutputSections:
     relocations: Int64
     selection: Array
     parent: Int64
-
-
-@dataclass(frozen=True, slots=True)
-class SymbolTable:
-    """The records to be written, auxiliary ones included, and how to find them.
-
-    `of_symbol[s]` is the index of program symbol `s`, `of_section[n]` that of output section `n`;
-    -1 where there is none. `places` and `of_place`: sorted places and their indices.
-    """
-
-    records: Array
-    strings: bytes
-    of_symbol: Int64
-    of_section: Int64
-    places: Int64
-    of_place: Int64
-    defined: tuple[bytes, ...]
-    undefined: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +141,8 @@ def build(
     return SymbolTable(
         records,
         strings.bytes(),
+        int((entries["group"] < _EXPORTS).sum()),
+        len(chosen.exports.rows),
         of_symbol,
         index[heads],
         marks.places,

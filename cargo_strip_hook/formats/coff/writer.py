@@ -1,19 +1,17 @@
-"""Writes one COFF object: headers, contents, relocations, symbols, in that order."""
+"""Makes one COFF object: all that is decided before it is encoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
 
-from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.coff import codeview, directives, kinds, symtab
 from cargo_strip_hook.formats.coff import debug as dbg
 from cargo_strip_hook.formats.coff import layouts as coff
-from cargo_strip_hook.formats.coff.addresses import Placed, assign, with_entries
+from cargo_strip_hook.formats.coff.addresses import Placed, Sections, assign, with_entries
+from cargo_strip_hook.formats.coff.encode import CoffOutput, Extra
 from cargo_strip_hook.formats.coff.keepers import keep_groups
 from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.formats.coff.reader import coff_unit
@@ -22,37 +20,24 @@ from cargo_strip_hook.formats.coff.xdata import by_record, share
 from cargo_strip_hook.link import warnings as warn
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Filling, make_contents
-from cargo_strip_hook.link.link_map import link_map_rows, statistics
+from cargo_strip_hook.link.link_map import link_map_rows
 from cargo_strip_hook.link.model import (
-    LINK_MAP,
-    Array,
     AtomFlag,
     Bool,
-    Chunk,
-    Image,
     Int64,
     Layout,
     Program,
     SpecialIndex,
 )
-from cargo_strip_hook.link.output import Relocations
+from cargo_strip_hook.link.output import Relocations, SymbolTable
 from cargo_strip_hook.link.symbols import symbol_names
 
 MARKER_SECTION = b".cargo-strip-hook"
 _NOT_LOADED = coff.SCN_LNK_INFO | coff.SCN_LNK_REMOVE | coff.SCN_ALIGN_1BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class _Extra:
-    """A section without a relocation that follows those of the layout."""
-
-    name: bytes
-    flags: int
-    contents: bytes
-
-
-def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
-    """Make the object. Raises `LinkError` for a reference that cannot be kept."""
+def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> CoffOutput:
+    """All of the object. Raises `LinkError` for a reference that cannot be kept."""
     machine = coff_unit(program.units[0]).machine
     layout = with_entries(program, live, layout)
     placed = assign(program, layout)
@@ -63,40 +48,62 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
     guarded = [coff_unit(u).features & coff.FEAT_GUARD_CF != 0 for u in program.units]
     alive = np.zeros(len(program.units), np.bool_)
     alive[real] = True
-    guard = np.array(guarded) & alive
-    relocations, patches, taken = relocate(program, machine, live, placed, guard)
+    relocations, patches, taken = relocate(
+        program, machine, live, placed, np.array(guarded) & alive
+    )
     filling = Filling(patches, padding=machine.padding)
     contents = make_contents(program, placed, layout.atoms, filling)
     listed = _listed(program, live, placed, real, features, relocations, taken)
 
-    aligns = np.array([s.align for s in layout.sections], np.int64)
-    shared = share(program, live, machine, aligns, placed, contents, relocations)
-    placed, contents, relocations = shared.placed, shared.contents, shared.relocations
-    link_map = link_map_rows(program, live & (placed.section >= 0), placed, 1)
-    link_map = by_record(link_map, shared.records)
+    sections, records = share(program, live, machine, Sections(placed, contents, relocations))
+    link_map = link_map_rows(program, live & (sections.placed.section >= 0), sections.placed, 1)
+    link_map = by_record(link_map, records)
     if request.target.archive_dialect != "coff":
-        with_groups = keep_groups(program, machine, placed, contents, relocations)
-        placed, contents, relocations = with_groups
-    left_out: tuple[tuple[str, str], ...] = ()
-    debug_map = np.zeros(0, LINK_MAP)
+        sections = keep_groups(program, machine, sections)
+    warnings = _without_safe_seh(program, real, features, listed)
     if request.strip is Strip.NONE:
-        debug = dbg.collect(program, machine, live, placed)
-        before = len(placed.kinds) + len(debug.kinds)
-        debug = dbg.combined(debug, codeview.collect(program, machine, live, placed, before))
-        placed, contents = dbg.with_sections(placed, contents, debug)
-        relocations = Relocations.joined([relocations, debug.relocations])
-        aligns = np.concatenate([aligns, debug.align])
-        left_out, debug_map = debug.left_out, debug.link_map
-    sections = _sections(program, placed, relocations)
-    used = unique(np.concatenate([_named(relocations), _asked(program)]))
+        debug = dbg.collect(program, machine, live, sections.placed)
+        before = len(sections.placed.kinds) + len(debug.kinds)
+        more = codeview.collect(program, machine, live, sections.placed, before)
+        debug = dbg.combined(debug, more)
+        sections = dbg.with_sections(sections, debug)
+        link_map = np.concatenate([link_map, debug.link_map])
+        warnings += _left_out(debug.left_out)
+    placed, relocations = sections.placed, sections.relocations
+    comdats = _comdats(program, placed, relocations)
+    used = unique(np.concatenate([relocations.named, _asked(program)]))
     exact = relocations.place[relocations.exact]
     places = unique(np.concatenate([exact, *(p for _, p, _ in listed.values())]))
     guards = [p for name, (_, p, _) in listed.items() if name == kinds.GUARDED_FUNCTIONS]
     functions = unique(np.concatenate([taken.places, *guards]))
     marks = symtab.Marks(places, functions, features)
-    table = symtab.build(program, live, placed, sections, used, marks, request.strip)
+    table = symtab.build(program, live, placed, comdats, used, marks, request.strip)
+    return CoffOutput(
+        program=program,
+        live=live,
+        placed=placed,
+        contents=sections.contents,
+        relocations=relocations,
+        symbols=table,
+        link_map=link_map,
+        counted=(program.atoms["flags"] & AtomFlag.SEPARATE == 0) & (program.atoms["section"] >= 0),
+        warnings=warnings,
+        machine=machine,
+        comdats=comdats,
+        extra=_extra(program, machine, table, listed, request.marker),
+    )
+
+
+def _extra(
+    program: Program,
+    machine: Machine,
+    table: SymbolTable,
+    listed: dict[bytes, tuple[int, Int64, Int64]],
+    marker: bytes,
+) -> list[Extra]:
+    """Tables of symbol numbers, what linkers are asked for, and the marker."""
     extra = [
-        _Extra(name, flags, _numbers(table, where, symbols))
+        Extra(name, flags, _numbers(table, where, symbols))
         for name, (flags, where, symbols) in listed.items()
     ]
     asked = directives.merge(
@@ -105,27 +112,8 @@ def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest)
         frozenset(table.undefined),
         b"_" if machine.number == coff.I386 else b"",
     )
-    if asked:
-        extra.append(_Extra(b".drectve", _NOT_LOADED, asked))
-    if request.marker:
-        extra.append(_Extra(MARKER_SECTION, _NOT_LOADED, request.marker))
-    size, chunks = _file(machine, aligns, (placed, contents), sections, relocations, table, extra)
-    whole = (program.atoms["flags"] & AtomFlag.SEPARATE == 0) & (program.atoms["section"] >= 0)
-    return Image(
-        size,
-        chunks,
-        table.defined,
-        table.undefined,
-        np.concatenate((link_map, debug_map)),
-        statistics(program, live, whole, len(table.defined)),
-        _without_safe_seh(program, real, features, listed)
-        + _warnings(program, placed, live, left_out),
-    )
-
-
-def _named(relocations: Relocations) -> Int64:
-    """The program-wide symbols that relocations name."""
-    return relocations.symbol[relocations.symbol >= 0].astype(np.int64)
+    named = (b".drectve", asked), (MARKER_SECTION, marker)
+    return extra + [Extra(name, _NOT_LOADED, text) for name, text in named if text]
 
 
 def _asked(program: Program) -> Int64:
@@ -172,7 +160,7 @@ def _listed(
         b".gehcont$y": coff.FEAT_GUARD_EHCONT,
     }
     used = np.zeros(len(program.symbols), np.bool_)
-    used[_named(relocations)] = True
+    used[relocations.named] = True
     used[_asked(program)] = True
     tables: dict[bytes, tuple[int, Int64, Int64]] = {}
     for name in kinds.SYMBOL_TABLES:
@@ -209,14 +197,14 @@ def _callable(program: Program, symbols: Int64) -> Int64:
     return np.delete(symbols, missing[none])
 
 
-def _numbers(table: symtab.SymbolTable, places: Int64, symbols: Int64) -> bytes:
+def _numbers(table: SymbolTable, places: Int64, symbols: Int64) -> bytes:
     """The contents of a table of symbol numbers."""
     of_place = table.of_place[np.searchsorted(table.places, places)]
     rows = np.sort(np.concatenate([of_place, table.of_symbol[symbols]]))
     return rows.astype("<u4").tobytes()
 
 
-def _sections(program: Program, placed: Placed, relocations: Relocations) -> symtab.OutputSections:
+def _comdats(program: Program, placed: Placed, relocations: Relocations) -> symtab.OutputSections:
     count = len(placed.kinds)
     rooted = np.zeros(count, np.bool_)
     roots = np.flatnonzero(program.atoms["flags"] & AtomFlag.ROOT != 0)
@@ -241,129 +229,6 @@ def _sections(program: Program, placed: Placed, relocations: Relocations) -> sym
     )
 
 
-def _file(
-    machine: Machine,
-    align: Int64,
-    filled: tuple[Placed, list[Array]],
-    sections: symtab.OutputSections,
-    relocations: Relocations,
-    table: symtab.SymbolTable,
-    extra: list[_Extra],
-) -> tuple[int, Iterator[Chunk]]:
-    """The size and the stream of the whole file; `filled`: the sections and their contents."""
-    placed, contents = filled
-    count = len(placed.kinds)
-    total = count + len(extra)
-    big = count > coff.MOST_SECTIONS
-    if big != (total > coff.MOST_SECTIONS):
-        raise LinkError(f"{total} sections are just at the limit of what an object can have")
-    strings = table.strings
-    end = (coff.BIG_HEADER if big else coff.HEADER).size + total * coff.SECTION.itemsize
-    headers = np.zeros(total, coff.SECTION)
-    flags = np.array([k.flags for k in placed.kinds], np.int64)
-    if len(align) and int(align.max()) > coff.MOST_ALIGN:
-        raise LinkError(f"an alignment of {int(align.max())} bytes is more than COFF can say")
-    flags |= (np.log2(np.maximum(align, 1)).astype(np.int64) + 1) << coff.SCN_ALIGN_SHIFT
-    flags[sections.selection != 0] |= coff.SCN_LNK_COMDAT
-    rows, counts = _relocations(relocations, table, sections.relocations)
-    overflow = counts > sections.relocations
-    flags[overflow] |= coff.SCN_LNK_NRELOC_OVFL
-
-    headers["flags"][:count] = flags
-    headers["size"][:count] = sections.size
-    headers["offset"][:count] = np.where(placed.stored & (sections.size > 0), end + placed.start, 0)
-    end += sum(map(len, contents))
-    body: list[Chunk] = [_octets(one) for one in contents]
-    first = end + coff.RELOCATION.itemsize * (np.cumsum(counts) - counts)
-    headers["relocations"][:count] = np.where(counts > 0, first, 0)
-    headers["relocation_count"][:count] = np.minimum(counts, coff.MOST_RELOCATIONS)
-    body.append(_octets(rows))
-    end += rows.nbytes
-    for number, one in enumerate(extra, start=count):
-        headers["size"][number] = len(one.contents)
-        headers["offset"][number] = end
-        headers["flags"][number] = one.flags
-        body.append(one.contents)
-        end += len(one.contents)
-    names = [k.name for k in placed.kinds] + [e.name for e in extra]
-    headers["name"], more = _section_names(names, len(strings))
-    strings += more
-    if end >= 1 << 32:
-        raise LinkError("the object would be larger than 4 GiB, which COFF cannot say")
-    body.append(_octets(table.records))
-    body += [len(strings).to_bytes(4, "little"), strings[4:]]
-    if big:
-        head = coff.BIG_HEADER.pack(
-            0,
-            0xFFFF,
-            2,
-            machine.number,
-            0,
-            coff.BIG_CLASS,
-            0,
-            0,
-            0,
-            0,
-            total,
-            end,
-            len(table.records),
-        )
-    else:
-        head = coff.HEADER.pack(machine.number, total, 0, end, len(table.records), 0, 0)
-    size = end + table.records.nbytes + len(strings)
-    return size, iter([head, headers.tobytes(), *body])
-
-
-def _octets(array: Array) -> memoryview:
-    return memoryview(array.view(np.uint8).data) if len(array) else memoryview(b"")
-
-
-def _section_names(names: list[bytes], strings: int) -> tuple[Array, bytes]:
-    """(name fields of the headers, what has to follow the string table of `strings` bytes)."""
-    more = b""
-    known: dict[bytes, bytes] = {}
-    fields = []
-    for name in names:
-        if len(name) > 8 and name not in known:
-            where = strings + len(more)
-            if where > 9_999_999:
-                raise LinkError("the symbol names are too long for the names of sections")
-            known[name] = b"/%d" % where
-            more += name + b"\0"
-        fields.append(known.get(name, name))
-    return np.array(fields or [b""], "S8")[: len(names)], more
-
-
-def _relocations(
-    relocations: Relocations, table: symtab.SymbolTable, counts: Int64
-) -> tuple[Array, Int64]:
-    """(records of all sections, their number for each section).
-
-    Where there are more than a header can say, one more goes first and holds the number.
-    """
-    rows = np.zeros(len(relocations.section), coff.RELOCATION)
-    rows["address"] = relocations.offset
-    rows["type"] = relocations.type
-    symbol, exact = relocations.symbol, relocations.exact
-    whole = (symbol < 0) & ~exact
-    index = table.of_symbol[symbol]
-    index[whole] = table.of_section[relocations.target_section[whole]]
-    if exact.any():
-        index[exact] = table.of_place[np.searchsorted(table.places, relocations.place[exact])]
-    if (index < 0).any():
-        raise AssertionError("a relocation has no symbol")
-    rows["symbol"] = index
-    overflow = np.flatnonzero(counts >= coff.MOST_RELOCATIONS)
-    counts = counts.copy()
-    if len(overflow):
-        starts = np.cumsum(counts) - counts
-        more = np.zeros(len(overflow), coff.RELOCATION)
-        more["address"] = counts[overflow] + 1
-        rows = np.insert(rows, starts[overflow], more)
-        counts[overflow] += 1
-    return rows, counts
-
-
 def _without_safe_seh(
     program: Program, units: list[int], features: int, listed: dict[bytes, tuple[int, Int64, Int64]]
 ) -> tuple[str, ...]:
@@ -378,14 +243,11 @@ def _without_safe_seh(
     )
 
 
-def _warnings(
-    program: Program, placed: Placed, live: Bool, left_out: tuple[tuple[str, str], ...]
-) -> tuple[str, ...]:
-    warnings: tuple[str, ...] = ()
-    if left_out:
-        members = warn.some([f"{name} ({why})" for name, why in left_out])
-        warnings = (f"CodeView debug information is left out of {members}",)
-    return (*warnings, *warn.private_cxx(program, live, placed.kept, warn.WINDOWS))
+def _left_out(members: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    if not members:
+        return ()
+    reasons = warn.some([f"{name} ({why})" for name, why in members])
+    return (f"CodeView debug information is left out of {reasons}",)
 
 
-__all__ = ["MARKER_SECTION", "write"]
+__all__ = ["MARKER_SECTION", "output"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.formats.coff import kinds
-from cargo_strip_hook.formats.coff.addresses import Placed
+from cargo_strip_hook.formats.coff.addresses import Placed, Sections
 from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.arrays import isin, ramps, runs, unique
@@ -36,36 +36,22 @@ class Records:
     kept: Bool
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What the sections are after folding; `records` of those that changed, by their number."""
-
-    placed: Placed
-    contents: list[Array]
-    relocations: Relocations
-    records: dict[int, Records]
-
-
 def share(
-    program: Program,
-    live: Bool,
-    machine: Machine,
-    aligns: Int64,
-    placed: Placed,
-    contents: list[Array],
-    relocations: Relocations,
-) -> Shared:
-    """Keep equal records of each output section once. `aligns` are the sections'.
+    program: Program, live: Bool, machine: Machine, sections: Sections
+) -> tuple[Sections, dict[int, Records]]:
+    """Keep equal records of each output section once.
 
-    A section stays as it is where anything but `.pdata` and itself refers to it.
+    A section stays as it is where anything but `.pdata` and itself refers to it. Returns the
+    sections, and the records of those that changed, by their number.
     """
+    placed, contents, relocations = sections.placed, sections.contents, sections.relocations
     is_table = np.array([k.name == kinds.XDATA for k in placed.kinds], np.bool_)
     rows = np.flatnonzero((relocations.symbol < 0) & is_table[relocations.target_section])
     table, home = relocations.target_section[rows], relocations.section[rows]
     plain = machine.adds[relocations.type[rows]] == Field.BITS32
     entries = np.array([k.name == kinds.PDATA for k in placed.kinds], np.bool_)
     plain &= entries[home] | (home == table)
-    fit = is_table & (aligns <= _ALIGN) & ~_must_stay(program, live, placed, relocations)
+    fit = is_table & (placed.align <= _ALIGN) & ~_must_stay(program, live, placed, relocations)
     fit[table[~plain]] = False
     chosen = fit[table]
     rows, table, home = rows[chosen], table[chosen], home[chosen]
@@ -92,7 +78,7 @@ def share(
             section, places = int(home[first]), relocations.offset[rows[first:end]]
             changed[section] = contents[section].copy()
             fields.store(changed[section], places, Field.BITS32, moved[first:end], "<")
-    return _without(placed, changed, relocations, records)
+    return _without(replace(sections, contents=changed), records), records
 
 
 def _must_stay(program: Program, live: Bool, placed: Placed, relocations: Relocations) -> Bool:
@@ -157,13 +143,12 @@ def _records(
     return Records(start, (np.cumsum(size) - size)[same], kept)
 
 
-def _without(
-    placed: Placed, contents: list[Array], relocations: Relocations, records: dict[int, Records]
-) -> Shared:
+def _without(sections: Sections, records: dict[int, Records]) -> Sections:
     """The sections without the records that others stand for."""
     if not records:
-        return Shared(placed, contents, relocations, records)
-    sizes, contents = placed.size.copy(), list(contents)
+        return sections
+    placed, relocations = sections.placed, sections.relocations
+    sizes, contents = placed.size.copy(), list(sections.contents)
     offset, stays = relocations.offset.copy(), np.ones(len(relocations.offset), np.bool_)
     for number, one in records.items():
         begin, end = np.searchsorted(relocations.section, [number, number + 1])
@@ -174,7 +159,7 @@ def _without(
         contents[number] = whole[np.repeat(one.kept, np.diff(one.start, append=len(whole)))]
         sizes[number] = len(contents[number])
     kept = replace(relocations, offset=offset).rows(stays)
-    return Shared(placed.resized(sizes), contents, kept, records)
+    return Sections(placed.resized(sizes), contents, kept)
 
 
 def by_record(link_map: Array, records: dict[int, Records]) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from cargo_strip_hook.formats.elf import layouts, reader, section_keys, sizes, writer
 from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.link.model import Array, Bool, Format, Program, Unit
+from cargo_strip_hook.link.warnings import ITANIUM
 
 
 def _named(names: Array, *begins: bytes) -> Bool:
@@ -56,7 +57,8 @@ FORMAT = Format(
     synthetic=_synthetic,
     section_keys=section_keys.assign,
     section_limit=_section_limit,
-    write=writer.write,
+    output=writer.output,
+    cxx=ITANIUM,
     symbol_kinds={
         layouts.STT_OBJECT: "data",
         layouts.STT_FUNC: "function",

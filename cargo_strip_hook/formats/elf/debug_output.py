@@ -9,16 +9,14 @@ from cargo_strip_hook.formats.elf import compress, split
 from cargo_strip_hook.formats.elf import debug as dbg
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.machine import Machine
-from cargo_strip_hook.formats.elf.output import Section
+from cargo_strip_hook.formats.elf.output import Batches, Section
 from cargo_strip_hook.formats.elf.relocate import Placed
 from cargo_strip_hook.link.model import Array, Bool, Program
-
-Batches = tuple[tuple[Array, Array], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DebugOutput:
-    """The sections, and of each its relocations in batches: rows to be written, and their targets.
+    """The sections, and of each its relocations in batches.
 
     `targets` are those of all, as in `dbg.Debug`; `link_map` tells where the input's sections went.
     """

@@ -242,7 +242,7 @@ def _batch(
     for slot in chosen:
         unit = program.units[int(slots.rows["unit"][slot])]
         native = elf_unit(unit)
-        dtype = native.records.rel if machine.rel else native.records.rela
+        dtype = native.relocation
         for section, offset, count in tables[slot]:
             if int(native.sections["type"][section]) != wanted:
                 raise bad_section(

@@ -59,6 +59,11 @@ class ElfUnit:
     shndx: Int32  # section of each symbol, SHN_XINDEX resolved; reserved values stay
     debug: tuple[int, ...]  # non-allocated sections that may be kept
 
+    @property
+    def relocation(self) -> np.dtype[np.void]:
+        """The record of a relocation."""
+        return self.records.rel if self.machine.rel else self.records.rela
+
 
 def elf_unit(unit: Unit) -> ElfUnit:
     """What only this room knows of an object file."""

@@ -20,6 +20,7 @@ from cargo_strip_hook.link.model import (
     Binding,
     Group,
     Int32,
+    Int64,
     Program,
     Unit,
 )
@@ -99,7 +100,7 @@ def _closed(program: Program, live: Array, group: Kept) -> bool:
 def group_sections(
     groups: Sequence[Kept],
     members: Sequence[Sequence[int]],
-    of_symbol: Int32,
+    of_symbol: Int64,
     symtab_index: int,
     order: str,
 ) -> list[Section]:

@@ -13,10 +13,12 @@ import numpy as np
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfUnit
 from cargo_strip_hook.link.model import Array, Chunk
-from cargo_strip_hook.link.pages import release
+from cargo_strip_hook.link.output import stream
 from cargo_strip_hook.link.strings import StringTable
 
 _FILE_ALIGN = 4096  # bytes
+# relocations without their symbols, and the target of each: a program-wide symbol, or ~section
+Batches = tuple[tuple[Array, Array], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,6 @@ def holding(
 ) -> Section:
     """A section with these contents."""
     return Section(name, type, flags, len(octets), align, chunks=[octets], **header)
-
-
-def octets(array: Array) -> memoryview:
-    """The bytes of an array, without a copy."""
-    return memoryview(array.view(np.uint8).data) if len(array) else memoryview(b"")
 
 
 def write_file(
@@ -113,21 +110,7 @@ def write_file(
         count if count < elf.SHN_LORESERVE else 0,
         shstrndx if shstrndx < elf.SHN_LORESERVE else elf.SHN_XINDEX,
     )
-
-    def stream() -> Iterator[Chunk]:
-        yield header
-        position = len(header)
-        for number, section in enumerate(sections, start=1):
-            if section.chunks is None:
-                continue
-            offset = int(headers["offset"][number])
-            if offset > position:
-                yield bytes(offset - position)
-            for chunk in section.chunks:
-                yield chunk
-                release(chunk)
-            position = offset + section.size
-        yield bytes(shoff - position)
-        yield headers.tobytes()
-
-    return shoff + headers.nbytes, stream()
+    offsets = headers["offset"][1:].tolist()
+    contents = [(n, s.chunks) for n, s in zip(offsets, sections, strict=True) if s.chunks]
+    table = (shoff, [headers.tobytes()])
+    return shoff + headers.nbytes, stream([(0, [header]), *contents, table])

@@ -14,6 +14,7 @@ from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.relocate import Placed
 from cargo_strip_hook.link.arrays import isin
 from cargo_strip_hook.link.model import Array, Binding, Bool, Int32, Int64, Program, SpecialIndex
+from cargo_strip_hook.link.output import NOWHERE, SymbolTable
 from cargo_strip_hook.link.strings import StringTable
 from cargo_strip_hook.link.symbols import (
     Names,
@@ -29,26 +30,6 @@ _BINDING_BITS = np.zeros(4, np.uint8)
 _BINDING_BITS[Binding.GLOBAL] = elf.STB_GLOBAL
 _BINDING_BITS[Binding.WEAK] = elf.STB_WEAK
 _BINDING_BITS[Binding.UNIQUE] = elf.STB_GNU_UNIQUE
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SymbolTable:
-    """The table to be written and how to find entries in it.
-
-    `rows`: the format's records; `shndx`: the section header index of each (may pass 65,279;
-    reserved values are negated).
-    `of_symbol[s]` is the entry of program symbol `s`, `of_section[n]` that of output section `n`;
-    -1 where there is none.
-    """
-
-    rows: Array
-    shndx: Int64
-    strings: bytes
-    first_global: int
-    of_symbol: Int32
-    of_section: Int32
-    defined: tuple[bytes, ...]
-    undefined: tuple[bytes, ...]
 
 
 def profile_symbols(program: Program, live: Bool) -> list[int]:
@@ -90,8 +71,8 @@ def build(
     header_index: Int64,
     used: Array,
     strip: Strip,
-) -> SymbolTable:
-    """Make the table.
+) -> tuple[SymbolTable, bytes]:
+    """(the table, the contents of `.symtab_shndx`, empty where no index of a section is wide).
 
     `used`: the targets of all relocations, program-wide symbols or ~section, unique;
     `header_index`: the index in the section header table of each output section.
@@ -106,32 +87,37 @@ def build(
     entries = _entries(program, machine, live, placed, needed, strip)
     refuse_beyond(program, machine, entries.rows)
 
+    records = elf_unit(program.units[0]).records
     first = 1 + len(used_sections)
     count = first + len(entries.rows)
     strings = StringTable()
-    table = np.zeros(count, elf_unit(program.units[0]).records.symbol)
+    table = np.zeros(count, records.symbol)
     table["info"][1:first] = elf.STT_SECTION
     table[first:] = _records(program, live, placed, entries)
     table["name"][first:] = [strings.add(name) for name in entries.names]
     shndx = np.zeros(count, np.int64)
     shndx[1:first] = header_index[used_sections]
     shndx[first:] = _section_indices(program, placed, header_index, entries.rows)
+    wide = shndx >= elf.SHN_LORESERVE
+    table["shndx"] = np.abs(np.where(wide, elf.SHN_XINDEX, shndx))
 
-    of_symbol = np.full(len(program.symbols), -1, np.int32)
-    of_symbol[entries.rows] = np.arange(first, count, dtype=np.int32)
+    of_symbol = np.full(len(program.symbols), -1, np.int64)
+    of_symbol[entries.rows] = np.arange(first, count)
     of_symbol[null] = 0
-    of_section = np.full(len(header_index), -1, np.int32)
-    of_section[used_sections] = np.arange(1, first, dtype=np.int32)
+    of_section = np.full(len(header_index), -1, np.int64)
+    of_section[used_sections] = np.arange(1, first)
     return SymbolTable(
         table,
-        shndx,
         strings.bytes(),
         first + entries.locals,
+        entries.exports,
         of_symbol,
         of_section,
+        NOWHERE,
+        NOWHERE,
         tuple(entries.names[entries.globals]),
         tuple(entries.names[entries.undefined]),
-    )
+    ), np.where(wide, shndx, 0).astype(f"{records.order}u4").tobytes() if wide.any() else b""
 
 
 def _entries(
@@ -225,12 +211,11 @@ def _bindings(program: Program, live: Bool, entries: _Entries) -> Array:
 
 
 def _section_indices(program: Program, placed: Placed, header_index: Int64, rows: Int64) -> Int64:
-    """The section header index of each symbol of `rows`, as in `SymbolTable.shndx`."""
+    """The section header index of each symbol of `rows`, negated for reserved ones."""
     atom = program.symbols["atom"][rows]
     defined = atom >= 0
     indices = np.full(len(rows), elf.SHN_UNDEF, np.int64)
     indices[defined] = header_index[placed.section[atom[defined]]]
-    # reserved indices are negative here, to be told apart from real ones
     indices[atom == SpecialIndex.ABSOLUTE] = -elf.SHN_ABS
     common = np.flatnonzero(atom == SpecialIndex.COMMON)
     indices[common] = [-_common_index(program, row) for row in rows[common].tolist()]

@@ -10,6 +10,7 @@ from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import objc, reader, section_keys, sizes, writer
 from cargo_strip_hook.formats.macho.reader import MachoUnit, macho_unit
 from cargo_strip_hook.link.model import Array, Format, Program, Unit
+from cargo_strip_hook.link.warnings import ITANIUM
 
 # arm64 branches reach 128 MiB; a linker puts its islands between subsections
 _ARM64_LIMIT = 96 << 20
@@ -57,7 +58,8 @@ FORMAT = Format(
     synthetic=_synthetic,
     section_keys=section_keys.assign,
     section_limit=_section_limit,
-    write=writer.write,
+    output=writer.output,
+    cxx=ITANIUM,
     symbol_kinds={
         reader.KIND_DATA: "data",
         reader.KIND_FUNCTION: "function",

@@ -7,8 +7,6 @@ relocations find local symbols by number, so that one name does for all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from cargo_strip_hook.core.requests import Strip
@@ -33,6 +31,7 @@ from cargo_strip_hook.link.model import (
     Program,
     SpecialIndex,
 )
+from cargo_strip_hook.link.output import Relocations, SymbolTable
 from cargo_strip_hook.link.strings import StringTable
 from cargo_strip_hook.link.symbols import (
     Named,
@@ -50,47 +49,19 @@ UNNAMED = b"l"
 _DESC = 0x05F0
 
 
-@dataclass(frozen=True, slots=True)
-class SymbolTable:
-    """`rows` are NLIST records: `locals` local ones, `externals` definitions, the undefined ones.
-
-    `places` (sorted) have the symbol `of_place`, the first of equal ones. `of_symbol` is the entry
-    of a program's symbol.
-    """
-
-    rows: Array
-    strings: bytes
-    locals: int
-    externals: int
-    places: Int64
-    of_place: Int64
-    of_symbol: Int64
-    defined: tuple[bytes, ...]
-    undefined: tuple[bytes, ...]
-
-    def numbers(self, targets: Int64) -> Int64:
-        """The symbol number of each target (a place, or ~symbol)."""
-        by_place = np.searchsorted(self.places, np.maximum(targets, 0))
-        out: Int64 = self.of_place[np.minimum(by_place, len(self.of_place) - 1)]
-        outside = np.flatnonzero(targets < 0)
-        out[outside] = self.of_symbol[~targets[outside]]
-        return out
-
-
 def build(
     program: Program,
     live: Bool,
     placed: Placed,
     kept: tuple[Bool, Int32],
-    targets: Int64,
+    relocations: Relocations,
     strip: Strip,
 ) -> SymbolTable:
-    """Make the table. `targets`: all targets of relocations; `kept`: see `kept_symbols`."""
+    """Make the table. `kept`: see `kept_symbols`."""
     is_kept, extra = kept
     here = laid_out(program, live, placed.section)
     wanted = _for_people(program, here, placed).kept(strip)
-    outside = unique(~targets[targets < 0])
-    chosen = select(program, here, is_kept, outside, wanted)
+    chosen = select(program, here, is_kept, relocations.named, wanted)
     names = _names(program, placed, chosen.named)
     if strip is Strip.NONE:
         # a debug map finds a function by its name
@@ -98,7 +69,7 @@ def build(
     rooted = _rooted(program, live, placed)
     exports, absolute = chosen.exports, chosen.absolute
     export_places = _places(program, placed, exports.rows)
-    local_places = _local_places(placed, targets, names, rooted, export_places)
+    local_places = _local_places(placed, relocations, names, rooted, export_places)
     missing = merged(chosen.undefined, chosen.commons)
 
     strings = StringTable()
@@ -125,23 +96,28 @@ def build(
         strings.bytes(8),
         first_external,
         len(external),
+        of_symbol,
+        np.arange(1, len(placed.sections) + 1),  # a relocation says the section's own number
         places[order],
         of_place[order],
-        of_symbol,
         tuple(sorted(shown + chosen.commons.names)),
         tuple(chosen.undefined.names),
     )
 
 
 def _local_places(
-    placed: Placed, targets: Int64, names: dict[int, bytes], rooted: Int64, external: Int64
+    placed: Placed,
+    relocations: Relocations,
+    names: dict[int, bytes],
+    rooted: Int64,
+    external: Int64,
 ) -> Int64:
     """The places that need a local symbol, sorted: those that no external symbol stands at."""
     needed = unique(
         np.concatenate(
             [
                 placed.blocks,
-                targets[targets >= 0],
+                relocations.place[relocations.symbol < 0],
                 np.array(sorted(names), np.int64),
                 _rooted_literals(placed, rooted),
             ]
