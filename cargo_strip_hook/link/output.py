@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cargo_strip_hook.link.addresses import STEP, Addresses
-from cargo_strip_hook.link.arrays import unique
-from cargo_strip_hook.link.model import Array, Bool, Chunk, Int32, Int64, Program
+from cargo_strip_hook.link.arrays import rows_of, unique
+from cargo_strip_hook.link.model import Array, Bool, Chunk, Int32, Int64, Program, SpecialIndex
 from cargo_strip_hook.link.pages import release
 
 if TYPE_CHECKING:
@@ -81,7 +81,70 @@ class Relocations(Columns):
         return list(itertools.starmap(slice, itertools.pairwise(borders)))
 
 
-NOWHERE: Int64 = np.zeros(0, np.int64)  # the places of a format that has no symbols for them
+NONE: Int64 = np.zeros(0, np.int64)
+ENTRY = np.dtype(
+    [
+        ("symbol", "<i4"),  # program-wide, -1 for one that only stands for a place
+        ("section", "<i4"),  # output section from 0, or one of `SpecialIndex`
+        ("value", "<i8"),  # bytes into the section; what `SYMBOL` has for others, 0 for undefined
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SymbolIndex:
+    """The numbers of symbols: `of_symbol[s]` of program symbol `s`, -1 where it has no entry.
+
+    `of_place` belongs to the sorted `places` (see `Addresses.key`).
+    """
+
+    of_symbol: Int64
+    places: Int64
+    of_place: Int64
+
+    def at(self, places: Int64) -> Int64:
+        """The number of the first symbol at each of these places, which have one."""
+        numbers: Int64 = self.of_place[np.searchsorted(self.places, places)]
+        return numbers
+
+
+def entries_of(program: Program, placed: Addresses, symbols: Array) -> Array:
+    """ENTRY of these program-wide symbols, in their order."""
+    rows = program.symbols[symbols]
+    atom = np.maximum(rows["atom"], 0)
+    inside = rows["atom"] >= 0
+    value = np.where(inside, placed.offset[atom], 0) + rows["value"]
+    return rows_of(
+        ENTRY,
+        len(rows),
+        symbol=symbols,
+        section=np.where(inside, placed.section[atom], rows["atom"]),
+        value=np.where(rows["atom"] == SpecialIndex.UNDEFINED, 0, value),
+    )
+
+
+def entries_at(places: Array) -> Array:
+    """ENTRY of symbols that only stand for these places."""
+    columns = {"section": places >> STEP, "value": places & ((1 << STEP) - 1)}
+    return rows_of(ENTRY, len(places), symbol=-1, **columns)
+
+
+def places_of(entries: Array) -> Int64:
+    """The place of each ENTRY (see `Addresses.key`), negative for one that is in no section."""
+    places: Int64 = (entries["section"].astype(np.int64) << STEP) + entries["value"]
+    return np.where(entries["section"] >= 0, places, -1)
+
+
+def index_symbols(
+    program: Program, entries: Array, numbers: Array, standing: Array = NONE
+) -> SymbolIndex:
+    """How to find symbols: the number of each ENTRY; rows `standing` are found by place, too."""
+    of_symbol = np.full(len(program.symbols), -1, np.int64)
+    named = entries["symbol"] >= 0
+    of_symbol[entries["symbol"][named]] = numbers[named]
+    places = places_of(entries[standing])
+    order = np.argsort(places, kind="stable")  # the first name of a place stands for it
+    return SymbolIndex(of_symbol, places[order], numbers[standing][order])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,33 +152,29 @@ class SymbolTable:
     """The symbols of the new object, and how relocations find them. They are numbered from 0.
 
     `records` and `strings` are in the format's form; `locals` symbols are local and come first,
-    where the format parts them, then `globals` that are defined. `of_symbol[s]` is the number of
-    program symbol `s`, `of_section[n]` that of output section `n` itself; -1 where there is none.
-    `of_place` belongs to the sorted `places` (see `Addresses.key`). `defined` and `undefined`: the
-    names for the index of an archive.
+    where the format parts them, then `globals` that are defined. `of_section[n]` is the number of
+    the symbol of output section `n` itself. `defined` and `undefined`: the names for the index of
+    an archive.
     """
 
     records: Array
     strings: bytes
     locals: int
     globals: int
-    of_symbol: Int64
+    index: SymbolIndex
     of_section: Int64
-    places: Int64
-    of_place: Int64
     defined: tuple[bytes, ...]
     undefined: tuple[bytes, ...]
 
     def numbers(self, relocations: Relocations) -> Int64:
         """The number of the symbol that each relocation refers to."""
         symbol = relocations.symbol
-        number: Int64 = self.of_symbol[symbol]
+        number: Int64 = self.index.of_symbol[symbol]
         whole = np.flatnonzero((symbol < 0) & ~relocations.exact)
         number[whole] = self.of_section[relocations.target_section[whole]]
         exact = np.flatnonzero((symbol < 0) & relocations.exact)
         if len(exact):
-            row = np.searchsorted(self.places, relocations.place[exact])
-            number[exact] = self.of_place[row]
+            number[exact] = self.index.at(relocations.place[exact])
         if (number < 0).any():
             raise AssertionError("a relocation has no symbol")
         return number
@@ -163,6 +222,3 @@ def stream(contents: Iterable[tuple[int, Iterable[Chunk]]]) -> Iterator[Chunk]:
             yield chunk
             position += len(chunk)
             release(chunk)
-
-
-__all__ = ["NOWHERE", "Columns", "OutputObject", "Relocations", "SymbolTable", "octets", "stream"]

@@ -13,7 +13,16 @@ from cargo_strip_hook.link.arrays import runs
 from cargo_strip_hook.link.contents import Filling, Patch, make_contents, read_input
 from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import ATOM, EDGE, RELOCATION, SYMBOL, Program, Unit
-from cargo_strip_hook.link.output import Relocations, SymbolTable, stream
+from cargo_strip_hook.link.output import (
+    Relocations,
+    SymbolIndex,
+    SymbolTable,
+    entries_at,
+    entries_of,
+    index_symbols,
+    places_of,
+    stream,
+)
 from cargo_strip_hook.link.relocate import bind, refuse, store
 
 
@@ -139,10 +148,8 @@ def test_relocations_find_their_symbols() -> None:
         b"",
         0,
         0,
-        np.array([7, 5]),
+        SymbolIndex(np.array([7, 5]), np.array([at_eight, at_eight]), np.array([2, 4])),
         np.array([-1, 3]),
-        np.array([at_eight, at_eight]),
-        np.array([2, 4]),
         (),
         (),
     )
@@ -152,6 +159,19 @@ def test_relocations_find_their_symbols() -> None:
     assert relocations.by_section(3) == [slice(0, 2), slice(2, 2), slice(2, 4)]
     with pytest.raises(AssertionError, match="no symbol"):
         replace(table, of_section=np.array([-1, -1])).numbers(relocations)
+
+
+def test_symbols_are_found_by_number_and_by_place() -> None:
+    whole = program(unit(b"abcdef", (0, 2), (2, 4)))
+    whole.symbols["value"] = [1, 0]
+    placed = addresses([1, -1], [4, 0], [4, 8], [False, False])
+    place, first = (1 << STEP) + 5, np.array([0])
+    rows = np.concatenate([entries_at(np.array([place])), entries_of(whole, placed, first)])
+    assert places_of(rows).tolist() == [place, place]
+    assert rows["symbol"].tolist() == [-1, 0]
+    index = index_symbols(whole, rows, np.array([3, 4]), np.array([0, 1]))
+    assert index.of_symbol.tolist() == [4, -1]
+    assert index.at(places_of(rows)).tolist() == [3, 3]  # the first of a place
 
 
 def test_a_file_has_zeros_where_nothing_is_put() -> None:

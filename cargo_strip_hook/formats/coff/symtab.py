@@ -17,9 +17,16 @@ from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.addresses import Placed
 from cargo_strip_hook.formats.coff.reader import KIND_FUNCTION, coff_unit
 from cargo_strip_hook.link.addresses import STEP
-from cargo_strip_hook.link.arrays import isin
+from cargo_strip_hook.link.arrays import isin, rows_of
 from cargo_strip_hook.link.model import Array, Binding, Bool, Int64, Program, SpecialIndex
-from cargo_strip_hook.link.output import SymbolTable
+from cargo_strip_hook.link.output import (
+    ENTRY,
+    SymbolTable,
+    entries_at,
+    entries_of,
+    index_symbols,
+    places_of,
+)
 from cargo_strip_hook.link.strings import StringTable
 from cargo_strip_hook.link.symbols import (
     Named,
@@ -69,17 +76,14 @@ class Marks:
 _FEATURES, _HEADS, _STATICS, _VALUES, _EXPORTS, _COMMONS, _UNDEFINED = range(7)
 _ENTRY = np.dtype(
     [
+        *ENTRY.descr,
         ("group", "<i4"),  # one of those above
         ("position", "<i4"),  # of those of one section in a group
-        ("section", "<i4"),  # from 0, or one of those below
-        ("symbol", "<i4"),  # of the program, -1 for what is made here
-        ("value", "<i8"),
         ("type", "<u2"),
         ("class", "u1"),
         ("aux", "u1"),  # 1 where an auxiliary record follows
     ]
 )
-_NOWHERE, _ABSOLUTE = coff.SYM_UNDEFINED - 1, coff.SYM_ABSOLUTE - 1
 
 
 def build(
@@ -109,14 +113,9 @@ def build(
         named = _for_backtraces(program, named, chosen.exports)
     entries, names = _entries(program, placed, sections, chosen, named, marks, weak)
     index = np.cumsum(1 + entries["aux"]) - 1 - entries["aux"]
-    of_symbol = np.full(len(program.symbols), -1, np.int64)
-    ours = np.flatnonzero(entries["symbol"] >= 0)
-    of_symbol[entries["symbol"][ours]] = index[ours]
     heads = (entries["group"] == _HEADS) & (entries["position"] == 0)
     local = np.flatnonzero((entries["class"] == coff.CLASS_STATIC) & ~heads)
-    places = _places(entries[local])
-    by_place = np.argsort(places, kind="stable")
-    of_place = index[local[by_place[np.searchsorted(places[by_place], marks.places)]]]
+    known = index_symbols(program, entries, index, local)
 
     strings = StringTable(start=4)
     big = len(sections.names) > coff.MOST_SECTIONS
@@ -135,7 +134,7 @@ def build(
     weak_ones = np.flatnonzero(entries["class"] == coff.CLASS_WEAK_EXTERNAL)
     aux = np.zeros(len(weak_ones), coff.WEAK_AUX)
     pairs = [weak[symbol] for symbol in entries["symbol"][weak_ones].tolist()]
-    aux["tag"] = [of_symbol[stand_in] for stand_in, _ in pairs]
+    aux["tag"] = [known.of_symbol[stand_in] for stand_in, _ in pairs]
     aux["search"] = [search for _, search in pairs]
     _put(records, index[weak_ones] + 1, aux)
     return SymbolTable(
@@ -143,10 +142,8 @@ def build(
         strings.bytes(),
         int((entries["group"] < _EXPORTS).sum()),
         len(chosen.exports.rows),
-        of_symbol,
+        known,
         index[heads],
-        marks.places,
-        of_place,
         tuple(sorted(chosen.exports.names + chosen.commons.names)),
         tuple(chosen.undefined.names),
     )
@@ -162,27 +159,33 @@ def _entries(
     weak: dict[int, tuple[int, int]],
 ) -> tuple[Array, list[bytes]]:
     """The symbols of the table, _ENTRY, and their names, in their order."""
-    features = _made(1, _FEATURES, _ABSOLUTE)
-    features["value"] = marks.features
-    heads = _made(len(sections.names), _HEADS, np.arange(len(sections.names)))
+
+    def ours(symbols: Int64, group: int) -> Array:
+        rows = _static(entries_of(program, placed, symbols), group)
+        function = program.symbols["kind"][symbols] == KIND_FUNCTION
+        rows["type"] = np.where(function, coff.TYPE_FUNCTION, 0)
+        return rows
+
+    mark = rows_of(ENTRY, 1, symbol=-1, section=SpecialIndex.ABSOLUTE, value=marks.features)
+    features = _static(mark, _FEATURES)
+    heads = _static(entries_at(np.arange(len(sections.names)) << STEP), _HEADS)
     heads["aux"] = 1
-    exports = _of_program(program, chosen.exports.rows, _EXPORTS, placed)
+    exports = ours(chosen.exports.rows, _EXPORTS)
     exports["class"] = coff.CLASS_EXTERNAL
-    statics = _of_program(program, named.rows, _STATICS, placed)
+    statics = ours(named.rows, _STATICS)
     statics["position"] = 1
-    statics["type"][isin(_places(statics), marks.functions)] = coff.TYPE_FUNCTION
-    places = marks.places[~isin(marks.places, _places(statics))]
-    labels = _made(len(places), _STATICS, places >> STEP)
-    labels["position"], labels["value"] = 2, places & ((1 << STEP) - 1)
+    statics["type"][isin(places_of(statics), marks.functions)] = coff.TYPE_FUNCTION
+    places = marks.places[~isin(marks.places, places_of(statics))]
+    labels = _static(entries_at(places), _STATICS)
+    labels["position"] = 2
     labels["type"] = np.where(isin(places, marks.functions), coff.TYPE_FUNCTION, 0)
     defined = _with_leaders(np.concatenate([exports, statics, labels]), sections)
     unnamed = len(defined) - len(exports) - len(statics) - len(labels)
-    values = _of_program(program, chosen.absolute, _VALUES, placed)
-    values["type"] = 0
-    commons = _of_program(program, chosen.commons.rows, _COMMONS)
+    values = _static(entries_of(program, placed, chosen.absolute), _VALUES)
+    commons = _static(entries_of(program, placed, chosen.commons.rows), _COMMONS)
+    commons["section"], commons["class"] = SpecialIndex.UNDEFINED, coff.CLASS_EXTERNAL
     commons["value"] = program.symbols["size"][chosen.commons.rows]
-    commons["type"], commons["class"] = 0, coff.CLASS_EXTERNAL
-    undefined = _of_program(program, chosen.undefined.rows, _UNDEFINED)
+    undefined = ours(chosen.undefined.rows, _UNDEFINED)
     undefined["aux"] = [symbol in weak for symbol in chosen.undefined.rows.tolist()]
     undefined["class"] = np.where(undefined["aux"], coff.CLASS_WEAK_EXTERNAL, coff.CLASS_EXTERNAL)
     every = np.concatenate([features, heads, defined, values, commons, undefined])
@@ -204,31 +207,10 @@ def _entries(
     return every[order], [names[number] for number in order.tolist()]
 
 
-def _made(count: int, group: int, section: Array | int) -> Array:
-    """_ENTRY of so many static symbols that are none of the program's."""
-    rows = np.zeros(count, _ENTRY)
-    rows["group"], rows["section"], rows["class"] = group, section, coff.CLASS_STATIC
-    rows["symbol"] = -1
-    return rows
-
-
-def _of_program(program: Program, chosen: Int64, group: int, placed: Placed | None = None) -> Array:
-    """_ENTRY of static symbols, where they are `placed`; else of what the consumer supplies."""
-    rows = _made(len(chosen), group, _NOWHERE)
-    symbols = program.symbols[chosen]
-    rows["symbol"] = chosen
-    rows["type"] = np.where(symbols["kind"] == KIND_FUNCTION, coff.TYPE_FUNCTION, 0)
-    if placed is not None:
-        inside, atom = symbols["atom"] >= 0, np.maximum(symbols["atom"], 0)
-        rows["section"] = np.where(inside, placed.section[atom], _ABSOLUTE)
-        rows["value"] = np.where(inside, placed.offset[atom], 0) + symbols["value"]
-    return rows
-
-
-def _places(entries: Array) -> Int64:
-    """Where these _ENTRY are."""
-    places: Int64 = (entries["section"].astype(np.int64) << STEP) + entries["value"]
-    return places
+def _static(entries: Array, group: int) -> Array:
+    """_ENTRY of static symbols, from ENTRY."""
+    columns = {name: entries[name] for name in ENTRY.names or ()}
+    return rows_of(_ENTRY, len(entries), group=group, **columns, **{"class": coff.CLASS_STATIC})
 
 
 def _with_leaders(entries: Array, sections: OutputSections) -> Array:
@@ -247,7 +229,7 @@ def _with_leaders(entries: Array, sections: OutputSections) -> Array:
     every = entries.copy()
     every["group"][leading], every["position"][leading] = _HEADS, 1
     led[section[first]] = False
-    unnamed = _made(int(led.sum()), _HEADS, np.flatnonzero(led))
+    unnamed = _static(entries_at(np.flatnonzero(led) << STEP), _HEADS)
     unnamed["position"] = 1
     return np.concatenate([every, unnamed])
 

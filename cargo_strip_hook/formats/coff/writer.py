@@ -199,8 +199,8 @@ def _callable(program: Program, symbols: Int64) -> Int64:
 
 def _numbers(table: SymbolTable, places: Int64, symbols: Int64) -> bytes:
     """The contents of a table of symbol numbers."""
-    of_place = table.of_place[np.searchsorted(table.places, places)]
-    rows = np.sort(np.concatenate([of_place, table.of_symbol[symbols]]))
+    of_place = table.index.at(places)
+    rows = np.sort(np.concatenate([of_place, table.index.of_symbol[symbols]]))
     return rows.astype("<u4").tobytes()
 
 

@@ -102,8 +102,9 @@ def _bound(table: SymbolTable, batches: Batches, shift: np.uint64) -> Iterator[C
 
 def _targets(table: SymbolTable, targets: Array) -> Array:
     """The number of the symbol of each target: a program-wide symbol, or ~section."""
-    section = table.of_section[np.where(targets < 0, ~targets, 0)]
-    return np.where(targets >= 0, table.of_symbol[np.where(targets >= 0, targets, 0)], section)
+    by_name = targets >= 0
+    symbol = table.index.of_symbol[np.where(by_name, targets, 0)]
+    return np.where(by_name, symbol, table.of_section[np.where(by_name, 0, ~targets)])
 
 
 def _groups(
@@ -122,7 +123,7 @@ def _groups(
         for mine in inside
     ]
     order = elf_unit(o.program.units[0]).records.order
-    headers = group_sections(o.groups, members, o.symbols.of_symbol, symtab_index, order)
+    headers = group_sections(o.groups, members, o.symbols.index.of_symbol, symtab_index, order)
     return set().union(*inside), headers
 
 

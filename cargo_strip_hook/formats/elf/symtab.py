@@ -12,9 +12,10 @@ from cargo_strip_hook.formats.elf.beyond import refuse_beyond
 from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.formats.elf.machine import Machine
 from cargo_strip_hook.formats.elf.relocate import Placed
-from cargo_strip_hook.link.arrays import isin
+from cargo_strip_hook.link.addresses import STEP
+from cargo_strip_hook.link.arrays import isin, rows_of
 from cargo_strip_hook.link.model import Array, Binding, Bool, Int32, Int64, Program, SpecialIndex
-from cargo_strip_hook.link.output import NOWHERE, SymbolTable
+from cargo_strip_hook.link.output import ENTRY, SymbolTable, entries_at, entries_of, index_symbols
 from cargo_strip_hook.link.strings import StringTable
 from cargo_strip_hook.link.symbols import (
     Names,
@@ -89,21 +90,24 @@ def build(
 
     records = elf_unit(program.units[0]).records
     first = 1 + len(used_sections)
-    count = first + len(entries.rows)
+    rows = np.concatenate(
+        [
+            rows_of(ENTRY, 1, symbol=-1, section=SpecialIndex.UNDEFINED),
+            entries_at(used_sections.astype(np.int64) << STEP),
+            entries_of(program, placed, entries.rows),
+        ]
+    )
     strings = StringTable()
-    table = np.zeros(count, records.symbol)
+    table = np.zeros(len(rows), records.symbol)
     table["info"][1:first] = elf.STT_SECTION
     table[first:] = _records(program, live, placed, entries)
     table["name"][first:] = [strings.add(name) for name in entries.names]
-    shndx = np.zeros(count, np.int64)
-    shndx[1:first] = header_index[used_sections]
-    shndx[first:] = _section_indices(program, placed, header_index, entries.rows)
+    table["value"] = rows["value"]
+    shndx = _section_indices(program, header_index, rows)
     wide = shndx >= elf.SHN_LORESERVE
     table["shndx"] = np.abs(np.where(wide, elf.SHN_XINDEX, shndx))
-
-    of_symbol = np.full(len(program.symbols), -1, np.int64)
-    of_symbol[entries.rows] = np.arange(first, count)
-    of_symbol[null] = 0
+    every = np.concatenate([rows, entries_of(program, placed, null)])
+    numbers = np.concatenate([np.arange(len(rows)), np.zeros(len(null), np.int64)])
     of_section = np.full(len(header_index), -1, np.int64)
     of_section[used_sections] = np.arange(1, first)
     return SymbolTable(
@@ -111,10 +115,8 @@ def build(
         strings.bytes(),
         first + entries.locals,
         entries.exports,
-        of_symbol,
+        index_symbols(program, every, numbers),
         of_section,
-        NOWHERE,
-        NOWHERE,
         tuple(entries.names[entries.globals]),
         tuple(entries.names[entries.undefined]),
     ), np.where(wide, shndx, 0).astype(f"{records.order}u4").tobytes() if wide.any() else b""
@@ -167,9 +169,8 @@ def _local_names(
 
 
 def _records(program: Program, live: Bool, placed: Placed, entries: _Entries) -> Array:
-    """The format's record of each of `entries`, but for its name and section."""
+    """The format's record of each of `entries`, but for its name, section and value."""
     symbols = program.symbols[entries.rows]
-    defined = symbols["atom"] >= 0
     is_undefined = symbols["atom"] == SpecialIndex.UNDEFINED
     missing = entries.rows[entries.undefined]
     records = np.zeros(len(symbols), elf_unit(program.units[0]).records.symbol)
@@ -177,9 +178,6 @@ def _records(program: Program, live: Bool, placed: Placed, entries: _Entries) ->
     records["other"] = symbols["native"]
     records["other"][entries.undefined] &= np.uint8(0xFC)
     records["other"][entries.undefined] |= _strictest(program, missing)
-    records["value"] = symbols["value"]
-    records["value"][defined] += placed.offset[symbols["atom"][defined]].astype(np.uint64)
-    records["value"][is_undefined] = 0
     records["size"] = np.where(is_undefined, 0, symbols["size"])
     return records
 
@@ -210,15 +208,14 @@ def _bindings(program: Program, live: Bool, entries: _Entries) -> Array:
     return bindings
 
 
-def _section_indices(program: Program, placed: Placed, header_index: Int64, rows: Int64) -> Int64:
-    """The section header index of each symbol of `rows`, negated for reserved ones."""
-    atom = program.symbols["atom"][rows]
-    defined = atom >= 0
-    indices = np.full(len(rows), elf.SHN_UNDEF, np.int64)
-    indices[defined] = header_index[placed.section[atom[defined]]]
-    indices[atom == SpecialIndex.ABSOLUTE] = -elf.SHN_ABS
-    common = np.flatnonzero(atom == SpecialIndex.COMMON)
-    indices[common] = [-_common_index(program, row) for row in rows[common].tolist()]
+def _section_indices(program: Program, header_index: Int64, entries: Array) -> Int64:
+    """The section header index of each ENTRY, negated for reserved ones."""
+    section = entries["section"]
+    indices = np.full(len(section), elf.SHN_UNDEF, np.int64)
+    indices[section >= 0] = header_index[section[section >= 0]]
+    indices[section == SpecialIndex.ABSOLUTE] = -elf.SHN_ABS
+    common = np.flatnonzero(section == SpecialIndex.COMMON)
+    indices[common] = [-_common_index(program, s) for s in entries["symbol"][common].tolist()]
     return indices
 
 

@@ -31,7 +31,14 @@ from cargo_strip_hook.link.model import (
     Program,
     SpecialIndex,
 )
-from cargo_strip_hook.link.output import Relocations, SymbolTable
+from cargo_strip_hook.link.output import (
+    Relocations,
+    SymbolTable,
+    entries_at,
+    entries_of,
+    index_symbols,
+    places_of,
+)
 from cargo_strip_hook.link.strings import StringTable
 from cargo_strip_hook.link.symbols import (
     Named,
@@ -67,39 +74,36 @@ def build(
         # a debug map finds a function by its name
         names = dict(zip(names, numbered(list(names.values())), strict=True))
     rooted = _rooted(program, live, placed)
-    exports, absolute = chosen.exports, chosen.absolute
-    export_places = _places(program, placed, exports.rows)
-    local_places = _local_places(placed, relocations, names, rooted, export_places)
+    absolute = entries_of(program, placed, chosen.absolute)
+    exports = entries_of(program, placed, chosen.exports.rows)
     missing = merged(chosen.undefined, chosen.commons)
+    local = entries_at(_local_places(placed, relocations, names, rooted, places_of(exports)))
 
     strings = StringTable()
-    used = _local_rows(local_places, placed, rooted, names, strings)
+    used = _local_rows(local, placed, rooted, names, strings)
     defined = np.flatnonzero(here)
-    places = _places(program, placed, defined)
-    used["desc"] |= marks.of_places(program, defined, places, local_places)
-    numbers = _absolute_rows(program, absolute, strings)
-    external = _export_rows(program, placed, exports, rooted, extra, strings)
-    rows = np.concatenate([used, numbers, external, _missing_rows(program, missing, strings)])
-
-    first_external = len(used) + len(numbers)
-    later = np.concatenate([absolute, exports.rows, missing.rows])
-    of_symbol = np.full(len(program.symbols), -1, np.int64)
-    of_symbol[later] = np.arange(len(used), len(rows))
-    inside = np.flatnonzero(export_places >= 0)
-    places = np.concatenate([local_places, export_places[inside]])
-    of_place = np.concatenate([np.arange(len(used)), first_external + inside])
-    order = np.argsort(places, kind="stable")  # the first name of a place stands for it
-    listed = ~isin(exports.rows, extra)
-    shown = [exports.names[n] for n in np.flatnonzero(listed).tolist()]
+    places = places_of(entries_of(program, placed, defined))
+    used["desc"] |= marks.of_places(program, defined, places, places_of(local))
+    rows = np.concatenate(
+        [
+            used,
+            _absolute_rows(program, absolute, strings),
+            _export_rows(program, placed, chosen.exports, rooted, extra, strings),
+            _missing_rows(program, missing, strings),
+        ]
+    )
+    entries = [local, absolute, exports, entries_of(program, placed, missing.rows)]
+    every = np.concatenate(entries)
+    standing = np.flatnonzero(every["section"] >= 0)
+    listed = ~isin(chosen.exports.rows, extra)
+    shown = [chosen.exports.names[n] for n in np.flatnonzero(listed).tolist()]
     return SymbolTable(
         rows,
         strings.bytes(8),
-        first_external,
-        len(external),
-        of_symbol,
+        len(local) + len(absolute),
+        len(exports),
+        index_symbols(program, every, np.arange(len(every)), standing),
         np.arange(1, len(placed.sections) + 1),  # a relocation says the section's own number
-        places[order],
-        of_place[order],
         tuple(sorted(shown + chosen.commons.names)),
         tuple(chosen.undefined.names),
     )
@@ -128,20 +132,20 @@ def _local_places(
 
 
 def _local_rows(
-    places: Int64, placed: Placed, rooted: Int64, names: dict[int, bytes], strings: StringTable
+    entries: Array, placed: Placed, rooted: Int64, names: dict[int, bytes], strings: StringTable
 ) -> Array:
-    """NLIST records of local symbols at these places; names go into `strings`, as below."""
-    rows = _defined(places, placed, mo.N_SECT)
+    """NLIST records of local symbols in sections; names go into `strings`, as below."""
+    rows, places = _defined(entries, placed, mo.N_SECT), places_of(entries)
     rows["strx"] = [strings.add(names.get(p, UNNAMED)) for p in places.tolist()]
     rows["desc"][isin(places, rooted)] |= mo.N_NO_DEAD_STRIP
     return rows
 
 
-def _absolute_rows(program: Program, absolute: Int64, strings: StringTable) -> Array:
+def _absolute_rows(program: Program, entries: Array, strings: StringTable) -> Array:
     """NLIST records of local absolute symbols."""
-    rows = np.zeros(len(absolute), mo.NLIST)
-    rows["strx"] = [strings.add(name) for name in symbol_names(program, absolute)]
-    rows["type"], rows["value"] = mo.N_ABS, program.symbols["value"][absolute]
+    rows = np.zeros(len(entries), mo.NLIST)
+    rows["strx"] = [strings.add(name) for name in symbol_names(program, entries["symbol"])]
+    rows["type"], rows["value"] = mo.N_ABS, entries["value"]
     return rows
 
 
@@ -155,14 +159,14 @@ def _export_rows(
 ) -> Array:
     """NLIST records of external definitions."""
     symbols = program.symbols[exports.rows]
-    places = _places(program, placed, exports.rows)
-    inside = places >= 0
+    entries = entries_of(program, placed, exports.rows)
+    inside = entries["section"] >= 0
     rows = np.zeros(len(symbols), mo.NLIST)
-    rows[inside] = _defined(places[inside], placed, mo.N_SECT | mo.N_EXT)
+    rows[inside] = _defined(entries[inside], placed, mo.N_SECT | mo.N_EXT)
     rows["strx"] = [strings.add(name) for name in exports.names]
     rows["type"][~inside] = mo.N_ABS | mo.N_EXT
-    rows["value"][~inside] = symbols["value"][~inside]
-    rows["desc"][inside & isin(places, rooted)] |= mo.N_NO_DEAD_STRIP
+    rows["value"][~inside] = entries["value"][~inside]
+    rows["desc"][inside & isin(places_of(entries), rooted)] |= mo.N_NO_DEAD_STRIP
     rows["type"][symbols["visibility"] == HIDDEN] |= mo.N_PEXT
     rows["desc"] |= marks.descs(program)[exports.rows] & _DESC
     # coalesces with that of any other such library, and no linked image exports it
@@ -188,25 +192,18 @@ def _missing_rows(program: Program, missing: Named, strings: StringTable) -> Arr
     return rows
 
 
-def _defined(places: Int64, placed: Placed, kind: int) -> Array:
-    """NLIST records of this n_type at these places, nameless.
+def _defined(entries: Array, placed: Placed, kind: int) -> Array:
+    """NLIST records of this n_type, nameless, of these ENTRY in sections.
 
     Those inside of a block are alternate entries.
     """
-    rows = np.zeros(len(places), mo.NLIST)
-    section = places >> STEP
+    rows = np.zeros(len(entries), mo.NLIST)
+    section = entries["section"]
     rows["type"], rows["sect"] = kind, section + 1
-    rows["value"] = placed.address[section] + (places & ((1 << STEP) - 1))
-    inner = ~isin(places, placed.blocks) & ~placed.plain[section]
+    rows["value"] = placed.address[section] + entries["value"]
+    inner = ~isin(places_of(entries), placed.blocks) & ~placed.plain[section]
     rows["desc"][inner] = mo.N_ALT_ENTRY
     return rows
-
-
-def _places(program: Program, placed: Placed, rows: Array) -> Int64:
-    atoms = program.symbols["atom"][rows]
-    inside = np.where(atoms >= 0, atoms, 0)
-    keys = placed.key(inside) + program.symbols["value"][rows]
-    return np.where(atoms >= 0, keys, -1)
 
 
 def _for_people(program: Program, here: Bool, placed: Placed) -> Names:
@@ -234,7 +231,7 @@ def _names(program: Program, placed: Placed, rows: Int64) -> dict[int, bytes]:
     strong: set[int] = set()
     for name, place, binding in zip(
         symbol_names(program, rows),
-        _places(program, placed, rows).tolist(),
+        places_of(entries_of(program, placed, rows)).tolist(),
         program.symbols["binding"][rows].tolist(),
         strict=True,
     ):
