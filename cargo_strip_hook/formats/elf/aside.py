@@ -24,8 +24,7 @@ _TABLES = (
     elf.SHT_GROUP,
     elf.SHT_SYMTAB_SHNDX,
     elf.SHT_RELR,
-    elf.SHT_CREL,
-    elf.SHT_LLVM_CREL,
+    *elf.COMPACT,
     elf.SHT_ANDROID_REL,
     elf.SHT_ANDROID_RELA,
 )

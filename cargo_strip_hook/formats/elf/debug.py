@@ -99,6 +99,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     slots = find_slots(program, program.live_units(live))
     targets = _targets(program, machine, live, placed, slots)
     relocations = list(batches(program, machine, slots))
+    record = elf_unit(program.units[0]).relocation
     layout = _laid_out(slots, Choice(program, slots, targets, relocations).choose())
     used = np.zeros(len(program.symbols) + len(placed.start) + len(slots.names), np.bool_)
     rewritten: list[list[tuple[Array, Int32]]] = [[] for _ in slots.names]
@@ -113,7 +114,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
         if not machine.rel:
             columns["addend"] = fields.addend[left]
         if len(target):
-            rows = rows_of(batch.rows.dtype, len(target), **columns)
+            rows = rows_of(record, len(target), **columns)
             rewritten[int(slots.rows["out"][batch.slots[0]])].append((rows, target))
             used[target] = True  # negative ones count from the end
     positive = np.flatnonzero(used[: len(program.symbols)])
@@ -320,7 +321,8 @@ def _patches(
     name = slots.names[int(slots.rows["out"][batch.slots[0]])]
     tombstone = int(name in ENDED_BY_ZEROS)
     dead = fields.kept & (fields.target == DEAD)
-    stored = fields.kept & ~dead & (fields.type != 0) & (fields.target < 0) & machine.rel
+    changed = (fields.target < 0) | batch.explicit
+    stored = fields.kept & ~dead & (fields.type != 0) & changed & machine.rel
     chosen = np.flatnonzero(stored | (dead & ((fields.width == 4) | (fields.width == 8))))
     borders = np.searchsorted(chosen, begins(batch.counts))
     by_slot: dict[int, _Patches] = {}

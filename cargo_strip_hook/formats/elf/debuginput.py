@@ -15,15 +15,17 @@ import numpy as np
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.elf import compress
 from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.crel import read_compact
 from cargo_strip_hook.formats.elf.elements import name_elements
 from cargo_strip_hook.formats.elf.file import elf_unit, section_name
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine
 from cargo_strip_hook.link import fields
-from cargo_strip_hook.link.arrays import begins
+from cargo_strip_hook.link.arrays import begins, isin, join, rows_of
 from cargo_strip_hook.link.contributions import collected
 from cargo_strip_hook.link.fields import Field
-from cargo_strip_hook.link.model import Array, Int64, Program, Unit
+from cargo_strip_hook.link.model import Array, Bool, Int64, Program, Unit
 from cargo_strip_hook.link.pages import release
+from cargo_strip_hook.link.reading import uleb
 
 _MOST_ALIGN = 1 << 16  # bytes; no debug information has more than a page's
 _BATCH = 1 << 18  # relocations that are looked at together
@@ -49,7 +51,7 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Relocations of neighbouring slots of one output section, in the output's form.
+    """Relocations of neighbouring slots of one output section.
 
     `slots` are their numbers, `counts` how many relocations each has. `symbol` is the program-wide
     symbol of each. `addend` counts from it: for REL it is what the contents hold.
@@ -60,6 +62,7 @@ class Batch:
     rows: Array  # REL or RELA
     symbol: Array
     addend: Int64
+    explicit: Bool  # whether each has an addend of its own, none in the contents
 
 
 def find_slots(program: Program, units: Sequence[int]) -> Slots:
@@ -201,22 +204,14 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
     for number in sorted(set(slots.rows["unit"].tolist())):
         unit = program.units[number]
         native = elf_unit(unit)
-        sections, records = native.sections, native.records
+        sections = native.sections
         types = sections["type"]
-        inputs = np.flatnonzero((types == elf.SHT_RELA) | (types == elf.SHT_REL))
+        compact = isin(types, np.array(elf.COMPACT))
+        inputs = np.flatnonzero((types == elf.SHT_RELA) | (types == elf.SHT_REL) | compact)
         first = int(slots.section_base[number])
         mine = slots.of_section[first + sections["info"][inputs].astype(np.int64)]
         inputs, mine = inputs[mine >= 0], mine[mine >= 0]
-        wanted = np.where(types[inputs] == elf.SHT_REL, records.rel.itemsize, records.rela.itemsize)
-        sizes = sections["size"][inputs].astype(np.int64)
-        counts = sizes // wanted
-        odd = (sections["entsize"][inputs] != wanted) | (sizes % wanted != 0)
-        odd &= sizes != 0
-        if odd.any():
-            bad = int(inputs[odd.argmax()])
-            name = section_name(native, bad).decode(errors="surrogateescape")
-            what = f"{name}: a relocation section has entries of an unknown size"
-            raise bad_section(unit, bad, what)
+        counts = _counts(unit, inputs, compact[inputs])
         for slot, *entry in zip(
             mine.tolist(),
             inputs.tolist(),
@@ -229,6 +224,37 @@ def _relocation_sections(program: Program, slots: Slots) -> list[list[tuple[int,
     return tables
 
 
+def _counts(unit: Unit, tables: Int64, compact: Bool) -> Int64:
+    """How many entries relocation sections have, those of `compact` ones as they say themselves."""
+    native = elf_unit(unit)
+    sections, records = native.sections, native.records
+    is_rel = sections["type"][tables] == elf.SHT_REL
+    wanted = np.where(is_rel, records.rel.itemsize, records.rela.itemsize)
+    sizes = sections["size"][tables].astype(np.int64)
+    counts: Int64 = sizes // wanted
+    odd = (sections["entsize"][tables] != wanted) | (sizes % wanted != 0)
+    odd &= (sizes != 0) & ~compact
+    if odd.any():
+        bad = int(tables[odd.argmax()])
+        name = section_name(native, bad).decode(errors="surrogateescape")
+        what = f"{name}: a relocation section has entries of an unknown size"
+        raise bad_section(unit, bad, what)
+    for row in np.flatnonzero(compact).tolist():
+        start, size = int(sections["offset"][tables[row]]), int(sizes[row])
+        try:
+            count = uleb(unit.data[start : start + size], 0)[0] >> 3
+        except IndexError as e:
+            raise _bad_table(unit, int(tables[row])) from e
+        if count > size:  # an entry has a byte at least
+            raise _bad_table(unit, int(tables[row]))
+        counts[row] = count
+    return counts
+
+
+def _bad_table(unit: Unit, section: int) -> ObjectError:
+    return bad_section(unit, section, "relocations in the compact form are damaged")
+
+
 def _batch(
     program: Program,
     machine: Machine,
@@ -236,15 +262,42 @@ def _batch(
     chosen: list[int],
     tables: list[list[tuple[int, int, int]]],
 ) -> Batch:
-    wanted = elf.SHT_REL if machine.rel else elf.SHT_RELA
-    entries = []
-    counts = []
+    rows, explicit = _entries(program, machine, slots, chosen, tables)
+    numbers = np.array(chosen, np.int64)
+    count_of = np.array([sum(count for _, _, count in tables[s]) for s in chosen], np.int64)
+    owner = np.repeat(slots.rows["unit"][numbers], count_of)
+    symbol = (rows["info"] >> elf_unit(program.units[0]).records.symbol_shift).astype(np.int64)
+    addend = rows["addend"] if explicit.any() else rows["offset"]  # in the contents: read below
+    batch = Batch(numbers, count_of, rows, symbol, addend, explicit)
+    bad = symbol >= np.diff(program.symbol_base)[owner]
+    bad |= rows["offset"] >= np.repeat(slots.rows["size"][numbers], count_of)
+    if bad.any():
+        raise out_of_range(program, slots, batch, int(bad.argmax()))
+    if not explicit.all():
+        addend = np.where(explicit, addend, _implicit(program, machine, slots, batch))
+    symbol = (symbol + program.symbol_base[owner]).astype(np.int32)
+    symbol, addend = name_elements(program, symbol, addend)
+    return Batch(numbers, count_of, rows, symbol, addend, explicit)
+
+
+def _entries(
+    program: Program,
+    machine: Machine,
+    slots: Slots,
+    chosen: list[int],
+    tables: list[list[tuple[int, int, int]]],
+) -> tuple[Array, Bool]:
+    """(the entries of all tables of the chosen slots, whether each has an addend of its own).
+
+    Raises `ObjectError` for entries without addends where the architecture keeps none in contents,
+    and for compact ones that are damaged.
+    """
+    entries, explicit = [], []
     for slot in chosen:
         unit = program.units[int(slots.rows["unit"][slot])]
-        native = elf_unit(unit)
-        dtype = native.relocation
         for section, offset, count in tables[slot]:
-            if int(native.sections["type"][section]) != wanted:
+            rows, own = _rows(unit, section, offset, count)
+            if not own and not machine.rel:
                 raise bad_section(
                     unit,
                     section,
@@ -252,27 +305,39 @@ def _batch(
                     "not use",
                     "use `--strip debuginfo`",
                 )
-            entries.append(np.frombuffer(unit.data, np.uint8, count * dtype.itemsize, offset))
-        counts.append(sum(count for _, _, count in tables[slot]))
-    rows = np.concatenate(entries).view(dtype)  # as bytes: joining records takes far longer
+            entries.append(rows)
+            explicit.append(own)
+    counts = [len(rows) for rows in entries]
+    if any(explicit) and not all(explicit):
+        record = elf_unit(program.units[0]).records.rela
+        entries = [
+            rows if own else rows_of(record, len(rows), offset=rows["offset"], info=rows["info"])
+            for rows, own in zip(entries, explicit, strict=True)
+        ]
+    joined = join(entries)
     for slot in chosen:
-        data = program.units[int(slots.rows["unit"][slot])].data
-        for _, offset, count in tables[slot]:
-            release(data[offset : offset + count * dtype.itemsize])
-    numbers, count_of = np.array(chosen, np.int64), np.array(counts, np.int64)
-    owner = np.repeat(slots.rows["unit"][numbers], count_of)
-    symbol = (rows["info"] >> elf_unit(program.units[0]).records.symbol_shift).astype(np.int64)
-    addend = rows["offset"] if machine.rel else rows["addend"]  # REL: read below
-    batch = Batch(numbers, count_of, rows, symbol, addend)
-    bad = symbol >= np.diff(program.symbol_base)[owner]
-    bad |= rows["offset"] >= np.repeat(slots.rows["size"][numbers], count_of)
-    if bad.any():
-        raise out_of_range(program, slots, batch, int(bad.argmax()))
-    if machine.rel:
-        addend = _implicit(program, machine, slots, batch)
-    symbol = (symbol + program.symbol_base[owner]).astype(np.int32)
-    symbol, addend = name_elements(program, symbol, addend)
-    return Batch(numbers, count_of, rows, symbol, addend)
+        unit = program.units[int(slots.rows["unit"][slot])]
+        for section, offset, _ in tables[slot]:
+            size = int(elf_unit(unit).sections["size"][section])
+            release(unit.data[offset : offset + size])
+    return joined, np.repeat(explicit, counts)
+
+
+def _rows(unit: Unit, section: int, offset: int, count: int) -> tuple[Array, bool]:
+    """(the entries of one table, whether they have addends of their own)."""
+    native = elf_unit(unit)
+    records, kind = native.records, int(native.sections["type"][section])
+    if kind not in elf.COMPACT:
+        record = records.rel if kind == elf.SHT_REL else records.rela
+        return np.frombuffer(unit.data, record, count, offset), kind != elf.SHT_REL
+    size = np.array([int(native.sections["size"][section])])
+    octets = np.frombuffer(unit.data, np.uint8)
+    table = read_compact(octets, np.array([offset]), size, records)
+    if table.damaged[0]:
+        raise _bad_table(unit, section)
+    if table.addends[0]:
+        return table.rows, True
+    return rows_of(records.rel, count, offset=table.rows["offset"], info=table.rows["info"]), False
 
 
 def out_of_range(program: Program, slots: Slots, batch: Batch, row: int) -> ObjectError:
@@ -318,7 +383,7 @@ def stored_addends(
     if not machine.rel or not len(kind):
         return ()
     stored = []
-    implicit = machine.implicit_types[np.minimum(kind, TYPES - 1)]
+    implicit = machine.stored_types[np.minimum(kind, TYPES - 1)]
     for field in fields.FIELDS:
         mine = np.flatnonzero(implicit == field)
         if len(mine):

@@ -10,10 +10,11 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.crel import CompactTables, read_compact
 from cargo_strip_hook.formats.elf.machine import TYPES, Machine, machine
 from cargo_strip_hook.formats.sniff import elf_machine, elf_name
 from cargo_strip_hook.link import fields
-from cargo_strip_hook.link.arrays import gather, join, ramps, rows_of, together
+from cargo_strip_hook.link.arrays import gather, isin, join, ramps, rows_of, together
 from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import (
     RELOCATION,
@@ -351,28 +352,33 @@ class ElfFiles(InputFiles):
         contents are read for the types that may be changed (`implicit` of the machine), and are 0
         for the others. `symbol_counts`: the number of symbols of each file.
         """
-        rel = wanted[self.types[wanted] == elf.SHT_REL]
-        if not len(rel):
+        compact = isin(self.types[wanted], np.array(elf.COMPACT))
+        if not self.machine.rel and (self.types[wanted] == elf.SHT_RELA).all():
             return self._entries(wanted, self.r.rela, symbol_counts)
-        if not self.machine.rel:
-            position = int(self.sections["offset"][rel[0]])
-            why = ": their relocations have no addends"
-            raise _unsupported(self.files[int(self.owner[rel[0]])], position, why)
-        rows, section = self._entries(rel, self.r.rel, symbol_counts)
-        position = self.start[section] + rows["offset"]
-        needed = self.machine.implicit_types[np.minimum(rows["type"], TYPES - 1)]
-        for field in fields.FIELDS:
-            mine = np.flatnonzero(needed == field)
-            if len(mine):
-                self._inside(rows[mine], section[mine], fields.width(field))
-                rows["addend"][mine] = fields.load(self.octets, position[mine], field, self.r.order)
+        rel = wanted[self.types[wanted] == elf.SHT_REL]
         rela = wanted[self.types[wanted] == elf.SHT_RELA]
-        if len(rela):
-            more, more_section = self._entries(rela, self.r.rela, symbol_counts)
-            rows, section = np.concatenate([rows, more]), np.concatenate([section, more_section])
-            order = np.argsort(self.owner[section], kind="stable")
-            rows, section = rows[order], section[order]
-        return rows, section
+        tables = self._compact(wanted[compact])
+        parts = [
+            self._entries(rela, self.r.rela, symbol_counts),
+            self._checked(wanted[compact], tables.rows, tables.counts, symbol_counts),
+        ]
+        bare = np.repeat(~tables.addends, tables.counts)
+        if len(rel) or bare.any():
+            if not self.machine.rel:
+                table = rel[0] if len(rel) else wanted[compact][(~tables.addends).argmax()]
+                position = int(self.sections["offset"][table])
+                why = ": their relocations have no addends"
+                raise _unsupported(self.files[int(self.owner[table])], position, why)
+            parts.append(self._entries(rel, self.r.rel, symbol_counts))
+        rows = np.concatenate([part for part, _ in parts])
+        section = np.concatenate([part for _, part in parts])
+        implicit = np.ones(len(rows), np.bool_)
+        implicit[: len(parts[0][0])] = False
+        implicit[len(parts[0][0]) :][: len(bare)] = bare
+        if self.machine.rel:
+            self._load_addends(rows, section, implicit)
+        order = np.argsort(self.owner[section], kind="stable")
+        return rows[order], section[order]
 
     def _stores(self, types: Array) -> Bool:
         """Which relocation types we may store a value for ourselves, in 4 bytes at the most."""
@@ -400,18 +406,57 @@ class ElfFiles(InputFiles):
         odd = (sizes % record.itemsize != 0) | (headers["entsize"] != record.itemsize)
         what = "a relocation section has entries of an unknown size"
         self.check((sizes > 0) & odd, owner, what, offset)
-        total = int(counts.sum())
-        section = np.repeat(self.first[owner] + headers["info"], counts)
-        if not total:
-            return np.zeros(0, RELOCATION), section
         raw = gather(self.octets, ramps(self.start[wanted], counts, record.itemsize), record)
+        return self._checked(wanted, raw, counts, symbol_counts)
+
+    def _compact(self, wanted: Int64) -> CompactTables:
+        """What the compact tables `wanted` say. Raises `ObjectError` for a damaged one."""
+        size = self.sections["size"][wanted].astype(np.int64)
+        tables = read_compact(self.octets, self.start[wanted], size, self.r)
+        offset = self.sections["offset"][wanted].astype(np.int64)
+        what = "relocations in the compact form are damaged"
+        self.check(tables.damaged, self.owner[wanted], what, offset)
+        return tables
+
+    def _load_addends(self, rows: Array, section: Int64, implicit: Bool) -> None:
+        """Put addends that stand in the contents into our own `rows`, those that are `implicit`."""
+        position = self.start[section] + rows["offset"]
+        types = np.minimum(rows["type"], TYPES - 1)
+        needed = self.machine.implicit_types[types]
+        if not implicit.all():
+            needed = self.machine.stored_types[types]
+            bad = ~implicit & (needed == Field.NONE) & (types != 0)
+            if bad.any():
+                row = int(bad.argmax())
+                raise self.files[int(self.owner[section[row]])].fail(
+                    f"a relocation of type {types[row]} has an addend beside the code, where this "
+                    "architecture has it inside",
+                    self.headers_at(int(self.owner[section[row]])),
+                    "compile without compact relocations: without `-Wa,--crel`",
+                )
+        for field in fields.FIELDS:
+            mine = np.flatnonzero((needed == field) & implicit)
+            if len(mine):
+                self._inside(rows[mine], section[mine], fields.width(field))
+                rows["addend"][mine] = fields.load(self.octets, position[mine], field, self.r.order)
+
+    def _checked(
+        self, wanted: Int64, raw: Array, counts: Int64, symbol_counts: Int64
+    ) -> tuple[Array, Int64]:
+        """(RELOCATION rows of the entries `raw`, section of each), `counts` for each of `wanted`.
+
+        Raises `ObjectError` for one outside of its section, or with a symbol that is not there.
+        """
+        owner = self.owner[wanted]
+        offset = self.sections["offset"][wanted].astype(np.int64)
+        section = np.repeat(self.first[owner] + self.sections["info"][wanted], counts)
         out = rows_of(
             RELOCATION,
-            total,
+            len(raw),
             offset=raw["offset"],
             symbol=(raw["info"] >> self.r.symbol_shift) & 0xFFFFFFFF,
             type=raw["info"] & self.r.type_mask,
-            addend=raw["addend"] if "addend" in (record.names or ()) else 0,
+            addend=raw["addend"] if "addend" in (raw.dtype.names or ()) else 0,
         )
         file, where = np.repeat(owner, counts), np.repeat(offset, counts)
         bad = out["symbol"].view(np.uint32) >= symbol_counts[file]

@@ -53,6 +53,7 @@ class Machine:
     # relocations have no addend of their own: where it stands, for the types that we may change
     rel: bool = False
     implicit: Mapping[int, Field] = field(default_factory=dict)
+    words: frozenset[int] = frozenset()  # other types whose addend would fill four bytes
     # linkers delete bytes of code: distances in it are theirs to compute, and an alignment above
     # this does not survive what is deleted before it in the same section
     code_align: int | None = None
@@ -83,6 +84,11 @@ class Machine:
     def implicit_types(self) -> npt.NDArray[np.uint8]:
         """uint8 of `Field`."""
         return _table(self.implicit.items())
+
+    @cached_property
+    def stored_types(self) -> npt.NDArray[np.uint8]:
+        """uint8 of `Field`: where an addend goes that the input keeps beside the contents."""
+        return _table([*self.implicit.items(), *((number, Field.BITS32) for number in self.words)])
 
     @cached_property
     def absolute_types(self) -> npt.NDArray[np.uint8]:

@@ -38,11 +38,10 @@ from cargo_strip_hook.link.model import (
 from cargo_strip_hook.link.reading import by_file, per_file
 from cargo_strip_hook.link.strings import string_at
 
+_RELOCATIONS = np.array((elf.SHT_RELA, elf.SHT_REL, *elf.COMPACT))
 _UNREAD_RELOCATIONS = np.array(
     (
         elf.SHT_RELR,
-        elf.SHT_CREL,
-        elf.SHT_LLVM_CREL,
         elf.SHT_ANDROID_REL,
         elf.SHT_ANDROID_RELA,
     )
@@ -207,7 +206,7 @@ def _roles(f: ElfFiles) -> _Roles:
 
 def _relocation_sections(f: ElfFiles) -> tuple[Int64, Int64]:
     """(sections that hold relocations, the section that each applies to), numbered through."""
-    tables = np.flatnonzero((f.types == elf.SHT_RELA) | (f.types == elf.SHT_REL))
+    tables = np.flatnonzero(isin(f.types, _RELOCATIONS))
     owner = f.owner[tables]
     info = f.sections["info"][tables].astype(np.int64)
     bad = info >= np.diff(f.first)[owner]
@@ -337,9 +336,9 @@ def _refuse(f: ElfFiles, table: Symbols) -> None:
     if len(compact):
         file = int(f.owner[compact[0]])
         raise f.files[file].fail(
-            "relocations in a compact form (CREL, RELR or Android's) are not supported",
+            "relocations in a packed form (RELR or Android's) are not supported",
             f.headers_at(file),
-            "compile without them, for example without `-Wa,--crel`",
+            "they belong into finished programs: compile without an option for them",
         )
     for file in unique(f.owner[f.named(b".gnu.lto_")]).tolist():
         if b"__gnu_lto_slim" in table.names[file]:

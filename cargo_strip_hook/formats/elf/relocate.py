@@ -12,6 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.beyond import refuse_beyond
+from cargo_strip_hook.formats.elf.file import elf_unit
 from cargo_strip_hook.formats.elf.machine import Machine, Relaxation, of_types
 from cargo_strip_hook.link.addresses import Addresses
 from cargo_strip_hook.link.arrays import isin
@@ -63,11 +64,14 @@ def relocate(
     direct = _by_section(program, machine, placed, bound, merged) & ~by_name[bound.input["atom"]]
     addend = bound.addend + np.where(direct, bound.target_offset, 0)
     if machine.rel:
-        wanted = direct & ~applied
-        field = of_types(machine.implicit_types, bound.type)
+        beside = _has_addends(program)[program.unit_of(bound.input["atom"])]
+        wanted = (direct | beside) & ~applied & ~bound.gone
+        field = of_types(machine.stored_types, bound.type)
         # an address may be any 32-bit number, with or without sign
-        direct, addends = store(wanted, field, addend, position, frozenset({Field.BITS32}))
-        refuse(program, bound, wanted & ~direct & merged, "cannot hold its new addend")
+        stored, addends = store(wanted, field, addend, position, frozenset({Field.BITS32}))
+        lost = wanted & ~stored & (merged | beside)
+        refuse(program, bound, lost, "cannot hold its new addend")
+        direct &= stored
         patches += addends
     left = np.flatnonzero(~applied & ~bound.gone)
     left = left[np.lexsort((bound.offset[left], bound.section[left]))]
@@ -111,6 +115,13 @@ def _bound(
     local = bound.local & (symbol_type != elf.STT_GNU_IFUNC) & (symbol_type != elf.STT_TLS)
     refuse_beyond(program, machine, bound.definition[local])
     return replace(bound, gone=gone, local=local), _bury(machine, placed, bound, gone & aside)
+
+
+def _has_addends(program: Program) -> Bool:
+    """Which units have tables of relocations with addends, of an architecture that uses none."""
+    tables = np.array((elf.SHT_RELA, *elf.COMPACT))
+    types = (elf_unit(unit).sections["type"] for unit in program.units)
+    return np.array([isin(kinds, tables).any() for kinds in types], np.bool_)
 
 
 def _by_section(

@@ -11,6 +11,7 @@ from cargo_strip_hook.verify.arrays import Array, gather
 from cargo_strip_hook.verify.elf.groups import members
 from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
 from cargo_strip_hook.verify.elf.read import (
+    COMPACT,
     SHF_ALLOC,
     SHF_GNU_RETAIN,
     SHF_LINK_ORDER,
@@ -51,7 +52,7 @@ def is_aside(objects: Objects) -> Array:
     """bool for each section: whether it is such a one."""
     s = objects.sections
     found = s["flags"] & SHF_ALLOC == 0
-    for kind in (*_TABLES, _ATTRIBUTES):
+    for kind in (*_TABLES, *COMPACT.tolist(), _ATTRIBUTES):
         found &= s["type"] != kind
     for name in _LEFT_OUT if found.any() else ():
         found &= ~objects.names_begin(name)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.arrays import Array
+from cargo_strip_hook.verify.arrays import Array, is_among
 from cargo_strip_hook.verify.elf.frames import read_frames
 from cargo_strip_hook.verify.elf.groups import members
 from cargo_strip_hook.verify.elf.machine import TYPES, machine
 from cargo_strip_hook.verify.elf.read import (
+    COMPACT,
     SHF_MERGE,
     SHF_TLS,
     SHT_GROUP,
@@ -105,6 +106,7 @@ def _tables(objects: Objects) -> Iterator[_Found]:
         objects.layouts.relocation(False).itemsize,
     )
     odd = (s["entsize"][tables] != width) | (s["size"][tables] % width != 0)
+    odd &= ~is_among(s["type"][tables], COMPACT)
     for i in _first(odd):
         yield int(tables[i]), -1, "its relocations have an unknown size"
 

@@ -15,11 +15,14 @@ import numpy.typing as npt
 
 from cargo_strip_hook.verify.arrays import Array, gather, is_among, spread, unique
 from cargo_strip_hook.verify.elf.compressed import inflate, inflate_old
+from cargo_strip_hook.verify.elf.crel import BadTable, read_tables
 from cargo_strip_hook.verify.elf.machine import ADDEND_WIDTH, TYPES, Addend, machine
 
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS = 1, 2, 3, 4, 7, 8
 SHT_REL, SHT_INIT_ARRAY, SHT_FINI_ARRAY, SHT_PREINIT_ARRAY = 9, 14, 15, 16
 SHT_GROUP, SHT_SYMTAB_SHNDX, SHT_LLVM_ADDRSIG = 17, 18, 0x6FFF4C03
+COMPACT = np.array((20, 0x40000014))  # SHT_CREL: the number proposed, and the one of LLVM
+TABLES = np.array((SHT_RELA, SHT_REL, *COMPACT))
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS = 0x1, 0x2, 0x4, 0x10, 0x20
 SHF_INFO_LINK, SHF_LINK_ORDER, SHF_GROUP, SHF_TLS, SHF_GNU_RETAIN = (
     0x40,
@@ -211,8 +214,12 @@ class Objects:
 
     @cached_property
     def implicit_addends(self) -> bool:
-        """Whether addends are in the contents (SHT_REL), which change where a symbol does."""
-        return bool((self.sections["type"] == SHT_REL).any())
+        """Whether addends are in the contents (SHT_REL), which change where a symbol does.
+
+        So they are in results for an architecture that has them there, whatever the input has.
+        """
+        facts = machine(self.machine, self.layouts.order)
+        return bool(facts.addend.any() or (self.sections["type"] == SHT_REL).any())
 
     def contents(self, number: int) -> memoryview:
         """The bytes of a section, without a copy."""
@@ -251,7 +258,7 @@ class Objects:
     def targets(self) -> Array:
         """For each section the number of the one that it relocates, -1 if it is no such table."""
         s = self.sections
-        tables = (s["type"] == SHT_RELA) | (s["type"] == SHT_REL)
+        tables = is_among(s["type"], TABLES)
         inside = (s["info"] > 0) & (s["info"] < np.diff(self.section_base)[s["object"]])
         return np.where(tables & inside, self.section_base[s["object"]] + s["info"], -1)
 
@@ -266,12 +273,18 @@ class Objects:
             if len(chosen):
                 s = self.sections[chosen]
                 parts.append(self._records(chosen, s["offset"], s["size"], kind == SHT_RELA))
+        compact = tables[is_among(self.sections["type"][tables], COMPACT)]
+        if len(compact):
+            parts.append(self._compact_records(compact))
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty(0, RELOCATION)
 
     def relocation_parts(self, table: int, most: int) -> Iterator[Array]:
         """The same for one section, at most so many records at a time."""
+        if self.sections["type"][table] in COMPACT:
+            yield self._compact_records(np.array([table]))
+            return
         with_addend = bool(self.sections["type"][table] == SHT_RELA)
         step = most * self.layouts.relocation(with_addend).itemsize
         tables, start = np.array([table]), int(self.sections["offset"][table])
@@ -292,18 +305,48 @@ class Objects:
         counts = size // layout.itemsize
         raw = gather(self.data, spread(start, counts, layout.itemsize), layout)
         shift, mask = (32, 0xFFFFFFFF) if self.layouts.bits == 64 else (8, 0xFF)
-        owner = np.repeat(s["object"].astype(np.int64), counts)
-        found = np.empty(len(raw), RELOCATION)
-        found["section"] = np.repeat(self.targets[tables], counts)
-        found["offset"] = raw["offset"]
-        found["type"] = raw["info"] & np.array(mask, raw["info"].dtype)
-        symbol = (raw["info"] >> np.array(shift, raw["info"].dtype)).astype(np.int64)
-        base = self.symbol_base
-        inside = symbol < base[owner + 1] - base[owner]
-        found["symbol"] = np.where(inside, symbol + base[owner], -1)
+        found = self._found(
+            np.repeat(tables, counts),
+            raw["offset"],
+            raw["info"] >> np.array(shift, raw["info"].dtype),
+            raw["info"] & np.array(mask, raw["info"].dtype),
+        )
         found["addend"] = raw["addend"] if with_addend else 0
         if not with_addend:
             self._implicit(found)
+        return found
+
+    def _compact(self, tables: Array) -> tuple[Array, list[Array], Array]:
+        """What compact tables say, see `read_tables`. Raises `Damaged`."""
+        s = self.sections[tables]
+        try:
+            return read_tables(self.data, s["offset"], s["size"])
+        except BadTable as e:
+            what = f"the relocation table {self.section_name(int(tables[e.index]))} is damaged"
+            mine = int(s["object"][e.index])
+            raise Damaged(mine, what, int(s["offset"][e.index] - self.base[mine])) from e
+
+    def _compact_records(self, tables: Array) -> Array:
+        counts, (offset, symbol, kind, addend), with_addend = self._compact(tables)
+        found = self._found(np.repeat(tables, counts), offset, symbol & 0xFFFFFFFF, kind)
+        found["addend"] = addend
+        bare = np.flatnonzero(np.repeat(~with_addend, counts))
+        if len(bare):
+            rows = found[bare]
+            self._implicit(rows)
+            found[bare] = rows
+        return found
+
+    def _found(self, tables: Array, offset: Array, symbol: Array, kind: Array) -> Array:
+        """RELOCATION rows without addends; `tables`: the one that each is in."""
+        owner = self.sections["object"][tables].astype(np.int64)
+        found = np.empty(len(tables), RELOCATION)
+        found["section"] = self.targets[tables]
+        found["offset"], found["type"] = offset, kind
+        symbol = symbol.astype(np.int64)
+        base = self.symbol_base
+        inside = symbol < base[owner + 1] - base[owner]
+        found["symbol"] = np.where(inside, symbol + base[owner], -1)
         return found
 
     def _implicit(self, found: Array) -> None:

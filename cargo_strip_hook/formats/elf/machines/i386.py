@@ -27,4 +27,6 @@ MACHINE = Machine(
         22: Field.BITS8,  # 8
         23: Field.BITS8,  # PC8
     },
+    # GOT32, GOTPC, TLS_TPOFF to TLS_LDM, TLS_LDO_32 to TLS_DESC, GOT32X
+    words=frozenset({3, 10, *range(14, 20), *range(32, 40), 41, 43}),
 )
