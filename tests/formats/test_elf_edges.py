@@ -314,3 +314,28 @@ def test_what_assembly_can_say(
     listed = kit.tool([need("readelf"), "-SsW", out])
     for name in (".ctors.00100", ".preinit_array", ".init ", ".excl ", "api_v@@VER_1", "UNIQUE"):
         assert name in listed
+
+
+@pytest.mark.parametrize("system", [3, 6, 9, 12, 97, 255])
+def test_the_operating_system_stays(system: int, tmp_path: Path) -> None:
+    """That of the members that name one: FreeBSD, OpenBSD and Solaris mark only some objects."""
+    sources = {"a.c": "int other(void); int api_a(void) { return other(); }"}
+    objects = kit.build(tmp_path, {**sources, "b.c": "int other(void) { return 3; }"}, "-O1")
+    data = bytearray(objects[1].read_bytes())
+    data[7:9] = system, 1
+    objects[1].write_bytes(data)
+    library, out = kit.archive(tmp_path / "libt.a", objects), tmp_path / "libout.a"
+    cargo_strip_hook.strip(library, output=out, exports="api_*")
+    assert out.read_bytes().count(bytes(data[:9])) == 1
+
+
+def test_two_operating_systems_are_refused(tmp_path: Path) -> None:
+    sources = {"a.c": "int other(void); int api_a(void) { return other(); }"}
+    objects = kit.build(tmp_path, {**sources, "b.c": "int other(void) { return 3; }"}, "-O1")
+    for file, system in zip(objects, (9, 12), strict=True):
+        data = bytearray(file.read_bytes())
+        data[7] = system
+        file.write_bytes(data)
+    library = kit.archive(tmp_path / "libt.a", objects)
+    with pytest.raises(cargo_strip_hook.StripHookError, match="different operating systems"):
+        cargo_strip_hook.strip(library, output=tmp_path / "libout.a", exports="api_*")

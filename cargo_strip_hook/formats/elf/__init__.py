@@ -34,7 +34,7 @@ def _synthetic(like: Unit, unit: Unit, _: Array) -> Unit:
     first = elf_unit(like)
     native = replace(
         first,
-        osabi=0,
+        identity=bytes(2),
         sections=first.sections[:0],
         names16=first.names16[:0],
         strings=memoryview(b""),

@@ -87,6 +87,22 @@ def _flags(real: Sequence[Unit], machine: Machine) -> int:
     return common | first
 
 
+def joined_identity(units: Sequence[Unit]) -> bytes:
+    """EI_OSABI and EI_ABIVERSION: those of all units that say something.
+
+    Raises `LinkError` where they are for different systems.
+    """
+    told = [(elf_unit(unit).identity, unit.name) for unit in units if any(elf_unit(unit).identity)]
+    systems = {identity[0]: name for identity, name in told if identity[0]}
+    if len(systems) > 1:
+        (one, first), (other, second), *_ = systems.items()
+        raise LinkError(
+            f"{first} and {second} are for different operating systems (OS/ABI {one} and {other})",
+            help="build all members for one target",
+        )
+    return max((identity for identity, _ in told), default=bytes(2))
+
+
 # ---- the format
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.formats.elf import layouts as elf
+from cargo_strip_hook.formats.elf.attributes import joined_identity
 from cargo_strip_hook.formats.elf.file import ElfUnit, elf_unit
 from cargo_strip_hook.formats.elf.groups import Kept, group_sections
 from cargo_strip_hook.formats.elf.output import Batches, Section, holding, write_file
@@ -61,8 +62,8 @@ class ElfOutput(OutputObject):
             for number, size, chunks in tables
         ]
         sections += _symbol_sections(self, native.records, symtab_index)
-        osabi = max(elf_unit(unit).osabi for unit in self.program.units)
-        return write_file([*group_headers, *sections], native, self.flags, osabi)
+        identity = joined_identity(self.program.units)
+        return write_file([*group_headers, *sections], native, self.flags, identity)
 
 
 def _relocations(o: ElfOutput, native: ElfUnit) -> list[tuple[int, int, Iterable[Chunk]]]:

@@ -51,7 +51,7 @@ class ElfUnit:
 
     records: elf.Records
     machine: Machine
-    osabi: int
+    identity: bytes  # EI_OSABI and EI_ABIVERSION
     flags: int  # e_flags
     sections: Array  # the section header table
     names16: Array  # first 16 bytes of each section's name, "S16"
@@ -81,7 +81,7 @@ def section_name(unit: ElfUnit, section: int) -> bytes:
 class _Header:
     """What of a file's header is needed."""
 
-    osabi: int
+    identity: bytes  # EI_OSABI and EI_ABIVERSION
     flags: int  # e_flags
     shoff: int
     entsize: int
@@ -158,7 +158,7 @@ class ElfFiles(InputFiles):
         if processor is None or flags & processor.refused_flags:
             raise _unsupported(f, 18)
         self.r, self.machine = records, processor
-        return _Header(ident[7], flags, header[6], header[11], header[12], header[13])
+        return _Header(ident[7:9], flags, header[6], header[11], header[12], header[13])
 
     def _section_table(self, file: int) -> tuple[Array, int]:
         """(section headers, number of the section with their names) of one file."""

@@ -44,7 +44,7 @@ def holding(
 
 
 def write_file(
-    sections: Sequence[Section], native: ElfUnit, flags: int, osabi: int
+    sections: Sequence[Section], native: ElfUnit, flags: int, identity: bytes
 ) -> tuple[int, Iterator[Chunk]]:
     """The size in bytes and the stream of a file with these sections, and one of their names.
 
@@ -93,7 +93,7 @@ def write_file(
     if shstrndx >= elf.SHN_LORESERVE:
         headers["link"][0] = shstrndx
     ident = bytes([0x7F, 0x45, 0x4C, 0x46, records.bits // 32, 1 if records.order == "<" else 2, 1])
-    ident += bytes([osabi]) + bytes(8)
+    ident += identity + bytes(7)
     header = records.header.pack(
         ident,
         elf.ET_REL,

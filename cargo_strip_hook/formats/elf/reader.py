@@ -317,7 +317,7 @@ def _natives(f: ElfFiles, section_atom: Int32, shndx: Sequence[Array]) -> list[E
         ElfUnit(
             f.r,
             f.machine,
-            header.osabi,
+            header.identity,
             header.flags,
             sections_of[file],
             names_of[file],

@@ -85,6 +85,7 @@ def check(
     pair = _pair(original, after, expectation, findings, ahead)
     if pair is None:
         return nothing
+    structure.check_identity(pair.before, after, findings)
     if pair.complete:
         structure.check_against_members(pair.before, after, findings)
         structure.check_stack_note(pair.before, after, findings)

@@ -267,6 +267,7 @@ def _pair(
     if findings:
         return None
     after = _without_labels(after, before, copies)
+    structure.check_identity(before, after, findings)
     return Pair(
         expectation,
         findings,

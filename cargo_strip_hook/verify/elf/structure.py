@@ -79,10 +79,8 @@ def _check_header(after: Objects, findings: Findings) -> None:
     """Fields of the file header and of section 0 that have one right value."""
     header = after.header[0]
     ident = header["ident"].ljust(16, b"\0")
-    if ident[6] != 1 or header["version"] != 1 or any(ident[8:]):
+    if ident[6] != 1 or header["version"] != 1 or any(ident[9:]):
         findings.add("the file header", "is of an unknown version")
-    if ident[7] not in (0, 3, 9) and ident[7] < 64:  # from there on a processor says what it means
-        findings.add("the file header", f"is for operating system {ident[7]}")
     if any(header[field] for field in ("entry", "phoff", "phentsize", "phnum")):
         findings.add("the file header", "has an entry point or program headers")
     if header["ehsize"] != after.layouts.header.itemsize:
@@ -428,8 +426,15 @@ def check_against_members(before: Objects, after: Objects, findings: Findings) -
         )
     kind = machine(after.machine, after.layouts.order).attributes
     attributes.check(before, after, kind, findings)
-    systems = {ident.ljust(16, b"\0")[7] for ident in before.header["ident"].tolist()}
-    mine = after.header["ident"].tolist()[0].ljust(16, b"\0")[7]
+
+
+def check_identity(before: Objects, after: Objects, findings: Findings) -> None:
+    """EI_OSABI and EI_ABIVERSION: what members say that say something."""
+    identities, mine = (
+        {ident.ljust(16, b"\0")[7:9] for ident in side.header["ident"].tolist()}
+        for side in (before, after)
+    )
+    allowed = {identity for identity in identities if identity[0]} or identities
     # GNU ld marks what uses GNU extensions as such; the other way round loses their meaning
-    if mine not in systems and mine != ELFOSABI_GNU:
-        findings.add("the file header", f"is for operating system {mine}")
+    for system, version in sorted(mine - allowed - {bytes([ELFOSABI_GNU, 0])}):
+        findings.add("the file header", f"is for operating system {system}, version {version}")
