@@ -470,6 +470,7 @@ def _strip_slice(
             result.import_members,
             result.covers_debug,
             job.compress_debug,
+            job.granularity if result.covers_debug else None,
         )
 
     with clock.phase("verify"), suggesting_workaround(job.engine, request, expectation_of):

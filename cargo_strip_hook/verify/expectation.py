@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from cargo_strip_hook.core.requests import Compression, Strip
+from cargo_strip_hook.core.requests import Compression, Granularity, Strip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,8 @@ class Expectation:
     `import_members` are positions in the original of the members that follow the object.
     `covers_debug`: the link map covers debug information, too, which is then compared; that of a
     platform's linker covers code and data only. `compress_debug` is how debug sections may be
-    compressed.
+    compressed. `granularity` says what of the original may be one section; None where that is not
+    checked, as with a linker of the platform.
     """
 
     target: Target
@@ -42,6 +43,7 @@ class Expectation:
     import_members: tuple[int, ...] = ()
     covers_debug: bool = True
     compress_debug: Compression = Compression.NONE
+    granularity: Granularity | None = None
 
 
 def compares_debug(expectation: Expectation) -> bool:
