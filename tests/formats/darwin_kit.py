@@ -91,7 +91,8 @@ def strip(
         MARKER,
     )
     result = NativeEngine().prelink(request)
-    expectation = Expectation(request.target, request.exports, strip, result.link_map, MARKER)
+    asked = (request.target, request.exports, strip, result.link_map, MARKER)
+    expectation = Expectation(*asked, granularity=granularity)
     return request.output, result, verify(original, request.output, expectation)
 
 

@@ -218,7 +218,8 @@ def make(folder: Path, arch: str, strip: Strip, *, second: str = SECOND, other: 
         kit.MARKER,
     )
     made = NativeEngine().prelink(asked)
-    expectation = Expectation(asked.target, EXPORTS, strip, made.link_map, kit.MARKER)
+    words = (asked.target, EXPORTS, strip, made.link_map, kit.MARKER)
+    expectation = Expectation(*words, granularity=asked.granularity)
     verify(original, asked.output, expectation)
     raw = bytearray(asked.output.read_bytes())
     return Result(arch, original, folder / "broken.a", expectation, raw)
@@ -470,6 +471,11 @@ ROWS: dict[str, Row] = {
     ),
     "a subsection within a piece": Row(
         "sections._check_cuts", "a subsection begins within a piece", _flip(_symbol("_inner", 7), 2)
+    ),
+    "two subsections that are one": Row(
+        "classes.check",
+        "parts of a subsection that linkers could tell apart",
+        _flip(_symbol("_helper", 7), 2),
     ),
     "bytes that no input explains": Row(
         "sections._check_gaps", "bytes that no input explains", _longer_strings

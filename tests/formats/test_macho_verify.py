@@ -94,7 +94,8 @@ def good(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         kit.MARKER,
     )
     link_map = NativeEngine().prelink(asked).link_map
-    expectation = Expectation(asked.target, EXPORTS, asked.strip, link_map, kit.MARKER)
+    words = (asked.target, EXPORTS, asked.strip, link_map, kit.MARKER)
+    expectation = Expectation(*words, granularity=asked.granularity)
     verify(original, out, expectation)
     return Result(original, out, expectation)
 

@@ -24,6 +24,7 @@ from cargo_strip_hook.verify.kit.names import encoded, texts
 from cargo_strip_hook.verify.kit.surface import check_exports, check_index, check_undefined
 from cargo_strip_hook.verify.loading import loading
 from cargo_strip_hook.verify.macho import (
+    classes,
     compare,
     constraints,
     debug,
@@ -37,6 +38,7 @@ from cargo_strip_hook.verify.macho.commands import (
     data_in_code,
     second_reading,
 )
+from cargo_strip_hook.verify.macho.definitions import Definitions
 from cargo_strip_hook.verify.macho.forms import check_sections_named
 from cargo_strip_hook.verify.macho.order import Choice, contents
 from cargo_strip_hook.verify.macho.places import Places
@@ -180,7 +182,7 @@ def _compare(
     choice = Choice(order, used)
     keeps_debug = compares_debug(expectation)
     sections.check_sections(before, after, where, keeps_debug, findings)
-    definitions = compare.Definitions(before, where, choice)
+    definitions = Definitions(before, where, choice)
     symbols.check_externals(before, after, definitions.chosen, allowed, findings)
     symbols.check_outside(before, after, every.read, findings)
     titles = [original.members[n].name for n in used]
@@ -190,12 +192,15 @@ def _compare(
     compared = compare.check(before, after, where, references, definitions, findings)
     commons = definitions.made.found
     made = (commons, references)
+    unwinds = records(before, where)
     symbols.check_locals(before, after, where, made, expectation.strip, findings)
-    compare.check_unwind(before, after, where, unwound, findings)
+    compare.check_unwind(before, after, where, unwinds, unwound, findings)
+    if not findings:
+        classes.check(after, where, definitions, (compared, unwinds), expectation, findings)
     _check_data_in_code(before, after, where, findings)
     if keeps_debug:
         debug.check(before, after, where, debug.Told(told, titles, used), definitions, findings)
-    return compared
+    return compared.octets
 
 
 def _check_data_in_code(before: Object, after: Object, where: Places, findings: Findings) -> None:

@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, rows_of, spread, unique
 from cargo_strip_hook.verify.expectation import Findings
-from cargo_strip_hook.verify.macho.made import Made
+from cargo_strip_hook.verify.macho.definitions import Definitions
 from cargo_strip_hook.verify.macho.marks import check_bound, check_marks
 from cargo_strip_hook.verify.macho.objc import IMAGE_INFO, check_info
-from cargo_strip_hook.verify.macho.order import Choice
 from cargo_strip_hook.verify.macho.places import Places
-from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, WEAK_DEF, Object, Reference
-from cargo_strip_hook.verify.macho.unwind import Records, records
+from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, Object, Reference
+from cargo_strip_hook.verify.macho.unwind import Records
 
 _UNWIND_SECTIONS = np.array([b"__compact_unwind", b"__eh_frame"])
 _NOTHING: frozenset[int] = frozenset()
-
-
-class Definitions:
-    """Name -> the address in the result of its definition that counts, of those that went there."""
-
-    def __init__(self, before: Object, where: Places, choice: Choice) -> None:
-        self.choice = choice
-        numbers = before.externals()
-        at = where.of_symbols(numbers)
-        numbers, at = numbers[at >= 0], at[at >= 0]
-        self._first: dict[bytes, int] = {}
-        several: dict[bytes, None] = {}
-        names = before.names(numbers)
-        # of what is there twice the first, which is the last of a dictionary made backwards
-        self._number = dict(zip(names[::-1], numbers[::-1].tolist(), strict=True))
-        for name, address in zip(names, at.tolist(), strict=True):
-            if self._first.setdefault(name, address) != address:
-                several[name] = None
-        file = np.searchsorted(before.symbol_first, numbers, side="right") - 1
-        weak = before.entries["desc"][numbers] & WEAK_DEF != 0
-        self.files: dict[bytes, set[int]] = {}
-        repeated = several.keys() | (choice.loading.repeated & self._first.keys())
-        found: dict[bytes, list[tuple[int, int, bool, int]]] = {name: [] for name in repeated}
-        if found:
-            columns = (file.tolist(), at.tolist(), weak.tolist(), numbers.tolist())
-            for name, *row in zip(names, *columns, strict=True):
-                if name in found:
-                    found[name].append((row[0], row[1], row[2], row[3]))
-        for name, every in found.items():
-            self.files[name] = {row[0] for row in every}
-            strong = [row for row in every if not row[2]] or every
-            chosen = choice.first([row[0] for row in strong]) if len(strong) > 1 else 0
-            self._first[name], self._number[name] = strong[chosen][1], strong[chosen][3]
-        self.made = Made(before, self._first)
-
-    def of(self, name: bytes) -> int:
-        """The address of a name, -1 for one that is not there."""
-        return self._first.get(name, -1)
-
-    def chosen(self, name: bytes) -> tuple[int, int]:
-        """(address, symbol of the member) of the definition that counts; -1 for none."""
-        return self._first.get(name, -1), self._number.get(name, -1)
-
-    def of_all(self, names: Sequence[bytes]) -> list[int]:
-        """`of` of each name."""
-        find = self._first.get
-        return [find(name, -1) for name in names]
 
 
 class _Result:
@@ -96,6 +48,14 @@ class _Result:
         return np.where(self.fields[found] == places, found, -1)
 
 
+class Compared(NamedTuple):
+    """How many bytes were compared, the members' REFERENCE table, and the piece of each row."""
+
+    octets: int
+    references: Array
+    pieces: Array
+
+
 def check(
     before: Object,
     after: Object,
@@ -103,8 +63,8 @@ def check(
     references: Array,
     definitions: Definitions,
     findings: Findings,
-) -> int:
-    """Each placed piece has the bytes of the original and refers to the same; bytes compared.
+) -> Compared:
+    """Each placed piece has the bytes of the original and refers to the same.
 
     `references`: REFERENCE of the result.
     """
@@ -147,7 +107,7 @@ def check(
     for address in result.fields[new].tolist():
         findings.add("relocation", f"at {address:#x} of the result is not in the original")
     definitions.made.check(where, after, findings)
-    return compared
+    return Compared(compared, mine, piece)
 
 
 class _Means:
@@ -397,10 +357,17 @@ def _applied(after: Object, reference: Reference, place: int) -> int | None:
 
 
 def check_unwind(
-    before: Object, after: Object, where: Places, unwound: Records, findings: Findings
+    before: Object,
+    after: Object,
+    where: Places,
+    unwinds: Records,
+    unwound: Records,
+    findings: Findings,
 ) -> None:
-    """Each function that went into the result is unwound as in its member, and nothing else is."""
-    unwinds = records(before, where)
+    """Each function that went into the result is unwound as in its member, and nothing else is.
+
+    `unwinds`: the members' records of these functions; `unwound`: those of the result.
+    """
     rows, new = unwinds.rows, unwound.rows
     function, lsda = where.of_addresses(np.stack([rows["function"], rows["lsda"]]))
     lsda[(lsda < 0) & (rows["lsda"] >= 0)] = -2  # lost

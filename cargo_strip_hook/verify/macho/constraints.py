@@ -13,7 +13,7 @@ import numpy as np
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.expectation import Expectation, Findings
 from cargo_strip_hook.verify.macho.forms import odd_forms
-from cargo_strip_hook.verify.macho.read import ALT_ENTRY, WEAK_DEF, Object
+from cargo_strip_hook.verify.macho.read import ALT_ENTRY, BY_SYMBOLS, WEAK_DEF, Object
 from cargo_strip_hook.verify.macho.unwind import Records
 
 MARKER = (b"__DWARF", b"__strip_hook")
@@ -26,7 +26,7 @@ def check_structure(o: Object, findings: Findings) -> None:
     for home, offset in odd_forms(o):
         name = o.sections[home - 1].name.decode("utf-8", "replace")
         findings.add("a relocation of unknown form", f"at {name}+{offset:#x}")
-    if not o.flags & 0x2000:
+    if not o.flags & BY_SYMBOLS:
         findings.add("structure", "MH_SUBSECTIONS_VIA_SYMBOLS is not set: nothing could be dropped")
     if len(o.sections) > _MAX_SECTIONS:
         findings.add("structure", f"{len(o.sections)} sections, more than {_MAX_SECTIONS}")

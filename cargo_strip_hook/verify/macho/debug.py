@@ -16,9 +16,9 @@ from cargo_strip_hook.verify.arrays import Array, gather, is_among, spread, uniq
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
 from cargo_strip_hook.verify.macho import dwarf
-from cargo_strip_hook.verify.macho.compare import Definitions
+from cargo_strip_hook.verify.macho.definitions import Definitions
 from cargo_strip_hook.verify.macho.places import Places
-from cargo_strip_hook.verify.macho.read import ENTRY, STEP, Object
+from cargo_strip_hook.verify.macho.read import ALT_ENTRY, BY_SYMBOLS, ENTRY, STEP, Object
 from cargo_strip_hook.verify.macho.sections import Borders
 
 _SEGMENT, _MARKER, _INFO = b"__DWARF", b"__strip_hook", b"__debug_info"
@@ -99,11 +99,19 @@ def check(
 
 def _check_apart(sides: _Sides, findings: Findings) -> None:
     """Code that stays where it was is in subsections of its own: dead code between can go."""
-    where = sides.where
-    mine = sides.regions.known[where.section - 1] & (where.size > 0)
-    address = where.address[mine]
-    for at in address[~is_among(address, Borders(sides.after).value)].tolist():
-        findings.add("no subsection begins at a piece", f"at {at:#x}")
+    where, before, regions = sides.where, sides.before, sides.regions
+    mine = regions.known[where.section - 1] & (where.size > 0)
+    e, table = before.entries, before.table
+    labels = np.flatnonzero(before.placed & (e["desc"] & ALT_ENTRY == 0) & (e["section"] > 0))
+    labels = labels[regions.known[e["section"][labels] - 1]]
+    row = e["section"][labels] - 1
+    offset = e["value"][labels] - table["address"][row]
+    flags = np.array([c.flags for c in before.commands], np.int64)[table["file"][row]]
+    begins = (offset < table["size"][row]) & (flags & BY_SYMBOLS != 0)
+    begins &= np.frombuffer(before.text, np.uint8)[e["name"][labels]] != ord("L")
+    address = np.append(where.address[mine], (regions.delta[row] + offset)[begins])
+    for at in unique(address[~is_among(address, Borders(sides.after).value)]).tolist():
+        findings.add("code is in another's subsection", f"at {at:#x}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,16 @@ class Places:
         keys = (section.astype(np.int64) << STEP) + np.where(inside, offset, 0)
         return np.maximum(np.searchsorted(self._keys, keys, side="right") - 1, 0)
 
+    def pieces(self, section: Array, offset: Array, end: Array) -> Array:
+        """The piece that each place is in, -1 for none: with `end` it may be just behind it."""
+        if not len(self._keys):
+            return np.full(offset.shape, -1, np.int64)
+        at = self.piece(section, offset)
+        within, size = offset - self.start[at], self.size[at]
+        inside = (self.section[at] == section) & (within >= 0)
+        inside &= (within < size) | ((within == size) & (end | (size == 0)))
+        return np.where(inside, at, -1)
+
     def find(self, section: Array, offset: Array, end: Array) -> Array:
         """The address in the result of each place; -1 for what is not there.
 
@@ -42,29 +52,43 @@ class Places:
         """
         if not len(self._keys):
             return np.full(offset.shape, -1, np.int64)
-        at = self.piece(section, offset)
-        within, size = offset - self.start[at], self.size[at]
-        inside = (self.section[at] == section) & (within >= 0)
-        inside &= (within < size) | ((within == size) & (end | (size == 0)))
-        return np.where(inside, self.address[at] + within, -1)
+        at = self.pieces(section, offset, end)
+        return np.where(at >= 0, self.address[at] + offset - self.start[at], -1)
+
+    def _symbol_places(self, numbers: Array) -> tuple[Array, Array, Array]:
+        """(section, offset, whether that is its end) of the members' symbols; section 0: none."""
+        o = self.members
+        section = o.entries["section"][numbers].astype(np.int64)
+        row = np.maximum(section, 1) - 1
+        if not len(o.table):
+            return section, section, section > 0
+        offset = o.entries["value"][numbers] - o.table["address"][row]
+        return section, offset, offset == o.table["size"][row]
 
     def of_symbols(self, numbers: Array) -> Array:
         """The addresses of the members' symbols in the result, -1 for those that are not there."""
-        o = self.members
-        section = o.entries["section"][numbers].astype(np.int64)
-        inside = section > 0
-        if not inside.any():
-            return np.full(len(numbers), -1, np.int64)
-        row = np.maximum(section, 1) - 1
-        offset = o.entries["value"][numbers] - o.table["address"][row]
-        found = self.find(section, offset, offset == o.table["size"][row])
-        return np.where(inside, found, -1)
+        places = self._symbol_places(numbers)
+        return np.where(places[0] > 0, self.find(*places), -1)
 
-    def of_addresses(self, addresses: Array) -> Array:
-        """The same of addresses in the members; the shape is theirs."""
+    def pieces_of_symbols(self, numbers: Array) -> Array:
+        """The pieces that the members' symbols are in, -1 for those that are not there."""
+        places = self._symbol_places(numbers)
+        return np.where(places[0] > 0, self.pieces(*places), -1)
+
+    def _address_places(self, addresses: Array) -> tuple[Array, Array, Array]:
+        """(section, offset, False) of addresses in the members; section 0 for none."""
         section = self.members.sections_at(addresses)
         if not section.any():
-            return np.full(addresses.shape, -1, np.int64)
+            return section, section, np.zeros(1, np.bool_)
         offset = addresses - self.members.table["address"][np.maximum(section, 1) - 1]
-        found = self.find(section, offset, np.zeros(1, np.bool_))
-        return np.where(section > 0, found, -1)
+        return section, offset, np.zeros(1, np.bool_)
+
+    def of_addresses(self, addresses: Array) -> Array:
+        """As `of_symbols`, of addresses in the members; the shape is theirs."""
+        places = self._address_places(addresses)
+        return np.where(places[0] > 0, self.find(*places), -1)
+
+    def pieces_of_addresses(self, addresses: Array) -> Array:
+        """As `pieces_of_symbols`, of addresses in the members; the shape is theirs."""
+        places = self._address_places(addresses)
+        return np.where(places[0] > 0, self.pieces(*places), -1)

@@ -23,6 +23,7 @@ from cargo_strip_hook.verify.macho.commands import (
 )
 
 ALT_ENTRY, WEAK_DEF = 0x0200, 0x0080
+BY_SYMBOLS = 0x2000  # MH_SUBSECTIONS_VIA_SYMBOLS
 SUBTRACTOR = {X86_64: 5, ARM64: 1}
 TRAILINGS = np.zeros(16, np.int64)  # what lies between a field and the end of its instruction
 TRAILINGS[[6, 7, 8]] = 1, 2, 4
@@ -469,6 +470,7 @@ def _symbols(
 __all__ = [
     "ALT_ENTRY",
     "ARM64",
+    "BY_SYMBOLS",
     "ENTRY",
     "REFERENCE",
     "SECTION",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.arrays import is_among, unique
+from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
 from cargo_strip_hook.verify.macho.objc import always_listed
@@ -20,9 +20,26 @@ from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Object
 from cargo_strip_hook.verify.macho.sections import INITIALISERS
 
-_KEPT, _KEPT_SECTION = 0x20, 0x10000000
+_KEPT, _DYNAMIC, _KEPT_SECTION = 0x20, 0x10, 0x10000000
+_PROFILE_HOOK = b"___llvm_profile_runtime_user"
 _OTHERS = bytes(n for n in range(256) if n not in INITIALISERS)
 _MAGIC = b"\xcf\xfa\xed\xfe"
+
+
+def living(before: Object, where: Places) -> tuple[Array, Array]:
+    """(bool for each piece: whether no linker drops its section; the symbols that none drops)."""
+    table, e = before.table, before.entries
+    section = table[where.section - 1]
+    kind = section["flags"] & 0xFF
+    root = is_among(kind, INITIALISERS) | (kind == 0xD)
+    root |= section["flags"] & _KEPT_SECTION != 0
+    root |= always_listed(before)[where.section - 1]
+    mine = before.placed & (e["desc"] & (_KEPT | _DYNAMIC) != 0)
+    if _PROFILE_HOOK in before.text:
+        numbers = np.flatnonzero(before.placed)
+        names = np.array([name == _PROFILE_HOOK for name in before.names(numbers)], np.bool_)
+        mine[numbers[names]] = True
+    return root, np.flatnonzero(mine)
 
 
 def check_roots(before: Object, where: Places, titles: Sequence[str], findings: Findings) -> None:

@@ -82,6 +82,11 @@ def _check_names(before: Object, after: Object, where: Places, findings: Finding
             findings.add("a piece is in a section of another name or type", f"it was in {said}")
 
 
+def are_alone(types: Array) -> Array:
+    """bool for each section type: whether linkers take apart such a section by itself."""
+    return np.asarray(_ALONE[types])
+
+
 def _is_set(after: Object) -> Array:
     return np.array([bytes(n).endswith(_SET_SUFFIX) for n in after.table["name"]], np.bool_)
 

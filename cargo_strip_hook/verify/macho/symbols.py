@@ -13,10 +13,10 @@ from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.verify.arrays import Array, gather, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
-from cargo_strip_hook.verify.macho.objc import always_listed
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, WEAK_DEF, Object
-from cargo_strip_hook.verify.macho.sections import INITIALISERS, Borders
+from cargo_strip_hook.verify.macho.roots import living
+from cargo_strip_hook.verify.macho.sections import Borders
 
 _EXTERNAL = 0x01
 _CODE = 0x80000400
@@ -24,8 +24,6 @@ _WEAK_REF, _KEPT, _DYNAMIC, _COLD = 0x40, 0x20, 0x10, 0x400
 # of an export: weak definitions (also those that may be hidden), resolvers, cold functions
 _OF_DEFINITIONS = 0x05D0
 _OF_LOCALS = 0x0100 | ALT_ENTRY | _KEPT | _DYNAMIC | _COLD
-_KEPT_SECTION = 0x10000000
-_PROFILE_HOOK = b"___llvm_profile_runtime_user"
 
 
 def check_externals(
@@ -225,21 +223,8 @@ def _check_marks(before: Object, after: Object, where: Places, findings: Finding
 
 def _check_kept(before: Object, after: Object, where: Places, findings: Findings) -> None:
     """A subsection that linkers must keep has something in it that they had to keep."""
-    table, e = before.table, before.entries
-    section = table[where.section - 1]
-    root = is_among(section["flags"] & 0xFF, INITIALISERS) | (section["flags"] & 0xFF == 0xD)
-    root |= section["flags"] & _KEPT_SECTION != 0
-    root |= always_listed(before)[where.section - 1]
-    mine = before.placed & (e["desc"] & (_KEPT | _DYNAMIC) != 0)
-    if _PROFILE_HOOK in before.text:
-        numbers = np.flatnonzero(before.placed)
-        hooks = [
-            n
-            for n, name in zip(numbers, before.names(numbers), strict=True)
-            if name == _PROFILE_HOOK
-        ]
-        mine[hooks] = True
-    at = where.of_symbols(np.flatnonzero(mine))
+    root, numbers = living(before, where)
+    at = where.of_symbols(numbers)
     borders = Borders(after)
     kept = np.concatenate([where.address[root], at[at >= 0]])
     homes = after.sections_at(kept)

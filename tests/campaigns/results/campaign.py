@@ -115,7 +115,7 @@ def strike(case: Case, judge: Callable[[], Judge], bug: Bug | After, number: int
     if found:
         return Struck(case.name, bug.__name__, number, found)
     harm = judge().harm(data)
-    listed = bug_reason(struck[0]) if harm else ""
+    listed = bug_reason(case, struck[0], data, claimed) if harm else ""
     return Struck(case.name, bug.__name__, number, "", harm, listed)
 
 

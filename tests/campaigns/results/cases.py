@@ -120,6 +120,7 @@ class Case:
             made.import_members,
             made.covers_debug,
             self.compress,
+            self.granularity if made.covers_debug else None,
         )
 
     def made(self, output: Path) -> PrelinkResult:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 
+import numpy as np
 from elftools.elf.elffile import ELFFile
 
+from cargo_strip_hook.core.requests import Strip
+from cargo_strip_hook.verify import Expectation
 from tests.campaigns.results.bugs import Strike
 from tests.campaigns.results.cases import Case
 from tests.campaigns.results.mutants import Mutant
@@ -15,6 +19,7 @@ ORDER = "the order of records that stand for themselves: linkers make GOT entrie
 NAME = "what the object is called in the archive: that is ours to choose, and only told to people"
 NOPS = "fewer DW_CFA_nop at the end of an unwind entry"
 PADDING = "bytes between functions, which are never executed"
+REGIONS = "another order of members' code, whose parts stay subsections where DWARF is kept"
 ELSEWHERE = "pieces lie elsewhere in their section, aligned and apart, initialisers in their order"
 
 
@@ -58,6 +63,50 @@ def _stricter(kind: str, old: int, new: int) -> bool:
     return (old ^ new) & ~(15 << shift) == 0 and 14 >= after > before
 
 
-def bug_reason(strike: Strike) -> str:
-    """The same of what a bug makes."""
-    return ELSEWHERE if strike.sound else ""
+def bug_reason(case: Case, strike: Strike, data: bytes, claimed: Expectation) -> str:
+    """The same of what a bug makes, which `claimed` says where things are in."""
+    if strike.sound:
+        return ELSEWHERE
+    return REGIONS if case.format == "macho" and _regions(case, data, claimed) else ""
+
+
+def _regions(case: Case, data: bytes, claimed: Expectation) -> bool:
+    """Whether code sections of members moved as one, and each part of them is a subsection."""
+    old, new = case.good.expectation.link_map, claimed.link_map
+    if case.strip is not Strip.NONE or old is None or new is None or len(old) != len(new):
+        return False
+    order = ["member", "section", "offset"]
+    old, new = np.sort(old, order=order), np.sort(new, order=order)
+    if any((old[name] != new[name]).any() for name in (*order, "size", "out_section")):
+        return False
+    for one, rows in ((case.good.data, old), (data, new)):
+        moved = rows[old["out_offset"] != new["out_offset"]]
+        delta = moved["out_offset"] - moved["offset"]
+        same = (moved[["member", "section"]][1:]) == (moved[["member", "section"]][:-1])
+        if (delta[1:] != delta[:-1])[same].any():
+            return False
+        begins = _plain_symbols(one[case.good.object[0] :])
+        places = zip(moved["out_section"].tolist(), moved["out_offset"].tolist(), strict=True)
+        if not begins.issuperset(places):
+            return False
+    return True
+
+
+def _plain_symbols(data: bytes) -> set[tuple[int, int]]:
+    """(section, offset in it) of the symbols of a Mach-O object that begin subsections."""
+    at, begins = 32, [0]
+    table = count = 0
+    for _ in range(struct.unpack_from("<I", data, 16)[0]):
+        command, size = struct.unpack_from("<II", data, at)
+        if command == 0x19:
+            number = struct.unpack_from("<I", data, at + 64)[0]
+            begins += [struct.unpack_from("<Q", data, at + 104 + 80 * n)[0] for n in range(number)]
+        elif command == 2:
+            table, count = struct.unpack_from("<II", data, at + 8)
+        at += size
+    found = set()
+    for n in range(count):
+        kind, section, desc, value = struct.unpack_from("<BBHQ", data, table + 16 * n + 4)
+        if kind & 0xEE == 0xE and not desc & 0x200:
+            found.add((section, value - begins[section]))
+    return found
