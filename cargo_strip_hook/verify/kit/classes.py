@@ -82,10 +82,12 @@ class _Graph:
 
     def __init__(self, count: int, source: Array, target: Array) -> None:
         self.count = count
-        order = np.argsort(source, kind="stable")
-        self._source, self._target = source[order], target[order]
+        each = unique(source * count + target)
+        self._source, self._target = np.divmod(each, count)
+        if count <= 1 << 16:  # these are sorted by their digits
+            self._target = self._target.astype(np.uint16)
         self._begin = np.zeros(count + 1, np.int64)
-        np.cumsum(np.bincount(source, minlength=count), out=self._begin[1:])
+        np.cumsum(np.bincount(self._source, minlength=count), out=self._begin[1:])
 
     def without(self, gone: Array) -> _Graph:
         """The same, but that nothing leads to what is `gone` (bool for each piece)."""

@@ -88,7 +88,8 @@ def check(
     check_index(listing, exports, findings, optional=allowed)
 
     used, members = _read_members(original, expectation, ahead)
-    objc.check_loaded(original, set(used), findings)
+    listed = objc.loaded_always(original)
+    objc.check_loaded(original, listed, set(used), findings)
     undefined = _check_undefined(original, after, members, expectation, findings)
     every = _Every(original)
     known = expectation.link_map is not None
@@ -106,7 +107,7 @@ def check(
         [before] = members
         try:
             compared = _compare(
-                _Sides(original, used, before, after, every),
+                _Sides(original, used, before, after, every, listed),
                 expectation,
                 (allowed, references, unwound),
                 findings,
@@ -146,13 +147,14 @@ class _Every:
 
 
 class _Sides(NamedTuple):
-    """The members `used`, read side by side, and the result."""
+    """The members `used`, read side by side, and the result; `listed` are loaded always."""
 
     original: Archive
     used: list[int]
     before: Object
     after: Object
     every: _Every
+    listed: list[int]
 
 
 def _compare(
@@ -166,19 +168,14 @@ def _compare(
     `read_of_it`: the personality routines that may stay external, the references of loaded
     sections, and the unwind records.
     """
-    original, used, before, after, every = sides
+    original, used, before, after, every, listed = sides
     allowed, references, unwound = read_of_it
     assert expectation.link_map is not None
     rows, told = debug.part(after, expectation.link_map)
     where = _places(rows, used, before, after, findings)
     if findings:
         return 0
-    order = loading(
-        original,
-        expectation,
-        lambda: contents(original),
-        lambda: objc.loaded_always(original),
-    )
+    order = loading(original, expectation, lambda: contents(original), lambda: listed)
     choice = Choice(order, used)
     keeps_debug = compares_debug(expectation)
     sections.check_sections(before, after, where, keeps_debug, findings)
@@ -191,12 +188,13 @@ def _compare(
     roots.check_other_members(original, used, choice, findings)
     compared = compare.check(before, after, where, references, definitions, findings)
     commons = definitions.made.found
-    made = (commons, references)
+    alive = roots.living(before, where)
+    made = (commons, references, alive)
     unwinds = records(before, where)
     symbols.check_locals(before, after, where, made, expectation.strip, findings)
     compare.check_unwind(before, after, where, unwinds, unwound, findings)
     if not findings:
-        classes.check(after, where, definitions, (compared, unwinds), expectation, findings)
+        classes.check(after, where, definitions, (compared, unwinds, alive), expectation, findings)
     _check_data_in_code(before, after, where, findings)
     if keeps_debug:
         debug.check(before, after, where, debug.Told(told, titles, used), definitions, findings)
@@ -205,14 +203,17 @@ def _compare(
 
 def _check_data_in_code(before: Object, after: Object, where: Places, findings: Findings) -> None:
     """The list of data in code says of each piece what its member's did."""
+    lists = [
+        (file, data_in_code(before.octets, int(before.base[file]), commands))
+        for file, commands in enumerate(before.commands)
+        if commands.data_in_code[1]
+    ]
     wanted: set[tuple[int, ...]] = set()
-    for file, commands in enumerate(before.commands):
-        if not commands.data_in_code[1]:
-            continue
-        rows = data_in_code(before.octets, int(before.base[file]), commands)
-        at = where.of_addresses(rows[:, 0] + (file << STEP))
-        rows[:, 0] = at
-        wanted |= set(map(tuple, rows[at >= 0].tolist()))
+    if lists:
+        rows = np.concatenate([rows for _, rows in lists])
+        file = np.repeat([file for file, _ in lists], [len(rows) for _, rows in lists])
+        rows[:, 0] = where.of_addresses(rows[:, 0] + (file << STEP))
+        wanted = set(map(tuple, rows[rows[:, 0] >= 0].tolist()))
     found = data_in_code(after.octets, 0, after.commands[0])
     listed = list(map(tuple, found.tolist()))
     if set(listed) != wanted or listed != sorted(listed):

@@ -19,7 +19,6 @@ from cargo_strip_hook.verify.macho.definitions import Definitions
 from cargo_strip_hook.verify.macho.objc import IMAGE_INFO
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import BY_SYMBOLS, Object
-from cargo_strip_hook.verify.macho.roots import living
 from cargo_strip_hook.verify.macho.sections import Borders, are_alone
 from cargo_strip_hook.verify.macho.unwind import Records
 
@@ -30,14 +29,15 @@ def check(
     after: Object,
     where: Places,
     definitions: Definitions,
-    read_of_it: tuple[Compared, Records],
+    read_of_it: tuple[Compared, Records, tuple[Array, Array]],
     expectation: Expectation,
     findings: Findings,
 ) -> None:
     """What is one subsection was one before, or the same exports need each part of it.
 
     What an export is in always is one, for another library's definition may take its place.
-    `read_of_it`: the references of the members' pieces, and their unwind records.
+    `read_of_it`: the references of the members' pieces, their unwind records, and what always lives
+    (see `roots.living`).
     """
     granularity, made = expectation.granularity, definitions.made
     if granularity is None:
@@ -65,8 +65,8 @@ def _of_externals(after: Object, where: Places, definitions: Definitions) -> Arr
     """The pieces that external definitions of the result are in."""
     external = after.externals()
     names = after.names(external[after.placed[external]])
-    numbers = np.array([definitions.symbol(name) for name in names], np.int64)
-    pieces = where.pieces_of_symbols(numbers[numbers >= 0])
+    numbers = definitions.symbols(names)
+    pieces, _ = where.pieces_of_symbols(numbers[numbers >= 0])
     return pieces[pieces >= 0]
 
 
@@ -115,46 +115,44 @@ class _Graph:
             if name.count(b"$") == 3:
                 self._special[name] = number[name.split(b"$", 2)[2]]
 
-    def needs(self, compared: Compared, unwinds: Records, exports: Iterable[bytes]) -> Needs:
-        """The needs of all pieces."""
-        where, before = self.where, self.where.members
+    def needs(
+        self,
+        compared: Compared,
+        unwinds: Records,
+        alive: tuple[Array, Array],
+        exports: Iterable[bytes],
+    ) -> Needs:
+        """The needs of all pieces. `alive`: see `roots.living`."""
         edges = [*self._references(compared), *self._unwound(unwinds), *self._together()]
         source, target = (np.concatenate(side) for side in zip(*edges, strict=True))
-        root, marked = living(before, where)
-        marked = where.pieces_of_symbols(marked)
+        root, marked = alive
+        marked, _ = self.where.pieces_of_symbols(marked)
         always = np.concatenate([np.flatnonzero(root), marked[marked >= 0]])
-        numbers = np.array([self.definitions.symbol(name) for name in exports], np.int64)
-        shown = where.pieces_of_symbols(numbers[numbers >= 0])
+        numbers = self.definitions.symbols(exports)
+        shown, _ = self.where.pieces_of_symbols(numbers[numbers >= 0])
         return Needs(self.count, source, target, shown, always)
 
-    def _of_symbols(self, symbols: Array) -> Array:
+    def _of_names(self, symbols: Array) -> Array:
         """The piece that each of these symbols of the members means, -1 for none; so for -1."""
-        used = unique(symbols)
-        used = used[used >= 0]
+        used = unique(symbols[symbols >= 0])
         before = self.where.members
-        kind = before.entries["type"][used]
-        external = np.flatnonzero(kind & 0xE1 == 1)
-        names = before.names(used[external])
-        means = used.copy()
-        means[external] = [self.definitions.symbol(name) for name in names]
-        piece = np.full(len(used), -1, np.int64)
-        known = np.flatnonzero(means >= 0)
-        piece[known] = self.where.pieces_of_symbols(means[known])
-        if self._special:
-            special = np.array([self._special.get(name, -1) for name in names], np.int64)
-            piece[external] = np.where(means[external] < 0, special, piece[external])
-        found = np.append(piece, -1)[np.searchsorted(used, symbols)]
-        return np.where(symbols >= 0, found, -1)
+        counts = used.copy()
+        external = np.flatnonzero(before.entries["type"][used] & 0xE1 == 1)
+        counts[external] = self.definitions.symbols(before.names(used[external]))
+        piece = np.where(counts >= 0, self.where.pieces_of_symbols(counts)[0], -1)
+        return np.append(piece, -1)[np.where(symbols >= 0, np.searchsorted(used, symbols), -1)]
 
     def _references(self, compared: Compared) -> list[tuple[Array, Array]]:
-        references, source = compared.references, compared.pieces
-        target = self._of_symbols(references["symbol"])
+        references, source, piece = compared.references, compared.pieces, compared.piece
+        for symbol, name in compared.special.items():
+            piece[symbol] = self._special.get(name, -1)
+        target = piece[references["symbol"]]
         local = np.flatnonzero(references["symbol"] < 0)
         target[local] = self.where.pieces_of_addresses(references["addend"][local])
         edges = [(source, target)]
         pairs = np.flatnonzero(references["minus"] >= 0)
         if len(pairs):
-            edges.append((source[pairs], self._of_symbols(references["minus"][pairs])))
+            edges.append((source[pairs], piece[references["minus"][pairs]]))
         table = self.where.members.table
         support = table["flags"] & _LIVE_SUPPORT != 0
         support = np.append(support[self.where.section - 1], False)
@@ -168,7 +166,7 @@ class _Graph:
         rows = unwinds.rows
         addresses = np.stack([rows["function"], rows["lsda"], rows["personality_address"]])
         function, lsda, routine = self.where.pieces_of_addresses(addresses)
-        named = self._of_symbols(rows["personality"].astype(np.int64))
+        named = self._of_names(rows["personality"].astype(np.int64))
         return [(function, lsda), (function, routine), (function, named)]
 
     def _together(self) -> list[tuple[Array, Array]]:

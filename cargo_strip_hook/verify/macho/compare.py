@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -49,11 +50,17 @@ class _Result:
 
 
 class Compared(NamedTuple):
-    """How many bytes were compared, the members' REFERENCE table, and the piece of each row."""
+    """How many bytes were compared, the members' REFERENCE table, and the piece of each row.
+
+    `piece` is that which each symbol of the members means, if it is one that is used; -1 for none,
+    and at its end. `special`: the names that no member defines, by symbol.
+    """
 
     octets: int
     references: Array
     pieces: Array
+    piece: Array
+    special: Mapping[int, bytes]
 
 
 def check(
@@ -84,7 +91,8 @@ def check(
     in_file = result.file[where.home[piece]] + place
     found = result.at(place)
     result.used[found[found >= 0]] = True
-    means = _Means(before, where, mine["symbol"], definitions, result)
+    used = np.concatenate([mine["symbol"], mine["minus"]])
+    means = _Means(before, where, unique(used[used >= 0]), definitions, result)
     resolvers = check_marks(before, after, where, findings)
     if len(resolvers):
         by_symbol = mine["symbol"] >= 0
@@ -107,14 +115,14 @@ def check(
     for address in result.fields[new].tolist():
         findings.add("relocation", f"at {address:#x} of the result is not in the original")
     definitions.made.check(where, after, findings)
-    return Compared(compared, mine, piece)
+    return Compared(compared, mine, piece, means.piece, means.special)
 
 
 class _Means:
     """What a member's symbols are in the result, for all that is plain and `used`.
 
-    `address` of each symbol, and the number of the result's symbol of that `name`; -1 where that
-    is not one thing.
+    `address` of each symbol, the `piece` that it is in, and the number of the result's symbol of
+    that `name`; -1 where that is not one thing.
     """
 
     def __init__(
@@ -126,19 +134,22 @@ class _Means:
         result: _Result,
     ) -> None:
         self.where, self.result = where, result
-        symbols = unique(used[used >= 0])
         self.address = np.full(len(before.entries) + 1, -1, np.int64)
-        self.name = self.address.copy()
-        kind = before.entries["type"][symbols]
-        local = symbols[kind & 0xEF == 0xE]
-        self.address[local] = where.of_symbols(local)
-        numbers = symbols[kind & 0xE1 == 1]
+        self.name, self.piece = self.address.copy(), self.address.copy()
+        kind = before.entries["type"][used]
+        numbers = used[kind & 0xE1 == 1]
         names = before.names(numbers)
         find = result.names.get
         self.name[numbers] = [find(name, -1) for name in names]
-        self.address[numbers] = definitions.of_all(names)
-        special = numbers[definitions.made.known(names)]
+        counts = np.where(kind & 0xEF == 0xE, used, -1)
+        counts[kind & 0xE1 == 1] = definitions.symbols(names)
+        here = counts >= 0
+        self.piece[used[here]], self.address[used[here]] = where.pieces_of_symbols(counts[here])
+        known = definitions.made.known(names)
+        special = numbers[known]
         self.name[special] = self.address[special] = -1
+        told = [name for name, one in zip(names, known.tolist(), strict=True) if one]
+        self.special = dict(zip(special.tolist(), told, strict=True))
 
     def same(self, mine: Array, place: Array, in_file: Array, found: Array) -> Array:
         """Whether each reference of the member plainly means the same in the result.
@@ -173,7 +184,32 @@ class _Means:
         rows = np.flatnonzero(plain & (found < 0) & (mine["width"] == 4))
         value, known = self.applied(mine["kind"][rows], place[rows], in_file[rows])
         good[rows] = known & (target[rows] >= 0) & (value + trailing[rows] == target[rows])
+        base = np.where(mine["minus"] >= 0, self.address[mine["minus"]], -1)
+        rows = np.flatnonzero((base >= 0) & (target >= 0))
+        good[rows] = (
+            self.difference(mine[rows], in_file[rows], found[rows]) == (target - base)[rows]
+        )
         return good
+
+    def difference(self, mine: Array, in_file: Array, found: Array) -> Array:
+        """What fields that hold a difference mean in the result; a huge one where they hold none.
+
+        See `same`.
+        """
+        value = np.full(len(mine), np.iinfo(np.int64).min)
+        rows = np.flatnonzero(found < 0)
+        value[rows] = self.result.object.stored(in_file[rows], mine["width"][rows])
+        rows = np.flatnonzero(found >= 0)
+        other = self.result.references[found[rows]]
+        alike = (other["symbol"] >= 0) & (other["minus"] >= 0)
+        for column in ("kind", "width"):
+            alike &= other[column] == mine[column][rows]
+        rows, other = rows[alike], other[alike]
+        values, placed = self.result.values, self.result.object.placed
+        both = placed[other["symbol"]] & placed[other["minus"]]
+        distance = values[other["symbol"]] + other["addend"] - values[other["minus"]]
+        value[rows[both]] = distance[both]
+        return value
 
     def applied(self, kind: Array, place: Array, in_file: Array) -> tuple[Array, Array]:
         """(the address that the field at each place means, whether it has a kind that can)."""

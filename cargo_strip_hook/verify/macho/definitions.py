@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
+from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.macho.made import Made
 from cargo_strip_hook.verify.macho.order import Choice
 from cargo_strip_hook.verify.macho.places import Places
@@ -45,10 +46,10 @@ class Definitions:
             self._first[name], self._number[name] = strong[chosen][1], strong[chosen][3]
         self.made = Made(before, self._first)
 
-    def symbol(self, name: bytes) -> int:
-        """The symbol of a member that counts for a name, -1 for one that is not there."""
-        found: int = self._number.get(name, -1)
-        return found
+    def symbols(self, names: Iterable[bytes]) -> Array:
+        """The symbol of a member that counts for each name, -1 for those that are not there."""
+        find = self._number.get
+        return np.array([find(name, -1) for name in names], np.int64)
 
     def of(self, name: bytes) -> int:
         """The address of a name, -1 for one that is not there."""
@@ -57,11 +58,6 @@ class Definitions:
     def chosen(self, name: bytes) -> tuple[int, int]:
         """(address, symbol of the member) of the definition that counts; -1 for none."""
         return self._first.get(name, -1), self._number.get(name, -1)
-
-    def of_all(self, names: Sequence[bytes]) -> list[int]:
-        """`of` of each name."""
-        find = self._first.get
-        return [find(name, -1) for name in names]
 
 
 __all__ = ["Definitions"]

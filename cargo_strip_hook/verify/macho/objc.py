@@ -6,7 +6,7 @@ Sources: ld64.lld, `Driver.cpp` and `ObjC.cpp` (which members `-ObjC` loads) and
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 import numpy as np
 
@@ -25,9 +25,11 @@ _LISTS = tuple(
 )
 
 
-def check_loaded(original: Archive, used: Container[int], findings: Findings) -> None:
-    """Each member that `-ObjC` makes linkers load is among those the result is made of."""
-    for number in loaded_always(original):
+def check_loaded(
+    original: Archive, listed: Iterable[int], used: Container[int], findings: Findings
+) -> None:
+    """Each member that `-ObjC` makes linkers load (`listed`) is among those of the result."""
+    for number in listed:
         if number not in used:
             name = original.members[number].name
             findings.add("-ObjC", f"a linker loads {name}, which is not in the result")

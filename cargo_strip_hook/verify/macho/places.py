@@ -70,10 +70,13 @@ class Places:
         places = self._symbol_places(numbers)
         return np.where(places[0] > 0, self.find(*places), -1)
 
-    def pieces_of_symbols(self, numbers: Array) -> Array:
-        """The pieces that the members' symbols are in, -1 for those that are not there."""
-        places = self._symbol_places(numbers)
-        return np.where(places[0] > 0, self.pieces(*places), -1)
+    def pieces_of_symbols(self, numbers: Array) -> tuple[Array, Array]:
+        """(piece, address in the result) of the members' symbols, -1 for those not there."""
+        section, offset, end = self._symbol_places(numbers)
+        piece = np.where(section > 0, self.pieces(section, offset, end), -1)
+        if not len(self.section):
+            return piece, piece
+        return piece, np.where(piece >= 0, self.address[piece] + offset - self.start[piece], -1)
 
     def _address_places(self, addresses: Array) -> tuple[Array, Array, Array]:
         """(section, offset, False) of addresses in the members; section 0 for none."""

@@ -29,17 +29,15 @@ _MAGIC = b"\xcf\xfa\xed\xfe"
 def living(before: Object, where: Places) -> tuple[Array, Array]:
     """(bool for each piece: whether no linker drops its section; the symbols that none drops)."""
     table, e = before.table, before.entries
-    section = table[where.section - 1]
-    kind = section["flags"] & 0xFF
-    root = is_among(kind, INITIALISERS) | (kind == 0xD)
-    root |= section["flags"] & _KEPT_SECTION != 0
-    root |= always_listed(before)[where.section - 1]
+    kind = table["flags"] & 0xFF
+    root = is_among(kind, INITIALISERS) | (kind == 0xD) | (table["flags"] & _KEPT_SECTION != 0)
+    root |= always_listed(before)
     mine = before.placed & (e["desc"] & (_KEPT | _DYNAMIC) != 0)
     if _PROFILE_HOOK in before.text:
         numbers = np.flatnonzero(before.placed)
         names = np.array([name == _PROFILE_HOOK for name in before.names(numbers)], np.bool_)
         mine[numbers[names]] = True
-    return root, np.flatnonzero(mine)
+    return root[where.section - 1], np.flatnonzero(mine)
 
 
 def check_roots(before: Object, where: Places, titles: Sequence[str], findings: Findings) -> None:

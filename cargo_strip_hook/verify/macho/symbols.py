@@ -15,7 +15,6 @@ from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
 from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, WEAK_DEF, Object
-from cargo_strip_hook.verify.macho.roots import living
 from cargo_strip_hook.verify.macho.sections import Borders
 
 _EXTERNAL = 0x01
@@ -129,15 +128,16 @@ def check_locals(
     before: Object,
     after: Object,
     where: Places,
-    made: tuple[Mapping[bytes, Collection[int]], Array],
+    read_of_it: tuple[Mapping[bytes, Collection[int]], Array, tuple[Array, Array]],
     strip: Strip,
     findings: Findings,
 ) -> None:
     """Local symbols: types and marks, and names that the members have for the place.
 
-    `made`: name -> the places of commons that got one, and the result's references.
+    `read_of_it`: name -> the places of commons that got one, the result's references, and what
+    always lives (see `roots.living`).
     """
-    commons, references = made
+    commons, references, alive = read_of_it
     e = after.entries
     numbers = np.flatnonzero(e["type"] & _EXTERNAL == 0)
     rows = e[numbers]
@@ -148,6 +148,7 @@ def check_locals(
     for name in after.names(numbers[odd]):
         findings.add("a local symbol changed", f"type or marks of {shown(name)}")
     _check_marks(before, after, where, findings)
+    _check_kept(after, where, alive, findings)
     there = {(at, name) for name, places in commons.items() for at in places}
     _check_names(before, after, where, numbers, there, findings)
     _check_places(before, after, where, numbers, references, findings)
@@ -218,12 +219,13 @@ def _check_marks(before: Object, after: Object, where: Places, findings: Finding
         wanted = is_among(value[placed], marked)
         for n in placed[wanted != (desc[placed] & bit != 0)].tolist():
             findings.add("a mark changed", f"{bit:#x} at {int(value[n]):#x}")
-    _check_kept(before, after, where, findings)
 
 
-def _check_kept(before: Object, after: Object, where: Places, findings: Findings) -> None:
+def _check_kept(
+    after: Object, where: Places, alive: tuple[Array, Array], findings: Findings
+) -> None:
     """A subsection that linkers must keep has something in it that they had to keep."""
-    root, numbers = living(before, where)
+    root, numbers = alive
     at = where.of_symbols(numbers)
     borders = Borders(after)
     kept = np.concatenate([where.address[root], at[at >= 0]])

@@ -163,8 +163,11 @@ def _frames(o: Object, where: Places | None, strict: bool) -> tuple[Array, tuple
         raise Damaged(f"__eh_frame cannot be read: {e}") from e
 
 
-def _walk(o: Object, number: int, strict: bool) -> list[tuple[int, int]]:
-    """(place, size with its length field) of each record of a section; `strict`: of all of it."""
+def _walk(o: Object, number: int, strict: bool) -> Array:
+    """(place, size with its length field) of each record of a section, int64[2, records].
+
+    `strict`: there is nothing else in it.
+    """
     section = o.table[number - 1]
     first, size = int(section["offset"]), int(section["size"])
     try:
@@ -173,16 +176,17 @@ def _walk(o: Object, number: int, strict: bool) -> list[tuple[int, int]]:
         raise Damaged(str(e), int(section["file"])) from e
     if strict and stop != size:
         raise Damaged("__eh_frame ends early", int(section["file"]))
-    base = number << STEP
-    return [(base + at, size) for at, size in zip(starts, sizes, strict=True) if at < stop]
+    found = np.array([starts, sizes], np.int64).reshape(2, -1)
+    found = found[:, found[0] < stop]
+    found[0] += number << STEP
+    return found
 
 
 def _read_frames(
     o: Object, numbers: Array, where: Places | None, strict: bool
 ) -> tuple[Array, tuple[bytes, ...]]:
     fields = _Fields(o, numbers)
-    found = [pair for number in numbers.tolist() for pair in _walk(o, number, strict)]
-    places, sizes = np.array(found, np.int64).reshape(-1, 2).T
+    places, sizes = np.concatenate([_walk(o, number, strict) for number in numbers.tolist()], 1)
     in_file = o.table["offset"][(places >> STEP) - 1] + (places & ((1 << STEP) - 1))
     pointers = _pointers(fields, places, in_file)
     fde = np.flatnonzero(pointers)
