@@ -24,6 +24,18 @@ def gather(data: Array, starts: Array, layout: np.dtype[Any]) -> Array:
     return windows[starts].view(layout)
 
 
+def put(data: Array, starts: Array, records: Array) -> None:
+    """Write records into octets, to begin at `starts` (bytes, any alignment; all inside).
+
+    Where two overlap it is not said which is there in the end.
+    """
+    if len(starts):
+        kind = f"V{records.itemsize}"
+        room = (len(data) - records.itemsize + 1,)
+        windows: Array = np.ndarray(room, kind, buffer=data.data, offset=0, strides=(1,))
+        windows[starts] = records.view(kind)
+
+
 def rows_of(table: Array, which: Array) -> Array:
     """The records of a table at positions, or where `which` (bool) is true.
 

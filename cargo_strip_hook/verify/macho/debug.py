@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cargo_strip_hook.verify.arrays import Array, gather, is_among, spread, unique
+from cargo_strip_hook.verify.arrays import Array, gather, is_among, put, spread, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
 from cargo_strip_hook.verify.macho import dwarf
@@ -64,37 +64,59 @@ def check(
         text = f"{shown(bytes(before.table['name'][row]))} of {title}, which it counts in, moved"
         findings.add("debug information", text)
     _check_apart(sides, findings)
-    numbers = np.flatnonzero(_kept(after)) + 1
-    wanted = {n: np.zeros(int(after.table["size"][n - 1]), np.uint8) for n in numbers.tolist()}
-    fields = [np.zeros((3, 0), np.int64)]
-    for file in range(len(told.used)):
-        mine = {name: place for (f, name), place in homes.items() if f == file}
+    numbers = _numbers(before, len(told.used))
+    raw = _raw(before, np.array([n for own in numbers for n in own.values()], np.int64))
+    bad = raw.odd | _nowhere(before, raw)
+    odd = unique(before.table["file"][raw.section[bad] - 1]).tolist()
+    parts: list[_Part] = []
+    placed: list[dict[bytes, tuple[int, int]]] = [{} for _ in told.titles]
+    for (file, name), place in homes.items():
+        placed[file][name] = place
+    for file, title in enumerate(told.titles):
+        mine = placed[file]
+        views = {name: _view(before, number) for name, number in numbers[file].items()}
+        if _INFO not in views:
+            views = {}
+        if not mine and not (any(map(len, views.values())) and _has_code(sides, file)):
+            continue
         try:
-            shifts, sections = _fields(before, file)
+            if file in odd and views:
+                raise dwarf.Unknown("it has relocations that are no addresses of 8 bytes")
+            shifts = dwarf.fields(views)
         except dwarf.Unknown as e:
             if mine:
-                text = f"of {told.titles[file]} cannot be followed: {e}"
-                findings.add("debug information", text)
+                findings.add("debug information", f"of {title} cannot be followed: {e}")
             continue
         if not mine:
-            _check_left_out(sides, file, sections, told.titles[file], findings)
+            findings.add("debug information", f"of {title} is lost")
             continue
-        lost = [name for name, text in sections.items() if text and name not in mine]
+        lost = [name for name, view in views.items() if len(view) and name not in mine]
         for name in lost:
-            findings.add("debug information", f"{shown(name)} of {told.titles[file]} is lost")
+            findings.add("debug information", f"{shown(name)} of {title} is lost")
         if lost:
             continue
-        for (holder, to), at in shifts.items():
-            octets = np.frombuffer(sections[holder], np.uint8)
-            words = gather(octets, at, np.dtype("<u4")) + np.uint32(mine.get(to, (0, 0))[1])
-            octets = octets.copy()
-            octets[at[:, None] + np.arange(4)] = words.astype("<u4").view(np.uint8).reshape(-1, 4)
-            sections[holder] = octets.tobytes()
-        for name, (home, offset) in mine.items():
-            room = wanted[home][offset : offset + len(sections[name])]
-            room[:] = np.frombuffer(sections[name], np.uint8)
-        fields.append(_addresses(sides, file, mine))
-    _compare(sides, numbers, wanted, np.concatenate(fields, 1), findings)
+        for name, (home, start) in mine.items():
+            fields = [
+                (at, mine[to][1] if to in mine else 0)
+                for (holder, to), at in shifts.items()
+                if holder == name
+            ]
+            parts.append(_Part(numbers[file][name], home, start, fields))
+    places = _addresses(sides, raw, parts)
+    _compare(sides, places, parts, findings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A section `number` of a member, at `start` of the result's section `home`.
+
+    `shifts`: places of fields of 4 bytes, with what is added there.
+    """
+
+    number: int
+    home: int
+    start: int
+    shifts: list[tuple[Array, int]]
 
 
 def _check_apart(sides: _Sides, findings: Findings) -> None:
@@ -184,79 +206,90 @@ def _homes(
     return found
 
 
-def _numbers(before: Object, file: int) -> dict[bytes, int]:
-    """The sections of a file that are kept, by name."""
-    first, end = before.section_first[file : file + 2].tolist()
-    rows = before.table[first:end]
-    names = [(n, bytes(row["name"])) for n, row in enumerate(rows) if row["segment"] == _SEGMENT]
-    return {name: first + n + 1 for n, name in names if name in dwarf.SECTIONS}
+def _numbers(before: Object, files: int) -> list[dict[bytes, int]]:
+    """The sections that are kept of each file, by name."""
+    found: list[dict[bytes, int]] = [{} for _ in range(files)]
+    rows = np.flatnonzero(before.table["segment"] == _SEGMENT)
+    names, files_of = (before.table[column][rows].tolist() for column in ("name", "file"))
+    for row, name, file in zip(rows.tolist(), names, files_of, strict=True):
+        if name in dwarf.SECTIONS:
+            found[file][name] = row + 1
+    return found
 
 
-def _fields(
-    before: Object, file: int
-) -> tuple[dict[tuple[bytes, bytes], Array], dict[bytes, bytes]]:
-    """(what counts from another section, contents) of a file's debug information.
-
-    Raises `Unknown`.
-    """
-    numbers = _numbers(before, file)
-    if _INFO not in numbers:
-        return {}, {}
-    sections = {}
-    for name, number in numbers.items():
-        row = before.table[number - 1]
-        begin = int(row["offset"])
-        sections[name] = bytes(before.data[begin : begin + int(row["size"])])
-        info = _raw(before, number)[1] >> 24 & 0xF7
-        if (info != _ADDRESS).any():
-            raise dwarf.Unknown("it has relocations that are no addresses of 8 bytes")
-    return dwarf.fields(sections), sections
+def _view(o: Object, number: int) -> memoryview:
+    begin, size = (int(o.table[column][number - 1]) for column in ("offset", "size"))
+    return o.data[begin : begin + size]
 
 
-def _check_left_out(
-    sides: _Sides, file: int, sections: dict[bytes, bytes], title: str, findings: Findings
-) -> None:
-    """A member's debug information is only left out where no code is from it."""
+def _has_code(sides: _Sides, file: int) -> bool:
+    """Whether code is from a file: only then its debug information is missed."""
     first, end = sides.before.section_first[file : file + 2].tolist()
     code = sides.before.table["flags"][first:end] & _CODE != 0
     used = np.zeros(len(sides.before.table) + 1, np.bool_)
     used[sides.where.section] = True
-    if sections and (code & used[first + 1 : end + 1]).any():
-        findings.add("debug information", f"of {title} is lost")
+    return bool((code & used[first + 1 : end + 1]).any())
 
 
-def _raw(o: Object, number: int) -> tuple[Array, Array, Array]:
-    """(offset, r_info, the eight bytes there) of the relocations of a section, int64."""
-    row = o.table[number - 1]
-    starts = spread(row["relocations"].reshape(1), row["count"].reshape(1), 8)
-    raw = gather(o.octets, starts, ENTRY)
-    offset = raw["address"].astype(np.int64)
-    inside = np.where(offset + 8 <= row["size"], offset, 0)
-    if len(inside) and int(row["size"]) < 8:
-        return offset, raw["info"].astype(np.int64), np.zeros(len(offset), np.int64)
-    value = gather(o.octets, int(row["offset"]) + inside, np.dtype("<i8"))
-    return offset, raw["info"].astype(np.int64), value
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """The relocations of sections, int64: section, place in it, r_info, and the 8 bytes there.
+
+    `odd` is bool: those that are no address of 8 bytes that lies in the section.
+    """
+
+    section: Array
+    offset: Array
+    info: Array
+    value: Array
+    odd: Array
 
 
-def _addresses(sides: _Sides, file: int, mine: dict[bytes, tuple[int, int]]) -> Array:
-    """(place of the field, address, its section) of each address, int64; address -1 of the gone."""
+def _raw(o: Object, numbers: Array) -> _Raw:
+    first, count, size, begin = (
+        o.table[column][numbers - 1] for column in ("relocations", "count", "size", "offset")
+    )
+    raw = gather(o.octets, spread(first, count, 8), ENTRY)
+    offset, info = (raw[column].astype(np.int64) for column in ("address", "info"))
+    inside = offset + 8 <= np.repeat(size, count)
+    value = np.zeros(len(offset), np.int64)
+    value[inside] = gather(o.octets, (np.repeat(begin, count) + offset)[inside], np.dtype("<i8"))
+    odd = (info >> 24 & 0xF7 != _ADDRESS) | ~inside
+    return _Raw(np.repeat(numbers, count), offset, info, value, odd)
+
+
+def _nowhere(o: Object, raw: _Raw) -> Array:
+    """bool for each relocation: whether it names a symbol or section that its file has not."""
+    file, number = o.table["file"][raw.section - 1], raw.info & 0xFFFFFF
+    beyond = number >= np.diff(o.symbol_first)[file]
+    outside = (number < 1) | (number > np.diff(o.section_first)[file])
+    return np.asarray(np.where(raw.info >> 27 & 1 == 1, beyond, outside))
+
+
+def _addresses(sides: _Sides, raw: _Raw, parts: Sequence[_Part]) -> Array:
+    """(place of the field, address, its section) of each address, int64; address -1 of the gone.
+
+    `raw`: the relocations of all members' debug information, of which that in `parts` counts.
+    """
     before = sides.before
-    numbers = _numbers(before, file)
-    found = [np.zeros((3, 0), np.int64)]
-    for name, (home, start) in mine.items():
-        offset, info, value = _raw(before, numbers[name])
-        extern, number = info >> 27 & 1 == 1, info & 0xFFFFFF
-        address, target = np.full(len(offset), -1, np.int64), np.zeros(len(offset), np.int64)
-        rows = np.flatnonzero(extern)
-        symbols = before.symbol_first[file] + number[rows]
-        address[rows] = _of_symbols(sides, symbols, value[rows])
-        rows = np.flatnonzero(~extern)
-        section = before.section_first[file] + number[rows]
-        within = value[rows] + (file << STEP) - before.table["address"][section - 1]
-        address[rows], target[rows] = _of_sections(sides, section, within)
-        place = (home << STEP) + start + offset
-        found.append(np.stack([place, address, target]))
-    return np.concatenate(found, 1)
+    home = np.zeros(len(before.table) + 1, np.int64)
+    start = home.copy()
+    for part in parts:
+        home[part.number], start[part.number] = part.home, part.start
+    rows = np.flatnonzero(home[raw.section] > 0)
+    holder, info, value = raw.section[rows], raw.info[rows], raw.value[rows]
+    file = before.table["file"][holder - 1].astype(np.int64)
+    extern, number = info >> 27 & 1 == 1, info & 0xFFFFFF
+    address, target = np.full(len(rows), -1, np.int64), np.zeros(len(rows), np.int64)
+    here = np.flatnonzero(extern)
+    symbols = before.symbol_first[file[here]] + number[here]
+    address[here] = _of_symbols(sides, symbols, value[here])
+    here = np.flatnonzero(~extern)
+    section = before.section_first[file[here]] + number[here]
+    within = value[here] + (file[here] << STEP) - before.table["address"][section - 1]
+    address[here], target[here] = _of_sections(sides, section, within)
+    place = (home[holder] << STEP) + start[holder] + raw.offset[rows]
+    return np.stack([place, address, target])
 
 
 def _of_symbols(sides: _Sides, symbols: Array, added: Array) -> Array:
@@ -279,38 +312,27 @@ def _of_sections(sides: _Sides, section: Array, offset: Array) -> tuple[Array, A
     return address, np.where(kept, regions.home[section - 1], home)
 
 
-def _compare(
-    sides: _Sides,
-    numbers: Array,
-    wanted: dict[int, Array],
-    fields: Array,
-    findings: Findings,
-) -> None:
-    """`wanted`: the bytes of each section; `fields`: see `_addresses`."""
+def _compare(sides: _Sides, fields: Array, parts: Sequence[_Part], findings: Findings) -> None:
+    """`fields`: see `_addresses`."""
     after = sides.after
-    fields = fields[:, np.argsort(fields[0], kind="stable")]
+    fields = _in_order(fields)
     place, address, home = fields
     alive = address >= 0
-    found = [np.zeros((3, 0), np.int64)]
-    for number in numbers.tolist():
-        offset, info, value = _raw(after, number)
-        row = after.table[number - 1]
-        if ((info >> 24 & 0xF7 != _ADDRESS) | (offset + 8 > row["size"])).any():
-            findings.add("debug information", "has a relocation that is no address of 8 bytes")
-            return
-        index = info & 0xFFFFFF
-        extern = info >> 27 & 1 == 1
-        symbol = np.where(extern, index, 0)
-        if (
-            (symbol >= len(after.entries)) | (~extern & ((index < 1) | (index > len(after.table))))
-        ).any():
-            findings.add("debug information", "has a relocation to what is not there")
-            return
-        base = after.entries["value"][symbol] if extern.any() else np.zeros(len(symbol), np.int64)
-        target = np.where(extern, base + value, value)
-        found.append(np.stack([(number << STEP) + offset, target, np.where(extern, 0, index)]))
-    there = np.concatenate(found, 1)
-    there = there[:, np.argsort(there[0], kind="stable")]
+    numbers = np.flatnonzero(_kept(after)) + 1
+    raw = _raw(after, numbers)
+    if raw.odd.any():
+        findings.add("debug information", "has a relocation that is no address of 8 bytes")
+        return
+    if _nowhere(after, raw).any():
+        findings.add("debug information", "has a relocation to what is not there")
+        return
+    index = raw.info & 0xFFFFFF
+    extern = raw.info >> 27 & 1 == 1
+    symbol = np.where(extern, index, 0)
+    base = after.entries["value"][symbol] if extern.any() else np.zeros(len(symbol), np.int64)
+    where = (raw.section << STEP) + raw.offset
+    target = np.where(extern, base + raw.value, raw.value)
+    there = _in_order(np.stack([where, target, np.where(extern, 0, index)]))
     if len(there[0]) != int(alive.sum()) or (there[0] != place[alive]).any():
         findings.add("debug information", "has other relocations than in the original")
         return
@@ -319,17 +341,55 @@ def _compare(
     for at in place[alive][differ].tolist():
         findings.add("debug information", f"at {_shown(after, at)} refers to another place")
     for number in numbers.tolist():
-        row = after.table[number - 1]
-        begin = int(row["offset"])
-        octets = np.array(after.octets[begin : begin + int(row["size"])])
-        mine = (place >> STEP) == number
-        offset = place[mine] & ((1 << STEP) - 1)
-        wanted[number][offset[:, None] + np.arange(8)] = 0
-        alive_here = offset[alive[mine]]
-        octets[alive_here[:, None] + np.arange(8)] = 0
-        for at in np.flatnonzero(octets != wanted[number])[:1].tolist():
+        mine = np.flatnonzero(place >> STEP == number)
+        own = [part for part in parts if part.home == number]
+        at = _first_difference(sides, number, own, (place[mine], alive[mine]))
+        if at >= 0:
             text = f"at {_shown(after, (number << STEP) + at)} differs from the original"
             findings.add("debug information", text)
+
+
+def _in_order(fields: Array) -> Array:
+    """The columns by the first row, as they mostly are."""
+    if (fields[0][1:] >= fields[0][:-1]).all():
+        return fields
+    return np.asarray(fields[:, np.argsort(fields[0], kind="stable")])
+
+
+def _first_difference(
+    sides: _Sides, number: int, parts: Sequence[_Part], addresses: tuple[Array, Array]
+) -> int:
+    """The first place of a section that is not as it should be, -1 for none.
+
+    `parts` are what is in it; `addresses`: the places of addresses, and whether there is a
+    relocation, which says all. An address of what is gone is zero.
+    """
+    row = sides.after.table[number - 1]
+    begin, size = int(row["offset"]), int(row["size"])
+    found = sides.after.octets[begin : begin + size]
+    sources = [np.frombuffer(_view(sides.before, part.number), np.uint8) for part in parts]
+    shifts = [(at + part.start, more) for part in parts for at, more in part.shifts if more]
+    place, alive = addresses
+    if not shifts and not len(place):
+        for part, octets in zip(parts, sources, strict=True):
+            differ = found[part.start : part.start + len(octets)] != octets
+            if differ.any():
+                return part.start + int(differ.argmax())
+        return -1
+    wanted = np.zeros(size, np.uint8)
+    for part, octets in zip(parts, sources, strict=True):
+        wanted[part.start : part.start + len(octets)] = octets
+    if shifts:
+        at = np.concatenate([at for at, _ in shifts])
+        more = np.repeat(np.array([m for _, m in shifts], np.uint32), [len(a) for a, _ in shifts])
+        put(wanted, at, gather(wanted, at, np.dtype("<u4")) + more)
+    if len(place):
+        offset = place & ((1 << STEP) - 1)
+        put(wanted, offset, np.zeros(len(offset), np.uint64))
+        found = np.array(found)
+        put(found, offset[alive], np.zeros(int(alive.sum()), np.uint64))
+    differ = found != wanted
+    return int(differ.argmax()) if differ.any() else -1
 
 
 def _shown(after: Object, place: int) -> str:

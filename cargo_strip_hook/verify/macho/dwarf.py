@@ -7,8 +7,10 @@ DWARF 5, sections 6.1.2, 6.2.4 and 7.5.6, tables 7.5 and 7.6; DWARF 2 to 4, sect
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,7 @@ _RANGES, _RNGLISTS = b"__debug_ranges", b"__debug_rnglists"
 _LOC, _LOCLISTS = b"__debug_loc", b"__debug_loclists"
 _ADDR, _ARANGES = b"__debug_addr", b"__debug_aranges"
 SECTIONS: tuple[bytes, ...] = (_INFO, _ABBREV, _LINE, _STR, _LINE_STR, _STR_OFFSETS, _RANGES)
+_READ = (_INFO, _ABBREV, _LINE, _STR_OFFSETS, _ARANGES)
 SECTIONS += (_RNGLISTS, _LOC, _LOCLISTS, _ADDR, _ARANGES)
 
 
@@ -54,37 +57,40 @@ _LISTS = {
 }
 _ELSEWHERE = (0x43, 0x79)  # macros
 
-Fields = dict[tuple[bytes, bytes], list[int]]
+Fields = dict[tuple[bytes, bytes], list[Array]]
 # What finds the end of an attribute that begins at a place.
 _Step = Callable[[bytes, int], int]
 
 
-def fields(sections: Mapping[bytes, bytes]) -> dict[tuple[bytes, bytes], Array]:
+def fields(sections: Mapping[bytes, memoryview]) -> dict[tuple[bytes, bytes], Array]:
     """(section, the one that is counted from) -> where the fields are, of 4 bytes each.
 
     Raises `Unknown`.
     """
     found: Fields = {}
+    read = {name: bytes(sections.get(name, b"")) for name in _READ}
     try:
-        _units(sections.get(_INFO, b""), sections.get(_ABBREV, b""), found)
-        for begin, end in _lengths(sections.get(_ARANGES, b"")):
+        _units(read[_INFO], read[_ABBREV], found)
+        for begin, end in _lengths(read[_ARANGES]):
             _note(found, _ARANGES, _INFO, begin + 2, end)
-        for begin, end in _lengths(sections.get(_STR_OFFSETS, b"")):
-            found.setdefault((_STR_OFFSETS, _STR), []).extend(range(begin + 4, end - 3, 4))
-        for begin, end in _lengths(sections.get(_LINE, b"")):
-            _line_header(sections[_LINE], begin, end, found)
+        for begin, end in _lengths(read[_STR_OFFSETS]):
+            places = np.arange(begin + 4, end - 3, 4)
+            found.setdefault((_STR_OFFSETS, _STR), []).append(places)
+        for begin, end in _lengths(read[_LINE]):
+            _line_header(read[_LINE], begin, end, found)
     except (IndexError, ValueError, KeyError) as e:
         raise Unknown(f"it is damaged: {e}") from e
-    for (holder, to), places in found.items():
-        if places and (to not in sections or max(places) + 4 > len(sections[holder])):
+    joined = {key: np.concatenate(places) for key, places in found.items() if places}
+    for (holder, to), places in joined.items():
+        if len(places) and (to not in sections or places.max() + 4 > len(sections[holder])):
             raise Unknown(f"{to.decode()} is missing")
-    return {key: np.array(places, np.int64) for key, places in found.items() if places}
+    return {key: places for key, places in joined.items() if len(places)}
 
 
 def _note(found: Fields, holder: bytes, to: bytes, place: int, end: int) -> None:
     if place + 4 > end:
         raise Unknown("a header is cut short")
-    found.setdefault((holder, to), []).append(place)
+    found.setdefault((holder, to), []).append(np.array([place]))
 
 
 def _word(data: bytes, at: int, size: int) -> int:
@@ -161,15 +167,26 @@ def _step(form: int) -> _Step | int:
     raise Unknown(f"the form {form:#x} is not known")
 
 
-# Of an abbreviation: spans of fixed size, each with its fields (where, list to note them in), and
-# what follows it.
-_Plan = list[tuple[int, tuple[tuple[int, list[int]], ...], "_Step | None"]]
+class _Span(NamedTuple):
+    """Attributes of an abbreviation that are `size` bytes together, and the `step` behind them.
+
+    `inside`: how far in it fields are, and from which section each counts.
+    """
+
+    size: int
+    inside: tuple[tuple[int, bytes], ...]
+    step: _Step | None
 
 
-def _plan(data: bytes, at: int, version: int, found: Fields) -> tuple[_Plan, int]:
-    """What to do for the attributes of one abbreviation, and where the next one begins."""
-    plan: _Plan = []
-    size, inside = 0, []
+# of each span what notes where it is in an entry, its size and step
+_Plan = tuple[tuple[Callable[[int], None], int, "_Step | None"], ...]
+
+
+@lru_cache(maxsize=4096)
+def _spans(data: bytes, version: int) -> tuple[tuple[_Span, ...], int]:
+    """The spans of an abbreviation whose attributes `data` begins with, and where these end."""
+    spans: list[_Span] = []
+    size, inside, at = 0, [], 0
     while True:
         attribute, at = _number(data, at)
         form, at = _number(data, at)
@@ -179,22 +196,23 @@ def _plan(data: bytes, at: int, version: int, found: Fields) -> tuple[_Plan, int
             break
         target = _target(attribute, form, version)
         if target:
-            inside.append((size, found.setdefault((_INFO, target), [])))
+            inside.append((size, target))
         step = _step(form)
         if form == _REF_ADDR and version == 2:  # as wide as an address
             step = 8
         if isinstance(step, int):
             size += step
         else:
-            plan.append((size, tuple(inside), step))
+            spans.append(_Span(size, tuple(inside), step))
             size, inside = 0, []
     if size:
-        plan.append((size, tuple(inside), None))
-    return plan, at
+        spans.append(_Span(size, tuple(inside), None))
+    return tuple(spans), at
 
 
 def _units(info: bytes, abbrev: bytes, found: Fields) -> None:
     known: dict[tuple[int, int], dict[int, _Plan]] = {}
+    every: list[tuple[_Span, array[int]]] = []
     for begin, end in _lengths(info):
         version = _word(info, begin, 2)
         five = version == 5
@@ -206,22 +224,42 @@ def _units(info: bytes, abbrev: bytes, found: Fields) -> None:
         _note(found, _INFO, _ABBREV, place, end)
         table = _word(info, place, 4)
         if (table, version) not in known:
-            known[table, version] = _abbreviations(abbrev, table, version, found)
+            known[table, version] = _abbreviations(abbrev, table, version, every)
         _walk(info, begin + (8 if five else 7), end, known[table, version])
+    alike: dict[tuple[tuple[int, bytes], ...], list[Array]] = {}
+    for span, noted in every:
+        if noted and span.inside:
+            alike.setdefault(span.inside, []).append(np.frombuffer(noted, np.int64))
+    for inside, noted_there in alike.items():
+        begins = np.concatenate(noted_there)
+        for distance, target in inside:
+            found.setdefault((_INFO, target), []).append(begins + distance)
 
 
-def _abbreviations(data: bytes, at: int, version: int, found: Fields) -> dict[int, _Plan]:
+def _abbreviations(
+    data: bytes, at: int, version: int, every: list[tuple[_Span, array[int]]]
+) -> dict[int, _Plan]:
+    """What to do for the entries of each code. `every` gets the spans, and where they will be."""
     plans: dict[int, _Plan] = {}
     while True:
         code, at = _number(data, at)
         if not code:
             return plans
         at = _behind_number(data, at) + 1
-        plans[code], at = _plan(data, at, version, found)
+        try:
+            spans, size = _spans(data[at : data.index(b"\0\0", at) + 2], version)
+        except IndexError:  # these zeros are no end: a constant of zero is before it
+            spans, size = _spans(data[at:], version)
+        at += size
+        noted = [array("q") for _ in spans]
+        every += zip(spans, noted, strict=True)
+        plans[code] = tuple(
+            (places.append, span.size, span.step) for span, places in zip(spans, noted, strict=True)
+        )
 
 
 def _walk(info: bytes, at: int, end: int, plans: Mapping[int, _Plan]) -> None:
-    """Over the entries of a unit, noting where fields are."""
+    """Over the entries of a unit, noting where the spans of each are."""
     while at < end:
         code = info[at]
         at += 1
@@ -229,9 +267,8 @@ def _walk(info: bytes, at: int, end: int, plans: Mapping[int, _Plan]) -> None:
             continue
         if code >= 0x80:
             code, at = _number(info, at - 1)
-        for size, inside, step in plans[code]:
-            for distance, places in inside:
-                places.append(at + distance)
+        for begin, size, step in plans[code]:
+            begin(at)
             at += size
             if step is not None:
                 at = step(info, at)
