@@ -598,14 +598,27 @@ class Strike:
     sound: bool = False
 
 
+def _no_less(given: Given, old: OutputSection, new: OutputSection) -> bool:
+    """Whether a section is the same one, or has only commons in it, and room for more."""
+    if new is old:
+        return True
+    same = new.section_key == old.section_key and new.align == old.align
+    same = same and np.array_equal(new.atoms, old.atoms) and bool(len(new.atoms))
+    return same and new.size > old.size and bool(_made(given)[new.atoms].all())
+
+
 def _sound(old: Given, new: Given) -> bool:
     """Whether atoms lie elsewhere in their sections, and nothing else changed that matters.
 
-    Each is aligned and apart from the others, and what comes in an order is in it.
+    Each is aligned and apart from the others, and what comes in an order is in it. Behind commons
+    there may be room.
     """
     if new.program is not old.program or new.live is not old.live:
         return False
-    if new.layout.sections is not old.layout.sections:
+    sections = old.layout.sections, new.layout.sections
+    if len(sections[0]) != len(sections[1]):
+        return False
+    if not all(_no_less(new, *both) for both in zip(*sections, strict=True)):
         return False
     atoms, offset = new.program.atoms, new.layout.offset
     moved = np.flatnonzero(offset != old.layout.offset)
