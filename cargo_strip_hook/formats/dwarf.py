@@ -305,6 +305,8 @@ def _names(data: bytes, position: int, offsets: _Offsets) -> int:
         form, position = uleb(data, position)
         ops.append(_operation(0, form, 5))
     number, position = uleb(data, position)
+    if number > len(data):
+        raise UnknownDwarf("a line table is cut short")
     for _ in range(number):
         for kind, size, target in ops:
             if kind == _SKIP:

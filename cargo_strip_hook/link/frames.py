@@ -172,7 +172,7 @@ def augmentation_data(
     """(where in each FDE its augmentation data begins, how many bytes they are or -1).
 
     The FDEs are `size` bytes from `begin` on in `octets` (uint8), and the length of the data is at
-    `offset` of each. It is -1 where the FDE ends before that.
+    `offset` of each. It is -1 where the FDE ends before that, or no register holds it.
     """
     inside = offset < size
     length = np.where(inside, octets[begin + np.where(inside, offset, 0)], -1).astype(np.int64)
@@ -180,9 +180,10 @@ def augmentation_data(
     for n in np.flatnonzero(length >= 0x80).tolist():  # a number of several bytes
         record = octets[int(begin[n]) : int(begin[n] + size[n])].data
         try:
-            length[n], start[n] = uleb(record, int(offset[n]), _MOST_BITS)
+            value, start[n] = uleb(record, int(offset[n]), _MOST_BITS)
         except IndexError:
-            length[n] = -1
+            value = -1
+        length[n] = value if value < 1 << _MOST_BITS else -1
     return start, length
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from cargo_strip_hook.cli.main import main
-from cargo_strip_hook.core.errors import StripHookError
+from cargo_strip_hook.core.errors import ObjectError, StripHookError
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Strip
 from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.engines.native import NativeEngine
 from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.link.prelink import Input, prelink
+from cargo_strip_hook.verify import Expectation, verify
 from tests.formats import darwin_kit as kit
 from tests.formats.test_macho_engine import C_ONE, CXX, EXPORTS
 from tests.formats.test_macho_fields import ARM, X86
@@ -61,6 +63,34 @@ def test_random_damage(tmp_path: Path, arch: str, name: str) -> None:
         except StripHookError:
             refused += 1
     assert refused > 30
+
+
+@pytest.mark.parametrize("number", [b"\xff" * 9 + b"\x01", b"\xff" * 9 + b"\x7f"])
+def test_a_length_that_no_register_holds(tmp_path: Path, number: bytes) -> None:
+    """Of the augmentation data of an FDE, in LEB128: neither engine nor verifier goes on."""
+    flags = ("-O1", "-fno-inline", "-femit-dwarf-unwind=always")
+    library = kit.library(tmp_path, "x86_64", {"x.cpp": CXX}, *flags)
+    out, result, _ = kit.strip(library, "x86_64", ["_cxx_api"])
+    data = bytearray(library.read_bytes())
+    start = data.index(b"\xcf\xfa\xed\xfe")
+    header = data.index(b"__eh_frame\0", start)
+    size, offset = struct.unpack_from("<QI", data, header + 40)
+    at, done = start + offset, 0
+    while at < start + offset + size:
+        length, cie = struct.unpack_from("<II", data, at)
+        if cie and length >= 40:  # behind an address and a size of 8 bytes
+            data[at + 24 : at + 34] = number
+            done += 1
+        at += 4 + length
+    assert done
+    library.write_bytes(data)
+    target, exports = Target.parse(kit.triple("x86_64")), ("_cxx_api",)
+    request = PrelinkRequest(library, tmp_path / "o.a", target, exports, Strip.DEBUGINFO)
+    with pytest.raises(ObjectError, match="cut short"):
+        NativeEngine().prelink(request)
+    claimed = (target, exports, Strip.DEBUGINFO, result.link_map, kit.MARKER)
+    with pytest.raises(ObjectError, match="cut short"):
+        verify(library, out, Expectation(*claimed))
 
 
 ALL_COMMANDS = """

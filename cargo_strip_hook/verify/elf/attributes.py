@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import reduce
+from operator import or_
 
 import numpy as np
 
@@ -72,7 +74,7 @@ def _may_be(machine: int, tag: int, value: object, values: list[int | bytes | No
     if texts:  # a name holds only where all say the same
         return value in texts or (value is None and len(set(values)) > 1)
     numbers = {int(v or 0) for v in values}
-    return (value or 0) in numbers | {int(np.bitwise_or.reduce(list(numbers)))}
+    return (value or 0) in numbers | {reduce(or_, numbers, 0)}
 
 
 def _extensions(text: bytes) -> set[bytes]:

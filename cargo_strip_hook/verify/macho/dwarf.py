@@ -78,7 +78,7 @@ def fields(sections: Mapping[bytes, memoryview]) -> dict[tuple[bytes, bytes], Ar
             found.setdefault((_STR_OFFSETS, _STR), []).append(places)
         for begin, end in _lengths(read[_LINE]):
             _line_header(read[_LINE], begin, end, found)
-    except (IndexError, ValueError, KeyError) as e:
+    except (IndexError, ValueError, KeyError, OverflowError) as e:
         raise Unknown(f"it is damaged: {e}") from e
     joined = {key: np.concatenate(places) for key, places in found.items() if places}
     for (holder, to), places in joined.items():
@@ -294,6 +294,8 @@ def _line_header(data: bytes, begin: int, end: int, found: Fields) -> None:
             form, at = _number(data, at)
             forms.append((_target(0, form, 5), _step(form)))
         total, at = _number(data, at)
+        if total > end:
+            raise Unknown("a line table is cut short")
         for _ in range(total):
             for target, step in forms:
                 if target:

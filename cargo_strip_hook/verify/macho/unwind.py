@@ -219,7 +219,8 @@ def _read_frames(
     for n in np.flatnonzero(length >= 0x80).tolist():  # a number of several bytes
         start = int(in_file[fde[n]])
         record = o.data[start : start + int(sizes[fde[n]])]
-        length[n], at[n] = uleb(record, int(at[n]) - 1)
+        value, at[n] = uleb(record, int(at[n]) - 1)
+        length[n] = min(value, len(record))
     if (at + length > sizes[fde]).any():
         raise Damaged("__eh_frame has an FDE that is cut short")
     lsda = forms[1][cie]
