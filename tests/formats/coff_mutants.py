@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -37,7 +37,8 @@ C_TWO = r"""
 int outside(int);
 __attribute__((selectany)) int any_data = SECOND;
 extern int block[10];
-int used(int a) { return outside(a) + 7 + block[a] + any_data; }
+static inline __attribute__((always_inline)) int within(int a) { return outside(a) + 7; }
+int used(int a) { return within(a) + block[a] + any_data; }
 __asm__(".section .drectve,\"yn\"\n.ascii \" /DEFAULTLIB:some\"\n.text\n");
 """
 # the table is the last section, so that the others keep their numbers where it is left out
@@ -84,7 +85,8 @@ def make(folder: Path, target: str, strip: Strip, made: str) -> Result:
     """`made` of other things: "swapped" members, or no "frames"."""
     flags = (*FLAGS, "-DFIRST=4", "-DSECOND=5")
     flags += ("-Xclang", "-cfguard") if target == MSVC else ()
-    flags += ("-g", "-gdwarf-4") if strip is Strip.NONE else ()
+    debug = "-gcodeview" if target == MSVC else "-gdwarf-4"
+    flags += ("-g", debug) if strip is Strip.NONE else ()
     names: tuple[str, ...] = EXPORTS
     if target == OLD:
         names = ("api",)
@@ -173,6 +175,34 @@ def _gap(r: Result) -> None:
             p.raw[start + int(covered.argmin())] = 0x77
             return
     raise AssertionError("no gap")
+
+
+def _records(p: kit.Parts) -> Iterator[tuple[int, int]]:
+    """(kind, place) of CodeView: types, symbols, and the contents of what is told of lines."""
+    for header in range(20, 20 + 40 * p.count, 40):
+        size, start = struct.unpack_from("<II", p.raw, header + 16)
+        if p.name(header) == b".debug$T":
+            yield from _followed(p, start + 4, start + size)
+        elif p.name(header) == b".debug$S":
+            at = start + 4
+            while at < start + size:
+                kind, length = struct.unpack_from("<II", p.raw, at)
+                yield kind, at + 8
+                if kind == 0xF1:
+                    yield from _followed(p, at + 8, at + 8 + length)
+                at += 8 + -(-length // 4) * 4
+
+
+def _followed(p: kit.Parts, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    while start < stop:
+        length, kind = struct.unpack_from("<HH", p.raw, start)
+        yield kind, start
+        start += 2 + length
+
+
+def _codeview(kind: int, offset: int) -> Callable[[kit.Parts], int]:
+    """A place in the first record of a kind."""
+    return lambda p: next(place for one, place in _records(p) if one == kind) + offset
 
 
 def _nothing(_: Result) -> None:
@@ -276,6 +306,40 @@ ROWS: dict[str, Row] = {
         "debug information",
         _flip(_contents(".debug_abbrev", 2), 1),
         strip=Strip.NONE,
+    ),
+    "the size of a type of CodeView": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0x1503, 12), 1), MSVC, Strip.NONE
+    ),
+    "a type that CodeView refers to": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0x1008, 4), 1), MSVC, Strip.NONE
+    ),
+    "the address of a variable": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0x110D, 8), 1), MSVC, Strip.NONE
+    ),
+    "the name of a variable": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0x110D, 14), 1), MSVC, Strip.NONE
+    ),
+    "the size of a function": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0x1147, 16), 1), MSVC, Strip.NONE
+    ),
+    "where a variable of a function is": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0x1141, 8), 1), MSVC, Strip.NONE
+    ),
+    "a line": Row("codeview.check", "CodeView", _flip(_codeview(0xF2, 28), 1), MSVC, Strip.NONE),
+    "the checksum of a file": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0xF4, 8), 1), MSVC, Strip.NONE
+    ),
+    "the line of an inlined function": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0xF6, 12), 1), MSVC, Strip.NONE
+    ),
+    "the lines of an inlined function": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0x114D, 16), 1), MSVC, Strip.NONE
+    ),
+    "the name of the object": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0x1101, 8), 1), MSVC, Strip.NONE
+    ),
+    "the version of CodeView": Row(
+        "codeview.check", "CodeView", _flip(_codeview(0xF4, -12), 1), MSVC, Strip.NONE
     ),
 }
 

@@ -120,7 +120,7 @@ def _compare(
     functions = compare.check_unwinding(pair)
     if compares_debug(pair.expectation):
         debug.check(pair, found, made, covers_debug)
-        codeview.check(pair, found)
+        codeview.check(pair, found, made)
     return Verified(
         texts(exported),
         texts(undefined),
