@@ -86,7 +86,7 @@ def strip(
 def check(
     original: Path, out: Path, target: str, made: PrelinkResult, strip: Strip = Strip.DEBUGINFO
 ) -> Verified:
-    """What the verifier says of a result. Raises what it raises."""
+    """What the verifier says of a result of `strip`. Raises what it raises."""
     expectation = Expectation(
         Target.parse(target),
         made.exports,
@@ -94,6 +94,7 @@ def check(
         made.link_map,
         MARKER,
         import_members=made.import_members,
+        granularity=Granularity(out.parent.name.partition("-")[0]),  # as `strip` calls it
     )
     return verify(original, out, expectation)
 

@@ -12,6 +12,7 @@ from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.core.errors import ObjectError
 from cargo_strip_hook.verify.arrays import unique
 from cargo_strip_hook.verify.coff import (
+    classes,
     codeview,
     compare,
     constraints,
@@ -118,6 +119,8 @@ def _compare(
     facts.check_frames(pair)
     facts.check_order(pair, order)
     functions = compare.check_unwinding(pair)
+    if not findings:
+        classes.check(pair, found, made, rest)
     if compares_debug(pair.expectation):
         debug.check(pair, found, made, covers_debug)
         codeview.check(pair, found, made)

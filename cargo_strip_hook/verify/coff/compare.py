@@ -35,7 +35,7 @@ from cargo_strip_hook.verify.coff.read import (
 from cargo_strip_hook.verify.kit.names import shown
 
 _FILL = np.frombuffer(b"\x00\x90\xcc", np.uint8)
-_IMPORT = b"__imp_"
+IMPORT = b"__imp_"
 _POINTER_MASK = (np.uint64(0xFFFF_FFFF), np.uint64(0xFFFF_FFFF_FFFF_FFFF))
 _APART = frozenset(
     b".drectve .cargo-strip-hook .sxdata .gfids$y .giats$y .gljmp$y .gehcont$y".split()
@@ -230,7 +230,7 @@ def _as_made(
     if name in found.common and kind == PLACE:
         return made.common.setdefault(name, target) == target
     text = pair.names.text[name]
-    if text.startswith(_IMPORT) and kind == PLACE:
+    if text.startswith(IMPORT) and kind == PLACE:
         return made.pointer.setdefault(name, target) == target
     if name in found.fallback:
         other, base = fallback(pair, found, name)
@@ -272,7 +272,7 @@ def _check_made(
     width = 4 if POINTER[pair.after.machine] == 6 else 8
     for name, place in made.pointer.items():
         text = pair.names.text[name]
-        wanted = pair.names.number.get(text[len(_IMPORT) :], -1)
+        wanted = pair.names.number.get(text[len(IMPORT) :], -1)
         i = int(np.searchsorted(result.place, place))
         ok = i < len(result.place) and result.place[i] == place and not used[i] and wanted >= 0
         if ok:
@@ -348,8 +348,7 @@ def check_unwinding(pair: Pair) -> int:
     if size is None:
         return 0
     for m, o in enumerate(pair.objects):
-        tables = [s for s in range(1, len(o.names)) if o.bare(s) == b".pdata"]
-        rows = o.relocations[np.isin(o.relocations["section"], tables)]
+        rows = o.relocations[o.unwind_tables[o.relocations["section"]]]
         starts = rows[rows["offset"] % size == 0]
         symbol = starts["symbol"]
         place = pair.find(
@@ -368,7 +367,7 @@ def check_unwinding(pair: Pair) -> int:
 def _check_tables(pair: Pair, size: int) -> int:
     """The result's own tables: as many entries as were placed, sorted by the function."""
     after = pair.after
-    tables = [s for s in range(1, len(after.names)) if after.bare(s) == b".pdata"]
+    tables = np.flatnonzero(after.unwind_tables)
     everything = references_after(pair, after.relocations)
     section = everything.place >> STEP
     starts = np.isin(section, tables) & ((everything.place & ((1 << STEP) - 1)) % size == 0)

@@ -117,15 +117,15 @@ def check_undefined(
     inside = {pair.names.text[n] for n in found.defined}
     # an index lists weak externals, which define nothing
     defined = inside | {n for n in names & index.keys() if n not in weak or n not in before}
-    before |= {name for o in pair.objects for name in _included(o)}
+    before |= {name for o in pair.objects for name in included(o)}
     if names - before:
-        before |= {name for o in rest.objects for name in (*_included(o), *_undefined(o))}
+        before |= {name for o in rest.objects for name in (*included(o), *_undefined(o))}
     defined = names & defined - import_members
     surface.check_undefined(names - before, defined, pair.expectation, pair.findings)
     return names
 
 
-def _included(o: Object) -> list[bytes]:
+def included(o: Object) -> list[bytes]:
     """The names that a file asks for by `/INCLUDE`."""
     words = (word[1:].replace(b'"', b"") for word in o.directives)
     return [w.partition(b":")[2] for w in words if w.lower().startswith(b"include:")]

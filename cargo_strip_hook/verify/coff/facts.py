@@ -40,7 +40,7 @@ _LABEL, _LEADER, _FEATURES = b".L", b".comdat", b"@feat.00"
 # what a name tells of is in the name: pointers of MinGW, constants and strings of MSVC
 _BY_NAME = (b".refptr.", b"__real@", b"__xmm@", b"__ymm@", b"__zmm@", b"??_C@_")
 _Names = dict[int, set[bytes]]
-_LISTS = (b".CRT$", b".ctors", b".dtors", b".rtc$")
+LISTS = (b".CRT$", b".ctors", b".dtors", b".rtc$")
 
 
 def check_sections(pair: Pair, made: Made) -> None:
@@ -128,10 +128,7 @@ def _check_told(pair: Pair, number: int, flags: int) -> None:
 
 def _check_whole(pair: Pair) -> None:
     """Pieces are whole sections, but for entries and records of unwind information."""
-    tables = [
-        o.unwind_records | np.array([n.startswith(b".pdata") for n in o.names], np.bool_)
-        for o in pair.objects
-    ]
+    tables = [o.unwind_records | o.unwind_tables for o in pair.objects]
     sizes = np.concatenate([o.sections["size"] for o in pair.objects]).astype(np.int64)
     whole = (pair.rows["offset"] == 0) & (pair.rows["size"] == sizes[pair.section])
     for place in pair.place[~whole & ~np.concatenate(tables)[pair.section]].tolist():
@@ -155,7 +152,7 @@ def _check_gaps(pair: Pair, made: Made) -> None:
     first = np.append(True, home[1:] != home[:-1])[: len(home)]
     last = np.maximum.accumulate(end)
     before = np.where(first, home << STEP, np.append(0, last[:-1])[: len(home)])
-    lists = np.array([name.startswith(_LISTS) for name in o.names], np.bool_)
+    lists = np.array([name.startswith(LISTS) for name in o.names], np.bool_)
     room = np.where(lists, 1, alignment(o.sections["flags"].astype(np.int64)))
     wide = place - before >= np.maximum(room[home], 1)
     final = np.append(home[1:] != home[:-1], True)[: len(home)]
@@ -184,7 +181,7 @@ def _common_size(pair: Pair, name: int) -> int:
 def check_order(pair: Pair, loading: Loading) -> None:
     """Initialisers run in the order in which a linker loads their members."""
     names = [name for o in pair.objects for name in o.names]
-    lists = np.array([name.startswith(_LISTS) for name in names], np.bool_)
+    lists = np.array([name.startswith(LISTS) for name in names], np.bool_)
     mine = np.flatnonzero(lists[pair.section] & (pair.rows["size"] > 0))
     mine = mine[np.argsort(pair.place[mine], kind="stable")]
     members: dict[bytes, list[int]] = {}
@@ -465,4 +462,11 @@ def _describes(pair: Pair, member: int, o: Object, number: int) -> bool:
     return bool((at >= 0).any())
 
 
-__all__ = ["check_frames", "check_order", "check_sections", "check_symbols", "check_winners"]
+__all__ = [
+    "LISTS",
+    "check_frames",
+    "check_order",
+    "check_sections",
+    "check_symbols",
+    "check_winners",
+]

@@ -14,6 +14,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.coff.places import Pair
 from cargo_strip_hook.verify.coff.read import (
+    ASSOCIATIVE,
     COMDAT,
     EXTERNAL,
     INFO,
@@ -26,6 +27,7 @@ from cargo_strip_hook.verify.kit.names import shown
 
 _ORDERED = (b".text", b".rdata", b".data", b".bss")
 _UNWIND = (b".pdata", b".xdata", b".eh_frame", b".gcc_except_table")
+_OTHERS = (b".rodata", b".tls")
 # sections that are for the linker, not for the program
 _TOLD = tuple(
     b".debug .zdebug .stab .drectve .sxdata .llvm .gfids$y .giats$y .gljmp$y .gehcont$y".split()
@@ -143,6 +145,16 @@ def _kept(o: Object, free: set[int]) -> Iterator[int]:
     yield from _nameless(o, plain)
 
 
+def rooted(o: Object) -> set[int]:
+    """What lives in every program: that, and COMDATs whose names say that others look for them."""
+    named = {
+        n
+        for n, (selection, _, _) in o.selections.items()
+        if selection != ASSOCIATIVE and not o.names[n].startswith((*_ORDERED, *_UNWIND, *_OTHERS))
+    }
+    return named | set(_kept(o, _free(o)))
+
+
 def _nameless(o: Object, plain: list[int]) -> list[int]:
     """Those of the sections that neither another section nor another file can refer to."""
     if not plain:
@@ -156,4 +168,4 @@ def _nameless(o: Object, plain: list[int]) -> list[int]:
     return [n for n in plain if n not in named]
 
 
-__all__ = ["check_groups"]
+__all__ = ["check_groups", "rooted"]

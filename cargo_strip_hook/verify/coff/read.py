@@ -133,9 +133,16 @@ class Object:
 
         MSVC's compilers write `.xdata$f`, and GCC `.xdata.startup`.
         """
-        begins = (b".xdata$", b".xdata.")
-        found = [name == b".xdata" or name.startswith(begins) for name in self.names]
-        return np.array(found, np.bool_)
+        return self._called(b".xdata")
+
+    @cached_property
+    def unwind_tables(self) -> Array:
+        """bool for each section: whether it is `.pdata`, whatever it is called behind that."""
+        return self._called(b".pdata")
+
+    def _called(self, base: bytes) -> Array:
+        begins = (base + b"$", base + b".")
+        return np.array([n == base or n.startswith(begins) for n in self.names], np.bool_)
 
     @cached_property
     def directives(self) -> list[bytes]:
