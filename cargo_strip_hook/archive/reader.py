@@ -57,6 +57,10 @@ class _Mapping:
             self.close()
             raise ArchiveError("the file ends before this slice does", path=str(slice_))
 
+    def let_go(self) -> None:
+        if self.map is not None and hasattr(self.map, "madvise"):
+            self.map.madvise(mmap.MADV_DONTNEED)
+
     def close(self) -> None:
         try:
             self.view.release()
@@ -201,6 +205,13 @@ class Archive:
                 self._mapping.view, index, contents.members, str(self.slice)
             )
         return contents.entries[index]
+
+    def let_go(self) -> None:
+        """Free what can be read again: the index, and the pages of the mapped file."""
+        self._contents.entries.clear()
+        self._contents.symbols = None
+        for mapping in (self._mapping, *self._files.values()):
+            mapping.let_go()
 
     def close(self) -> None:
         """Unmap the data, as far as no view of it is in use."""

@@ -23,6 +23,7 @@ from cargo_strip_hook.link.resolve import resolve
 from cargo_strip_hook.link.share.find import Shared, find_shared
 from cargo_strip_hook.link.share.model import Library
 from cargo_strip_hook.link.share.placed import link_maps
+from cargo_strip_hook.link.share.reduce import without_dead
 from cargo_strip_hook.link.share.report import SharedParts, report
 from cargo_strip_hook.link.share.split import Part, set_digest, split
 from cargo_strip_hook.link.write import write
@@ -156,11 +157,9 @@ def _load(archive: Archive, library: SharedLibrary, target: Target, format: Form
     atoms = program.symbols["atom"][rows]
     roots = np.concatenate([atoms[atoms >= 0], always_live(program)])
     live = follow(program, mark(build_graph(program), roots, len(program.atoms)))
-    # what dead code refers to is of no interest any more, and takes most of the memory
-    relocations = program.relocations[live[program.relocations["atom"]]]
-    return Library(
-        archive.path.name, replace(program, relocations=relocations), live, loadable.members
-    )
+    program, live = without_dead(program, live)
+    archive.let_go()
+    return Library(archive.path.name, program, live, loadable.members)
 
 
 def _request(

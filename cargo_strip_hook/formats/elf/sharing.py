@@ -13,8 +13,10 @@ from cargo_strip_hook.formats.elf.section_keys import (
     is_initialiser,
     kind_of_name,
 )
+from cargo_strip_hook.link.arrays import runs
 from cargo_strip_hook.link.model import EDGE, Array, AtomFlag, Bool, Int32, Program, SpecialIndex
 from cargo_strip_hook.link.pages import release
+from cargo_strip_hook.link.share.equality import hashed, word
 from cargo_strip_hook.link.share.model import Described, Sort
 from cargo_strip_hook.link.symbols import symbol_names
 from cargo_strip_hook.link.unwind import is_cie
@@ -24,6 +26,10 @@ _RELRO = (b".data.rel.ro", b".bss.rel.ro")  # written by the dynamic linker only
 # for what DW_EH_PE_indirect needs. Nobody writes it.
 _INDIRECT = b".data.DW.ref."
 _LSDA = b".gcc_except_table"
+# What begins so has the same kind and sort whatever follows: most of all sections. No linker's name
+# is between the 16 bytes of the first of them and the whole.
+_CUT = (b".gcc_except_tabl", b".text._", b".rodata..", b".data.rel.ro.", b".bss._", b".tbss._")
+_HEAD = 16  # bytes of names that are compared
 _LEFT_OUT = elf.SHF_GROUP | elf.SHF_INFO_LINK
 
 
@@ -34,9 +40,9 @@ class ElfSharing:
 
     def describe(self, program: Program, live: Bool) -> Described:
         atoms = np.flatnonzero(live).astype(np.int32)
-        contents, sort = _contents(program, atoms)
-        flags = program.atoms["flags"]
         copied = is_cie(program)
+        contents, sort = _contents(program, atoms, copied)
+        flags = program.atoms["flags"]
         element = flags & AtomFlag.ELEMENT != 0
         merged = (flags & AtomFlag.MERGEABLE != 0) & ~element
         relocated = np.zeros(len(live), np.bool_)
@@ -71,41 +77,64 @@ class ElfSharing:
         return kinds
 
 
-def _contents(program: Program, atoms: Int32) -> tuple[Array, Array]:
+def _contents(program: Program, atoms: Int32, cie: Bool) -> tuple[Array, Array]:
     """(S16 digest, uint8 `Sort`) for each atom; zeros for those that are not among `atoms`."""
-    digests = np.zeros(len(program.atoms), "S16")
-    sort = np.full(len(program.atoms), Sort.OTHER, np.uint8)
+    rows = program.atoms[atoms]
+    made = rows["section"] < 0
+    record = (rows["flags"] & (AtomFlag.SEPARATE | AtomFlag.ORDERED)) == AtomFlag.SEPARATE
+    # how far a record is to its CIE is what linkers fill in
+    begin = np.where(record, rows["contents"] + 8, rows["contents"])
+    end = np.where(rows["contents"] < 0, begin, rows["contents"] + rows["size"])
+    begin[made] = end[made] = 0
+    parts = []
     units = program.unit_of(atoms)
-    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist() if len(atoms) else []
-    for first, end in zip(borders, [*borders[1:], len(atoms)], strict=True):
-        unit = program.units[int(units[first])]
-        native = elf_unit(unit)
-        known: dict[int, tuple[bytes, Sort]] = {}
-        mine = atoms[first:end]
-        rows = program.atoms[mine]
-        out, sorts = [], []
-        for section, flags, _, size, align, at in rows.tolist():
-            if section < 0:
-                out.append(b"made %d %d" % (size, align))
-                sorts.append(Sort.STATE)
-                continue
-            facts = known.get(section)
-            if facts is None:
-                facts = known[section] = _facts(native, section)
-            head, what = facts
-            digest = blake2b(b"%s %d %d " % (head, size, align), digest_size=16)
-            if flags & AtomFlag.SEPARATE and not flags & AtomFlag.ORDERED:
-                what = Sort.RECORD
-                # how far it is to the CIE, which linkers fill in; 0 in a CIE itself
-                digest.update(b"F" if any(unit.data[at + 4 : at + 8]) else b"C")
-                digest.update(unit.data[at + 8 : at + size])
-            elif at >= 0:
-                digest.update(unit.data[at : at + size])
-            out.append(digest.digest().replace(b"\0", b"\1"))
-            sorts.append(what)
-        digests[mine], sort[mine] = out, sorts
-        release(unit.data)
+    for first, last in runs(units):
+        data = program.units[int(units[first])].data
+        ranges = zip(begin[first:last].tolist(), end[first:last].tolist(), strict=True)
+        parts += [blake2b(data[a:b], digest_size=16).digest() for a, b in ranges]
+        release(data)
+    head, what = _heads(program, atoms, units)
+    head += np.where(record, 1 + cie[atoms], 0).astype(np.uint64)
+    head = hashed([head, rows["size"], rows["align"]])
+    octets = np.frombuffer(b"".join(parts), np.uint64).reshape(-1, 2) ^ head[:, np.newaxis]
+    octets = octets.view(np.uint8)
+    octets[octets == 0] = 1  # numpy drops zeros at the end
+    digests = np.zeros(len(program.atoms), "S16")
+    digests[atoms] = octets.reshape(-1).view("S16")
+    sort = np.full(len(program.atoms), Sort.OTHER, np.uint8)
+    what[record], what[made] = Sort.RECORD, Sort.STATE
+    sort[atoms] = what
     return digests, sort
+
+
+def _heads(program: Program, atoms: Int32, units: Array) -> tuple[Array, Array]:
+    """For each atom (a hash of what its section says that must be equal, its `Sort`)."""
+    head = np.zeros(len(atoms), np.uint64)
+    sort = np.zeros(len(atoms), np.uint8)
+    numbers: dict[tuple[bytes, int, int, int], tuple[int, Sort]] = {}
+    for first, last in runs(units):
+        native = elf_unit(program.units[int(units[first])])
+        if not len(native.sections):
+            continue  # what no file holds
+        sections = np.maximum(program.atoms["section"][atoms[first:last]], 0)
+        headers = native.sections[sections]
+        names = native.names16[sections]
+        for prefix in _CUT:
+            names[names.astype(f"S{len(prefix)}") == prefix] = prefix
+        columns = (names, headers["type"], headers["flags"], headers["entsize"])
+        keys = list(zip(*(column.tolist() for column in columns), strict=True))
+        found = []
+        for key, section in zip(keys, sections.tolist(), strict=True):
+            facts = numbers.get(key)
+            if facts is None:
+                text, what = _facts(native, section)
+                facts = word(text), what
+                if key[0] in _CUT or len(key[0]) < _HEAD:
+                    numbers[key] = facts
+            found.append(facts)
+        head[first:last] = [number for number, _ in found]
+        sort[first:last] = [what for _, what in found]
+    return head, sort
 
 
 def _facts(native: ElfUnit, section: int) -> tuple[bytes, Sort]:

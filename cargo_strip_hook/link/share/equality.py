@@ -8,7 +8,7 @@ at the end, and what is found to be different gets colours of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -46,54 +46,71 @@ def references(joined: Joined, sharing: Sharing) -> tuple[References, tuple[byte
     symbols = program.symbols
     rows = program.relocations[live[program.relocations["atom"]]]
     rows = rows[rows["type"] != 0]  # nothing, in every format that has such
-    definition = program.definition[rows["symbol"]].astype(np.int64)
-    said, meant = symbols[rows["symbol"]], symbols[definition]
-    inside = (meant["atom"] >= 0) & live[np.maximum(meant["atom"], 0)]
-    target = np.where(inside, meant["atom"], -1).astype(np.int64)
+    definition = program.definition[rows["symbol"]]
+    meant = symbols["atom"][definition]
+    inside = (meant >= 0) & live[np.maximum(meant, 0)]
+    target = np.where(inside, meant, -1)
     number, names = _outside(joined, sharing, definition, inside)
-    shape = np.zeros((len(rows), len(_SHAPE)), np.int64)
-    shape[:, 0] = 1
-    shape[:, 1], shape[:, 2], shape[:, 3] = rows["offset"], rows["type"], rows["addend"]
-    shape[:, 4] = meant["value"]
-    weak = np.where(inside, 0, said["binding"] == Binding.WEAK).astype(np.int64)
-    seen = np.where(inside, meant["native"] & 0xFC, said["visibility"]).astype(np.int64)
-    kind = np.where(inside, meant["kind"], said["kind"]).astype(np.int64)
-    shape[:, 5] = (said["kind"].astype(np.int64) << 24) | (kind << 16) | (seen << 8) | weak
-    shape[:, 6] = number
-    back = (rows["reach"] == Reach.REVERSE) | (rows["reach"] == Reach.BOTH)
-    back &= inside
-
+    back = np.flatnonzero(
+        ((rows["reach"] == Reach.REVERSE) | (rows["reach"] == Reach.BOTH)) & inside
+    )
     links = joined.described.links
     links = links[live[links["source"]] & live[links["target"]]]
     edges = program.edges[live[program.edges["source"]] & live[program.edges["target"]]]
-    parts = [
-        (rows["atom"], target, shape, np.zeros(len(rows), np.bool_)),
-        (target[back], rows["atom"][back], _tagged(shape[back], 2), np.ones(back.sum(), np.bool_)),
-        _plain(edges["source"], edges["target"], 3),
-        _plain(links["source"], links["target"], 4),
-        _plain(links["target"], links["source"], 5),
+    pairs = [
+        (rows["atom"], target),
+        (target[back], rows["atom"][back]),
+        (edges["source"], edges["target"]),
+        (links["source"], links["target"]),
+        (links["target"], links["source"]),
     ]
-    source, target, shape, backward = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
+    source = np.concatenate([source for source, _ in pairs])
     order = np.argsort(source, kind="stable")
-    edge = np.zeros(len(source), np.uint64)
+    counts = [len(source) for source, _ in pairs]
+    backward = np.zeros(len(order), np.bool_)
+    backward[counts[0] : counts[0] + counts[1]] = True
+    # what the columns have of relocations; edges and links have nothing besides their tag
+    first = np.flatnonzero(order < counts[0] + counts[1])
+    which = order[first]
+    again = which >= counts[0]
+    which[again] = back[which[again] - counts[0]]
+    shape = np.zeros((len(order), len(_SHAPE)), np.int64)
+    shape[:, 0] = np.repeat(np.arange(1, 6), counts)[order]
+    for at, column in enumerate(_columns(symbols, rows, definition, inside), 1):
+        shape[first, at] = column[which]
+    shape[first, 6] = number[which]
+    edge = np.zeros(len(order), np.uint64)
     for column in shape.T:
         edge = _mix((edge ^ column.astype(np.uint64)) * _ODD)
     return (
         References(
             source[order].astype(np.int64),
-            target[order].astype(np.int64),
-            shape[order],
+            np.concatenate([target for _, target in pairs])[order].astype(np.int64),
+            shape,
             backward[order],
-            edge[order],
+            edge,
         ),
         names,
     )
 
 
+def _columns(symbols: Array, rows: Array, definition: Array, inside: Bool) -> Iterator[Array]:
+    """What of relocations must agree, and of the symbols they name: offset, type, … kinds."""
+    yield rows["offset"]
+    yield rows["type"]
+    yield rows["addend"]
+    yield symbols["value"][definition]
+    said = rows["symbol"]
+    weak = np.where(inside, 0, symbols["binding"][said] == Binding.WEAK).astype(np.int64)
+    visibility = symbols["visibility"][said]
+    seen = np.where(inside, symbols["native"][definition] & 0xFC, visibility).astype(np.int64)
+    named = symbols["kind"][said].astype(np.int64)
+    kind = np.where(inside, symbols["kind"][definition], named)
+    yield (named << 24) | (kind << 16) | (seen << 8) | weak
+
+
 def _outside(
-    joined: Joined, sharing: Sharing, definition: Int64, inside: Bool
+    joined: Joined, sharing: Sharing, definition: Array, inside: Bool
 ) -> tuple[Int64, tuple[bytes, ...]]:
     """For each reference the number of the name outside that it means, 0 for none; the names."""
     program = joined.program
@@ -122,18 +139,6 @@ def _outside(
             of_row[at] = known.setdefault(name, len(known) + 1)
     number[~inside] = of_row[np.searchsorted(rows, definition[~inside])]
     return number, tuple(known)
-
-
-def _tagged(shape: Array, tag: int) -> Array:
-    out: Array = shape.copy()
-    out[:, 0] = tag
-    return out
-
-
-def _plain(source: Array, target: Array, tag: int) -> tuple[Array, Array, Array, Bool]:
-    shape = np.zeros((len(source), len(_SHAPE)), np.int64)
-    shape[:, 0] = tag
-    return source, target.astype(np.int64), shape, np.zeros(len(source), np.bool_)
 
 
 def _mix(values: Array) -> Array:

@@ -126,6 +126,8 @@ def identify(joined: Joined, sharing: Sharing) -> Identities:
             place = b"" if given else _place(joined, atom)
             text += b"\0%s\0%s" % (joined.program.units[unit].name.encode(), place)
         name[atom] = _digest(text)
+    for one in joined.program.units:  # names were read of them all
+        release(one.data)
     return Identities(name, called, crate, tuple(numbers), ours[unit_of] & live, guard & live)
 
 
@@ -203,22 +205,39 @@ def _toolchain(kinds: list[tuple[str, str]], pairs: list[tuple[int, int]]) -> Bo
 
 
 def toolchain_digests(joined: Joined, identities: Identities) -> list[bytes]:
-    """For each library a digest of all members of the toolchain's; empty where it has none.
+    """For each library what tells apart all members of the toolchain's; empty where it has none.
 
     Which crates are the toolchain's is known by all libraries together.
     """
     of_unit = np.repeat(np.arange(len(joined.program.units)), np.diff(joined.program.atom_base))
     chosen = set(of_unit[identities.toolchain].tolist())
     prefixes = {member_crate(joined.program.units[n].name)[1] for n in chosen}
-    return [_members(one, prefixes) for one in joined.libraries]
+    # to compare is far faster than to hash
+    known: dict[tuple[str, int], list[memoryview]] = {}
+    return [_members(one, prefixes, known) for one in joined.libraries]
 
 
-def _members(library: Library, prefixes: set[str]) -> bytes:
+def _members(
+    library: Library, prefixes: set[str], known: dict[tuple[str, int], list[memoryview]]
+) -> bytes:
+    """`known` are the different members of a name and size that were there before."""
     found = []
     for item in library.members.values():
-        if member_crate(item.name)[1] in prefixes:
-            found.append(item.name.encode() + b"\0" + blake2b(item.data, digest_size=32).digest())
-            release(item.data)
+        if member_crate(item.name)[1] not in prefixes:
+            continue
+        others = known.setdefault((item.name, len(item.data)), [])
+        octets = np.frombuffer(item.data, np.uint8)
+        number = len(others)
+        for at, other in enumerate(others):
+            same = np.array_equal(octets, np.frombuffer(other, np.uint8))
+            release(other)
+            if same:
+                number = at
+                break
+        if number == len(others):
+            others.append(item.data)
+        release(item.data)
+        found.append(b"%s\0%d %d" % (item.name.encode(), len(item.data), number))
     return blake2b(b"\n".join(sorted(found)), digest_size=32).digest() if found else b""
 
 

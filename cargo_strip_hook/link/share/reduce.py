@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.link.arrays import begins, ramps, unique
-from cargo_strip_hook.link.model import Array, Bool, Int64, Program, SpecialIndex
+from cargo_strip_hook.link.model import Array, Bool, Int32, Int64, Program, SpecialIndex
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +22,44 @@ class Reduced:
     relocations: Int64
 
 
+def without_dead(program: Program, live: Bool) -> tuple[Program, Bool]:
+    """The program without the units that nothing needs any more, and which of its atoms live.
+
+    What dead code and its names take is most of the memory. Linker sets, exports, and what is said
+    of undefined names stay.
+    """
+    symbols = program.symbols
+    rows = np.flatnonzero(live[program.relocations["atom"]])
+    exported = np.array(sorted(program.exported), np.int64)
+    # the strictest visibility of all references to a name counts
+    said = (symbols["visibility"] != 0) & (symbols["atom"] == SpecialIndex.UNDEFINED)
+    said &= symbols["atom"][program.definition] == SpecialIndex.UNDEFINED
+    said[exported] = True
+    ends = [np.array([s.start_atom, s.stop_atom, *s.elements.tolist()]) for s in program.sets]
+    atoms = np.concatenate([np.zeros(0, np.int64), *ends])
+    homes = np.searchsorted(program.symbol_base, np.flatnonzero(said), side="right") - 1
+    units = [_units(program, live, rows), homes, program.unit_of(atoms[atoms >= 0])]
+    cut = _cut(program, rows, unique(np.concatenate(units)))
+    made, new_atom, new_symbol = cut.program, cut.new_atom, cut.new_symbol
+    sets = tuple(
+        replace(
+            one,
+            elements=new_atom[one.elements],
+            start_atom=int(new_atom[one.start_atom]) if one.start_atom >= 0 else -1,
+            stop_atom=int(new_atom[one.stop_atom]) if one.stop_atom >= 0 else -1,
+        )
+        for one in program.sets
+    )
+    shown = {name: int(new_symbol[row]) for name, row in program.globals.items()}
+    made = replace(
+        made,
+        sets=sets,
+        globals={name: row for name, row in shown.items() if row >= 0},
+        exported=frozenset(new_symbol[exported].tolist()),
+    )
+    return made, live[cut.atoms]
+
+
 def reduce(program: Program, live: Bool) -> Reduced:
     """The units with `live` atoms (bool, by atom), and those that hold values they refer to.
 
@@ -29,7 +67,22 @@ def reduce(program: Program, live: Bool) -> Reduced:
     are no linker sets and no exports any more.
     """
     rows = np.flatnonzero(live[program.relocations["atom"]])
-    units = _units(program, live, rows)
+    cut = _cut(program, rows, _units(program, live, rows))
+    return Reduced(cut.program, cut.atoms, rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    """Some units of a program: `new_atom` and `new_symbol` are -1 where one is gone."""
+
+    program: Program
+    atoms: Int64
+    new_atom: Int32
+    new_symbol: Int32
+
+
+def _cut(program: Program, rows: Int64, units: Int64) -> _Cut:
+    """The program of some `units`, with these `rows` of its relocations."""
     atoms = _ranges(program.atom_base, units)
     symbols = _ranges(program.symbol_base, units)
     new_atom = np.full(len(program.atoms), -1, np.int32)
@@ -65,7 +118,7 @@ def reduce(program: Program, live: Bool) -> Reduced:
             np.int32
         ),
     )
-    return Reduced(made, atoms, rows)
+    return _Cut(made, atoms, new_atom, new_symbol)
 
 
 def _units(program: Program, live: Bool, rows: Int64) -> Int64:
@@ -94,4 +147,4 @@ def _definition(program: Program, symbols: Int64, new_symbol: Array) -> Array:
     return np.asarray(found, np.int32)
 
 
-__all__ = ["Reduced", "reduce"]
+__all__ = ["Reduced", "reduce", "without_dead"]
