@@ -33,10 +33,11 @@ class SetMember:
 
 
 def verify_set(
-    members: Sequence[SetMember], common: Path, expectation: Expectation
+    members: Sequence[SetMember], common: Path | None, expectation: Expectation
 ) -> list[Verified]:
     """Check that each small library with the common one is its original, and nothing else.
 
+    Without a common library the candidates are one file, with an object that is all of them.
     `expectation` is that of the common library's objects: strip level and marker count. Raises
     `VerifyError` with all findings, `ArchiveError` or `ObjectError` for a damaged original.
     """
@@ -45,36 +46,42 @@ def verify_set(
     from cargo_strip_hook.verify.elf.state import Live, check_state, live_state
 
     findings = Findings()
-    data, listing = _read(common, findings)
+    where = common or members[0].candidate
     made = None
-    if listing is not None:
-        made = sharing.read_common(data, listing, expectation, findings)
-    if made is None or findings:
-        raise _error(common, findings)
+    if common is not None:
+        data, listing = _read(common, findings)
+        if listing is not None:
+            made = sharing.read_common(data, listing, expectation, findings)
+        if made is None or findings:
+            raise _error(common, findings)
     found: list[Verified] = []
     states: list[Live] = []
     foreign: dict[int, list[frozenset[int]]] = {}
-    for member in members:
+    maps = [member.expectation.link_map for member in members]
+    for number, member in enumerate(members):
         small, listing = _read(member.candidate, findings)
         if listing is None or len(listing.members) != 1:
             findings.add("the archive", "has not one member")
             raise _error(member.original, findings)
         asked = replace(member.expectation, covers_debug=False)
+        others = [rows for n, rows in enumerate(maps) if n != number and rows is not None]
         with open_archive(member.original) as archive:
-            compared: Compared = sharing.check(archive, (small, listing), made, asked, findings)
+            compared: Compared = sharing.check(
+                archive, (small, listing), made, asked, findings, others
+            )
             if findings or compared.pair is None:
                 raise _error(member.original, findings)
             states.append(live_state(archive, compared))
         found.append(compared.verified)
-        for number in compared.loaded:
-            mine = frozenset(row for home, row in compared.foreign if home == number)
-            foreign.setdefault(number, []).append(mine)
-    for number, unknown in foreign.items():
+        for home in [n + 1 for n in compared.loaded] if common is not None else [0]:
+            mine = frozenset(row for place, row in compared.foreign if place == home)
+            foreign.setdefault(home, []).append(mine)
+    for home, unknown in foreign.items():
         if frozenset.intersection(*unknown):
-            findings.add("a local symbol that no original has", f"in object {number}")
+            findings.add("a local symbol that no original has", f"in object {home}")
     check_state(states, findings)
     if findings:
-        raise _error(common, findings)
+        raise _error(where, findings)
     return found
 
 

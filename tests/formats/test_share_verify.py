@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.core.errors import VerifyError
 from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.engines import sharing as engine
-from cargo_strip_hook.link.model import Format, Int64
+from cargo_strip_hook.link.model import Array, Format, Int64
 from cargo_strip_hook.link.share import split as splitting
 from cargo_strip_hook.link.share.find import Shared, find_shared
 from cargo_strip_hook.link.share.model import Library, Sharing, Sort
@@ -165,11 +167,25 @@ def test_a_hidden_name_that_is_dropped_is_found(
         verified_set(tmp_path / "set", c_libraries(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (
+            "int outside(int); int more(int x) { return outside(x) * 77; }",
+            "only other libraries need",
+        ),
+        (
+            "int started; int more(int x) { return x * started; }"
+            "__attribute__((constructor)) static void start(void) { started = 7; }",
+            "runs by itself",
+        ),
+        (f"{NOINLINE}int more(int x) {{ return x * 77; }}", ""),
+    ],
+)
 def test_a_member_that_holds_too_much_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, what: str
 ) -> None:
-    """What two libraries share is put into the member of all three."""
-    more = f"{NOINLINE}int more(int x) {{ return x * 77; }}"
+    """What two libraries share is put into the member of all three, which may bring nothing."""
     calls = "int more(int); int more_of_NAME(void) { return more(3); }"
     sources = [
         {"x.c": COMMON + more, "u.c": CALL.replace("NAME", "a") + calls.replace("NAME", "a")},
@@ -187,8 +203,28 @@ def test_a_member_that_holds_too_much_is_found(
         return group * 0, groups[:1]
 
     verified_set(tmp_path / "right", libraries)
+    with open_archive(tmp_path / "right" / "libcommon.a") as common:
+        assert len(common.members) == (2 if what else 1)
     monkeypatch.setattr(splitting, "groups_of", all_in_one)
-    with found("no input explains|nothing needs it"):
+    if not what:
+        verified_set(tmp_path / "set", libraries)
+        return
+    with found(what):
+        verified_set(tmp_path / "set", libraries)
+
+
+def test_a_place_that_no_library_has_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member may hold what a library does not need, but only what another one does."""
+    libraries = [(path, names[:2]) for path, names in c_libraries(tmp_path)]
+    real = engine.link_maps
+
+    def shorter(*arguments: Any) -> list[Array]:
+        return [rows[rows["object"] == 0] if n else rows for n, rows in enumerate(real(*arguments))]
+
+    monkeypatch.setattr(engine, "link_maps", shorter)
+    with found("runs by itself"):
         verified_set(tmp_path / "set", libraries)
 
 

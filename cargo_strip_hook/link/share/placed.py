@@ -104,6 +104,9 @@ def _copies(shared: Shared, part: Part, library: int, rows: Int64) -> tuple[Int6
     wanted = np.zeros(shared.classes, np.bool_)
     live = part.atoms[part.live] + home
     wanted[number[live[number[live] >= 0]]] = True
+    mine = np.zeros(shared.classes, np.bool_)
+    mine[number[(number >= 0) & (joined.library == library)]] = True
+    wanted &= mine  # a member may hold what not all that load it have
     rows = rows[wanted[number[refers.source[rows]]]]
     sides = []
     for one in (library, part.library):

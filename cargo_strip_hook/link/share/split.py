@@ -32,6 +32,7 @@ from cargo_strip_hook.link.model import (
 from cargo_strip_hook.link.reach import always_live, build_graph, follow, mark
 from cargo_strip_hook.link.share.classes import classes
 from cargo_strip_hook.link.share.find import Shared
+from cargo_strip_hook.link.share.grouping import grouped, groups_of, homes_of
 from cargo_strip_hook.link.share.model import Sharing, Sort
 from cargo_strip_hook.link.share.reduce import reduce
 
@@ -96,10 +97,11 @@ def split(shared: Shared, sharing: Sharing, format: Format) -> Split:
     """Divide what is shared from what is not. Raises `LinkError`."""
     numbers = classes(shared)
     group, groups = groups_of(shared)
-    homes = _homes(shared, group, groups)
+    group, groups, made_of = grouped(shared, group, groups)
+    homes = homes_of(shared, group, made_of)
     planned = [_small(shared, sharing, n) for n in range(len(shared.joined.libraries))]
     planned += [
-        _common(shared, sharing, homes, group, number, libraries)
+        _common(shared, sharing, homes, group, (number, int(made_of[number]), libraries))
         for number, libraries in enumerate(groups)
     ]
     planned = [_waking(shared, sharing, homes, group, plan, planned) for plan in planned]
@@ -112,32 +114,6 @@ def split(shared: Shared, sharing: Sharing, format: Format) -> Split:
         parts.append(_part(shared, format, homes, plan, (places, names, gives), numbers))
     count = len(shared.joined.libraries)
     return Split(tuple(parts[:count]), tuple(parts[count:]), homes)
-
-
-def groups_of(shared: Shared) -> tuple[Int64, list[tuple[int, ...]]]:
-    """(the group of each class, the libraries of each group), large groups first."""
-    libraries = len(shared.joined.libraries)
-    having = np.zeros((shared.classes, libraries), np.bool_)
-    rows = np.flatnonzero(shared.number >= 0)
-    having[shared.number[rows], shared.joined.library[rows]] = True
-    if not shared.classes:
-        return np.zeros(0, np.int64), []
-    found, inverse = np.unique(having, axis=0, return_inverse=True)
-    sets = [tuple(np.flatnonzero(one).tolist()) for one in found]
-    order = sorted(range(len(sets)), key=lambda n: (-len(sets[n]), sets[n]))
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return rank[inverse.reshape(-1)], [sets[n] for n in order]
-
-
-def _homes(shared: Shared, group: Int64, groups: Sequence[tuple[int, ...]]) -> Int64:
-    """The atom that stands for each class: the first one of its group's first library."""
-    home = np.array([one[0] for one in groups], np.int64)
-    rows = np.flatnonzero(shared.number >= 0)
-    rows = rows[shared.joined.library[rows] == home[group[shared.number[rows]]]]
-    out = np.full(shared.classes, -1, np.int64)
-    out[shared.number[rows[::-1]]] = rows[::-1]
-    return out
 
 
 def _small(shared: Shared, sharing: Sharing, number: int) -> _Planned:
@@ -160,12 +136,14 @@ def _common(
     sharing: Sharing,
     homes: Int64,
     group: Int64,
-    number: int,
-    libraries: tuple[int, ...],
+    member: tuple[int, int, tuple[int, ...]],
 ) -> _Planned:
-    """What a group of libraries shares, with copies of what each object has of its own."""
+    """A member of the common library, with copies of what each object has of its own.
+
+    `member` is its number, the library that it is made of, and those that load it.
+    """
     joined = shared.joined
-    library = libraries[0]
+    number, library, libraries = member
     first, end = joined.atom_base[library : library + 2].tolist()
     mine = shared.number[first:end]
     live = np.zeros(end - first, np.bool_)

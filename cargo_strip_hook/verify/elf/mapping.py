@@ -87,6 +87,14 @@ class Pair:
     copies: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     # bool for each symbol of the result: known by a name that crosses between objects of a set
     crossing: Array | None = None
+    # (starts, ends) of places of the result, apart from each other, that are other libraries'
+    foreign: tuple[Array, Array] | None = None
+
+    def is_foreign(self, place: Array) -> Array:
+        """bool for each place: whether it is in what is another library's."""
+        if self.foreign is None:
+            return np.zeros(len(place), np.bool_)
+        return among(self.foreign, place)
 
     def where_before(self, section: int, offset: int) -> str:
         """A place of the original, for a finding."""
@@ -117,6 +125,15 @@ class Pair:
         which = np.flatnonzero(mine)
         which = which[self.before.symbols["kind"][symbol[which]] == STT_SECTION]
         return which, *self.cut.find(section[which], addend[which])
+
+
+def among(ranges: tuple[Array, Array], place: Array) -> Array:
+    """bool for each place: whether it is in one of the ranges (starts, ends), which are sorted."""
+    starts, ends = ranges
+    if not len(starts):
+        return np.zeros(len(place), np.bool_)
+    at = np.searchsorted(starts, place, side="right") - 1
+    return np.asarray((at >= 0) & (place < ends[np.maximum(at, 0)]))
 
 
 @dataclass

@@ -336,36 +336,41 @@ def _check_gaps(pair: Pair) -> None:
 
     Equal elements of sections that linkers merge may be one: the bytes of each are compared.
     """
-    rows = pair.link_map
-    order = np.lexsort((rows["size"], pair.place))
-    start = pair.place[order]
-    end = start + rows["size"][order]
-    element = pair.cut.merges[pair.section[order]]
+    element = pair.cut.merges[pair.section]
+    place, size = pair.place, pair.link_map["size"]
+    align = np.maximum(pair.before.sections["align"][pair.section], 1)
+    if pair.foreign is not None:  # their own gaps are looked at for the libraries that they are of
+        starts, ends = pair.foreign
+        place, size = np.concatenate([place, starts]), np.concatenate([size, ends - starts])
+        align = np.concatenate([align, np.full(len(starts), 1 << STEP)])
+        element = np.concatenate([element, np.zeros(len(starts), np.bool_)])
+    order = np.lexsort((size, place))
+    start, size, element = place[order], size[order], element[order]
+    end = start + size
     twin = np.zeros(len(order), np.bool_)
     twin[1:] = (start[1:] == start[:-1]) & (end[1:] == end[:-1]) & element[1:] & element[:-1]
-    order, start, end = order[~twin], start[~twin], end[~twin]
+    start, end, size, align = start[~twin], end[~twin], size[~twin], align[order][~twin]
     furthest = np.maximum.accumulate(end)
-    overlap = np.flatnonzero((start[1:] < furthest[:-1]) & (rows["size"][order][1:] > 0))
+    overlap = np.flatnonzero((start[1:] < furthest[:-1]) & (size[1:] > 0))
     for i in overlap[:8].tolist():
         pair.findings.add("pieces overlap", pair.where_after(int(start[i + 1])))
     if not pair.complete:
         return
-    _check_slack(pair, order, start, furthest)
+    _check_slack(pair, start, size, align, furthest)
 
 
-def _check_slack(pair: Pair, order: Array, start: Array, furthest: Array) -> None:
+def _check_slack(pair: Pair, start: Array, size: Array, align: Array, furthest: Array) -> None:
     """There is no more between pieces than their alignment asks for, and that is zero.
 
-    `order`: rows by their places, `start`; `furthest`: the end of all up to each of them.
+    Pieces are sorted by their places, `start`; `furthest`: the end of all up to each of them.
     """
-    rows, after = pair.link_map, pair.after.sections
-    out = rows["out_section"][order].astype(np.int64)
+    after = pair.after.sections
+    out = start >> STEP
     first = np.r_[True, out[1:] != out[:-1]][: len(out)]
     before = np.where(first, out << STEP, np.r_[0, furthest[:-1]][: len(out)])
     gap = start - before
-    align = np.maximum(pair.before.sections["align"][pair.section[order]], 1)
     held = _held(pair)
-    wide = (gap >= align) & (rows["size"][order] > 0) & held[out]
+    wide = (gap >= align) & (size > 0) & held[out]
     pair.findings.each(
         "bytes that no input explains",
         wide,
@@ -399,7 +404,8 @@ def _held(pair: Pair) -> Array:
     held[pair.after.frame_sections] = False
     if not pair.expectation.covers_debug:  # then notes are not told of
         held &= after["type"] != SHT_NOTE
-    if (symbols["section"] == IN_COMMON).any():  # which get room in such sections
+    commons = (symbols["section"] == IN_COMMON).any() or pair.foreign is not None
+    if commons:  # which get room in such sections
         held &= after["type"] != SHT_NOBITS
     return np.asarray(held)
 

@@ -72,6 +72,8 @@ def collect(pair: Pair) -> Sides:
         wanted |= ~after.is_debug[targets]
     tables = tables[wanted & ~is_among(targets, frames)]
     new = after.relocations(tables)
+    if pair.foreign is not None:
+        new = new[~pair.is_foreign((new["section"] << STEP) + new["offset"])]
     after_asking = new[(new["type"] == 0) & pair.machine.keeps_none]
     new = new[new["type"] != 0]
     new_place = (new["section"] << STEP) + new["offset"]

@@ -16,6 +16,7 @@ from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.arrays import Array, unique
 from cargo_strip_hook.verify.elf import check as single
 from cargo_strip_hook.verify.elf import order, structure
+from cargo_strip_hook.verify.elf.apart import homes_of, set_apart
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.groups import beaten
 from cargo_strip_hook.verify.elf.machine import machine
@@ -39,6 +40,7 @@ from cargo_strip_hook.verify.elf.read import (
 from cargo_strip_hook.verify.expectation import Expectation, Findings, Verified
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.kit.frames import BadFrames
+from cargo_strip_hook.verify.kit.names import encoded
 from cargo_strip_hook.verify.loading import loading
 
 
@@ -61,13 +63,16 @@ class Compared:
     """A library that was compared: `loaded` are the numbers of the common library's objects.
 
     `pair` has the objects behind one another, the small one first. `foreign` are the local symbols
-    (object of the common library, number) that have a name this library does not know.
+    (object, 0 for the library's own; number) that have a name this library does not know, or are in
+    what is other libraries' only. `shared`: bool for each row of the link map: whether another
+    library has something in this place, too; None where what is shared is in the common library.
     """
 
     verified: Verified
     pair: Pair | None
     loaded: tuple[int, ...]
     foreign: frozenset[tuple[int, int]] = frozenset()
+    shared: Array | None = None
 
 
 def read_common(
@@ -138,35 +143,29 @@ def loaded_for(common: Common, wanted: frozenset[bytes]) -> tuple[int, ...]:
 def check(
     original: Archive,
     small: tuple[bytes, Listing],
-    common: Common,
+    common: Common | None,
     expectation: Expectation,
     findings: Findings,
+    others: Sequence[Array],
 ) -> Compared:
     """Compare one library. The link map of `expectation` tells the object of each row, too.
 
-    Raises `ObjectError` for a damaged original.
+    `others` are the link maps of the other libraries of the set. Without a common library all
+    libraries are in one object. Raises `ObjectError` for a damaged original.
     """
     nothing = Compared(Verified((), ()), None, ())
-    data, listing = small
-    _, offset, size = listing.members[0]
     rows = expectation.link_map
     if rows is None:
         findings.add("placement", "is not there")
         return nothing
     try:
-        own = _sound(data, offset, size, expectation, findings)
-        loaded = loaded_for(common, single.symbols_of(own))
-        base, sizes = [offset], [size]
-        for number in loaded:
-            _, at, length = common.listing.members[number]
-            base.append(len(data) + at)
-            sizes.append(length)
-        after, crossing = _as_one(read_objects(data + common.data, base, sizes), findings)
+        one = _loaded(small, common, expectation, findings)
     except (Damaged, IndexError) as e:
         findings.add("damaged", str(e))
         return nothing
-    position = np.full(1 + len(common.listing.members), -1, np.int64)
-    position[[0, *(number + 1 for number in loaded)]] = np.arange(1 + len(loaded))
+    after = one.after
+    position = np.full(1 + (0 if common is None else len(common.listing.members)), -1, np.int64)
+    position[[0, *(number + 1 for number in one.numbers)]] = np.arange(1 + len(one.numbers))
     bad = (rows["object"] < 0) | (rows["object"] >= len(position))
     if bad.any() or (position[rows["object"]] < 0).any():
         findings.add("placement", "is in an object that this library does not load")
@@ -175,20 +174,72 @@ def check(
     if ((rows["out_section"] <= 0) | (rows["out_section"] >= count)).any():
         findings.add("placement", "names no section of the result")
         return nothing
-    rows = rows.copy()
-    rows["out_section"] += after.section_base[position[rows["object"]]].astype(np.int32)
+    rows = _numbered(rows, after, position)
     pair = _pair(original, after, replace(expectation, link_map=rows), findings)
     if pair is None or findings:
         return nothing
-    pair = replace(pair, crossing=crossing)
-    structure.check_against_members(pair.before, own, findings)
-    structure.check_stack_note(pair.before, own, findings)
-    foreign, pair = _without_foreign(pair, loaded)
+    theirs = [_numbered(r[(r["object"] > 0) | (common is None)], after, position) for r in others]
+    apart = set_apart(pair, theirs, one.numbers, joined=common is None)
+    pair = replace(apart.pair, crossing=one.crossing)
+    structure.check_against_members(pair.before, one.own, findings)
+    if common is not None:
+        structure.check_stack_note(pair.before, one.own, findings)
+    foreign, pair = _without_foreign(pair, one.numbers, whole=common is None)
+    listing = small[1]
+    if common is None and listing.index is not None:
+        asked = encoded(expectation.exports)
+        listing = replace(listing, index=tuple(e for e in listing.index if e[0] in asked))
     try:
-        return Compared(single.compare(pair, listing), pair, loaded, foreign)
+        verified = single.compare(pair, listing)
     except (Damaged, BadFrames) as e:
         findings.add("damaged", str(e))
         return nothing
+    shared = apart.shared if common is None else None
+    return Compared(verified, pair, one.numbers, foreign | apart.symbols, shared)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """The objects that a linker loads for a library, as one: its own, and those with `numbers`.
+
+    `crossing` see `Pair`.
+    """
+
+    own: Objects
+    after: Objects
+    crossing: Array
+    numbers: tuple[int, ...]
+
+
+def _loaded(
+    small: tuple[bytes, Listing],
+    common: Common | None,
+    expectation: Expectation,
+    findings: Findings,
+) -> _Loaded:
+    """Raises `Damaged`."""
+    data, listing = small
+    _, offset, size = listing.members[0]
+    own = _sound(data, offset, size, expectation, findings)
+    if common is None:
+        none = np.zeros(len(own.symbols), np.bool_)
+        return _Loaded(own, own, none, ())
+    numbers = loaded_for(common, single.symbols_of(own))
+    base, sizes = [offset], [size]
+    for number in numbers:
+        _, at, length = common.listing.members[number]
+        base.append(len(data) + at)
+        sizes.append(length)
+    after, crossing = _as_one(read_objects(data + common.data, base, sizes), findings)
+    return _Loaded(own, after, crossing, numbers)
+
+
+def _numbered(rows: Array, after: Objects, position: Array) -> Array:
+    """A link map's rows that are in loaded objects, with the sections of all of them numbered."""
+    rows = rows[(rows["object"] >= 0) & (rows["object"] < len(position))]
+    rows = rows[position[rows["object"]] >= 0].copy()
+    rows["out_section"] += after.section_base[position[rows["object"]]].astype(np.int32)
+    return rows[(rows["out_section"] > 0) & (rows["out_section"] < len(after.sections))]
 
 
 def _as_one(after: Objects, findings: Findings) -> tuple[Objects, Array]:
@@ -293,14 +344,17 @@ def _pair(
     )
 
 
-def _without_foreign(pair: Pair, loaded: Sequence[int]) -> tuple[frozenset[tuple[int, int]], Pair]:
+def _without_foreign(
+    pair: Pair, loaded: Sequence[int], *, whole: bool
+) -> tuple[frozenset[tuple[int, int]], Pair]:
     """Set local symbols aside that have another library's name for what is equal.
 
     Type and size of such a symbol are compared for a library that has this name at the place.
+    `whole`: all libraries are in the only object.
     """
     s = pair.after.symbols.copy()
     base = pair.after.symbol_base
-    own = int(base[1])
+    own = 0 if whole else int(base[1])
     kinds = (s["kind"] == STT_OBJECT) | (s["kind"] == STT_FUNC) | (s["kind"] == STT_TLS)
     rows = np.flatnonzero((s["binding"] == STB_LOCAL) & (s["section"] > 0) & kinds)
     rows = rows[rows >= own]
@@ -319,11 +373,7 @@ def _without_foreign(pair: Pair, loaded: Sequence[int]) -> tuple[frozenset[tuple
         if name and (where, name) not in known
     ]
     s["kind"][foreign] = STT_NOTYPE
-    found = set()
-    for row in foreign:
-        position = int(np.searchsorted(base, row, side="right")) - 1
-        found.add((loaded[position - 1], row - int(base[position])))
-    return frozenset(found), replace(pair, after=replace(pair.after, symbols=s))
+    return homes_of(base, loaded, foreign), replace(pair, after=replace(pair.after, symbols=s))
 
 
 def _without_labels(

@@ -83,7 +83,7 @@ def live_state(original: Archive, compared: Compared) -> Live:
     """Collect what one library keeps, after it was compared."""
     pair = compared.pair
     assert pair is not None
-    places = _Places(pair, compared.loaded)
+    places = _Places(pair, compared.loaded, compared.shared)
     crates = _crates(pair, places)
     before = pair.before
     names = _names(pair)
@@ -115,8 +115,8 @@ def live_state(original: Archive, compared: Compared) -> Live:
 class _Places:
     """Pieces of one library by where they are; `pairs` are rows (source, target) of references."""
 
-    def __init__(self, pair: Pair, loaded: Sequence[int]) -> None:
-        self.pair = pair
+    def __init__(self, pair: Pair, loaded: Sequence[int], shared: Array | None) -> None:
+        self.pair, self.shared = pair, shared
         self.bases = pair.after.section_base
         self.objects = [0, *(number + 1 for number in loaded)]
         self.order = np.argsort(pair.place, kind="stable")
@@ -124,8 +124,10 @@ class _Places:
         self.pairs = self._references()
 
     def key(self, row: int) -> Place:
-        """The object and the place of a row: below 0 it is in the small library."""
+        """The object and the place of a row: below 0 it is this library's alone."""
         place = int(self.pair.place[row])
+        if self.shared is not None:
+            return (0 if self.shared[row] else -1), place
         position = int(np.searchsorted(self.bases, place >> STEP, side="right")) - 1
         inside = place - (int(self.bases[position]) << STEP)
         return self.objects[position] or -1, inside

@@ -104,6 +104,7 @@ def check(pair: Pair, unwind: Unwind, resolution: Resolution) -> int:
         known = np.zeros(len(after.fdes), np.bool_)
         known[new_row] = True
         extra = new_place[~known & (new_place >= 0)]
+        extra = extra[~pair.is_foreign(extra)]
         each("an unwind entry that the original has not", extra, pair.where_after)
     _compare_rest(pair, before, after, old_row, new_row, resolution)
     _compare_records(pair, before, after, old_row, new_row)
