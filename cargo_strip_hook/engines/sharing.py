@@ -17,16 +17,17 @@ from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats import format_for, sharing_for
 from cargo_strip_hook.formats.members import load
 from cargo_strip_hook.link.layout import lay_out
-from cargo_strip_hook.link.model import Array, Format, Image
+from cargo_strip_hook.link.model import Array, Bool, Format, Image, Int32, Program
 from cargo_strip_hook.link.reach import always_live, build_graph, follow, mark
 from cargo_strip_hook.link.resolve import resolve
 from cargo_strip_hook.link.share.find import Shared, find_shared
 from cargo_strip_hook.link.share.model import Library
-from cargo_strip_hook.link.share.placed import link_maps
+from cargo_strip_hook.link.share.placed import link_maps, maps_of_one
 from cargo_strip_hook.link.share.reduce import without_dead
 from cargo_strip_hook.link.share.report import SharedParts, report
 from cargo_strip_hook.link.share.split import Part, set_digest, split
 from cargo_strip_hook.link.write import write
+from cargo_strip_hook.link.share.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,29 @@ def share(request: ShareRequest) -> ShareResult:
     )
 
 
+def join(request: ShareRequest) -> ShareResult:
+    """Write one library, with an object that is all of them, in place of the common one.
+
+    There is one marker. What the libraries share is in it once; they need share nothing. For a
+    format whose `Sharing` says that it `joins`.
+    """
+    with _found(request) as (shared, order, format):
+        exports = sorted(name for one in request.libraries for name in one.exports)
+        marker = request.marker(tuple(exports), set_digest(shared).hex())
+        made = together(shared, sharing_for(request.target.object_format), format)
+        asked = _request(request, request.common, marker, exports)
+        numbers = made.classes if request.granularity is Granularity.CLASS else None
+        image = _laid_out(made.program, made.live, numbers, format, asked)
+        name = object_name(request.name or request.common)
+        _write(request.common, request.target, [_member(name, image)])
+        maps, reports = maps_of_one(shared, made, image.link_map), report(shared)
+    place = [order.index(number) for number in range(len(order))]
+    warnings = tuple(image.warnings if n == 0 else () for n in range(len(order)))
+    return ShareResult(
+        tuple(maps[n] for n in place), (marker,), warnings, tuple(reports[n] for n in place)
+    )
+
+
 def _rank(library: SharedLibrary, archive: Archive) -> tuple[str, tuple[str, ...], bytes]:
     """What a library's place among the others depends on: nothing of how it was named."""
     digest = blake2b(digest_size=16)
@@ -177,13 +201,18 @@ def _request(
 
 
 def _image(part: Part, format: Format, request: PrelinkRequest) -> Image:
-    program = replace(part.program, granularity=request.granularity)
-    if request.granularity is Granularity.CLASS:
-        classes = part.classes
-    else:
-        classes = np.zeros(len(part.live), np.int32)
-    layout = lay_out(program, format, part.live, classes, request.granularity)
-    return write(program, part.live, layout, format, request)
+    classes = part.classes if request.granularity is Granularity.CLASS else None
+    return _laid_out(part.program, part.live, classes, format, request)
+
+
+def _laid_out(
+    program: Program, live: Bool, classes: Int32 | None, format: Format, request: PrelinkRequest
+) -> Image:
+    program = replace(program, granularity=request.granularity)
+    if classes is None:
+        classes = np.zeros(len(live), np.int32)
+    layout = lay_out(program, format, live, classes, request.granularity)
+    return write(program, live, layout, format, request)
 
 
 def _member(name: str, image: Image) -> NewMember:
@@ -195,4 +224,4 @@ def _write(path: Path, target: Target, members: Sequence[NewMember]) -> None:
         write_archive(file, target.archive_dialect, members)
 
 
-__all__ = ["ShareRequest", "ShareResult", "SharedLibrary", "share", "survey"]
+__all__ = ["ShareRequest", "ShareResult", "SharedLibrary", "join", "share", "survey"]

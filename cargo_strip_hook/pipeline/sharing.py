@@ -28,7 +28,14 @@ from cargo_strip_hook.core.errors import (
 from cargo_strip_hook.core.lifetime import undisturbed
 from cargo_strip_hook.core.requests import Granularity, Slice, Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.engines.sharing import SharedLibrary, ShareRequest, ShareResult, share, survey
+from cargo_strip_hook.engines.sharing import (
+    SharedLibrary,
+    ShareRequest,
+    ShareResult,
+    join,
+    share,
+    survey,
+)
 from cargo_strip_hook.exports.decide import remembered
 from cargo_strip_hook.exports.library import decide_exports
 from cargo_strip_hook.formats import sharing_for
@@ -320,8 +327,8 @@ def _make(job: SetJob, exports: Sequence[Public], begin: float) -> SetOutcome:
 def join_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
     """Make one library of several, with what they have in common once, in place of `job.common`.
 
-    It has an object for each library, and those that libraries share. Raises a `StripHookError` of
-    the phase that failed, `LinkError` for two definitions of one public name.
+    Raises a `StripHookError` of the phase that failed, `LinkError` for two definitions of one name
+    that is public.
     """
     begin = time.perf_counter()
     check_set(job)
@@ -336,19 +343,39 @@ def join_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
         if dry:
             return _surveyed(job, exports, begin)
         staged = stack.enter_context(staging(job.jobs[0].library, output=job.common))
-        folder = stack.enter_context(staged.working_folder())
-        files = [folder / f"{number}.a" for number in range(len(job.jobs))]
-        common = folder / "common.a"
-        archives = [Slice(one.library.resolve()) for one in job.jobs]
-        request = replace(_request(job, archives, files, exports, common), may_be_empty=True)
-        made = share(request)
-        verified = _verified(job, request, made)
-        _together([*files, common], staged.path, job.target)
-        verify_joined(staged.path, [*files, common])
-        parts = _parts(job, files, exports, verified, made)
+        if sharing_for(job.target.object_format).joins:
+            parts = _one_object(job, staged.path, exports)
+        else:
+            folder = stack.enter_context(staged.working_folder())
+            parts = _several_objects(job, staged.path, folder, exports)
         size = staged.path.stat().st_size
         staged.commit()
     return SetOutcome(job, False, size, parts, time.perf_counter() - begin)
+
+
+def _one_object(job: SetJob, path: Path, exports: Sequence[Public]) -> tuple[SetPart, ...]:
+    """Write one library, of one object, to `path`, and verify it."""
+    files = [path for _ in job.jobs]
+    archives = [Slice(one.library.resolve()) for one in job.jobs]
+    request = replace(_request(job, archives, files, exports, path), may_be_empty=True)
+    made = join(request)
+    verified = _verified(job, request, made)
+    return _parts(job, files, exports, verified, made)
+
+
+def _several_objects(
+    job: SetJob, path: Path, folder: Path, exports: Sequence[Public]
+) -> tuple[SetPart, ...]:
+    """The same with an object for each library, and those that libraries share."""
+    files = [folder / f"{number}.a" for number in range(len(job.jobs))]
+    common = folder / "common.a"
+    archives = [Slice(one.library.resolve()) for one in job.jobs]
+    request = replace(_request(job, archives, files, exports, common), may_be_empty=True)
+    made = share(request)
+    verified = _verified(job, request, made)
+    _together([*files, common], path, job.target)
+    verify_joined(path, [*files, common])
+    return _parts(job, files, exports, verified, made)
 
 
 def _must_differ(job: SetJob, exports: Sequence[Public]) -> None:
@@ -410,16 +437,16 @@ def _parts(
 
 
 def _verified(job: SetJob, request: ShareRequest, made: ShareResult) -> list[Verified]:
+    joined = len(made.markers) == 1
+    markers = made.markers * len(request.libraries) if joined else made.markers[:-1]
     members = [
         SetMember(
             one.archive, one.output, Expectation(job.target, one.exports, job.strip, rows, marker)
         )
-        for one, rows, marker in zip(
-            request.libraries, made.link_maps, made.markers[:-1], strict=True
-        )
+        for one, rows, marker in zip(request.libraries, made.link_maps, markers, strict=True)
     ]
     expected = Expectation(job.target, (), job.strip, None, made.markers[-1])
-    return verify_set(members, request.common, expected)
+    return verify_set(members, None if joined else request.common, expected)
 
 
 def _replace(job: SetJob, final: Path, staged: Sequence[Staging]) -> None:

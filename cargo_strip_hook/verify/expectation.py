@@ -31,7 +31,8 @@ class Expectation:
     `covers_debug`: the link map covers debug information, too, which is then compared; that of a
     platform's linker covers code and data only. `compress_debug` is how debug sections may be
     compressed. `granularity` says what of the original may be one section; None where that is not
-    checked, as with a linker of the platform.
+    checked, as with a linker of the platform. `others` are the link maps of the other libraries of
+    a set.
     """
 
     target: Target
@@ -44,6 +45,7 @@ class Expectation:
     covers_debug: bool = True
     compress_debug: Compression = Compression.NONE
     granularity: Granularity | None = None
+    others: tuple[npt.NDArray[np.void], ...] = ()
 
 
 def compares_debug(expectation: Expectation) -> bool:

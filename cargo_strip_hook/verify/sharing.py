@@ -14,6 +14,7 @@ from cargo_strip_hook.core.errors import VerifyError
 from cargo_strip_hook.core.requests import Slice
 from cargo_strip_hook.verify.expectation import Expectation, Findings, Verified
 from cargo_strip_hook.verify.index import Listing, read_listing
+from cargo_strip_hook.verify.kit.names import encoded
 
 if TYPE_CHECKING:
     from cargo_strip_hook.verify.elf.sharing import Compared
@@ -63,12 +64,10 @@ def verify_set(
         if listing is None or len(listing.members) != 1:
             findings.add("the archive", "has not one member")
             raise _error(member.original, findings)
-        asked = replace(member.expectation, covers_debug=False)
-        others = [rows for n, rows in enumerate(maps) if n != number and rows is not None]
+        others = tuple(rows for n, rows in enumerate(maps) if n != number and rows is not None)
+        asked = replace(member.expectation, covers_debug=False, others=others)
         with open_archive(member.original) as archive:
-            compared: Compared = sharing.check(
-                archive, (small, listing), made, asked, findings, others
-            )
+            compared: Compared = sharing.check(archive, (small, listing), made, asked, findings)
             if findings or compared.pair is None:
                 raise _error(member.original, findings)
             states.append(live_state(archive, compared))
@@ -79,10 +78,20 @@ def verify_set(
     for home, unknown in foreign.items():
         if frozenset.intersection(*unknown):
             findings.add("a local symbol that no original has", f"in object {home}")
+    if common is None:
+        _check_union(members, findings)
     check_state(states, findings)
     if findings:
         raise _error(where, findings)
     return found
+
+
+def _check_union(members: Sequence[SetMember], findings: Findings) -> None:
+    """A library of all lists what any of them exports, and nothing else."""
+    _, listing = _read(members[0].candidate, findings)
+    names = sorted(encoded(name for m in members for name in m.expectation.exports))
+    if listing is None or [name for name, _ in sorted(listing.index or ())] != names:
+        findings.add("the archive's index", "is not that of all exports")
 
 
 def _read(path: Path, findings: Findings) -> tuple[bytes, Listing | None]:

@@ -11,7 +11,7 @@ import numpy as np
 from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.core.target import Target
-from cargo_strip_hook.engines.sharing import SharedLibrary, ShareRequest, share
+from cargo_strip_hook.engines.sharing import SharedLibrary, ShareRequest, join, share
 from cargo_strip_hook.formats import format_for
 from cargo_strip_hook.formats.elf.sharing import ElfSharing
 from cargo_strip_hook.formats.members import load
@@ -152,5 +152,26 @@ def verified_set(
             for one, rows in zip(asked, made.link_maps, strict=True)
         ],
         common,
+        Expectation(target, (), strip, None, b"marker"),
+    )
+
+
+def joined_set(
+    path: Path,
+    libraries: Sequence[tuple[Path, Sequence[str]]],
+    strip: Strip = Strip.SYMBOLS,
+    granularity: Granularity = Granularity.CLASS,
+    triple: str = TRIPLE,
+) -> list[Verified]:
+    """Write one library of a set and verify it; raises what the verifier has against it."""
+    asked = tuple(SharedLibrary(one, path, tuple(e)) for one, e in libraries)
+    target = Target.parse(triple)
+    made = join(ShareRequest(asked, path, target, strip, granularity, lambda *_: b"marker"))
+    return verify_set(
+        [
+            SetMember(one.archive, path, Expectation(target, one.exports, strip, rows, b"marker"))
+            for one, rows in zip(asked, made.link_maps, strict=True)
+        ],
+        None,
         Expectation(target, (), strip, None, b"marker"),
     )

@@ -37,6 +37,7 @@ class ElfSharing:
     """`Sharing` for ELF."""
 
     label = elf.STT_NOTYPE
+    joins = True
 
     def describe(self, program: Program, live: Bool) -> Described:
         atoms = np.flatnonzero(live).astype(np.int32)

@@ -56,9 +56,13 @@ class Described:
 
 
 class Sharing(Protocol):
-    """What a format's room offers for sharing. `label`: the kind of a symbol that is a place."""
+    """What a format's room offers for sharing. `label`: the kind of a symbol that is a place.
+
+    `joins`: objects of several libraries can be one, and be verified.
+    """
 
     label: int
+    joins: bool
 
     def describe(self, program: Program, live: Bool) -> Described:
         """See `Described`."""

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cargo_strip_hook.link.model import LINK_MAP, Array, AtomFlag, Int64
+from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.model import LINK_MAP, Array, AtomFlag, Bool, Int64
 from cargo_strip_hook.link.share.find import Shared
 from cargo_strip_hook.link.share.model import Sort
 from cargo_strip_hook.link.share.split import Part, Split
+from cargo_strip_hook.link.share.together import Together
 
 # `object`: 0 is the library's own, from 1 on those of the common library in their order
 SET_MAP = np.dtype([*((n, LINK_MAP[n]) for n in LINK_MAP.names or ()), ("object", "<i4")])
@@ -96,20 +98,28 @@ def _copying(shared: Shared) -> Int64:
 
 def _copies(shared: Shared, part: Part, library: int, rows: Int64) -> tuple[Int64, Int64]:
     """(atom of a library, atom of the part's) of what both have copies of, for shared code."""
+    home = int(shared.joined.atom_base[part.library])
+    number = shared.number
+    wanted = np.zeros(shared.classes, np.bool_)
+    live = part.atoms[part.live] + home
+    wanted[number[live[number[live] >= 0]]] = True
+    return _alike(shared, wanted, library, part.library, rows)
+
+
+def _alike(
+    shared: Shared, wanted: Bool, library: int, other: int, rows: Int64
+) -> tuple[Int64, Int64]:
+    """(atom, atom of the other library) of what `wanted` classes have copies of in both."""
     if not len(rows):
         return rows, rows
     joined = shared.joined
     refers, number = shared.refers, shared.number
-    home = int(joined.atom_base[part.library])
-    wanted = np.zeros(shared.classes, np.bool_)
-    live = part.atoms[part.live] + home
-    wanted[number[live[number[live] >= 0]]] = True
     mine = np.zeros(shared.classes, np.bool_)
     mine[number[(number >= 0) & (joined.library == library)]] = True
-    wanted &= mine  # a member may hold what not all that load it have
-    rows = rows[wanted[number[refers.source[rows]]]]
+    # a member may hold what not all that load it have
+    rows = rows[(wanted & mine)[number[refers.source[rows]]]]
     sides = []
-    for one in (library, part.library):
+    for one in (library, other):
         mine = rows[joined.library[refers.source[rows]] == one]
         shape = refers.shape[mine]
         order = np.lexsort((shape[:, 2], shape[:, 1], number[refers.source[mine]]))
@@ -121,4 +131,51 @@ def _copies(shared: Shared, part: Part, library: int, rows: Int64) -> tuple[Int6
     return keys[:, 0], keys[:, 1]
 
 
-__all__ = ["SET_MAP", "link_maps"]
+def maps_of_one(shared: Shared, one: Together, rows: Array) -> list[Array]:
+    """SET_MAP for each library of an object of all of them; `rows` (LINK_MAP) is its own.
+
+    Its members are the numbers of units.
+    """
+    joined = shared.joined
+    program, base = one.program, joined.atom_base
+    kind = program.atoms["flags"] & (AtomFlag.SEPARATE | AtomFlag.ORDERED)
+    pieces = one.live & (kind != AtomFlag.SEPARATE) & (program.atoms["section"] >= 0)
+    placed = np.flatnonzero(pieces)
+    section, offset = np.full(len(pieces), -1, np.int64), np.zeros(len(pieces), np.int64)
+    section[placed] = rows["out_section"][: len(placed)]
+    offset[placed] = rows["out_offset"][: len(placed)]
+    about = rows[len(placed) :]  # of debug information
+    members = np.array([unit.index for p in joined.libraries for unit in p.program.units], np.int32)
+    units = [len(one.program.units) for one in joined.libraries]
+    owner = np.repeat(np.arange(len(units)), units)
+    copying = _copying(shared)
+    homes = joined.library[one.homes]
+    found = []
+    for library in range(len(joined.libraries)):
+        first, end = base[library : library + 2].tolist()
+        here = np.arange(first, end)
+        shares = here[(shared.number[first:end] >= 0) & (section[first:end] < 0)]
+        pairs = [(here[section[first:end] >= 0],) * 2, (shares, one.homes[shared.number[shares]])]
+        for other in unique(homes[homes != library]).tolist():
+            copy, original = _alike(shared, homes == other, library, other, copying)
+            pairs.append((copy + first, original + int(base[other])))
+        atoms = np.unique(
+            np.stack([np.concatenate(side) for side in zip(*pairs, strict=True)], axis=1), axis=0
+        )
+        atoms = atoms[section[atoms[:, 1]] >= 0]
+        mine, there = atoms[:, 0], atoms[:, 1]
+        out = np.zeros(len(mine), SET_MAP)
+        out["member"] = members[joined.program.unit_of(mine)]
+        for name in ("section", "offset", "size"):
+            out[name] = joined.program.atoms[name][mine]
+        out["out_section"], out["out_offset"] = section[there], offset[there]
+        told = about[owner[about["member"]] == library]
+        debug = np.zeros(len(told), SET_MAP)
+        for name in LINK_MAP.names or ():
+            debug[name] = told[name]
+        debug["member"] = members[told["member"]]
+        found.append(np.concatenate([out[out["section"] >= 0], debug]))
+    return found
+
+
+__all__ = ["SET_MAP", "link_maps", "maps_of_one"]

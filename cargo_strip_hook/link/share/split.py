@@ -75,7 +75,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Planned:
+class Planned:
     """An object before names are given: `live` by atom of its library.
 
     `rows` are the relocations (of the library's program) that lead out of it; they need `places`.
@@ -99,11 +99,9 @@ def split(shared: Shared, sharing: Sharing, format: Format) -> Split:
     group, groups = groups_of(shared)
     group, groups, made_of = grouped(shared, group, groups)
     homes = homes_of(shared, group, made_of)
-    planned = [_small(shared, sharing, n) for n in range(len(shared.joined.libraries))]
-    planned += [
-        _common(shared, sharing, homes, group, (number, int(made_of[number]), libraries))
-        for number, libraries in enumerate(groups)
-    ]
+    planned = plan_objects(
+        shared, sharing, homes, group, list(zip(made_of.tolist(), groups, strict=True))
+    )
     planned = [_waking(shared, sharing, homes, group, plan, planned) for plan in planned]
     places = np.concatenate([plan.places for plan in planned])
     places = np.unique(places) if len(places) else places
@@ -116,7 +114,28 @@ def split(shared: Shared, sharing: Sharing, format: Format) -> Split:
     return Split(tuple(parts[:count]), tuple(parts[count:]), homes)
 
 
-def _small(shared: Shared, sharing: Sharing, number: int) -> _Planned:
+def plan_objects(
+    shared: Shared,
+    sharing: Sharing,
+    homes: Int64,
+    group: Int64,
+    groups: Sequence[tuple[int, tuple[int, ...]]],
+    *,
+    alone: bool = True,
+) -> list[Planned]:
+    """An object for each library, and one for each group (the library it is made of, its own).
+
+    `alone`: each is to be an object of its own, in which nothing of it needs a name.
+    """
+    planned = [_small(shared, sharing, n) for n in range(len(shared.joined.libraries))]
+    planned += [
+        _common(shared, sharing, homes, group, (number, made_of, libraries), alone=alone)
+        for number, (made_of, libraries) in enumerate(groups)
+    ]
+    return planned
+
+
+def _small(shared: Shared, sharing: Sharing, number: int) -> Planned:
     """What stays in a library."""
     joined = shared.joined
     program = joined.libraries[number].program
@@ -128,7 +147,7 @@ def _small(shared: Shared, sharing: Sharing, number: int) -> _Planned:
     live = mark(build_graph(program), roots, end - first, np.flatnonzero(shares))
     live = follow(program, live)
     out, places = _crossing(shared, sharing, number, live)
-    return _Planned(number, (number,), -1, live, out, places)
+    return Planned(number, (number,), -1, live, out, places)
 
 
 def _common(
@@ -137,7 +156,9 @@ def _common(
     homes: Int64,
     group: Int64,
     member: tuple[int, int, tuple[int, ...]],
-) -> _Planned:
+    *,
+    alone: bool,
+) -> Planned:
     """A member of the common library, with copies of what each object has of its own.
 
     `member` is its number, the library that it is made of, and those that load it.
@@ -148,8 +169,8 @@ def _common(
     mine = shared.number[first:end]
     live = np.zeros(end - first, np.bool_)
     live[homes[group == number] - first] = True
-    foldable = joined.described.folded[first:end] & (mine >= 0)
-    live |= foldable & (group[mine] == number) if shared.classes else foldable
+    if alone and shared.classes:  # what may be folded is referred to without a name
+        live |= joined.described.folded[first:end] & (mine >= 0) & (group[mine] == number)
     inside = shared.refers.target >= 0
     source, target = shared.refers.source[inside], shared.refers.target[inside]
     here = (source >= first) & (source < end)
@@ -161,7 +182,7 @@ def _common(
             break
         live[new] = True
     rows, places = _crossing(shared, sharing, library, live)
-    return _Planned(library, libraries, number, live, rows, places)
+    return Planned(library, libraries, number, live, rows, places)
 
 
 def _crossing(shared: Shared, sharing: Sharing, number: int, live: Bool) -> tuple[Int64, Array]:
@@ -199,9 +220,9 @@ def _waking(
     sharing: Sharing,
     homes: Int64,
     group: Int64,
-    plan: _Planned,
-    planned: Sequence[_Planned],
-) -> _Planned:
+    plan: Planned,
+    planned: Sequence[Planned],
+) -> Planned:
     """The same for a library that needs a member's initialisers and nothing else of it.
 
     A linker loads a member for a name only.
@@ -259,7 +280,7 @@ def _part(
     shared: Shared,
     format: Format,
     homes: Int64,
-    plan: _Planned,
+    plan: Planned,
     table: tuple[Array, list[bytes], Int64],
     numbers: Int32,
 ) -> Part:
@@ -323,4 +344,13 @@ def _part(
     )
 
 
-__all__ = ["PREFIX", "Part", "Split", "groups_of", "set_digest", "split"]
+__all__ = [
+    "PREFIX",
+    "Part",
+    "Planned",
+    "Split",
+    "groups_of",
+    "plan_objects",
+    "set_digest",
+    "split",
+]

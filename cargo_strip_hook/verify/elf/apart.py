@@ -24,6 +24,7 @@ from cargo_strip_hook.verify.elf.read import (
     STB_WEAK,
     STEP,
     STT_NOTYPE,
+    STT_SECTION,
     Objects,
 )
 from cargo_strip_hook.verify.kit.names import encoded, quoted
@@ -99,7 +100,7 @@ def _symbols(pair: Pair, ranges: tuple[Array, Array], *, joined: bool) -> tuple[
     """The result's symbols without what is others' only, and which local ones are."""
     after = pair.after
     s = after.symbols.copy()
-    inside = (s["section"] > 0) & (s["binding"] == STB_LOCAL)
+    inside = (s["section"] > 0) & (s["binding"] == STB_LOCAL) & (s["kind"] != STT_SECTION)
     inside &= among(ranges, (s["section"] << STEP) + s["value"])
     s["kind"][inside] = STT_NOTYPE
     by_us, by_others = _used(after, ranges)

@@ -146,12 +146,11 @@ def check(
     common: Common | None,
     expectation: Expectation,
     findings: Findings,
-    others: Sequence[Array],
 ) -> Compared:
-    """Compare one library. The link map of `expectation` tells the object of each row, too.
+    """Compare one library. The link maps of `expectation` tell the object of each row, too.
 
-    `others` are the link maps of the other libraries of the set. Without a common library all
-    libraries are in one object. Raises `ObjectError` for a damaged original.
+    Without a common library all libraries are in one object. Raises `ObjectError` for a damaged
+    original.
     """
     nothing = Compared(Verified((), ()), None, ())
     rows = expectation.link_map
@@ -178,7 +177,10 @@ def check(
     pair = _pair(original, after, replace(expectation, link_map=rows), findings)
     if pair is None or findings:
         return nothing
-    theirs = [_numbered(r[(r["object"] > 0) | (common is None)], after, position) for r in others]
+    theirs = [
+        _numbered(r[(r["object"] > 0) | (common is None)], after, position)
+        for r in expectation.others
+    ]
     apart = set_apart(pair, theirs, one.numbers, joined=common is None)
     pair = replace(apart.pair, crossing=one.crossing)
     structure.check_against_members(pair.before, one.own, findings)
@@ -187,6 +189,10 @@ def check(
     foreign, pair = _without_foreign(pair, one.numbers, whole=common is None)
     listing = small[1]
     if common is None and listing.index is not None:
+        s = one.own.symbols
+        shown = one.own.strings(s["name"][(s["binding"] != STB_LOCAL) & ~s["undefined"]])
+        if sorted(shown) != sorted(name for name, _ in listing.index):
+            findings.add("the archive's index", "is not that of the object")
         asked = encoded(expectation.exports)
         listing = replace(listing, index=tuple(e for e in listing.index if e[0] in asked))
     try:
@@ -362,15 +368,16 @@ def _without_foreign(
         rows = rows[~pair.crossing[rows]]
     own_ones = own_symbols(pair)
     placed = np.flatnonzero(own_ones.kind == Kind.PLACE)
-    known = set(
-        zip(own_ones.base[placed].tolist(), pair.before.names[placed].tolist(), strict=True)
-    )
+    bases, before = own_ones.base[placed].tolist(), pair.before.symbols[placed]
+    known = set(zip(bases, pair.before.names[placed].tolist(), strict=True))
+    facts = set(zip(bases, before["kind"].tolist(), before["size"].tolist(), strict=True))
     place = (s["section"][rows] << STEP) + s["value"][rows]
     names = pair.after.strings(s["name"][rows])
+    columns = (place.tolist(), s["kind"][rows].tolist(), s["size"][rows].tolist())
     foreign = [
         row
-        for row, where, name in zip(rows.tolist(), place.tolist(), names, strict=True)
-        if name and (where, name) not in known
+        for row, fact, name in zip(rows.tolist(), zip(*columns, strict=True), names, strict=True)
+        if ((fact[0], name) not in known if name else fact not in facts)
     ]
     s["kind"][foreign] = STT_NOTYPE
     return homes_of(base, loaded, foreign), replace(pair, after=replace(pair.after, symbols=s))

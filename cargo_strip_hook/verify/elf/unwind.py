@@ -74,14 +74,19 @@ def _function_places(pair: Pair, frames: Frames) -> Array:
     return np.where(row >= 0, place, -1)
 
 
+def _result_places(pair: Pair, after: Frames) -> Array:
+    """Where the function of each FDE of the result is, -1 for none."""
+    symbol = after.fdes["symbol"]
+    section = np.where(symbol >= 0, pair.after.symbols["section"][np.maximum(symbol, 0)], 0)
+    value = pair.after.symbols["value"][np.maximum(symbol, 0)]
+    return np.where(section > 0, (section << STEP) + value + after.fdes["addend"], -1)
+
+
 def check(pair: Pair, unwind: Unwind, resolution: Resolution) -> int:
     """Match FDEs by the place of their function, then compare; returns how many."""
     each = pair.findings.each
     before, after, old_place, live = unwind.before, unwind.after, unwind.place, unwind.live
-    symbol = after.fdes["symbol"]
-    section = np.where(symbol >= 0, pair.after.symbols["section"][np.maximum(symbol, 0)], 0)
-    value = pair.after.symbols["value"][np.maximum(symbol, 0)]
-    new_place = np.where(section > 0, (section << STEP) + value + after.fdes["addend"], -1)
+    new_place = _result_places(pair, after)
     if pair.complete:
         each(
             "an unwind entry without a function",
@@ -134,6 +139,9 @@ def _compare_rest(
     found = match_keys(keys(old_place), keys(new_place))
     known = np.zeros(len(after.rest), np.bool_)
     known[new[found[found >= 0]]] = True
+    if pair.foreign is not None:
+        foreign = pair.is_foreign(_result_places(pair, after))
+        known |= (after.rest_fde >= 0) & foreign[np.maximum(after.rest_fde, 0)]
     lost, extra = before.rest[old[found < 0]], after.rest[~known]
     old_rest, new_rest = before.rest[old[found >= 0]], after.rest[new[found[found >= 0]]]
     symbols, new_symbols = old_rest["symbol"], new_rest["symbol"]
