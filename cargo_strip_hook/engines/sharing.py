@@ -18,6 +18,7 @@ from cargo_strip_hook.formats import format_for, sharing_for
 from cargo_strip_hook.formats.members import load
 from cargo_strip_hook.link.layout import lay_out
 from cargo_strip_hook.link.model import Array, Bool, Format, Image, Int32, Program
+from cargo_strip_hook.link.pages import release_all
 from cargo_strip_hook.link.reach import always_live, build_graph, follow, mark
 from cargo_strip_hook.link.resolve import resolve
 from cargo_strip_hook.link.share.find import Shared, find_shared
@@ -25,7 +26,7 @@ from cargo_strip_hook.link.share.model import Library
 from cargo_strip_hook.link.share.placed import link_maps, maps_of_one
 from cargo_strip_hook.link.share.reduce import without_dead
 from cargo_strip_hook.link.share.report import SharedParts, report
-from cargo_strip_hook.link.share.split import Part, set_digest, split
+from cargo_strip_hook.link.share.split import Part, set_digest, split, without_tables
 from cargo_strip_hook.link.write import write
 from cargo_strip_hook.link.share.together import together
 
@@ -109,22 +110,25 @@ def share(request: ShareRequest) -> ShareResult:
         markers = [request.marker(one.exports, digest) for one in request.libraries]
         markers.append(request.marker((), digest))
         made = split(shared, sharing_for(request.target.object_format), format)
-        images = {}
+        images, small = {}, []
         for number, part in zip(order, made.small, strict=True):
             one = request.libraries[number]
             asked = _request(request, one.output, markers[number], one.exports)
             images[number] = _image(part, format, asked)
             name = object_name(one.name or one.archive)
             _write(one.output, request.target, [_member(name, images[number])])
+            images[number] = replace(images[number], chunks=())
+            small.append(without_tables(part))
         # one mark is enough for a library: in its first object
         marks = [b"" if number else markers[-1] for number in range(len(made.common))]
-        common = [
-            _image(part, format, _request(request, request.common, mark, ()))
-            for part, mark in zip(made.common, marks, strict=True)
-        ]
+        common, parts = [], []
+        for part, mark in zip(made.common, marks, strict=True):
+            common.append(_image(part, format, _request(request, request.common, mark, ())))
+            parts.append(without_tables(part))
         stem = object_name(request.name or request.common).removesuffix(".o")
         members = [_member(f"{stem}.{n}.o", image) for n, image in enumerate(common)]
         _write(request.common, request.target, members)
+        made = replace(made, small=small, common=parts)
         maps = link_maps(
             shared, made, [images[n].link_map for n in order], [one.link_map for one in common]
         )
@@ -212,7 +216,9 @@ def _laid_out(
     if classes is None:
         classes = np.zeros(len(live), np.int32)
     layout = lay_out(program, format, live, classes, request.granularity)
-    return write(program, live, layout, format, request)
+    image = write(program, live, layout, format, request)
+    release_all(unit.data for unit in program.units)
+    return image
 
 
 def _member(name: str, image: Image) -> NewMember:

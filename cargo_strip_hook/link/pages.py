@@ -6,6 +6,8 @@ Peak memory counts them; they come back from the page cache when they are read a
 from __future__ import annotations
 
 import mmap
+import sys
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -26,3 +28,23 @@ def release(view: object) -> None:
     end = (address - base + len(view)) // page * page
     if end > start:
         mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
+
+
+def release_all(views: Iterable[object]) -> None:
+    """Release all pages of the mappings that memoryviews are of, also those of small ones."""
+    mappings = {id(v.obj): v.obj for v in views if isinstance(v, memoryview)}
+    for mapping in mappings.values():
+        if isinstance(mapping, mmap.mmap) and hasattr(mapping, "madvise"):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def trim() -> None:
+    """Give memory back that is free: glibc keeps it, once large arrays came and went."""
+    if sys.platform != "linux":
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
+    except (ImportError, OSError, AttributeError):  # another C library
+        return

@@ -28,6 +28,7 @@ from cargo_strip_hook.core.errors import (
 from cargo_strip_hook.core.lifetime import undisturbed
 from cargo_strip_hook.core.requests import Granularity, Slice, Strip
 from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.engines.forked import forked
 from cargo_strip_hook.engines.sharing import (
     SharedLibrary,
     ShareRequest,
@@ -315,7 +316,7 @@ def _make(job: SetJob, exports: Sequence[Public], begin: float) -> SetOutcome:
         request = _request(
             job, [Slice(s.library) for s in staged], [s.path for s in staged], exports, final
         )
-        made = share(request)
+        made = forked(share, request)
         verified = _verified(job, request, made)
         parts = _parts(job, [s.path for s in staged], exports, verified, made)
         size = final.stat().st_size
@@ -358,7 +359,7 @@ def _one_object(job: SetJob, path: Path, exports: Sequence[Public]) -> tuple[Set
     files = [path for _ in job.jobs]
     archives = [Slice(one.library.resolve()) for one in job.jobs]
     request = replace(_request(job, archives, files, exports, path), may_be_empty=True)
-    made = join(request)
+    made = forked(join, request)
     verified = _verified(job, request, made)
     return _parts(job, files, exports, verified, made)
 
@@ -371,7 +372,7 @@ def _several_objects(
     common = folder / "common.a"
     archives = [Slice(one.library.resolve()) for one in job.jobs]
     request = replace(_request(job, archives, files, exports, common), may_be_empty=True)
-    made = share(request)
+    made = forked(share, request)
     verified = _verified(job, request, made)
     _together([*files, common], path, job.target)
     verify_joined(path, [*files, common])

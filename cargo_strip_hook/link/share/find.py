@@ -9,6 +9,7 @@ import numpy as np
 
 from cargo_strip_hook.link.arrays import isin, unique
 from cargo_strip_hook.link.model import Array, Bool, Int64
+from cargo_strip_hook.link.pages import trim
 from cargo_strip_hook.link.share.equality import Colours, References, hashed, references
 from cargo_strip_hook.link.share.identity import Identities, identify
 from cargo_strip_hook.link.share.matching import Matching
@@ -49,13 +50,16 @@ def find_shared(libraries: Sequence[Library], sharing: Sharing) -> Shared:
     joined = join_libraries(libraries, sharing)
     identities = identify(joined, sharing)
     refers, names = references(joined, sharing)
+    trim()
     ruled = Ruled(joined, refers, identities, names)
     private = Private(ruled, [_exports(one) for one in libraries])
     may = joined.live & (private.reason == 0)
     colours = _colours(ruled, may)
     state = State(ruled, colours)
     _part(ruled, colours, state)
-    return _greatest(ruled, colours, state, private)
+    shared = _greatest(ruled, colours, state, private)
+    trim()
+    return shared
 
 
 def _exports(library: Library) -> frozenset[bytes]:

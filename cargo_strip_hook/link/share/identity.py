@@ -15,7 +15,7 @@ import numpy as np
 from cargo_strip_hook.demangle import crate_of
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.model import Array, Bool, Int32, Int64
-from cargo_strip_hook.link.pages import release
+from cargo_strip_hook.link.pages import release_all
 from cargo_strip_hook.link.share.model import Joined, Library, Sharing, Sort
 
 C_OBJECTS = "(C objects)"
@@ -126,8 +126,7 @@ def identify(joined: Joined, sharing: Sharing) -> Identities:
             place = b"" if given else _place(joined, atom)
             text += b"\0%s\0%s" % (joined.program.units[unit].name.encode(), place)
         name[atom] = _digest(text)
-    for one in joined.program.units:  # names were read of them all
-        release(one.data)
+    release_all(one.data for one in joined.program.units)  # names were read of them all
     return Identities(name, called, crate, tuple(numbers), ours[unit_of] & live, guard & live)
 
 
@@ -230,14 +229,14 @@ def _members(
         number = len(others)
         for at, other in enumerate(others):
             same = np.array_equal(octets, np.frombuffer(other, np.uint8))
-            release(other)
             if same:
                 number = at
                 break
         if number == len(others):
             others.append(item.data)
-        release(item.data)
         found.append(b"%s\0%d %d" % (item.name.encode(), len(item.data), number))
+    release_all([o for others in known.values() for o in others])
+    release_all([item.data for item in library.members.values()])
     return blake2b(b"\n".join(sorted(found)), digest_size=32).digest() if found else b""
 
 

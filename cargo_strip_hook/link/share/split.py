@@ -6,9 +6,10 @@ another has a hidden name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import overload
 
 import numpy as np
 
@@ -66,12 +67,32 @@ class Part:
 class Split:
     """`small` are the libraries' objects in their order, `common` those of the common library.
 
-    `homes` is the atom of the joined libraries that stands for each class.
+    `homes` is the atom of the joined libraries that stands for each class. Parts are made when
+    they are asked for: what each takes is free before the next one.
     """
 
-    small: tuple[Part, ...]
-    common: tuple[Part, ...]
+    small: Sequence[Part]
+    common: Sequence[Part]
     homes: Int64
+
+
+class _Parts(Sequence[Part]):
+    def __init__(self, make: Callable[[int], Part], numbers: range) -> None:
+        self.make, self.numbers = make, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Part: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Part, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> Part | tuple[Part, ...]:
+        if isinstance(at, slice):
+            return tuple(map(self.make, self.numbers[at]))
+        return self.make(self.numbers[at])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,12 +127,15 @@ def split(shared: Shared, sharing: Sharing, format: Format) -> Split:
     places = np.concatenate([plan.places for plan in planned])
     places = np.unique(places) if len(places) else places
     names = _names(shared, places)
-    parts = []
-    for plan in planned:
-        gives = np.flatnonzero(group[places["number"]] == plan.group)
-        parts.append(_part(shared, format, homes, plan, (places, names, gives), numbers))
+    gives = group[places["number"]]
+
+    def make(number: int) -> Part:
+        plan = planned[number]
+        table = places, names, np.flatnonzero(gives == plan.group)
+        return _part(shared, format, homes, plan, table, numbers)
+
     count = len(shared.joined.libraries)
-    return Split(tuple(parts[:count]), tuple(parts[count:]), homes)
+    return Split(_Parts(make, range(count)), _Parts(make, range(count, len(planned))), homes)
 
 
 def plan_objects(
@@ -245,6 +269,17 @@ def _waking(
     return replace(plan, places=np.concatenate([plan.places, *extra]))
 
 
+def without_tables(part: Part) -> Part:
+    """A part as link maps need it: without symbols and relocations."""
+    program = replace(
+        part.program,
+        symbols=np.zeros(0, SYMBOL),
+        relocations=np.zeros(0, RELOCATION),
+        definition=np.zeros(0, np.int32),
+    )
+    return replace(part, program=program)
+
+
 def set_digest(shared: Shared) -> bytes:
     """What tells a set from another one: all that its libraries share."""
     digest = blake2b(digest_size=16)
@@ -353,4 +388,5 @@ __all__ = [
     "plan_objects",
     "set_digest",
     "split",
+    "without_tables",
 ]

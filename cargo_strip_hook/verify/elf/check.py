@@ -27,7 +27,7 @@ from cargo_strip_hook.verify.elf.frames import Frames, read_frames
 from cargo_strip_hook.verify.elf.groups import beaten
 from cargo_strip_hook.verify.elf.infer import infer_placement
 from cargo_strip_hook.verify.elf.machine import machine
-from cargo_strip_hook.verify.elf.mapping import Pair, resolve
+from cargo_strip_hook.verify.elf.mapping import Pair, Resolution, resolve
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
     STB_LOCAL,
@@ -265,7 +265,10 @@ def defined_among(
     return names & {objects.string(int(at)) for at in s["name"][defining].tolist()}
 
 
-def compare(pair: Pair, listing: Listing) -> Verified:
+def compare(
+    pair: Pair, listing: Listing, seen: list[tuple[relocations.Sides, Resolution]] | None = None
+) -> Verified:
+    """All comparisons. The relocations and what names stand for are added to `seen`."""
     findings = pair.findings
     pieces.check_layout(pair)
     aside.check(pair)
@@ -283,6 +286,8 @@ def compare(pair: Pair, listing: Listing) -> Verified:
         referenced |= frames.referenced
     let_go(pair.before.buffer)
     resolution = resolve(pair, referenced)
+    if seen is not None:
+        seen.append((sides, resolution))
     order.check_winners(pair, resolution, referenced)
     comdat.check(pair, sides)
     changed = relocations.check(pair, resolution, sides)

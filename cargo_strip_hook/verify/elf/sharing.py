@@ -20,7 +20,7 @@ from cargo_strip_hook.verify.elf.apart import homes_of, set_apart
 from cargo_strip_hook.verify.elf.elements import cut
 from cargo_strip_hook.verify.elf.groups import beaten
 from cargo_strip_hook.verify.elf.machine import machine
-from cargo_strip_hook.verify.elf.mapping import Kind, Pair, own_symbols
+from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution, own_symbols
 from cargo_strip_hook.verify.elf.read import (
     SHF_LINK_ORDER,
     SHF_MERGE,
@@ -37,6 +37,7 @@ from cargo_strip_hook.verify.elf.read import (
     Objects,
     read_objects,
 )
+from cargo_strip_hook.verify.elf.relocations import Sides
 from cargo_strip_hook.verify.expectation import Expectation, Findings, Verified
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.kit.frames import BadFrames
@@ -66,6 +67,7 @@ class Compared:
     (object, 0 for the library's own; number) that have a name this library does not know, or are in
     what is other libraries' only. `shared`: bool for each row of the link map: whether another
     library has something in this place, too; None where what is shared is in the common library.
+    `seen`: its relocations, and what names stand for.
     """
 
     verified: Verified
@@ -73,6 +75,7 @@ class Compared:
     loaded: tuple[int, ...]
     foreign: frozenset[tuple[int, int]] = frozenset()
     shared: Array | None = None
+    seen: tuple[Sides, Resolution] | None = None
 
 
 def read_common(
@@ -195,13 +198,16 @@ def check(
             findings.add("the archive's index", "is not that of the object")
         asked = encoded(expectation.exports)
         listing = replace(listing, index=tuple(e for e in listing.index if e[0] in asked))
+    seen: list[tuple[Sides, Resolution]] = []
     try:
-        verified = single.compare(pair, listing)
+        verified = single.compare(pair, listing, seen)
     except (Damaged, BadFrames) as e:
         findings.add("damaged", str(e))
         return nothing
     shared = apart.shared if common is None else None
-    return Compared(verified, pair, one.numbers, foreign | apart.symbols, shared)
+    return Compared(
+        verified, pair, one.numbers, foreign | apart.symbols, shared, seen[0] if seen else None
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.arrays import Array
-from cargo_strip_hook.verify.elf.mapping import Kind, Pair
+from cargo_strip_hook.verify.arrays import Array, unique
+from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
     SHF_EXECINSTR,
@@ -83,7 +83,7 @@ def live_state(original: Archive, compared: Compared) -> Live:
     """Collect what one library keeps, after it was compared."""
     pair = compared.pair
     assert pair is not None
-    places = _Places(pair, compared.loaded, compared.shared)
+    places = _Places(compared)
     crates = _crates(pair, places)
     before = pair.before
     names = _names(pair)
@@ -115,13 +115,15 @@ def live_state(original: Archive, compared: Compared) -> Live:
 class _Places:
     """Pieces of one library by where they are; `pairs` are rows (source, target) of references."""
 
-    def __init__(self, pair: Pair, loaded: Sequence[int], shared: Array | None) -> None:
-        self.pair, self.shared = pair, shared
+    def __init__(self, compared: Compared) -> None:
+        assert compared.pair is not None
+        pair, self.shared = compared.pair, compared.shared
+        self.pair = pair
         self.bases = pair.after.section_base
-        self.objects = [0, *(number + 1 for number in loaded)]
+        self.objects = [0, *(number + 1 for number in compared.loaded)]
         self.order = np.argsort(pair.place, kind="stable")
         self.sorted = pair.place[self.order]
-        self.pairs = self._references()
+        self.pairs = self._references(compared)
 
     def key(self, row: int) -> Place:
         """The object and the place of a row: below 0 it is this library's alone."""
@@ -137,27 +139,22 @@ class _Places:
         at = np.maximum(np.searchsorted(self.sorted, place, side="right") - 1, 0)
         return self.order[at]
 
-    def _references(self) -> Array:
-        from cargo_strip_hook.verify.elf.relocations import collect
-
+    def _references(self, compared: Compared) -> Array:
         pair = self.pair
-        sides = collect(pair)
+        if compared.seen is None:
+            return np.zeros((0, 2), np.int64)
+        sides, resolution = compared.seen
         old = sides.before
-        place = _targets(pair, old["symbol"])[old["symbol"]]
+        place = _targets(resolution)[old["symbol"]]
         known = place >= 0
         source = pair.row[old["section"][known]]
         target = self.rows_at(place[known])
-        found = np.stack([source, target], axis=1)
-        return np.unique(found[source != target], axis=0)
+        keys = unique((source * len(pair.row) + target)[source != target])
+        return np.stack([keys // len(pair.row), keys % len(pair.row)], axis=1)
 
 
-def _targets(pair: Pair, used: Array) -> Array:
-    """For each of the `used` symbols the place that a reference to it means, -1 for none."""
-    from cargo_strip_hook.verify.elf.mapping import resolve
-
-    referenced = np.zeros(len(pair.before.symbols), np.bool_)
-    referenced[used] = True
-    resolution = resolve(pair, referenced)
+def _targets(resolution: Resolution) -> Array:
+    """For each symbol the place that a reference to it means, -1 for none."""
     known = resolution.before
     place = np.where(known.kind == Kind.PLACE, known.base, -1)
     for row in np.flatnonzero(known.kind == Kind.NAME).tolist():
