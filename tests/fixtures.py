@@ -96,7 +96,7 @@ def _output(
     return done.stdout
 
 
-def _environment(toolchain: Toolchain) -> dict[str, str]:
+def environment(toolchain: Toolchain) -> dict[str, str]:
     """The environment for cargo: nothing of the developer's own settings for its output."""
     drop = re.compile(r"CARGO_(TARGET|BUILD|PROFILE|TERM|ENCODED)|RUSTFLAGS|RUST_BACKTRACE|RUSTC$")
     env = {k: v for k, v in os.environ.items() if not drop.match(k)}
@@ -173,7 +173,7 @@ def _published_source(name: str, env: Mapping[str, str]) -> Path:
 
 def source(name: str) -> Path:
     """The unpacked source of a published crate. Copy it before you change it."""
-    return _published_source(name, _environment("rustup"))
+    return _published_source(name, environment("rustup"))
 
 
 def _capi_build(
@@ -233,7 +233,7 @@ def library(
     missing.
     """
     target = target or host()
-    env = _environment(toolchain)
+    env = environment(toolchain)
     key, flags = _key(name, target, toolchain)
     CACHE.mkdir(parents=True, exist_ok=True)
     out = _place(key, profile, target)
@@ -303,7 +303,7 @@ def _build(
             shutil.copytree(CRATES / other, source.parent / other, dirs_exist_ok=True)
     # Foreign targets share a folder, so that the std of each is built once.
     shared = target != host()
-    target_dir = CACHE / "target" / (_std_key(toolchain) if shared else key)
+    target_dir = CACHE / "target" / (std_key(toolchain) if shared else key)
     folder = target_dir / target / _folder(profile)
     with FileLock(CACHE / f"{target_dir.name}-{target}.lock") if shared else nullcontext():
         if shared:  # cargo puts the library of this crate there again, fresh or not
@@ -315,7 +315,7 @@ def _build(
         _collect(source, folder, libs, out)
 
 
-def _std_key(toolchain: Toolchain) -> str:
+def std_key(toolchain: Toolchain) -> str:
     return f"std-{hashlib.sha256(_version(toolchain).encode()).hexdigest()[:12]}"
 
 

@@ -20,6 +20,12 @@ _NO_PLIST = (
     *(ValueError, LookupError, OverflowError, AttributeError, RecursionError, TypeError),
     struct.error,
 )
+_OF_PLATFORMS = (
+    "LibraryIdentifier",
+    "SupportedArchitectures",
+    "SupportedPlatform",
+    "SupportedPlatformVariant",
+)
 _HEADERS = frozenset({".h", ".hh", ".hpp", ".hxx"})
 
 
@@ -117,3 +123,24 @@ def signed(file: Path) -> Path | None:
             if os.path.lexists(folder / "_CodeSignature"):
                 return folder
     return None
+
+
+def listing_like(folder: Path, library: str) -> bytes:
+    """The Info.plist of an xcframework with one library of this name for each variant of `folder`.
+
+    There are no headers. Raises `InputError` where that of `folder` is damaged.
+    """
+    import plistlib
+
+    variants(folder)  # which is damaged, or has all that is asked for here
+    content = plistlib.loads(read_bytes(_plist(folder)))
+    entries = []
+    for old in content["AvailableLibraries"]:
+        entry = {key: old[key] for key in _OF_PLATFORMS if key in old}
+        entries.append({**entry, "BinaryPath": library, "LibraryPath": library})
+    made = {
+        "AvailableLibraries": entries,
+        "CFBundlePackageType": "XFWK",
+        "XCFrameworkFormatVersion": "1.0",
+    }
+    return plistlib.dumps(made)

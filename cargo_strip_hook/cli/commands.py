@@ -73,6 +73,10 @@ def share(args: argparse.Namespace, console: Console) -> int:
     from cargo_strip_hook.cli.progress import progress
     from cargo_strip_hook.pipeline.sharing import share_libraries
 
+    if any(map(options.is_xcframework, args.library)):
+        from cargo_strip_hook.cli import frameworks
+
+        return frameworks.share(args, console)
     job = _set_of(args, args.common, args.output)
     with progress(console, "Sharing", args.library[0]):
         outcome = share_libraries(job, dry=args.dry_run)
@@ -104,8 +108,8 @@ def _set_of(args: argparse.Namespace, common: Path, folder: Path | None) -> SetJ
     for library in args.library:
         if options.is_xcframework(library):
             raise UsageError(
-                f"{library} is an xcframework, whose libraries cannot share code yet",
-                help="strip it alone",
+                f"{library} is an xcframework, and those cannot be joined",
+                help="share what they have in common, or join the libraries in them",
             )
         target = target_of(library, args.target)
         output = folder / library.name if folder is not None else None

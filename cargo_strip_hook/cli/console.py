@@ -103,7 +103,7 @@ class Console:
 
         for part in outcome.parts:
             if outcome.fresh:
-                self.shell.status("Fresh", part.output.name)
+                self.shell.status("Fresh", part.job.shown)
                 continue
             said = text.would_share(part) if dry else text.shared(part)
             self.shell.status("Would share" if dry else "Sharing", said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,12 @@ def job_of_set(
         Granularity(args.granularity or Granularity.CLASS.value),
         output=output,
     )
+
+
+def job_of_variant(args: argparse.Namespace, subject: Subject, target: Target) -> Job:
+    """The library of one variant of an xcframework of a set."""
+    job = job_of_set(args, subject, target, None)
+    return replace(job, root=subject.root, bundle=subject.root)
 
 
 def job_for_artefact(args: argparse.Namespace, artefact: Artefact) -> Job:

@@ -316,11 +316,11 @@ def share_parser() -> Parser:
         "share",
         "Make static libraries that go into one program small, and put what at least two of them\n"
         "need into one more library, once: one std, one panic hook, one allocator. A program\n"
-        "links any of them with the common one behind. ELF only.",
+        "links any of them with the common one behind. ELF and Mach-O.",
         "share LIB... --common FILE [OPTIONS]",
         _OF_SETS.format("shared"),
     )
-    parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help="a static library")
+    parser.add_argument("library", type=Path, nargs="+", metavar="LIB", help=_LIBRARY)
     parser.add_argument(
         "--common", type=Path, required=True, metavar="FILE", help="write the common library here"
     )
@@ -336,7 +336,7 @@ def join_parser() -> Parser:
     parser = _parser(
         "join",
         "Make one static library of several: with all that is public in them, and what they have\n"
-        "in common once. Two definitions of one public name are an error. ELF only.",
+        "in common once. Two definitions of one public name are an error. ELF and Mach-O.",
         "join LIB... -o FILE [OPTIONS]",
         _OF_SETS.format("joined"),
     )

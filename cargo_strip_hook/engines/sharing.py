@@ -27,8 +27,8 @@ from cargo_strip_hook.link.share.placed import link_maps, maps_of_one
 from cargo_strip_hook.link.share.reduce import without_dead
 from cargo_strip_hook.link.share.report import SharedParts, report
 from cargo_strip_hook.link.share.split import Part, set_digest, split, without_tables
-from cargo_strip_hook.link.write import write
 from cargo_strip_hook.link.share.together import together
+from cargo_strip_hook.link.write import write
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,11 @@ def share(request: ShareRequest) -> ShareResult:
         _write(request.common, request.target, members)
         made = replace(made, small=small, common=parts)
         maps = link_maps(
-            shared, made, [images[n].link_map for n in order], [one.link_map for one in common]
+            shared,
+            made,
+            [images[n].link_map for n in order],
+            [one.link_map for one in common],
+            sharing_for(request.target.object_format).first_section,
         )
         reports = report(shared)
     place = [order.index(number) for number in range(len(order))]

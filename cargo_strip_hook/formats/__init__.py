@@ -37,6 +37,10 @@ def sharing_for(name: str) -> Sharing:
         from cargo_strip_hook.formats.elf.sharing import ElfSharing
 
         return ElfSharing()
+    if name == "macho":
+        from cargo_strip_hook.formats.macho.sharing import MachoSharing
+
+        return MachoSharing()
     raise UsageError(
         f"libraries of the object format {name} cannot share code yet",
         help="strip each of them alone",

@@ -256,7 +256,7 @@ class Program:
     definition or stays undefined). `discarded` marks atoms of losing COMDAT groups;
     `prevailing` is the atom of the same place and size in the group that won, -1 for none.
     `crossing` are undefined symbols that another object of the same set defines: hidden, and always
-    needed.
+    needed. `given` are those of `exported` that only other objects of the same set refer to.
     """
 
     units: tuple[Unit, ...]
@@ -274,6 +274,7 @@ class Program:
     granularity: Granularity = Granularity.CLASS
     prevailing: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))
     crossing: frozenset[int] = frozenset()
+    given: frozenset[int] = frozenset()
 
     def unit_of(self, atoms: Array) -> Array:
         """The unit number of each atom."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cargo_strip_hook.archive import Archive, open_archive
-from cargo_strip_hook.core.errors import ExportsError, UsageError
-from cargo_strip_hook.core.requests import ExportSet
+from cargo_strip_hook.core.errors import ExportsError
+from cargo_strip_hook.core.requests import ExportSet, Slice
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.exports.library import decide_exports
 from cargo_strip_hook.formats.detect import must_be_for
-from cargo_strip_hook.formats.slices import about, slices_of
+from cargo_strip_hook.formats.slices import about
 from cargo_strip_hook.pipeline.outcomes import Job
 
 
@@ -39,8 +39,8 @@ class _Tried:
 def decide_all(jobs: Sequence[Job]) -> list[Public]:
     """Decide what is public in each library.
 
-    Raises `ExportsError` for a source that says nothing of any library, and for a library that
-    none speaks of; `UsageError` for a universal library.
+    None is a universal library. Raises `ExportsError` for a source that says nothing of any
+    library, and for a library that none speaks of.
     """
     tried = [_of_library(job) for job in jobs]
     nowhere = frozenset.intersection(*(one.left for one in tried))
@@ -67,13 +67,8 @@ def _public(tried: _Tried) -> Public:
 
 
 def _of_library(job: Job) -> _Tried:
-    slices = list(slices_of(job.library, job.target))
-    if len(slices) != 1 or slices[0][0].architecture:
-        raise UsageError(
-            f"{job.library} is a universal library, which cannot share code yet",
-            help="strip it alone",
-        )
-    with about(slices[0][0]), open_archive(slices[0][0]) as archive:
+    whole = Slice(job.library)
+    with about(whole), open_archive(whole) as archive:
         must_be_for(archive, job.target)
         try:
             return _Tried(decide_exports(archive, job.request))

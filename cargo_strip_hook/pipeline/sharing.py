@@ -17,8 +17,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cargo_strip_hook import __version__
-from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archive, write_archive
+from cargo_strip_hook.archive import (
+    Archive,
+    NewMember,
+    object_name,
+    open_archive,
+    read_slices,
+    write_archive,
+)
 from cargo_strip_hook.core.errors import (
+    ArchiveError,
     ExportsError,
     InputError,
     LinkError,
@@ -160,9 +168,13 @@ def share_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
     """
     begin = time.perf_counter()
     check_set(job)
+    if _is_sliced(job):
+        from cargo_strip_hook.pipeline.slicewise import share_sets
+
+        return share_sets([job], dry=dry)[0]
     with ExitStack() as stack:
         if not dry:
-            stack.enter_context(_locked(job))
+            stack.enter_context(locked(job))
         stack.enter_context(reporting_lack_of_memory())
         done = _done(job, begin)
         if done is not None:
@@ -172,7 +184,7 @@ def share_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
 
 
 @contextmanager
-def _locked(job: SetJob) -> Iterator[None]:
+def locked(job: SetJob) -> Iterator[None]:
     """Hold the locks of all files that are written, taken in the order of their real paths."""
     files = {os.path.realpath(one.output or one.library) for one in job.jobs}
     files.add(os.path.realpath(job.common))
@@ -192,18 +204,31 @@ def _finish(job: SetJob) -> None:
     """
     if any(one.output is not None for one in job.jobs):
         return
-    markers = [read_marker(one.library) for one in job.jobs]
-    shared = {set_of(marker) for marker in (*markers, read_marker(job.common)) if marker}
+    markers = [_mark(one.library) for one in job.jobs]
+    shared = {set_of(marker) for marker in (*markers, _mark(job.common)) if marker}
     if not any(markers) or all(markers) or len(shared) != 1:
         return
     (text,) = shared
     waiting = []
     for one in (one for one, marker in zip(job.jobs, markers, strict=True) if marker is None):
         left = left_over(one.library)
-        if left is None or not text or set_of(read_marker(left.path)) != text:
+        if left is None or not text or set_of(_mark(left.path)) != text:
             return
         waiting.append(left)
     commit_all(waiting)
+
+
+def _is_sliced(job: SetJob) -> bool:
+    """Whether there are universal libraries."""
+    return any(read_slices(one.library)[0].architecture for one in job.jobs)
+
+
+def _mark(path: Path) -> bytes | None:
+    """The marker of a library, of a universal one that of its first slice."""
+    try:
+        return read_marker(read_slices(path)[0])
+    except ArchiveError:
+        return None
 
 
 def _marker(job: SetJob, exports: Sequence[str], digest: str) -> bytes:
@@ -333,6 +358,10 @@ def join_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
     """
     begin = time.perf_counter()
     check_set(job)
+    if _is_sliced(job):
+        from cargo_strip_hook.pipeline.slicewise import join_slices
+
+        return join_slices(job, dry=dry)
     with ExitStack() as stack:
         stack.enter_context(reporting_lack_of_memory())
         if not dry:
@@ -455,7 +484,7 @@ def _replace(job: SetJob, final: Path, staged: Sequence[Staging]) -> None:
     old = job.common.exists() and bool(set_of(read_marker(job.common)))
     with staging(staged[0].library, output=job.common) as first:
         if old:
-            _both(job, final, first.path)
+            both(job, final, first.path)
         else:
             shutil.copyfile(final, first.path)
         first.commit()
@@ -466,7 +495,7 @@ def _replace(job: SetJob, final: Path, staged: Sequence[Staging]) -> None:
             last.commit()
 
 
-def _both(job: SetJob, new: Path, path: Path) -> None:
+def both(job: SetJob, new: Path, path: Path) -> None:
     """An archive of the new common library's members, and behind them those of the old one."""
     members: list[NewMember] = []
     known: set[bytes] = set()
@@ -482,4 +511,13 @@ def _both(job: SetJob, new: Path, path: Path) -> None:
             write_archive(file, job.target.archive_dialect, members)
 
 
-__all__ = ["SetJob", "SetOutcome", "SetPart", "check_set", "join_libraries", "share_libraries"]
+__all__ = [
+    "SetJob",
+    "SetOutcome",
+    "SetPart",
+    "both",
+    "check_set",
+    "join_libraries",
+    "locked",
+    "share_libraries",
+]

@@ -249,24 +249,30 @@ def _allowed(plan: Plan) -> Plan:
 
     Raises `ReplaceError` where that is not allowed.
     """
-    from cargo_strip_hook.archive.xcframework import signed
-
     job = plan.job
     for path in (job.output or job.library, job.twin):
-        bundle = signed(path) if path is not None else None
+        bundle = may_be_signed(path, job.allow_signed) if path is not None else None
         if bundle is None:
             continue
-        if not job.allow_signed:
-            raise ReplaceError(
-                f"{bundle} is signed, and any change makes the signature invalid",
-                help=(
-                    "strip first and sign then, or go on with `--allow-signed`",
-                    f"to sign again: codesign --force --sign IDENTITY {bundle}",
-                ),
-            )
         warning = f"the signature of {bundle} is not valid any more: sign it again"
         return replace(plan, warnings=(*plan.warnings, warning))
     return plan
+
+
+def may_be_signed(path: Path, allowed: bool) -> Path | None:
+    """The signed bundle that a file is in. Raises `ReplaceError` where that is not allowed."""
+    from cargo_strip_hook.archive.xcframework import signed
+
+    bundle = signed(path)
+    if bundle is not None and not allowed:
+        raise ReplaceError(
+            f"{bundle} is signed, and any change makes the signature invalid",
+            help=(
+                "strip first and sign then, or go on with `--allow-signed`",
+                f"to sign again: codesign --force --sign IDENTITY {bundle}",
+            ),
+        )
+    return bundle
 
 
 def _plan_slice(job: Job, slice_: Slice, target: Target) -> SlicePlan:
@@ -560,6 +566,7 @@ __all__ = [
     "SlicePlan",
     "commit_prepared",
     "discard_prepared",
+    "may_be_signed",
     "must_exist",
     "plan_library",
     "prepare_library",

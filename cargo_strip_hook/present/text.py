@@ -73,7 +73,7 @@ def planned(plan: Plan) -> str:
 def shared(part: SetPart) -> str:
     """What follows ``Sharing``: ``libfoo.a (23.1 MB → 0.3 MB, -99 %)``."""
     sizes = f"{size(part.before)} → {size(part.after)}, {change(part.before, part.after)}"
-    return f"{part.output.name} ({sizes})"
+    return f"{part.job.shown} ({sizes})"
 
 
 def would_share(part: SetPart) -> str:
@@ -83,7 +83,7 @@ def would_share(part: SetPart) -> str:
     others = ", ".join(
         f"{size(count)} with {n} other{'s' if n > 1 else ''}" for n, count in part.parts.shared
     )
-    words = f"{part.output.name} ({size(total)} of {size(part.parts.live)}"
+    words = f"{part.job.shown} ({size(total)} of {size(part.parts.live)}"
     return f"{words}: {others})" if others else f"{words})"
 
 

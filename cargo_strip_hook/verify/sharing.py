@@ -5,19 +5,19 @@ Shares no code with the engine, and takes of it only its claim of where things w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
+from cargo_strip_hook.archive import Archive, open_archive
 from cargo_strip_hook.core.errors import VerifyError
 from cargo_strip_hook.core.requests import Slice
 from cargo_strip_hook.verify.expectation import Expectation, Findings, Verified
 from cargo_strip_hook.verify.index import Listing, read_listing
 from cargo_strip_hook.verify.kit.names import encoded
-
-if TYPE_CHECKING:
-    from cargo_strip_hook.verify.elf.sharing import Compared
+from cargo_strip_hook.verify.kit.sets import Common, Compared
+from cargo_strip_hook.verify.kit.state import Live, check_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,28 @@ class SetMember:
     expectation: Expectation
 
 
+class _Room(NamedTuple):
+    """What a format's room does for a set."""
+
+    read_common: Callable[[bytes, Listing, Expectation, Findings], Common | None]
+    check: Callable[
+        [Archive, tuple[bytes, Listing], Common | None, Expectation, Findings], Compared
+    ]
+    live_state: Callable[[Archive, Compared], Live]
+
+
+def _room(name: str) -> _Room:
+    if name == "macho":
+        from cargo_strip_hook.verify.macho import sharing as macho
+        from cargo_strip_hook.verify.macho import state as of_macho
+
+        return _Room(macho.read_common, macho.check, of_macho.live_state)
+    from cargo_strip_hook.verify.elf import sharing as elf
+    from cargo_strip_hook.verify.elf import state as of_elf
+
+    return _Room(elf.read_common, elf.check, of_elf.live_state)
+
+
 def verify_set(
     members: Sequence[SetMember], common: Path | None, expectation: Expectation
 ) -> list[Verified]:
@@ -42,17 +64,14 @@ def verify_set(
     `expectation` is that of the common library's objects: strip level and marker count. Raises
     `VerifyError` with all findings, `ArchiveError` or `ObjectError` for a damaged original.
     """
-    from cargo_strip_hook.archive import open_archive
-    from cargo_strip_hook.verify.elf import sharing
-    from cargo_strip_hook.verify.elf.state import Live, check_state, live_state
-
+    room = _room(expectation.target.object_format)
     findings = Findings()
     where = common or members[0].candidate
     made = None
     if common is not None:
         data, listing = _read(common, findings)
         if listing is not None:
-            made = sharing.read_common(data, listing, expectation, findings)
+            made = room.read_common(data, listing, expectation, findings)
         if made is None or findings:
             raise _error(common, findings)
     found: list[Verified] = []
@@ -67,10 +86,10 @@ def verify_set(
         others = tuple(rows for n, rows in enumerate(maps) if n != number and rows is not None)
         asked = replace(member.expectation, covers_debug=False, others=others)
         with open_archive(member.original) as archive:
-            compared: Compared = sharing.check(archive, (small, listing), made, asked, findings)
-            if findings or compared.pair is None:
+            compared = room.check(archive, (small, listing), made, asked, findings)
+            if findings or compared.seen is None:
                 raise _error(member.original, findings)
-            states.append(live_state(archive, compared))
+            states.append(room.live_state(archive, compared))
         found.append(compared.verified)
         for home in [n + 1 for n in compared.loaded] if common is not None else [0]:
             mine = frozenset(row for place, row in compared.foreign if place == home)

@@ -40,7 +40,7 @@ def debian(target: str) -> dict[str, str]:
 @contextmanager
 def with_std(target: str, folder: Path) -> Iterator[tuple[Space, Path]]:
     """The crate `alpha` where std has been compiled for `target`; and the output folder."""
-    key = fixtures._std_key("debian")
+    key = fixtures.std_key("debian")
     target_dir = fixtures.CACHE / "target" / key
     there = (target_dir / target / "release").is_dir()
     quick = target in (*QUICK, *QUICK_WINDOWS)
@@ -97,7 +97,7 @@ def with_core(folder: Path) -> Iterator[Space]:
         shutil.copytree(made.root, root)
         manifest = root / "Cargo.toml"
         manifest.write_text(manifest.read_text().replace("generation = false", "enabled = false"))
-        target_dir = fixtures.CACHE / "target" / f"hook-{fixtures._std_key('debian')}"
+        target_dir = fixtures.CACHE / "target" / f"hook-{fixtures.std_key('debian')}"
         space = Space(root, made.tools, target_dir)
         space.run("cargo-strip-hook", "setup", RUSTC=os.fspath(fixtures.rustc("debian")))
         yield space

@@ -14,6 +14,7 @@ from tests.consumers import darwin_image, darwin_machine
 from tests.consumers import darwin_library as darwin
 from tests.consumers.darwin_library import CASES, FIVE, PLATFORMS, PROGRAMS
 from tests.consumers.expected import DARWIN_FIVE
+from tests.formats.share_kit import verified_set
 from tests.targets import DARWIN
 
 VARIANTS = [
@@ -68,3 +69,31 @@ def test_five_libraries_in_one_program(tmp_path: Path, target: str, strip: Strip
     # of Rust, C and C++; newer compilers name that of Rust in `__eh_frame` only
     assert len(compact) <= 3
     assert len(compact | framed) == 3
+
+
+@pytest.mark.parametrize("target", DARWIN)
+@pytest.mark.parametrize("strip", [Strip.NONE, Strip.SYMBOLS])
+def test_five_libraries_of_a_set_in_one_program(tmp_path: Path, target: str, strip: Strip) -> None:
+    """They have one std, and do what they did; with C++ and thread-locals in some of them."""
+    libraries = [(darwin.built_for(n, target).library, darwin.exports(n, target)) for n in FIVE]
+    for seen in verified_set(tmp_path / "set", libraries, strip, triple=target):
+        assert seen.functions > 1000
+    inputs = [tmp_path / "set" / f"lib{name}.a" for name in (*FIVE, "common")]
+    flags = (*_flags(target), "-export_dynamic")
+    program = darwin.program(tmp_path / "five", target, "darwin_five.c", FIVE, inputs, *flags)
+    assert darwin_machine.run(program, PLATFORMS[target].arch) == DARWIN_FIVE
+    image = darwin_image.load(program.read_bytes())
+    assert not any(name.startswith("__csh_") and kind & 1 for name, kind, *_ in image.symbols)
+    compact, framed = darwin_image.personalities(image)
+    assert len(compact) <= 3
+    # a routine may have two pointers to it, by its own name and by that of the set
+    assert len({_pointer(image, slot) for slot in compact | framed}) == 3
+
+
+def _pointer(image: darwin_image.Image, slot: int) -> bytes:
+    """What a pointer holds, or where it is while only the loader knows that."""
+    for start, size, offset in image.sections.values():
+        if start <= slot < start + size:
+            held = image.data[offset + slot - start : offset + slot - start + 8]
+            return held if any(held) else b"%d" % slot
+    raise AssertionError(f"{slot:#x} is in no section")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from cargo_strip_hook.link.model import Format
 from cargo_strip_hook.link.reach import always_live, build_graph, follow, mark
 from cargo_strip_hook.link.resolve import resolve
 from cargo_strip_hook.link.share.find import Shared, find_shared
-from cargo_strip_hook.link.share.model import Library
+from cargo_strip_hook.link.share.model import Library, Sharing
 from cargo_strip_hook.link.share.rules import Reason
 from cargo_strip_hook.verify import Expectation, Verified
 from cargo_strip_hook.verify.sharing import SetMember, verify_set
@@ -48,6 +48,7 @@ class Found:
     """What is shared, to be asked by name."""
 
     shared: Shared
+    sharing: Sharing = field(default_factory=ElfSharing)
 
     def names(self, library: int) -> dict[str, list[int]]:
         """The atoms of a library by the names of their symbols."""
@@ -55,7 +56,7 @@ class Found:
         one = joined.libraries[library]
         out: dict[str, list[int]] = {}
         rows = np.flatnonzero(one.program.symbols["atom"] >= 0)
-        for row, name in zip(rows.tolist(), ElfSharing().names(one.program, rows), strict=True):
+        for row, name in zip(rows.tolist(), self.sharing.names(one.program, rows), strict=True):
             atom = int(one.program.symbols["atom"][row]) + int(joined.atom_base[library])
             if name and joined.live[atom]:
                 out.setdefault(name.decode(), []).append(atom)
@@ -121,12 +122,13 @@ def shared_set(
     libraries: Sequence[tuple[Path, Sequence[str]]],
     strip: Strip = Strip.SYMBOLS,
     granularity: Granularity = Granularity.CLASS,
+    triple: str = TRIPLE,
 ) -> tuple[list[Path], Path]:
     """Write a set; (the small libraries in their order, the common one)."""
     folder.mkdir(parents=True, exist_ok=True)
     asked = tuple(SharedLibrary(path, folder / path.name, tuple(e)) for path, e in libraries)
     common = folder / "libcommon.a"
-    target = Target.parse(TRIPLE)
+    target = Target.parse(triple)
     share(ShareRequest(asked, common, target, strip, granularity, lambda *_: b"marker"))
     return [one.output for one in asked], common
 

@@ -19,7 +19,7 @@ NOINLINE = "__attribute__((noinline)) "
 GC = ("-Wl,--gc-sections",)
 
 # what all three have: state, thread-locals, a constructor, tables, strings, calls in a circle
-_COMMON = f"""
+C_COMMON = f"""
 #include <stdio.h>
 #include <string.h>
 static int count; static __thread int mine = 10; int begun;
@@ -37,7 +37,7 @@ static const char *const words[] = {{
 static int (*const table[])(unsigned) = {{even, odd}};
 {NOINLINE}int by_table(int n, unsigned x) {{ return table[n](x); }}
 """
-_OWN = """
+C_OWN = """
 #include <stdio.h>
 int bump(void), of_thread(void), by_table(int, unsigned), started(void); const char *word(int);
 int NAME(void) {
@@ -57,8 +57,8 @@ def c_libraries(
             library(
                 folder / name,
                 {
-                    "common.c": _COMMON,
-                    f"{name}.c": _OWN.replace("NAME", name).replace("START", str(100 * n)),
+                    "common.c": C_COMMON,
+                    f"{name}.c": C_OWN.replace("NAME", name).replace("START", str(100 * n)),
                 },
                 *FLAGS,
                 *flags,
@@ -71,14 +71,14 @@ def c_libraries(
     ]
 
 
+def main_text(names: Sequence[str]) -> str:
+    declared = "".join(f"int {n}(void);" for n in names)
+    return _MAIN.format(declared=declared, calls="".join(f"{n}();" for n in names))
+
+
 def main_of(folder: Path, names: Sequence[str]) -> Path:
     file = folder / f"main_{''.join(names)}.c"
-    file.write_text(
-        _MAIN.format(
-            declared="".join(f"int {n}(void);" for n in names),
-            calls="".join(f"{n}();" for n in names),
-        )
-    )
+    file.write_text(main_text(names))
     return file
 
 

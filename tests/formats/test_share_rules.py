@@ -269,7 +269,7 @@ def test_nothing_refers_from_what_is_shared_to_what_is_not(tmp_path: Path) -> No
 
 # Rust: real staticlibs, each with std
 
-_DEP = """
+RUST_DEPENDENCY = """
 use std::sync::atomic::{AtomicU32, Ordering};
 static COUNT: AtomicU32 = AtomicU32::new(0);
 thread_local! { static MINE: std::cell::Cell<u32> = const { std::cell::Cell::new(5) }; }
@@ -280,7 +280,7 @@ thread_local! { static MINE: std::cell::Cell<u32> = const { std::cell::Cell::new
     COUNT.fetch_add(1, Ordering::SeqCst) + 1
 }
 """
-_LIB = """
+RUST_LIBRARY = """
 #[no_mangle] pub extern "C" fn NAME_bump() -> u32 { dep::bump() }
 #[no_mangle] pub extern "C" fn NAME_hook() { std::panic::set_hook(Box::new(|_| println!("NAME"))); }
 #[no_mangle] pub extern "C" fn NAME_panic() -> i32 {
@@ -314,8 +314,8 @@ def rust_library(
     """A static library of Rust with a dependency that counts; and its exports."""
     here = folder / name
     here.mkdir(parents=True)
-    (here / "dep.rs").write_text(_DEP)
-    (here / "lib.rs").write_text(_LIB.replace("NAME", name) + more)
+    (here / "dep.rs").write_text(RUST_DEPENDENCY)
+    (here / "lib.rs").write_text(RUST_LIBRARY.replace("NAME", name) + more)
     base: list[str | Path] = [compiler or rustc(), "-O", "--edition", "2021", "-C", "metadata=one"]
     dep = [*base, *flags, *dep_flags, "--crate-type", "rlib", "--crate-name", "dep"]
     subprocess.run([*dep, "-C", "extra-filename=-0123456789abcdef", "dep.rs"], cwd=here, check=True)

@@ -61,7 +61,7 @@ def forced(patch: pytest.MonkeyPatch, *named: tuple[str, ...]) -> None:
     def find(libraries: Sequence[Library], sharing: Sharing) -> Shared:
         shared = find_shared(libraries, sharing)
         number, colour = shared.number.copy(), shared.colour
-        of = [Found(shared).names(n) for n in range(len(libraries))]
+        of = [Found(shared, sharing).names(n) for n in range(len(libraries))]
         for names in named:
             homes = [(n, one[name][0]) for n, one in enumerate(of) for name in names if name in one]
             number[[atom for _, atom in homes]] = len(colour)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import plistlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.formats import darwin_kit as kit
@@ -38,9 +38,11 @@ def lipo() -> Path:
     return need("llvm-lipo-22", "llvm-lipo")
 
 
-def thin(folder: Path, arch: str, platform: str = "macos13") -> Path:
+def thin(
+    folder: Path, arch: str, platform: str = "macos13", sources: Mapping[str, str] = SOURCES
+) -> Path:
     """A library for one architecture, called `libt.a`."""
-    return kit.library(folder / f"{platform}-{arch}", arch, SOURCES, "-O1", platform=platform)
+    return kit.library(folder / f"{platform}-{arch}", arch, sources, "-O1", platform=platform)
 
 
 def fat(out: Path, parts: Sequence[Path], *flags: str) -> Path:
@@ -72,22 +74,28 @@ VARIANTS = (
 )
 
 
-def xcframework(folder: Path, work: Path) -> Path:
+def xcframework(
+    folder: Path,
+    work: Path,
+    sources: Mapping[str, str] = SOURCES,
+    header: str = HEADER,
+    name: str = "libt.a",
+) -> Path:
     """An xcframework with a device, a simulator, a Catalyst and a macOS variant."""
     entries = []
     for identifier, platform, variant, arches, system in VARIANTS:
-        parts = [thin(work / identifier, arch, system) for arch in arches]
-        library = folder / identifier / "libt.a"
+        parts = [thin(work / identifier, arch, system, sources) for arch in arches]
+        library = folder / identifier / name
         fat(library, parts) if len(parts) > 1 else copy(parts[0], library)
         headers = folder / identifier / "Headers"
         headers.mkdir()
-        (headers / "t.h").write_text(HEADER)
+        (headers / "t.h").write_text(header)
         (headers / "module.modulemap").write_text('module t { header "t.h" }\n')
         entry = {
-            "BinaryPath": "libt.a",
+            "BinaryPath": name,
             "HeadersPath": "Headers",
             "LibraryIdentifier": identifier,
-            "LibraryPath": "libt.a",
+            "LibraryPath": name,
             "SupportedArchitectures": list(arches),
             "SupportedPlatform": platform,
         }

@@ -38,6 +38,7 @@ class ElfSharing:
 
     label = elf.STT_NOTYPE
     joins = True
+    first_section = 0  # of a file: its header table has one that is none
 
     def describe(self, program: Program, live: Bool) -> Described:
         atoms = np.flatnonzero(live).astype(np.int32)

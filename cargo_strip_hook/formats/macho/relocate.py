@@ -86,7 +86,7 @@ def _personalities(program: Program, placed: Placed, places: Int64) -> Int64:
     symbol = np.full(len(places), -1, np.int64)
     names = np.flatnonzero(placed.kept & (program.symbols["atom"] >= 0))
     keys = placed.key(program.symbols["atom"][names]) + program.symbols["value"][names]
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind="stable")  # a member's own name before one of ours
     keys, names = keys[order], names[order]
     rows = np.flatnonzero(places >= 0)
     if not len(names) or not len(rows):

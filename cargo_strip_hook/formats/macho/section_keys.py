@@ -114,8 +114,9 @@ def assign(program: Program, live: Int32) -> tuple[Int32, tuple[SectionKey, ...]
     alive[live] = True
     alive |= program.atoms["flags"] & AtomFlag.SEPARATE != 0
     alone = np.zeros(len(program.atoms), np.bool_)
-    stay = np.array([*program.exported, *personalities(program, alive).tolist()], np.int64)
-    homes = program.symbols["atom"][stay]
+    # what only objects of the same set refer to may be an alternate entry
+    stay = {*program.exported, *personalities(program, alive).tolist()} - program.given
+    homes = program.symbols["atom"][np.array(sorted(stay), np.int64)]
     alone[homes[homes >= 0]] = True
     alone[program.symbols["atom"][resolvers(program)]] = True
     of_set = sets_of_atoms(program)

@@ -68,7 +68,10 @@ def build(
     is_kept, extra = kept
     here = laid_out(program, live, placed.section)
     wanted = _for_people(program, here, placed).kept(strip)
-    chosen = select(program, here, is_kept, relocations.named, wanted)
+    # a linker loads for names that cross what nothing refers to
+    crossing = np.array(sorted(program.crossing), np.int64)
+    outside = unique(np.concatenate([relocations.named, crossing]))
+    chosen = select(program, here, is_kept, outside, wanted)
     names = _names(program, placed, chosen.named)
     if strip is Strip.NONE:
         # a debug map finds a function by its name
@@ -76,22 +79,25 @@ def build(
     rooted = _rooted(program, live, placed)
     absolute = entries_of(program, placed, chosen.absolute)
     exports = entries_of(program, placed, chosen.exports.rows)
+    export_places = places_of(exports)
+    given = np.flatnonzero(isin(chosen.exports.rows, np.array(sorted(program.given), np.int64)))
+    local_places = _local_places(placed, relocations, names, rooted, export_places)
+    # a name that only objects of a set know tells people nothing
+    again = isin(export_places, np.array(list(names), np.int64))
+    again &= ~isin(export_places, np.delete(export_places, given))
+    local = entries_at(unique(np.concatenate([local_places, export_places[again]])))
     missing = merged(chosen.undefined, chosen.commons)
-    local = entries_at(_local_places(placed, relocations, names, rooted, places_of(exports)))
 
     strings = StringTable()
     used = _local_rows(local, placed, rooted, names, strings)
     defined = np.flatnonzero(here)
     places = places_of(entries_of(program, placed, defined))
     used["desc"] |= marks.of_places(program, defined, places, places_of(local))
-    rows = np.concatenate(
-        [
-            used,
-            _absolute_rows(program, absolute, strings),
-            _export_rows(program, placed, chosen.exports, rooted, extra, strings),
-            _missing_rows(program, missing, strings),
-        ]
-    )
+    numbers = _absolute_rows(program, absolute, strings)
+    external = _export_rows(program, placed, chosen.exports, rooted, extra, strings)
+    # such a name stands for the member's own symbol, with what that says of the function
+    external["desc"][given] |= marks.of_places(program, defined, places, export_places[given])
+    rows = np.concatenate([used, numbers, external, _missing_rows(program, missing, strings)])
     entries = [local, absolute, exports, entries_of(program, placed, missing.rows)]
     every = np.concatenate(entries)
     standing = np.flatnonzero(every["section"] >= 0)

@@ -101,7 +101,9 @@ def _columns(symbols: Array, rows: Array, definition: Array, inside: Bool) -> It
     yield rows["addend"]
     yield symbols["value"][definition]
     said = rows["symbol"]
-    weak = np.where(inside, 0, symbols["binding"][said] == Binding.WEAK).astype(np.int64)
+    marks = (symbols["binding"][said] == Binding.WEAK).astype(np.int64)
+    marks |= (symbols["native"][said].astype(np.int64) & 3) << 1
+    weak = np.where(inside, 0, marks)
     visibility = symbols["visibility"][said]
     seen = np.where(inside, symbols["native"][definition] & 0xFC, visibility).astype(np.int64)
     named = symbols["kind"][said].astype(np.int64)
@@ -134,7 +136,7 @@ def _outside(
         ):
             if atom == SpecialIndex.ABSOLUTE:
                 name = b"\0absolute %d" % value
-            elif none:
+            elif none and not name:
                 name = b"\0"
             of_row[at] = known.setdefault(name, len(known) + 1)
     number[~inside] = of_row[np.searchsorted(rows, definition[~inside])]

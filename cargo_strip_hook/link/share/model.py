@@ -56,13 +56,16 @@ class Described:
 
 
 class Sharing(Protocol):
-    """What a format's room offers for sharing. `label`: the kind of a symbol that is a place.
+    """What a format's room offers for sharing.
 
-    `joins`: objects of several libraries can be one, and be verified.
+    `label`: the kind of a symbol that is a place. `joins`: objects of several libraries can be
+    one, and be verified. `first_section`: what is added to `ATOM.section` for the number that a
+    link map has.
     """
 
     label: int
     joins: bool
+    first_section: int
 
     def describe(self, program: Program, live: Bool) -> Described:
         """See `Described`."""

@@ -18,9 +18,16 @@ SET_MAP = np.dtype([*((n, LINK_MAP[n]) for n in LINK_MAP.names or ()), ("object"
 
 
 def link_maps(
-    shared: Shared, split: Split, small: Sequence[Array], common: Sequence[Array]
+    shared: Shared,
+    split: Split,
+    small: Sequence[Array],
+    common: Sequence[Array],
+    first_section: int,
 ) -> list[Array]:
-    """SET_MAP for each library, of the objects' own link maps (LINK_MAP)."""
+    """SET_MAP for each library, of the objects' own link maps (LINK_MAP).
+
+    `first_section`: see `Sharing`.
+    """
     found = []
     for own in small:
         rows = np.zeros(len(own), SET_MAP)
@@ -32,7 +39,10 @@ def link_maps(
         table = _table(shared, part, rows)
         for library in part.libraries:
             pairs = _copies(shared, part, library, copying)
-            found[library].append(_rows(shared, split, part, library, table, pairs, place))
+            moved = _rows(shared, split, part, library, table, pairs)
+            moved["section"] += first_section
+            moved["object"] = place
+            found[library].append(moved)
     return [np.concatenate(parts) for parts in found]
 
 
@@ -56,7 +66,6 @@ def _rows(
     library: int,
     table: tuple[Int64, Int64],
     pairs: tuple[Int64, Int64],
-    place: int,
 ) -> Array:
     """Where what a library shares went, in one object of the common library."""
     joined = shared.joined
@@ -78,12 +87,10 @@ def _rows(
     members = np.array([unit.index for unit in program.units], np.int32)
     out = np.zeros(len(mine), SET_MAP)
     out["member"] = members[program.unit_of(mine)]
-    # a file's first section has the number that the format gives it, as in the other maps
     out["section"] = program.atoms["section"][mine]
     out["offset"] = program.atoms["offset"][mine]
     out["size"] = program.atoms["size"][mine]
     out["out_section"], out["out_offset"] = section[there], offset[there]
-    out["object"] = place
     return out[out["section"] >= 0]
 
 

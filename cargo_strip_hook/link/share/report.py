@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,8 +79,26 @@ def _kept(shared: Shared, which: Bool) -> tuple[NotShared, ...]:
         crate, reason = divmod(at, 16)
         what = crates[crate][0], WORDS[Reason(reason)]
         names[what] = names.get(what, 0) + int(total[at])
-    kept = [NotShared(crate, reason, size) for (crate, reason), size in names.items()]
+    return _sorted(names)
+
+
+def _sorted(sizes: dict[tuple[str, str], int]) -> tuple[NotShared, ...]:
+    kept = [NotShared(crate, reason, size) for (crate, reason), size in sizes.items()]
     return tuple(sorted(kept, key=lambda k: (-k.size, k.crate, k.reason)))
 
 
-__all__ = ["WORDS", "NotShared", "SharedParts", "report"]
+def summed(parts: Sequence[SharedParts]) -> SharedParts:
+    """What is said of several programs together, those of the slices of a library."""
+    shared: dict[int, int] = {}
+    kept: dict[tuple[str, str], int] = {}
+    for one in parts:
+        for others, size in one.shared:
+            shared[others] = shared.get(others, 0) + size
+        for row in one.kept:
+            what = row.crate, row.reason
+            kept[what] = kept.get(what, 0) + row.size
+    live = sum(one.live for one in parts)
+    return SharedParts(live, tuple(sorted(shared.items())), _sorted(kept))
+
+
+__all__ = ["WORDS", "NotShared", "SharedParts", "report", "summed"]

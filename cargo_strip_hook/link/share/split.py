@@ -365,6 +365,7 @@ def _part(
             program.definition, np.arange(base, base + len(symbols), dtype=np.int32)
         ),
         exported=frozenset(shown) if common else program.exported,
+        given=frozenset(shown),
         crossing=frozenset((base + 1 + len(gives) + np.arange(len(takes))).tolist()),
     )
     return Part(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,47 +43,29 @@ from cargo_strip_hook.verify.expectation import Expectation, Findings, Verified
 from cargo_strip_hook.verify.index import Listing
 from cargo_strip_hook.verify.kit.frames import BadFrames
 from cargo_strip_hook.verify.kit.names import encoded
+from cargo_strip_hook.verify.kit.sets import Common, Compared, check_common_index, loaded_for
 from cargo_strip_hook.verify.loading import loading
 
 
-@dataclass(frozen=True, eq=False)
-class Common:
-    """The common library: its bytes, and what each of its objects gives and needs by name.
+class Seen(NamedTuple):
+    """What is known of both sides: their relocations, and what names stand for.
 
-    `first_section` numbers the sections of all its objects through.
+    `pair` has the objects of the result behind one another, the small one first. `shared`: bool for
+    each row of the link map: whether another library has something in this place, too; None where
+    what is shared is in the common library.
     """
 
-    data: bytes
-    listing: Listing
-    gives: tuple[frozenset[bytes], ...]
-    needs: tuple[frozenset[bytes], ...]
-    first_section: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """A library that was compared: `loaded` are the numbers of the common library's objects.
-
-    `pair` has the objects behind one another, the small one first. `foreign` are the local symbols
-    (object, 0 for the library's own; number) that have a name this library does not know, or are in
-    what is other libraries' only. `shared`: bool for each row of the link map: whether another
-    library has something in this place, too; None where what is shared is in the common library.
-    `seen`: its relocations, and what names stand for.
-    """
-
-    verified: Verified
-    pair: Pair | None
-    loaded: tuple[int, ...]
-    foreign: frozenset[tuple[int, int]] = frozenset()
-    shared: Array | None = None
-    seen: tuple[Sides, Resolution] | None = None
+    pair: Pair
+    sides: Sides | None
+    resolution: Resolution | None
+    shared: Array | None
 
 
 def read_common(
     data: bytes, listing: Listing, expectation: Expectation, findings: Findings
 ) -> Common | None:
     """Read the common library and check each of its objects by itself."""
-    gives, needs, first = [], [], [0]
+    gives, needs = [], []
     try:
         for number, (_, offset, size) in enumerate(listing.members):
             asked = replace(expectation, marker=b"") if number else expectation
@@ -96,28 +79,14 @@ def read_common(
             lacks = np.flatnonzero((s["binding"] != STB_LOCAL) & s["undefined"])
             gives.append(frozenset(names[row] for row in shows.tolist()))
             needs.append(frozenset(names[row] for row in lacks.tolist()))
-            first.append(first[-1] + len(one.sections))
     except (Damaged, IndexError) as e:
         findings.add("damaged", str(e))
         return None
     every = [name for mine in gives for name in mine]
     if len(set(every)) < len(every):
         findings.add("the common library", "defines a name twice")
-    _check_index(listing, gives, findings)
-    return Common(data, listing, tuple(gives), tuple(needs), tuple(first))
-
-
-def _check_index(listing: Listing, gives: Sequence[frozenset[bytes]], findings: Findings) -> None:
-    """The index has each name, and points at the object that defines it."""
-    expected = {
-        (name, header)
-        for mine, (header, *_) in zip(gives, listing.members, strict=True)
-        for name in mine
-    }
-    if listing.index is None or set(listing.index) != expected:
-        findings.add("the common library's index", "is not that of its members")
-    elif len(listing.index) != len(expected):
-        findings.add("the common library's index", "has a name twice")
+    check_common_index(listing, gives, findings)
+    return Common(data, listing, tuple(gives), tuple(needs))
 
 
 def _sound(
@@ -128,19 +97,6 @@ def _sound(
     structure.check_structure(one, expectation, findings)
     structure.second_reading(one, memoryview(data)[offset : offset + size], findings)
     return one
-
-
-def loaded_for(common: Common, wanted: frozenset[bytes]) -> tuple[int, ...]:
-    """The objects of the common library that a linker loads for undefined names."""
-    home = {name: number for number, mine in enumerate(common.gives) for name in mine}
-    found: set[int] = set()
-    waiting = list(wanted)
-    while waiting:
-        number = home.get(waiting.pop())
-        if number is not None and number not in found:
-            found.add(number)
-            waiting += common.needs[number]
-    return tuple(sorted(found))
 
 
 def check(
@@ -205,9 +161,9 @@ def check(
         findings.add("damaged", str(e))
         return nothing
     shared = apart.shared if common is None else None
-    return Compared(
-        verified, pair, one.numbers, foreign | apart.symbols, shared, seen[0] if seen else None
-    )
+    sides, resolution = seen[0] if seen else (None, None)
+    known = Seen(pair, sides, resolution, shared)
+    return Compared(verified, known, one.numbers, foreign | apart.symbols)
 
 
 @dataclass(frozen=True, eq=False)
@@ -405,4 +361,4 @@ def _without_labels(
     return replace(after, symbols=s)
 
 
-__all__ = ["Common", "Compared", "check", "loaded_for", "read_common"]
+__all__ = ["Seen", "check", "read_common"]

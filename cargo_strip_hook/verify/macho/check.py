@@ -41,7 +41,7 @@ from cargo_strip_hook.verify.macho.commands import (
 from cargo_strip_hook.verify.macho.definitions import Definitions
 from cargo_strip_hook.verify.macho.forms import check_sections_named
 from cargo_strip_hook.verify.macho.order import Choice, contents
-from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.places import NOWHERE, Places, Ranges
 from cargo_strip_hook.verify.macho.read import STEP, Damaged, Object, read
 from cargo_strip_hook.verify.macho.unwind import Records, records
 
@@ -62,25 +62,12 @@ def check(
     `ObjectError` for a damaged original.
     """
     _, offset, size = listing.members[0]
-    if offset % 8:
-        findings.add("the archive", "its member is not aligned to 8 bytes, as ld64 wants it")
-    try:
-        after = read(memoryview(candidate)[offset : offset + size])
-        unwound = records(after, strict=expectation.link_map is not None)
-        references = after.loaded_references()
-    except Damaged as e:
-        findings.add("damaged", str(e))
+    ours = expectation.link_map is not None
+    alone = check_alone(memoryview(candidate), offset, size, expectation, ours, findings)
+    if alone is None:
         return Verified((), ())
-    data = memoryview(candidate)[offset : offset + size]
-    second_reading(data, after.commands[0], len(after.entries), findings)
-    if expectation.link_map is not None:  # what a linker of the platform writes is its own affair
-        check_commands(data, after.commands[0], findings)
-        check_sections_named(after, findings)
-    allowed = constraints.check_personalities(after, unwound, findings)
-    constraints.check_structure(after, findings)
-    constraints.check_unwound(after, unwound, findings)
-    constraints.check_marker(after, expectation, findings)
-    defined = _defined(after)
+    after, unwound, references, allowed = alone
+    defined = names_defined(after)
     check_exports(defined, expectation, findings, allowed)
     header = listing.members[0][0]
     exports = {(name, header) for name in encoded(expectation.exports)}
@@ -90,8 +77,8 @@ def check(
     used, members = _read_members(original, expectation, ahead)
     listed = objc.loaded_always(original)
     objc.check_loaded(original, listed, set(used), findings)
-    undefined = _check_undefined(original, after, members, expectation, findings)
-    every = _Every(original)
+    undefined = names_undefined(original, after, members, expectation, findings)
+    every = Every(original)
     known = expectation.link_map is not None
     constraints.check_versions(after, members, every.read if known else None, findings)
     pieces = compared = 0
@@ -106,14 +93,15 @@ def check(
         constraints.check_options(after, members, every.read, findings)
         [before] = members
         try:
-            compared = _compare(
-                _Sides(original, used, before, after, every, listed),
+            seen = compare_sides(
+                Sides(original, used, before, after, every, listed),
                 expectation,
                 (allowed, references, unwound),
                 findings,
             )
         except Damaged as e:
-            raise _damaged(original, used, e) from e
+            raise damaged(original, used, e) from e
+        compared = seen.compared if seen else 0
         pieces = len(expectation.link_map)
     return Verified(
         texts(defined - allowed),
@@ -126,7 +114,7 @@ def check(
     )
 
 
-class _Every:
+class Every:
     """All members of the original, for what only one of them could explain; read when asked for."""
 
     def __init__(self, original: Archive) -> None:
@@ -146,39 +134,96 @@ class _Every:
         return self._objects
 
 
-class _Sides(NamedTuple):
+class Alone(NamedTuple):
+    """An object that was read and checked by itself.
+
+    `references` are those of loaded sections, `allowed` the personality routines that may stay
+    external.
+    """
+
+    object: Object
+    unwound: Records
+    references: Array
+    allowed: set[bytes]
+
+
+def check_alone(
+    candidate: memoryview,
+    offset: int,
+    size: int,
+    expectation: Expectation,
+    ours: bool,
+    findings: Findings,
+) -> Alone | None:
+    """Check the object that is `size` bytes at `offset`, without a look at the original.
+
+    `ours`: the native engine wrote it.
+    """
+    if offset % 8:
+        findings.add("the archive", "its member is not aligned to 8 bytes, as ld64 wants it")
+    data = candidate[offset : offset + size]
+    try:
+        after = read(data)
+        unwound = records(after, strict=ours)
+        references = after.loaded_references()
+    except Damaged as e:
+        findings.add("damaged", str(e))
+        return None
+    second_reading(data, after.commands[0], len(after.entries), findings)
+    if ours:  # what a linker of the platform writes is its own affair
+        check_commands(data, after.commands[0], findings)
+        check_sections_named(after, findings)
+    allowed = constraints.check_personalities(after, unwound, findings)
+    constraints.check_structure(after, findings)
+    constraints.check_unwound(after, unwound, findings)
+    constraints.check_marker(after, expectation, findings)
+    return Alone(after, unwound, references, allowed)
+
+
+class Sides(NamedTuple):
     """The members `used`, read side by side, and the result; `listed` are loaded always."""
 
     original: Archive
     used: list[int]
     before: Object
     after: Object
-    every: _Every
+    every: Every
     listed: list[int]
 
 
-def _compare(
-    sides: _Sides,
+class Seen(NamedTuple):
+    """What was compared: where all went, what names mean there, how many bytes it was."""
+
+    where: Places
+    definitions: Definitions
+    compared: int
+
+
+def compare_sides(
+    sides: Sides,
     expectation: Expectation,
     read_of_it: tuple[set[bytes], Array, Records],
     findings: Findings,
-) -> int:
-    """Compare the result with its members by the link map; how many bytes were. Raises `Damaged`.
+    tolerated: tuple[bool, Ranges] | None = None,
+) -> Seen | None:
+    """Compare the result with its members by the link map. Raises `Damaged`.
 
     `read_of_it`: the personality routines that may stay external, the references of loaded
-    sections, and the unwind records.
+    sections, and the unwind records. `tolerated`, of a set: whether dead code leaves holes, and
+    what is compared for another library.
     """
     original, used, before, after, every, listed = sides
     allowed, references, unwound = read_of_it
     assert expectation.link_map is not None
     rows, told = debug.part(after, expectation.link_map)
-    where = _places(rows, used, before, after, findings)
+    where = places(rows, used, before, after, findings)
     if findings:
-        return 0
+        return None
     order = loading(original, expectation, lambda: contents(original), lambda: listed)
     choice = Choice(order, used)
     keeps_debug = compares_debug(expectation)
-    sections.check_sections(before, after, where, keeps_debug, findings)
+    holes, apart = tolerated or (keeps_debug, NOWHERE)
+    sections.check_sections(before, after, where, holes, findings, apart)
     definitions = Definitions(before, where, choice)
     symbols.check_externals(before, after, definitions.chosen, allowed, findings)
     symbols.check_outside(before, after, every.read, findings)
@@ -193,15 +238,17 @@ def _compare(
     unwinds = records(before, where)
     symbols.check_locals(before, after, where, made, expectation.strip, findings)
     compare.check_unwind(before, after, where, unwinds, unwound, findings)
-    if not findings:
+    if not findings and tolerated is None:
         classes.check(after, where, definitions, (compared, unwinds, alive), expectation, findings)
-    _check_data_in_code(before, after, where, findings)
+    _check_data_in_code(before, after, where, apart, findings)
     if keeps_debug:
         debug.check(before, after, where, debug.Told(told, titles, used), definitions, findings)
-    return compared.octets
+    return Seen(where, definitions, compared.octets)
 
 
-def _check_data_in_code(before: Object, after: Object, where: Places, findings: Findings) -> None:
+def _check_data_in_code(
+    before: Object, after: Object, where: Places, apart: Ranges, findings: Findings
+) -> None:
     """The list of data in code says of each piece what its member's did."""
     lists = [
         (file, data_in_code(before.octets, int(before.base[file]), commands))
@@ -211,16 +258,19 @@ def _check_data_in_code(before: Object, after: Object, where: Places, findings: 
     wanted: set[tuple[int, ...]] = set()
     if lists:
         rows = np.concatenate([rows for _, rows in lists])
-        file = np.repeat([file for file, _ in lists], [len(rows) for _, rows in lists])
-        rows[:, 0] = where.of_addresses(rows[:, 0] + (file << STEP))
+        home = np.repeat([file for file, _ in lists], [len(rows) for _, rows in lists])
+        rows[:, 0] = where.of_addresses(rows[:, 0] + (home << STEP))
         wanted = set(map(tuple, rows[rows[:, 0] >= 0].tolist()))
-    found = data_in_code(after.octets, 0, after.commands[0])
-    listed = list(map(tuple, found.tolist()))
+    listed: list[tuple[int, ...]] = []
+    for file, commands in enumerate(after.commands):
+        found = data_in_code(after.octets, int(after.base[file]), commands)
+        found[:, 0] += file << STEP
+        listed += map(tuple, found[~apart.have(found[:, 0])].tolist())
     if set(listed) != wanted or listed != sorted(listed):
         findings.add("data in code", "is not what the members say it is")
 
 
-def _defined(o: Object) -> set[bytes]:
+def names_defined(o: Object) -> set[bytes]:
     """The names of external symbols in a section, absolute ones, and commons."""
     numbers = o.externals()
     kind = o.entries["type"][numbers] & 0xE
@@ -235,7 +285,7 @@ def read_original(original: Archive, used: Sequence[int]) -> Object:
     try:
         together = read(*(original.data(original.members[n]) for n in used))
     except Damaged as e:
-        raise _damaged(original, used, e) from e
+        raise damaged(original, used, e) from e
     _ = together.placed, together.undefined  # kept: they will be asked for
     return together
 
@@ -259,12 +309,12 @@ def _read_members(
     return used, [taken(ahead, used, Object) or read_original(original, used)]
 
 
-def _damaged(original: Archive, used: Sequence[int], e: Damaged) -> ObjectError:
+def damaged(original: Archive, used: Sequence[int], e: Damaged) -> ObjectError:
     member = original.members[used[e.file]]
     return ObjectError(str(e), path=str(original.path), member=member.name)
 
 
-def _check_undefined(
+def names_undefined(
     original: Archive,
     after: Object,
     members: Iterable[Object],
@@ -279,7 +329,7 @@ def _check_undefined(
     return names
 
 
-def _places(
+def places(
     rows: Array, used: list[int], before: Object, after: Object, findings: Findings
 ) -> Places:
     """Where everything went, checked to be inside of sections and not on top of each other.

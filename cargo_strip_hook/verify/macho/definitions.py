@@ -55,6 +55,11 @@ class Definitions:
         """The address of a name, -1 for one that is not there."""
         return self._first.get(name, -1)
 
+    def of_all(self, names: Iterable[bytes]) -> Array:
+        """`of` each name."""
+        find = self._first.get
+        return np.array([find(name, -1) for name in names], np.int64)
+
     def chosen(self, name: bytes) -> tuple[int, int]:
         """(address, symbol of the member) of the definition that counts; -1 for none."""
         return self._first.get(name, -1), self._number.get(name, -1)

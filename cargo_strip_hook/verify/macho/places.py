@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array
@@ -95,3 +97,25 @@ class Places:
         """As `pieces_of_symbols`, of addresses in the members; the shape is theirs."""
         places = self._address_places(addresses)
         return np.where(places[0] > 0, self.pieces(*places), -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Ranges:
+    """Addresses of the result that are other libraries' only (see `apart.py`), sorted.
+
+    `home` is the section of each, from 1.
+    """
+
+    start: Array
+    end: Array
+    home: Array
+
+    def have(self, addresses: Array) -> Array:
+        """bool for each address."""
+        if not len(self.start):
+            return np.zeros(len(addresses), np.bool_)
+        at = np.searchsorted(self.start, addresses, side="right") - 1
+        return np.asarray((at >= 0) & (addresses < self.end[np.maximum(at, 0)]))
+
+
+NOWHERE = Ranges(*np.zeros((3, 0), np.int64))

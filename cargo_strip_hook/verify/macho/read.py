@@ -188,6 +188,7 @@ class Object:
     versions: list[tuple[int, int, int]] = field(default_factory=list)  # platform, minimum, SDK
     commands: tuple[Commands, ...] = ()  # of each file
     base: Array = field(default_factory=lambda: np.zeros(1, np.int64))  # where each begins
+    renumbered: Array | None = None  # of each symbol of the files the one that stands for it
 
     @cached_property
     def sections(self) -> list[Section]:
@@ -308,6 +309,8 @@ class Object:
         found["section"], found["offset"], found["kind"] = home[rows], address[rows], kind[rows]
         found["width"], found["minus"] = width[rows], -1
         symbol = self.symbol_first[file] + number
+        if self.renumbered is not None:
+            symbol = self.renumbered[np.minimum(symbol, len(self.renumbered) - 1)]
         second = after[rows]
         before = rows[second] - 1  # the first one of each pair
         found["minus"][second] = np.where(subtractor[before], symbol[before], -1)

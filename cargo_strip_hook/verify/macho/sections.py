@@ -10,7 +10,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
-from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.places import NOWHERE, Places, Ranges
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, STEP, Object
 
 _SETS = (b"section$start$", b"section$end$")
@@ -36,17 +36,25 @@ _MADE = {
 
 
 def check_sections(
-    before: Object, after: Object, where: Places, debug: bool, findings: Findings
+    before: Object,
+    after: Object,
+    where: Places,
+    debug: bool,
+    findings: Findings,
+    apart: Ranges = NOWHERE,
 ) -> None:
-    """Name, type, attributes and alignment; `debug`: whether debug information is kept."""
+    """Name, type, attributes and alignment; `debug`: whether debug information is kept.
+
+    `apart`: what is compared for another library of a set, with all of the sections that it is in.
+    """
     _check_names(before, after, where, findings)
-    _check_attributes(before, after, where, findings)
-    _check_made(after, where, debug, findings)
+    _check_attributes(before, after, where, apart, findings)
+    _check_made(after, where, apart, debug, findings)
     _check_whole(before, where, findings)
     borders = Borders(after)
-    _check_alignment(before, after, where, borders, debug, findings)
+    _check_alignment(before, after, where, borders, (debug, apart), findings)
     _check_cuts(after, where, borders, findings)
-    _check_gaps(after, where, debug, findings)
+    _check_gaps(after, where, apart, debug, findings)
 
 
 def _tell(o: Object, rows: Array, kind: str, findings: Findings) -> None:
@@ -91,7 +99,9 @@ def _is_set(after: Object) -> Array:
     return np.array([bytes(n).endswith(_SET_SUFFIX) for n in after.table["name"]], np.bool_)
 
 
-def _check_attributes(before: Object, after: Object, where: Places, findings: Findings) -> None:
+def _check_attributes(
+    before: Object, after: Object, where: Places, apart: Ranges, findings: Findings
+) -> None:
     old, new = before.table["flags"][where.section - 1], where.home - 1
     some = np.zeros(len(after.table), np.uint32)
     every = np.full(len(after.table), 0xFFFFFFFF, np.uint32)
@@ -104,13 +114,17 @@ def _check_attributes(before: Object, after: Object, where: Places, findings: Fi
     differ[after.named(*COMMON) - 1] &= ~np.uint32(_BY_ALL)
     held = np.zeros(len(after.table), np.bool_)
     held[new] = True
+    held[apart.home - 1] = False
     _tell(after, np.flatnonzero(held & (differ != 0)), "a section has other attributes", findings)
 
 
-def _check_made(after: Object, where: Places, debug: bool, findings: Findings) -> None:
+def _check_made(
+    after: Object, where: Places, apart: Ranges, debug: bool, findings: Findings
+) -> None:
     """Sections that no piece is in."""
     empty = np.ones(len(after.table), np.bool_)
     empty[where.home - 1] = False
+    empty[apart.home - 1] = False
     for row in np.flatnonzero(empty).tolist():
         one = after.table[row]
         name = bytes(one["segment"]), bytes(one["name"])
@@ -180,7 +194,7 @@ def _check_alignment(
     after: Object,
     where: Places,
     borders: Borders,
-    debug: bool,
+    tolerated: tuple[bool, Ranges],
     findings: Findings,
 ) -> None:
     """A linker aligns a subsection as its place in the section is, as far as that is aligned."""
@@ -199,11 +213,13 @@ def _check_alignment(
         findings.add("a piece lost its alignment", f"at {at:#x}")
     limit = np.zeros(len(after.table), np.int64)
     # the place of a hole may be aligned
+    debug, apart = tolerated
     holes = debug & (before.table["flags"][old] & _CODE != 0)
     np.maximum.at(limit, where.home - 1, np.where(holes, most, wanted))
     over = (np.int64(1) << np.minimum(after.table["align"], 40)) > limit
     over[after.named(*COMMON) - 1] = False
     over &= (limit > 0) & ~_is_set(after)
+    over[apart.home - 1] = False
     _tell(after, np.flatnonzero(over), "a section is more aligned than what is in it", findings)
 
 
@@ -222,13 +238,18 @@ def _check_cuts(after: Object, where: Places, borders: Borders, findings: Findin
         findings.add("a subsection begins within a piece", f"at {place:#x}")
 
 
-def _check_gaps(after: Object, where: Places, debug: bool, findings: Findings) -> None:
+def _check_gaps(
+    after: Object, where: Places, apart: Ranges, debug: bool, findings: Findings
+) -> None:
     """Between pieces is what aligns them, and nothing in lists that somebody walks over.
 
     Where debug information is kept, dead code leaves holes.
     """
-    order = np.lexsort((where.address, where.home))
-    home, address, size = where.home[order], where.address[order], where.size[order]
+    address = np.concatenate([where.address, apart.start])
+    home = np.concatenate([where.home, apart.home])
+    size = np.concatenate([where.size, apart.end - apart.start])
+    order = np.lexsort((address, home))
+    home, address, size = home[order], address[order], size[order]
     table = after.table
     room = np.int64(1) << np.minimum(table["align"], 40)
     dense = is_among(table["flags"] & 0xFF, INITIALISERS)

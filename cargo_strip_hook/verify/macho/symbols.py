@@ -14,7 +14,7 @@ from cargo_strip_hook.verify.arrays import Array, gather, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
 from cargo_strip_hook.verify.macho.places import Places
-from cargo_strip_hook.verify.macho.read import ALT_ENTRY, WEAK_DEF, Object
+from cargo_strip_hook.verify.macho.read import ALT_ENTRY, STEP, WEAK_DEF, Object
 from cargo_strip_hook.verify.macho.sections import Borders
 
 _EXTERNAL = 0x01
@@ -165,6 +165,15 @@ def _check_places(
     findings: Findings,
 ) -> None:
     """A local symbol is at a piece, at a symbol of the members, or somebody refers to it."""
+    rest = unneeded(before, after, where, numbers, references)
+    for at in after.entries["value"][rest].tolist():
+        findings.add("a local symbol that nothing needs", f"at {at:#x}")
+
+
+def unneeded(
+    before: Object, after: Object, where: Places, numbers: Array, references: Array
+) -> Array:
+    """Of these symbols of the result those that are at no piece, and nobody refers to."""
     numbers = numbers[after.placed[numbers]]
     values = after.entries["value"][numbers]
     named = np.zeros(len(after.entries), np.bool_)
@@ -176,17 +185,24 @@ def _check_places(
         rest &= ~is_among(values, where.address + where.size)
         rest &= ~is_among(values, where.of_symbols(placed))
         rest &= ~is_among(values, _in_holes(before, where, placed))
-    for at in values[rest].tolist():
-        findings.add("a local symbol that nothing needs", f"at {at:#x}")
+    return np.asarray(numbers[rest])
 
 
 def _in_holes(before: Object, where: Places, placed: Array) -> Array:
-    """Where symbols of dead code would be, in sections that kept their order."""
-    delta = np.full(len(before.table) + 1, -1, np.int64)
-    delta[where.section] = where.address - where.start
+    """Where symbols of dead code would be, in sections that kept their order.
+
+    Of a set each object may have a part of a section.
+    """
     section = before.entries["section"][placed]
     offset = before.entries["value"][placed] - before.table["address"][np.maximum(section, 1) - 1]
-    return np.asarray(np.where(delta[section] >= 0, delta[section] + offset, -1))
+    file = where.address >> STEP
+    found = [np.zeros(0, np.int64)]
+    for number in unique(file).tolist():
+        mine = file == number
+        delta = np.full(len(before.table) + 1, -1, np.int64)
+        delta[where.section[mine]] = where.address[mine] - where.start[mine]
+        found.append(np.where(delta[section] >= 0, delta[section] + offset, -1))
+    return np.concatenate(found)
 
 
 def _check_kept_names(before: Object, after: Object, where: Places, findings: Findings) -> None:
