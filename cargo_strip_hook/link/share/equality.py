@@ -101,10 +101,11 @@ def _columns(symbols: Array, rows: Array, definition: Array, inside: Bool) -> It
     yield rows["addend"]
     yield symbols["value"][definition]
     said = rows["symbol"]
-    marks = (symbols["binding"][said] == Binding.WEAK).astype(np.int64)
-    marks |= (symbols["native"][said].astype(np.int64) & 3) << 1
-    weak = np.where(inside, 0, marks)
     visibility = symbols["visibility"][said]
+    # a format without weak undefined symbols has a mark of its own, where others have visibility
+    marked = symbols["native"][said] & ~visibility & 1 != 0
+    is_weak = (symbols["binding"][said] == Binding.WEAK) | marked
+    weak = np.where(inside, 0, is_weak).astype(np.int64)
     seen = np.where(inside, symbols["native"][definition] & 0xFC, visibility).astype(np.int64)
     named = symbols["kind"][said].astype(np.int64)
     kind = np.where(inside, symbols["kind"][definition], named)
