@@ -439,3 +439,67 @@ def test_rust_libraries_have_one_std(tmp_path: Path, target: str) -> None:
     originals = [path for path, _ in libraries]
     before = darwin_set.output(tmp_path / "program", target, RUST_MAIN, originals, *GC)
     assert before == lines  # of one toolchain they have one std as well
+
+
+OBJECTIVE_C = """
+__attribute__((objc_root_class)) @interface Base { int x; } + (int)make:(int)a; @end
+@implementation Base + (int)make:(int)a { return a * 3; } @end
+__attribute__((noinline)) int plain(int a) { return a * 31 + 5; }
+__attribute__((noinline)) SEL chosen(void) { return @selector(make:); }
+"""
+USES_OBJECTIVE_C = """
+int plain(int); SEL chosen(void); int NAME(int a) { return plain(a) + (chosen() != 0); }
+"""
+CXX = """
+struct B { virtual ~B(); virtual int f(int); int v = 1; };
+struct D : B { int f(int) override; };
+inline int counter() { static int n = 0; return ++n; }
+template <class T> __attribute__((noinline)) T twice(T x) { if (x > 1000) throw 5; return x + x; }
+B::~B() {}
+int B::f(int a) { return a; }
+int D::f(int a) { try { return twice(a) + counter(); } catch (int e) { return e; } }
+B *make() { static D d; return &d; }
+thread_local int local = 5;
+int next() { return ++local; }
+"""
+USES_CXX = """
+struct B { virtual ~B(); virtual int f(int); int v; };
+B *make(); int next();
+extern "C" int NAME(int a) { return make()->f(a) + next(); }
+"""
+KINDS = {"m": (OBJECTIVE_C, USES_OBJECTIVE_C), "cpp": (CXX, USES_CXX)}
+
+
+@arches
+@pytest.mark.parametrize("strip", [Strip.NONE, Strip.SYMBOLS])
+@pytest.mark.parametrize("kind", KINDS)
+def test_records_of_runtimes_stay_and_tables_of_c_plus_plus_are_shared(
+    tmp_path: Path, arch: str, kind: str, strip: Strip
+) -> None:
+    common, own = KINDS[kind]
+    libraries = []
+    for n in "abc":
+        sources = {f"common.{kind}": common, f"own.{kind}": own.replace("NAME", n)}
+        objects = kit.compile(tmp_path / n, arch, sources, "-O1", "-g", "-w")
+        libraries.append((kit.archive(tmp_path / n / f"lib{n}.a", objects), [f"_{n}"]))
+    seen = verified_set(tmp_path / "set", libraries, strip, triple=kit.triple(arch))
+    assert all(one.functions for one in seen)
+    headers = tool([kit.llvm("objdump"), "--macho", "-h", tmp_path / "set" / "libcommon.a"])
+    assert "__text" in headers
+    assert "__objc_" not in headers
+    assert ("__gcc_except_tab" in headers) == (kind == "cpp")
+    if kind == "m":
+        for n in "abc":
+            own_headers = tool([kit.llvm("objdump"), "-h", tmp_path / "set" / f"lib{n}.a"])
+            assert "__objc_classlist" in own_headers
+
+
+def test_debug_information_stands_where_the_code_is(tmp_path: Path) -> None:
+    """A member's is in the objects that have code of it; tools have no complaint."""
+    libraries = c_libraries(tmp_path, "arm64", "-g")
+    small, common = shared_set(tmp_path / "set", libraries, Strip.NONE, triple=kit.triple("arm64"))
+    for path, there in ((small[0], {"a": True, "even": False}), (common, {"even": True})):
+        tool([kit.llvm("dwarfdump"), "--verify", "--quiet", path], accept=(0,))
+        for name, is_there in there.items():
+            said = tool([kit.llvm("dwarfdump"), f"--name={name}", path])
+            assert (f'DW_AT_name\t("{name}")' in said and "DW_AT_low_pc" in said) == is_there
