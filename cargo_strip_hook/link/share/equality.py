@@ -20,6 +20,7 @@ from cargo_strip_hook.link.share.model import Joined, Sharing
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_BUCKETS = 20  # bits
 _SHAPE = ("tag", "offset", "type", "addend", "value", "kinds", "outside")
 
 
@@ -203,7 +204,7 @@ class Colours:
         """Mix in the colours of what atoms refer to, until no colour splits."""
         base = self.colour
         colour = base
-        known = len(unique(colour))
+        known = distinct(colour)
         while True:
             mixed = np.where(self.inside, colour[np.maximum(self.target, 0)], np.uint64(1))
             mixed = _mix(self.edge ^ (mixed * _ODD))
@@ -211,7 +212,7 @@ class Colours:
             if len(self.begins):
                 total[self.having] = np.add.reduceat(mixed, self.begins)
             colour = _mix(base ^ (total * _FIRST + _ODD))
-            found = len(unique(colour))
+            found = distinct(colour)
             if found <= known:
                 break
             known = found
@@ -219,7 +220,13 @@ class Colours:
 
     def numbers(self) -> Int64:
         """Classes as numbers, in no order that means anything."""
-        return np.searchsorted(unique(self.colour), self.colour)
+        order = np.argsort(self.colour)
+        ordered = self.colour[order]
+        new = np.ones(len(order), np.bool_)
+        new[1:] = ordered[1:] != ordered[:-1]
+        numbers = np.empty(len(order), np.int64)
+        numbers[order] = np.cumsum(new) - 1
+        return numbers
 
     def odd(self, facts: list[Array]) -> Array:
         """Positions of atoms that only look like the first of their class: hashes collided.
@@ -236,7 +243,8 @@ class Colours:
         same &= counts == counts[first[number]]
         target = np.where(self.inside, number[np.maximum(self.target, 0)], -1)
         columns = [target, *self.refers.shape[self.rows].T[::-1], self.source]
-        order = np.lexsort(columns)
+        # where hashes of shapes collide, what is equal may look odd, which shares less
+        order = np.lexsort((target, self.edge, self.source))
         start = np.cumsum(counts) - counts
         row = np.arange(len(order)) - start[self.source]
         compared = start[first[number[self.source]]] + row
@@ -249,9 +257,20 @@ class Colours:
         return np.flatnonzero(~same)
 
 
+def distinct(values: Array) -> int:
+    """How many different uint64 hashes there are: without sorting most of them."""
+    rows = np.arange(len(values), dtype=np.int32)
+    bucket = values >> np.uint64(64 - _BUCKETS)
+    table = np.empty(1 << _BUCKETS, np.int32)
+    table[bucket] = rows
+    first = table[bucket]
+    others = values[values[first] != values]  # in one bucket with a different one
+    return int((first == rows).sum()) + len(unique(others))
+
+
 def word(text: bytes) -> int:
     """A hash of a text, of 64 bits."""
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
 
 
-__all__ = ["Colours", "References", "hashed", "references", "word"]
+__all__ = ["Colours", "References", "distinct", "hashed", "references", "word"]

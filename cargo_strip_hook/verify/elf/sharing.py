@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.arrays import Array, unique
+from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.elf import check as single
 from cargo_strip_hook.verify.elf import order, structure
 from cargo_strip_hook.verify.elf.apart import homes_of, set_apart
@@ -218,7 +218,8 @@ def _as_one(after: Objects, findings: Findings) -> tuple[Objects, Array]:
     s = after.symbols.copy()
     crossing = np.zeros(len(s), np.bool_)
     is_global = s["binding"] != STB_LOCAL
-    names = after.strings(s["name"])
+    rows = np.flatnonzero(is_global)
+    names = dict(zip(rows.tolist(), after.strings(s["name"][rows]), strict=True))
     first = int(after.symbol_base[1])
     given = np.flatnonzero(is_global & ~s["undefined"])
     given = given[given >= first]  # of the common library's objects
@@ -227,16 +228,16 @@ def _as_one(after: Objects, findings: Findings) -> tuple[Objects, Array]:
     for row in shown[shown < first].tolist():
         if names[row] in home:
             findings.add("defined twice in the set", names[row].decode(errors="replace"))
-    for row in np.flatnonzero(is_global & s["undefined"]).tolist():
-        where = home.get(names[row])
-        if where is None:
-            continue
-        if s["other"][row] & 3 != STV_HIDDEN or s["binding"][row] != STB_GLOBAL:
-            findings.add("a name that crosses is not hidden", names[row].decode(errors="replace"))
-        for field in ("section", "value", "other", "kind"):
-            s[field][row] = s[field][where]
-        s["undefined"][row], s["binding"][row] = False, STB_LOCAL
-        crossing[row] = True
+    missing = np.flatnonzero(is_global & s["undefined"]).tolist()
+    taken = np.array([row for row in missing if names[row] in home], np.int64)
+    where = np.array([home[names[row]] for row in taken.tolist()], np.int64)
+    good = (s["other"][taken] & 3 == STV_HIDDEN) & (s["binding"][taken] == STB_GLOBAL)
+    for row in taken[~good].tolist():
+        findings.add("a name that crosses is not hidden", names[row].decode(errors="replace"))
+    for field in ("section", "value", "other", "kind"):
+        s[field][taken] = s[field][where]
+    s["undefined"][taken], s["binding"][taken] = False, STB_LOCAL
+    crossing[taken] = True
     s["binding"][given] = STB_LOCAL
     crossing[given] = True
     sections = after.sections.copy()
@@ -328,12 +329,13 @@ def _without_foreign(
     rows = rows[rows >= own]
     if pair.crossing is not None:
         rows = rows[~pair.crossing[rows]]
+    place = (s["section"][rows] << STEP) + s["value"][rows]
     own_ones = own_symbols(pair)
     placed = np.flatnonzero(own_ones.kind == Kind.PLACE)
+    placed = placed[is_among(own_ones.base[placed], place)]
     bases, before = own_ones.base[placed].tolist(), pair.before.symbols[placed]
     known = set(zip(bases, pair.before.names[placed].tolist(), strict=True))
     facts = set(zip(bases, before["kind"].tolist(), before["size"].tolist(), strict=True))
-    place = (s["section"][rows] << STEP) + s["value"][rows]
     names = pair.after.strings(s["name"][rows])
     columns = (place.tolist(), s["kind"][rows].tolist(), s["size"][rows].tolist())
     foreign = [

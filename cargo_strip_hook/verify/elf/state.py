@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cargo_strip_hook.archive import Archive
-from cargo_strip_hook.verify.arrays import Array, unique
+from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.elf.mapping import Kind, Pair, Resolution
 from cargo_strip_hook.verify.elf.read import (
     SHF_ALLOC,
@@ -46,10 +46,10 @@ def live_state(original: Archive, compared: Compared) -> Live:
     places = _Places(seen, compared.loaded)
     crates = _crates(pair, places)
     before = pair.before
-    names = _names(pair)
+    state = _is_state(pair)
+    names = _names(pair, pair.section[state])
     states = []
     users: dict[int, set[Place]] = {}
-    state = _is_state(pair)
     for source, target in places.pairs[state[places.pairs[:, 1]]].tolist():
         users.setdefault(target, set()).add(places.key(source))
     for row in np.flatnonzero(state).tolist():
@@ -131,12 +131,12 @@ def _is_state(pair: Pair) -> Array:
     return np.asarray(found)
 
 
-def _names(pair: Pair) -> dict[int, set[bytes]]:
-    """The names in each section of the original."""
+def _names(pair: Pair, sections: Array) -> dict[int, set[bytes]]:
+    """The names in some sections of the original."""
     s = pair.before.symbols
     found: dict[int, set[bytes]] = {}
     rows = np.flatnonzero((s["section"] > 0) & (s["kind"] != STT_SECTION))
-    rows = rows[pair.row[s["section"][rows]] >= 0]
+    rows = rows[is_among(s["section"][rows], sections)]
     texts = pair.before.strings(s["name"][rows])
     for row, text in zip(rows.tolist(), texts, strict=True):
         if text and not text.startswith((b".L", b"$")):
