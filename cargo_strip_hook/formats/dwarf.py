@@ -94,7 +94,7 @@ def find(sections: Mapping[bytes, memoryview]) -> list[Patch]:
         raise UnknownDwarf(f"it is damaged: {e}") from e
     columns = {key: [np.array(some, np.int64)] for key, some in offsets.items() if some}
     for run in runs:
-        starts = np.array(run.places, np.int64)
+        starts = np.array(run.positions, np.int64)
         for distance, target in run.fields:
             columns.setdefault((INFO, target), []).append(starts + distance)
     return [Patch(holder, to, np.concatenate(c)) for (holder, to), c in columns.items()]
@@ -135,14 +135,14 @@ _Op = tuple[int, int, bytes]
 class _Step:
     """What to do with one or more attributes: those of fixed size that follow each other are one.
 
-    `fields` are (bytes from the first, target section) of offsets in a run, and `places` where the
-    runs were found.
+    `fields` are (bytes from the first, target section) of offsets in a run, and `positions` where
+    the runs were found.
     """
 
     kind: int
     size: int
     fields: list[tuple[int, bytes]] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
 
 
 _Table = dict[int, tuple[_Step, ...]]
@@ -217,9 +217,9 @@ def _info(sections: Mapping[bytes, memoryview], offsets: _Offsets) -> list[_Step
         (version,) = struct.unpack_from("<H", data, begin)
         if not 2 <= version <= 5:
             raise UnknownDwarf(f"version {version} is not known")
-        place = begin + (4 if version == 5 else 2)
-        offsets.setdefault((INFO, ABBREV), []).append(place)
-        (table_at,) = struct.unpack_from("<I", data, place)
+        position = begin + (4 if version == 5 else 2)
+        offsets.setdefault((INFO, ABBREV), []).append(position)
+        (table_at,) = struct.unpack_from("<I", data, position)
         first = begin + 7
         if version == 5:
             first = begin + 8
@@ -232,14 +232,16 @@ def _info(sections: Mapping[bytes, memoryview], offsets: _Offsets) -> list[_Step
             table = _abbreviations(abbreviations, *key)
             runs += [step for steps in table.values() for step in steps if step.fields]
             known[key] = {
-                code: tuple((s.kind, s.size, s.places.append if s.fields else None) for s in steps)
+                code: tuple(
+                    (s.kind, s.size, s.positions.append if s.fields else None) for s in steps
+                )
                 for code, steps in table.items()
             }
         try:
             _entries(data, first, end, known[key])
         except KeyError as e:
             raise UnknownDwarf(f"abbreviation {e} is missing") from None
-    return [run for run in runs if run.places]
+    return [run for run in runs if run.positions]
 
 
 def _entries(data: bytes, position: int, end: int, plans: _Plans) -> None:
@@ -290,9 +292,9 @@ def _lines(data: bytes, offsets: _Offsets) -> None:
         (version,) = struct.unpack_from("<H", data, begin)
         if version == 5:
             header = begin + 8
-            place = header + 6 + data[header + 5] - 1
+            position = header + 6 + data[header + 5] - 1
             for _ in range(2):
-                place = _names(data, place, offsets)
+                position = _names(data, position, offsets)
         elif not 2 <= version <= 4:
             raise UnknownDwarf(f"line tables of version {version} are not known")
 

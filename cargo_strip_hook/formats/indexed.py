@@ -86,6 +86,6 @@ def _definitions(data: memoryview) -> Iterator[bytes]:
             continue
         strings = bytes(data[sections[link][4] :][: sections[link][5]])
         symbols = data[offset + first * symbol.size : offset + length]
-        for name, place in symbol.iter_unpack(symbols):
-            if place != _UNDEFINED:
+        for name, definition in symbol.iter_unpack(symbols):
+            if definition != _UNDEFINED:
                 yield strings[name : strings.index(b"\0", name)]

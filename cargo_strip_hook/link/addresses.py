@@ -12,7 +12,7 @@ from cargo_strip_hook.link.model import Array, Bool, Int32, Int64
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-STEP = 40  # bits of an offset in the key of a place; sections are smaller
+STEP = 40  # bits of an offset of a location; sections are smaller
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,8 +32,8 @@ class Addresses:
     start: Int64
     kept: Bool
 
-    def key(self, atoms: Array) -> Int64:
-        """The place of each atom as one number: section << STEP | offset, int64."""
+    def location(self, atoms: Array) -> Int64:
+        """The location of each atom as one number: section << STEP | offset, int64."""
         keys: Int64 = (self.section[atoms].astype(np.int64) << STEP) + self.offset[atoms]
         return keys
 

@@ -97,7 +97,7 @@ def gather(octets: Array, starts: Array, record: np.dtype[Any]) -> Array:
 
 
 def ramps(begin: Array, counts: Array, step: Array | int) -> Array:
-    """For each row `counts` places from `begin` on, `step` apart; one behind the other."""
+    """For each row `counts` numbers from `begin` on, `step` apart; one behind the other."""
     total = int(counts.sum())
     inner = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
     if not isinstance(step, int):
@@ -125,5 +125,5 @@ def together(buffers: Sequence[memoryview]) -> tuple[Array, Array]:
         return np.frombuffer(buffers[0], np.uint8), np.zeros(1, np.int64)
     whole = np.frombuffer(memoryview(buffers[0].obj), np.uint8)
     address = whole.__array_interface__["data"][0]
-    places = [np.frombuffer(b, np.uint8).__array_interface__["data"][0] for b in buffers]
-    return whole, np.array(places, np.int64) - address
+    addresses = [np.frombuffer(b, np.uint8).__array_interface__["data"][0] for b in buffers]
+    return whole, np.array(addresses, np.int64) - address

@@ -104,11 +104,11 @@ def read_input(program: Program, atoms: Array, offset: Int64, width: int) -> Arr
     if not len(rows):
         return octets
     within = offset[rows, None] + np.arange(width)
-    places = begin[rows, None] + np.maximum(within, 0)
+    positions = begin[rows, None] + np.maximum(within, 0)
     units = program.unit_of(atoms[rows])
     for first, end in runs(units):
         data = np.frombuffer(program.units[int(units[first])].data, np.uint8)
-        octets[rows[first:end]] = data[places[first:end]]
+        octets[rows[first:end]] = data[positions[first:end]]
     octets[rows] *= within >= 0
     return octets
 

@@ -18,7 +18,7 @@ from cargo_strip_hook.link.model import Array, Int64
 from cargo_strip_hook.link.reading import uleb
 
 PC_BEGIN = 8  # where an FDE names its function: after the length and the CIE pointer
-_SECTION_SHIFT = 40  # bits of an offset in the key of a place
+_SECTION_SHIFT = 40  # bits of an offset of a location
 _WIDE = 0xFFFFFFFF  # a length that says that the 64-bit form follows
 _MOST_BITS = 63  # of a number in ULEB128 form
 _OMITTED = 0xFF  # an encoding: there is no such pointer
@@ -53,7 +53,7 @@ class FrameRecords:
     pointer: Int64
 
     def holding(self, section: Int64, offset: Int64) -> Int64:
-        """The record that each place, a section and an offset there, is in; -1 for none."""
+        """The record that each location, a section and an offset there, is in; -1 for none."""
         if not len(self.start):
             return np.full(len(offset), -1, np.int64)
         keys = (self.section << _SECTION_SHIFT) + self.start

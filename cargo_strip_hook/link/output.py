@@ -45,7 +45,7 @@ class Relocations(Columns):
 
     The field is `offset` bytes into output section `section`; `type` is the format's. It refers to
     the program-wide `symbol`, or, where that is -1, to what is `target_offset` bytes into
-    `target_section`: by a symbol at just that place where it is `exact`, else by the section.
+    `target_section`: by a symbol at just that location where it is `exact`, else by the section.
     `addend` is what is added to that.
     """
 
@@ -59,10 +59,10 @@ class Relocations(Columns):
     exact: Bool
 
     @property
-    def place(self) -> Int64:
-        """Where the target is, as one number (see `Addresses.key`); only for symbols of -1."""
-        places: Int64 = (self.target_section.astype(np.int64) << STEP) + self.target_offset
-        return places
+    def location(self) -> Int64:
+        """Where the target is, as one number (see `Addresses.location`); only for symbols of -1."""
+        locations: Int64 = (self.target_section.astype(np.int64) << STEP) + self.target_offset
+        return locations
 
     @property
     def named(self) -> Int64:
@@ -84,7 +84,7 @@ class Relocations(Columns):
 NONE: Int64 = np.zeros(0, np.int64)
 ENTRY = np.dtype(
     [
-        ("symbol", "<i4"),  # program-wide, -1 for one that only stands for a place
+        ("symbol", "<i4"),  # program-wide, -1 for one that only stands for a location
         ("section", "<i4"),  # output section from 0, or one of `SpecialIndex`
         ("value", "<i8"),  # bytes into the section; what `SYMBOL` has for others, 0 for undefined
     ]
@@ -95,16 +95,16 @@ ENTRY = np.dtype(
 class SymbolIndex:
     """The numbers of symbols: `of_symbol[s]` of program symbol `s`, -1 where it has no entry.
 
-    `of_place` belongs to the sorted `places` (see `Addresses.key`).
+    `of_location` belongs to the sorted `locations` (see `Addresses.location`).
     """
 
     of_symbol: Int64
-    places: Int64
-    of_place: Int64
+    locations: Int64
+    of_location: Int64
 
-    def at(self, places: Int64) -> Int64:
-        """The number of the first symbol at each of these places, which have one."""
-        numbers: Int64 = self.of_place[np.searchsorted(self.places, places)]
+    def at(self, locations: Int64) -> Int64:
+        """The number of the first symbol at each of these locations, which have one."""
+        numbers: Int64 = self.of_location[np.searchsorted(self.locations, locations)]
         return numbers
 
 
@@ -123,28 +123,28 @@ def entries_of(program: Program, placed: Addresses, symbols: Array) -> Array:
     )
 
 
-def entries_at(places: Array) -> Array:
-    """ENTRY of symbols that only stand for these places."""
-    columns = {"section": places >> STEP, "value": places & ((1 << STEP) - 1)}
-    return rows_of(ENTRY, len(places), symbol=-1, **columns)
+def entries_at(locations: Array) -> Array:
+    """ENTRY of symbols that only stand for these locations."""
+    columns = {"section": locations >> STEP, "value": locations & ((1 << STEP) - 1)}
+    return rows_of(ENTRY, len(locations), symbol=-1, **columns)
 
 
-def places_of(entries: Array) -> Int64:
-    """The place of each ENTRY (see `Addresses.key`), negative for one that is in no section."""
-    places: Int64 = (entries["section"].astype(np.int64) << STEP) + entries["value"]
-    return np.where(entries["section"] >= 0, places, -1)
+def locations_of(entries: Array) -> Int64:
+    """The location of each ENTRY (see `Addresses.location`), -1 for one that is in no section."""
+    locations: Int64 = (entries["section"].astype(np.int64) << STEP) + entries["value"]
+    return np.where(entries["section"] >= 0, locations, -1)
 
 
 def index_symbols(
     program: Program, entries: Array, numbers: Array, standing: Array = NONE
 ) -> SymbolIndex:
-    """How to find symbols: the number of each ENTRY; rows `standing` are found by place, too."""
+    """How to find symbols: the number of each ENTRY; rows `standing` are found by location, too."""
     of_symbol = np.full(len(program.symbols), -1, np.int64)
     named = entries["symbol"] >= 0
     of_symbol[entries["symbol"][named]] = numbers[named]
-    places = places_of(entries[standing])
-    order = np.argsort(places, kind="stable")  # the first name of a place stands for it
-    return SymbolIndex(of_symbol, places[order], numbers[standing][order])
+    locations = locations_of(entries[standing])
+    order = np.argsort(locations, kind="stable")  # the first name of a location stands for it
+    return SymbolIndex(of_symbol, locations[order], numbers[standing][order])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +174,7 @@ class SymbolTable:
         number[whole] = self.of_section[relocations.target_section[whole]]
         exact = np.flatnonzero((symbol < 0) & relocations.exact)
         if len(exact):
-            number[exact] = self.index.at(relocations.place[exact])
+            number[exact] = self.index.at(relocations.location[exact])
         if (number < 0).any():
             raise AssertionError("a relocation has no symbol")
         return number

@@ -171,8 +171,8 @@ def by_appearance(group: Int64) -> Int32:
 def reached_by(graph: Graph, roots: Array, count: int) -> Array:
     """uint64[count, words]: bit `i` of a row tells whether `roots[i]` reaches the atom."""
     bits = np.zeros((count, (len(roots) + 63) // 64), np.uint64)
-    place = np.arange(len(roots))
-    bits[roots, place // 64] = np.uint64(1) << (place % 64).astype(np.uint64)
+    bit = np.arange(len(roots))
+    bits[roots, bit // 64] = np.uint64(1) << (bit % 64).astype(np.uint64)
     changed = roots
     while len(changed):
         position, target = graph.needed_by(changed)

@@ -49,10 +49,10 @@ class Bound(Columns):
         return same
 
     @property
-    def place(self) -> Int64:
-        """The place of the target of each, as one number (see `Addresses.key`)."""
-        places: Int64 = (self.target_section.astype(np.int64) << STEP) + self.target_offset
-        return places
+    def location(self) -> Int64:
+        """The location of the target of each, as one number (see `Addresses.location`)."""
+        locations: Int64 = (self.target_section.astype(np.int64) << STEP) + self.target_offset
+        return locations
 
     def position(self, placed: Addresses) -> Int64:
         """Where each field begins in all contents."""

@@ -112,9 +112,9 @@ def _prevailing_cies(program: Program, cies: Int32) -> list[int]:
     definition = program.definition[rows["symbol"]]
     homes = program.symbols[definition]
     columns = (rows["atom"], rows["offset"], rows["type"], rows["addend"], definition)
-    places = (homes["atom"], homes["value"])
+    columns_of_homes = (homes["atom"], homes["value"])
     for cie, offset, kind, addend, symbol, home, value in zip(
-        *(column.tolist() for column in (*columns, *places)), strict=True
+        *(column.tolist() for column in (*columns, *columns_of_homes)), strict=True
     ):
         # what is defined is known by its address, others by themselves
         target = (home, value + addend) if home >= 0 else (-1 - symbol, addend)

@@ -20,7 +20,7 @@ from cargo_strip_hook.link.output import (
     entries_at,
     entries_of,
     index_symbols,
-    places_of,
+    locations_of,
     stream,
 )
 from cargo_strip_hook.link.relocate import bind, refuse, store
@@ -121,7 +121,7 @@ def test_tables_of_columns() -> None:
     assert table.rows(np.array([2, 0])).offset.tolist() == [12, 10]
     assert table.rows(table.exact).type.tolist() == [20, 22]
     assert Relocations.joined([table, table]).section.tolist() == [0, 1, 2, 0, 1, 2]
-    assert table.place.tolist() == [(40 + n << STEP) + 50 + n for n in range(3)]
+    assert table.location.tolist() == [(40 + n << STEP) + 50 + n for n in range(3)]
 
 
 def test_runs_of_equal_rows() -> None:
@@ -167,11 +167,11 @@ def test_symbols_are_found_by_number_and_by_place() -> None:
     placed = addresses([1, -1], [4, 0], [4, 8], [False, False])
     place, first = (1 << STEP) + 5, np.array([0])
     rows = np.concatenate([entries_at(np.array([place])), entries_of(whole, placed, first)])
-    assert places_of(rows).tolist() == [place, place]
+    assert locations_of(rows).tolist() == [place, place]
     assert rows["symbol"].tolist() == [-1, 0]
     index = index_symbols(whole, rows, np.array([3, 4]), np.array([0, 1]))
     assert index.of_symbol.tolist() == [4, -1]
-    assert index.at(places_of(rows)).tolist() == [3, 3]  # the first of a place
+    assert index.at(locations_of(rows)).tolist() == [3, 3]  # the first of a place
 
 
 def test_a_file_has_zeros_where_nothing_is_put() -> None:

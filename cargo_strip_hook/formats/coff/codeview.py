@@ -98,7 +98,7 @@ class _Moves:
     rows: list[tuple[int, int, int, int, int]] = field(default_factory=list)
 
     def of(self, section: Int64, offset: Int64) -> tuple[Int64, Int64]:
-        """(home, new offset) of places; home -2 for what went nowhere."""
+        """(home, new offset) of locations; home -2 for what went nowhere."""
         table = np.array(sorted(self.rows) or [(-1, 0, 0, 0, 0)], np.int64)
         key = (table[:, 0] << 32) + table[:, 1]
         nearest = np.maximum(np.searchsorted(key, (section << 32) + offset, side="right") - 1, 0)
@@ -201,7 +201,7 @@ def _unit_targets(program: Program, live: Bool, placed: Placed, number: int, row
     own = symbols["atom"][symbol].astype(np.int64)
     atom = np.maximum(own, 0)
     lost = (own >= 0) & program.discarded[atom]
-    named = refers["place"] & ~lost & (symbols["kind"][definition] == KIND_FUNCTION)
+    named = refers["by_section"] & ~lost & (symbols["kind"][definition] == KIND_FUNCTION)
     mine = (own >= 0) & ~lost & (definition != symbol)
     mine &= symbols["kind"][symbol] == KIND_FUNCTION
     alive = mine & live[atom] & (placed.section[atom] >= 0)
@@ -214,7 +214,7 @@ def _unit_targets(program: Program, live: Bool, placed: Placed, number: int, row
         target=np.where(alive, home << STEP, target),
         adds=np.where(alive, placed.offset[atom] + symbols["value"][symbol], adds),
         home=home,
-        place=(refers["place"] & ~named & ~mine) | alive,
+        by_section=(refers["by_section"] & ~named & ~mine) | alive,
         dead=(refers["dead"] | mine) & ~alive,
     )
 
@@ -248,11 +248,11 @@ def _inlined(read: cv.SymbolRecords, contents: dict[int, bytes]) -> set[int]:
     return {u32(contents[section], position + 12) for section, position in read.inlined}
 
 
-def _patch(buffers: dict[int, bytearray], places: list[tuple[int, int]], new: _Mapping) -> None:
-    """Give the words at `places` new values."""
-    if not places:
+def _patch(buffers: dict[int, bytearray], locations: list[tuple[int, int]], new: _Mapping) -> None:
+    """Give the words at `locations` new values."""
+    if not locations:
         return
-    table = np.array(places, np.int64)
+    table = np.array(locations, np.int64)
     for section in np.unique(table[:, 0]).tolist():
         view = np.frombuffer(buffers[section], np.uint8)
         octets = table[table[:, 0] == section, 1][:, None] + np.arange(4)
@@ -292,9 +292,9 @@ def _add(
             if tables.named:
                 return
             tables.named = True
-        start, end = group.parts[0]
+        start, end = group.ranges[0]
         alone = bytes(contents[start:end])
-        if len(group.parts) == 1:
+        if len(group.ranges) == 1:
             if alone in tables.seen:
                 return
             tables.seen.add(alone)
@@ -302,7 +302,7 @@ def _add(
     if group.kind != cv.SYMBOLS or not section.open:
         section.begin(group.kind)
     changed = [begin for owner, begin in replaced if owner == group.section]
-    for start, end in group.parts:
+    for start, end in group.ranges:
         position = start
         for begin in sorted(b for b in changed if start <= b < end):
             first, stop, annotations = replaced[group.section, begin]
@@ -373,17 +373,17 @@ def _finish(
     always.data = head.data + always.data[4:]
     flags = coff.DEBUG & ~coff.SCN_ALIGN_MASK
     order = sorted(h for h in sections if h != _ALWAYS)
-    parts: list[tuple[SectionKind, bytes]] = []
+    added: list[tuple[SectionKind, bytes]] = []
     if len(always.data) > 4 or order:
-        parts.append((SectionKind(_SYMBOLS, flags, root=True), bytes(always.data)))
+        added.append((SectionKind(_SYMBOLS, flags, root=True), bytes(always.data)))
     if tables.types.records:
         types = tables.types.contents()
-        parts.append((SectionKind(_TYPES, flags, root=True), types))
-    first = len(parts)
+        added.append((SectionKind(_TYPES, flags, root=True), types))
+    first = len(added)
     for home in order:
-        parts.append((SectionKind(_SYMBOLS, flags, parent=home), bytes(sections[home].data)))
-    sizes = np.array([len(c) for _, c in parts], np.int64)
-    contents = np.frombuffer(b"".join(c for _, c in parts), np.uint8).copy()
+        added.append((SectionKind(_SYMBOLS, flags, parent=home), bytes(sections[home].data)))
+    sizes = np.array([len(c) for _, c in added], np.int64)
+    contents = np.frombuffer(b"".join(c for _, c in added), np.uint8).copy()
     start = np.cumsum(sizes) - sizes
     homes = np.array([_ALWAYS, *order], np.int64)
     section: Int64 = np.searchsorted(homes, references["section"])
@@ -393,8 +393,8 @@ def _finish(
         references["type"],
         references["to"],
     )
-    store(machine, contents, start, references, np.zeros(len(parts), np.bool_))
-    aligns = np.full(len(parts), 4, np.int64)
-    kinds = tuple(k for k, _ in parts)
+    store(machine, contents, start, references, np.zeros(len(added), np.bool_))
+    aligns = np.full(len(added), 4, np.int64)
+    kinds = tuple(k for k, _ in added)
     entries = rewritten(machine, references, before)
     return Debug(kinds, sizes, aligns, contents, entries, left_out, np.zeros(0, LINK_MAP))

@@ -43,7 +43,7 @@ _TYPES: dict[int, tuple[int, ...]] = {
     **dict.fromkeys((0x113A, 0x1159, 0x115C), ()),  # cookie, jump table, profile
 }
 _LISTS = frozenset((0x115A, 0x115B, 0x1168))  # S_CALLEES, S_CALLERS, S_INLINEES
-_STRINGS = {0x1153: 8, 0x113F: 4, 0x1140: 4}  # kind -> offset of a place in the string table
+_STRINGS = {0x1153: 8, 0x113F: 4, 0x1140: 4}  # kind -> offset of an offset in the string table
 # operations with two operands; all others have one
 _CHANGE_FILE, _TWO_OPERANDS = 5, 12
 
@@ -52,13 +52,13 @@ _CHANGE_FILE, _TWO_OPERANDS = 5, 12
 class Group:
     """What stays together: a record with all of its scope, or a subsection of another kind.
 
-    `parts`: (start, end) in the section, in order, without what is dead. `target` is the output
+    `ranges`: (start, end) in the section, in order, without what is dead. `target` is the output
     section that its first relocation refers to, -1 for none.
     """
 
     section: int
     kind: int  # of the subsection
-    parts: list[tuple[int, int]]
+    ranges: list[tuple[int, int]]
     target: int
     leaf: int = 0  # the first record's kind
 
@@ -81,7 +81,7 @@ class _Source:
 
 @dataclass(slots=True)
 class SymbolRecords:
-    """All groups of a file that are alive, and places in its sections: (section, offset).
+    """All groups of a file that are alive, and what refers from its sections: (section, offset).
 
     It grows while the file is read.
     """
@@ -112,10 +112,10 @@ class SymbolRecords:
                 if depth - opens == 0:
                     group = Group(source.section, SYMBOLS, [], home, kind)
                     self.groups.append(group)
-                if group.parts and group.parts[-1][1] == begin:
-                    group.parts[-1] = group.parts[-1][0], stop
+                if group.ranges and group.ranges[-1][1] == begin:
+                    group.ranges[-1] = group.ranges[-1][0], stop
                 else:
-                    group.parts.append((begin, stop))
+                    group.ranges.append((begin, stop))
                 self._refers(source, kind, begin, stop)
             if kind in _CLOSES:
                 if depth == dead:
@@ -127,13 +127,13 @@ class SymbolRecords:
             raise UnknownError("a scope without an end")
 
     def _refers(self, source: _Source, kind: int, begin: int, stop: int) -> None:
-        """Note the places of a record that refer to types and files."""
+        """Note the offsets of a record that refer to types and files."""
         known = _TYPES.get(kind)
         if known is not None:
-            self.types += [(source.section, begin + place) for place in known]
+            self.types += [(source.section, begin + offset) for offset in known]
         elif kind in _LISTS:
-            places = counted(begin + 8, u32(source.contents, begin + 4), stop)
-            self.types += [(source.section, place) for place in places]
+            offsets = counted(begin + 8, u32(source.contents, begin + 4), stop)
+            self.types += [(source.section, offset) for offset in offsets]
         else:
             raise UnknownError(f"symbol {kind:#06x}")
         if known and begin + known[-1] + 4 > stop:
@@ -143,8 +143,8 @@ class SymbolRecords:
         if kind in _INLINED:
             self.inlined[source.section, begin] = begin + _INLINED[kind]
 
-    def add_places(self, source: _Source, kind: int, start: int, end: int) -> None:
-        """Note the places of lines and frames that refer to files and names.
+    def add_offsets(self, source: _Source, kind: int, start: int, end: int) -> None:
+        """Note the offsets of lines and frames that refer to files and names.
 
         Raises `UnknownError`.
         """
@@ -203,7 +203,7 @@ def read(
                 home = source.home(start, end)
                 if home != DEAD:
                     into.groups.append(Group(section, kind, [(start, end)], home))
-                    into.add_places(source, kind, start, end)
+                    into.add_offsets(source, kind, start, end)
             elif not kind & _IGNORE:
                 raise UnknownError(f"subsection {kind:#x} of the symbols")
     if any(len(t) > 1 for t in tables.values()):

@@ -85,7 +85,7 @@ def u32(contents: bytes | bytearray, offset: int) -> int:
 
 
 def counted(start: int, count: int, end: int) -> list[int]:
-    """The places of `count` indices one behind the other. Raises `UnknownError`."""
+    """The offsets of `count` indices one behind the other. Raises `UnknownError`."""
     if count < 0 or start + 4 * count > end:
         raise UnknownError(f"{count} indices at {start:#x}")
     return [start + 4 * n for n in range(count)]
@@ -96,10 +96,10 @@ def indices(record: bytes) -> list[int]:
     kind = u16(record, 2)
     fixed = _FIXED.get(kind)
     if fixed is not None:
-        places = [4 + offset for offset in fixed]
+        offsets = [4 + offset for offset in fixed]
     elif kind == _POINTER:
         of_member = u32(record, 8) >> 5 & 7 in (2, 3)  # CV_ptrmode_e
-        places = [4, 12] if of_member else [4]
+        offsets = [4, 12] if of_member else [4]
     elif kind in (_ARGLIST, _SUBSTRINGS):
         return counted(8, u32(record, 4), len(record))
     elif kind == _BUILDINFO:
@@ -107,15 +107,15 @@ def indices(record: bytes) -> list[int]:
     elif kind == _FIELDLIST:
         return _members(record)
     elif kind == _METHODLIST:
-        places, offset = [], 4
+        offsets, offset = [], 4
         while offset < len(record):
-            places.append(offset + 4)
+            offsets.append(offset + 4)
             offset += 12 if _introduces(u16(record, offset)) else 8
     else:
         raise UnknownError(f"type record {kind:#06x}")
-    if places and places[-1] + 4 > len(record):
+    if offsets and offsets[-1] + 4 > len(record):
         raise UnknownError(f"type record {kind:#06x} of {len(record)} bytes")
-    return places
+    return offsets
 
 
 def _introduces(attributes: int) -> bool:
@@ -123,7 +123,7 @@ def _introduces(attributes: int) -> bool:
 
 
 def _members(record: bytes) -> list[int]:
-    places_of_indices: list[int] = []
+    index_offsets: list[int] = []
     position, end = 4, len(record)
     while position < end:
         if record[position] >= 0xF0:  # LF_PAD: how far it is to the next one
@@ -133,9 +133,9 @@ def _members(record: bytes) -> list[int]:
         known = _MEMBERS.get(kind)
         if known is None:
             raise UnknownError(f"member {kind:#06x} of a type")
-        places, size, behind = known
+        offsets, size, behind = known
         first = position + 2
-        places_of_indices += [first + p for p in places]
+        index_offsets += [first + p for p in offsets]
         position = first + size
         for what in behind:
             if what == "z":
@@ -152,7 +152,7 @@ def _members(record: bytes) -> list[int]:
                 position += 2 + more
     if position > end:
         raise UnknownError("a member reaches beyond its type")
-    return places_of_indices
+    return index_offsets
 
 
 class Types:
@@ -173,10 +173,10 @@ class Types:
         number: list[int] = []
         for _, start, stop in records(contents, 4, len(contents)):
             record = contents[start:stop]
-            places = indices(record)
-            if places:
+            offsets = indices(record)
+            if offsets:
                 changed = bytearray(record)
-                for offset in places:
+                for offset in offsets:
                     index = u32(record, offset)
                     if index >= FIRST:
                         if index - FIRST >= len(number):

@@ -105,10 +105,10 @@ def _sections(program: Program, live: Bool) -> Iterator[tuple[bytes, int, int, i
 # what relocations of debug information refer to in the new object, one row for each
 TARGET = np.dtype(
     [
-        ("target", "<i8"),  # program-wide symbol, or with `place` the start of an output section
-        ("adds", "<i8"),  # with `place`: what is added to the field
+        ("target", "<i8"),  # program-wide symbol, or with `holder` the start of an output section
+        ("adds", "<i8"),  # with `holder`: what is added to the field
         ("home", "<i8"),  # the output section, -1 for what is not inside
-        ("place", "?"),
+        ("by_section", "?"),
         ("dead", "?"),  # not in the new object
     ]
 )
@@ -135,14 +135,14 @@ def targets(
     native = coff_unit(program.units[number])
     symbol = int(program.symbol_base[number]) + native.numbers[rows["symbol"]]
     definition = program.definition[symbol].astype(np.int64)
-    place = program.symbols["atom"][definition].astype(np.int64)
+    holder = program.symbols["atom"][definition].astype(np.int64)
     # what is said of the loser of a COMDAT holds for the winner only where the two are the same
     own = program.symbols["atom"][symbol]
     lost = (own >= 0) & program.discarded[np.maximum(own, 0)]
-    place = np.where(lost, program.prevailing[np.maximum(own, 0)], place)
+    holder = np.where(lost, program.prevailing[np.maximum(own, 0)], holder)
     value = program.symbols["value"][np.where(lost, symbol, definition)]
-    atom = np.maximum(place, 0)
-    alive = (place >= 0) & live[atom] & (placed.section[atom] >= 0)
+    atom = np.maximum(holder, 0)
+    alive = (holder >= 0) & live[atom] & (placed.section[atom] >= 0)
     whole = alive & (~placed.kept[definition] | lost)
     home = np.where(alive, placed.section[atom], -1).astype(np.int64)
     refers = rows_of(
@@ -151,10 +151,10 @@ def targets(
         target=np.where(whole, home << STEP, definition),
         adds=np.where(whole, placed.offset[atom] + value, 0),
         home=home,
-        place=whole,
-        dead=((place >= 0) | lost) & ~alive,
+        by_section=whole,
+        dead=((holder >= 0) | lost) & ~alive,
     )
-    return refers, np.flatnonzero(place == SpecialIndex.ELSEWHERE)
+    return refers, np.flatnonzero(holder == SpecialIndex.ELSEWHERE)
 
 
 def store(machine: Machine, contents: Array, start: Int64, references: Array, one: Bool) -> None:
@@ -166,7 +166,7 @@ def store(machine: Machine, contents: Array, start: Int64, references: Array, on
     refers, field = references["to"], start[references["section"]] + references["offset"]
     width, adds = machine.width[references["type"]], machine.adds[references["type"]]
     for kind in (Field.BITS32, Field.BITS64):
-        chosen = np.flatnonzero(refers["place"] & ~refers["dead"] & (adds == kind))
+        chosen = np.flatnonzero(refers["by_section"] & ~refers["dead"] & (adds == kind))
         value = fields.load(contents, field[chosen], kind, "<") + refers["adds"][chosen]
         fields.store(contents, field[chosen], kind, value, "<")
     for size in (2, 4, 8):
@@ -184,7 +184,7 @@ def rewritten(machine: Machine, references: Array, first: int) -> Relocations:
     chosen = np.flatnonzero(~references["to"]["dead"])
     order = np.lexsort((references["offset"][chosen], references["section"][chosen]))
     left = references[chosen[order]]
-    kind, inside, target = left["type"], left["to"]["place"], left["to"]["target"]
+    kind, inside, target = left["type"], left["to"]["by_section"], left["to"]["target"]
     exact = inside & (machine.mode[kind] == Mode.EXACT)
     none = np.zeros(len(left), np.int64)
     return Relocations(
@@ -217,7 +217,7 @@ def _into_records(
     mine = elsewhere[kept]
     refers["target"][mine] = (out[kept, 0] + first) << STEP
     refers["adds"][mine] = out[kept, 1] + symbols["value"][kept].astype(np.int64)
-    refers["place"][mine] = True
+    refers["by_section"][mine] = True
     return refers
 
 

@@ -197,7 +197,7 @@ class CoffFile(InputFile):
         octets = octets.reshape(-1, self.symbol_dtype.itemsize)[:, : record.itemsize]
         return np.ascontiguousarray(octets).view(record).reshape(-1)
 
-    def name_places(self, primary: Int64) -> Int64:
+    def name_positions(self, primary: Int64) -> Int64:
         """Where names stand in the file: an offset, or ~offset of eight bytes at the most."""
         rows = self.symbols[primary]
         words = np.ascontiguousarray(rows["name"]).view("<u4").reshape(-1, 2)

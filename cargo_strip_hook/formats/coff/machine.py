@@ -25,7 +25,7 @@ class Mode(IntEnum):
     NOTHING = 1  # *_ABSOLUTE: ignored
     ADDS = 2  # the field holds an addend of its full width
     SECTION = 3  # the number of the symbol's section: the field adds nothing that we change
-    EXACT = 4  # no room for an addend: a symbol stands at exactly the place
+    EXACT = 4  # no room for an addend: a symbol stands at exactly the location
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,7 +315,7 @@ def _symbols(
         atom=atom,
         value=value,
         binding=np.where(weak, Binding.WEAK, np.where(shown, Binding.GLOBAL, Binding.LOCAL)),
-        name=f.name_places(primary),
+        name=f.name_positions(primary),
         kind=kind,
     )
     for n in np.flatnonzero(common).tolist():

@@ -29,20 +29,20 @@ _UNWIND = (kinds.PDATA, kinds.XDATA, kinds.EH_FRAME, b".gcc_except_table")
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The functions whose addresses are taken: `places` that need symbols of functions, sorted.
+    """The functions whose addresses are taken: `locations` that need symbols of functions, sorted.
 
     `symbols`: program-wide symbols that relocations of members without tables of such functions
     name; they may be of other files, and of no function.
     """
 
-    places: Int64
+    locations: Int64
     symbols: Int64
 
 
 def relocate(
     program: Program, machine: Machine, live: Bool, placed: Placed, guarded: Bool
 ) -> tuple[Relocations, list[Patch], Taken]:
-    """Rewrite the relocations of all that lives: (those that are left, by place; patches; …).
+    """Rewrite the relocations of all that lives: (those that are left, by location; patches; …).
 
     `guarded`: for each unit whether it lists the functions whose addresses it takes itself. Where
     one does, the new object has such a list; else linkers see that by its relocations. Raises
@@ -64,13 +64,13 @@ def relocate(
     unit = program.unit_of(bound.input["atom"])
     listed = unique(bound.definition[taken & ~guarded[unit]])
     own = taken & bound.local & (not guarded.any())
-    place = bound.place
+    location = bound.location
     # linkers add nothing to what stands in a branch: it has to be empty
     near = bound.inside & ((mode == Mode.ADDS) | (addend == 0))
     # one reference stays in each section, which may be all that is left of a program
     of_near = np.flatnonzero(bound.inside & own)
-    of_near = of_near[np.argsort(place[of_near], kind="stable")]
-    near[of_near[np.diff(place[of_near], prepend=-1) != 0]] = False
+    of_near = of_near[np.argsort(location[of_near], kind="stable")]
+    near[of_near[np.diff(location[of_near], prepend=-1) != 0]] = False
     position = bound.position(placed)
     value = bound.target_offset + addend - bound.offset - machine.trailing[bound.type]
     applied, patches = store(near, distance, value, position)
@@ -79,7 +79,7 @@ def relocate(
     addend += np.where(adds, bound.target_offset, 0)
     patches += store(adds, machine.adds[bound.type], addend, position, frozenset(Field))[1]
     exact = bound.local & ((mode == Mode.EXACT) | own)
-    functions = unique(place[exact & taken])
+    functions = unique(location[exact & taken])
     left = np.flatnonzero(~applied)
     left = left[np.lexsort((bound.offset[left], bound.section[left]))]
     rewritten = Relocations(

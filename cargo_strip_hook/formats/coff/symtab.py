@@ -25,7 +25,7 @@ from cargo_strip_hook.link.output import (
     entries_at,
     entries_of,
     index_symbols,
-    places_of,
+    locations_of,
 )
 from cargo_strip_hook.link.strings import StringTable
 from cargo_strip_hook.link.symbols import (
@@ -40,7 +40,7 @@ from cargo_strip_hook.link.symbols import (
 # LLVM's `WinException.cpp` and `AsmPrinter`: handlers and cleanups of a function
 _FUNCLET = re.compile(rb"\?(?:dtor|catch|filt|fin)\$[0-9]+@\?0\?(.+)@4HA")
 _DECORATION = re.compile(rb"@[0-9]+$")  # i686: the size of the parameters
-LABEL = b".L"  # of a place that needs a symbol and has no name that is kept
+LABEL = b".L"  # of a location that needs a symbol and has no name that is kept
 LEADER = b".comdat"
 
 
@@ -61,13 +61,13 @@ class OutputSections:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What needs a symbol besides what relocations name: sorted places, each once.
+    """What needs a symbol besides what relocations name: sorted locations, each once.
 
-    `functions`: those of `places` whose symbols have to say that they are functions. `features`:
+    `functions`: those of `locations` whose symbols have to say that they are functions. `features`:
     the value of `@feat.00`.
     """
 
-    places: Int64
+    locations: Int64
     functions: Int64
     features: int
 
@@ -174,11 +174,11 @@ def _entries(
     exports["class"] = coff.CLASS_EXTERNAL
     statics = ours(named.rows, _STATICS)
     statics["position"] = 1
-    statics["type"][isin(places_of(statics), marks.functions)] = coff.TYPE_FUNCTION
-    places = marks.places[~isin(marks.places, places_of(statics))]
-    labels = _static(entries_at(places), _STATICS)
+    statics["type"][isin(locations_of(statics), marks.functions)] = coff.TYPE_FUNCTION
+    locations = marks.locations[~isin(marks.locations, locations_of(statics))]
+    labels = _static(entries_at(locations), _STATICS)
     labels["position"] = 2
-    labels["type"] = np.where(isin(places, marks.functions), coff.TYPE_FUNCTION, 0)
+    labels["type"] = np.where(isin(locations, marks.functions), coff.TYPE_FUNCTION, 0)
     defined = _with_leaders(np.concatenate([exports, statics, labels]), sections)
     unnamed = len(defined) - len(exports) - len(statics) - len(labels)
     values = _static(entries_of(program, placed, chosen.absolute), _VALUES)
@@ -238,8 +238,8 @@ def _for_backtraces(program: Program, named: Named, exported: Named) -> Named:
     """What backtraces need of `named`: functions, by what is shown of a name.
 
     The name of a funclet repeats the function's that it stands behind; without a name of its own
-    its address is one of that function's. Of the names of one place, which compilers give to equal
-    functions, one is ever shown: an export's, or the shortest.
+    its address is one of that function's. Of the names of one location, which compilers give to
+    equal functions, one is ever shown: an export's, or the shortest.
     """
     atom = program.symbols["atom"]
     known: set[tuple[int, bytes]] = set()
@@ -249,22 +249,22 @@ def _for_backtraces(program: Program, named: Named, exported: Named) -> Named:
     native = coff_unit(program.units[0])
     prefix = b"_" if native.machine.number == coff.I386 else b""
     value = program.symbols["value"]
-    places = [
+    locations = [
         list(zip(atom[group.rows].tolist(), value[group.rows].tolist(), strict=True))
         for group in (named, exported)
     ]
-    shown = set(places[1])
+    shown = set(locations[1])
     kept: dict[tuple[int, int], tuple[bytes, int]] = {}
-    for symbol, name, place in zip(named.rows.tolist(), named.names, places[0], strict=True):
+    for symbol, name, location in zip(named.rows.tolist(), named.names, locations[0], strict=True):
         funclet = _FUNCLET.fullmatch(name)
-        if place in shown or (
-            funclet and {(place[0], p + funclet[1]) for p in (b"", prefix)} & known
+        if location in shown or (
+            funclet and {(location[0], p + funclet[1]) for p in (b"", prefix)} & known
         ):
             continue
         plain = name.removeprefix(prefix)
         short = name[: len(name) - len(plain)] + shorten(plain)
-        other = kept.setdefault(place, (short, symbol))
-        kept[place] = min(other, (short, symbol), key=lambda row: (len(row[0]), row))
+        other = kept.setdefault(location, (short, symbol))
+        kept[location] = min(other, (short, symbol), key=lambda row: (len(row[0]), row))
     return Named(np.array([s for _, s in kept.values()], np.int64), [n for n, _ in kept.values()])
 
 

@@ -72,11 +72,11 @@ def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest
     placed, relocations = sections.placed, sections.relocations
     comdats = _comdats(program, placed, relocations)
     used = unique(np.concatenate([relocations.named, _asked(program)]))
-    exact = relocations.place[relocations.exact]
-    places = unique(np.concatenate([exact, *(p for _, p, _ in listed.values())]))
+    exact = relocations.location[relocations.exact]
+    locations = unique(np.concatenate([exact, *(p for _, p, _ in listed.values())]))
     guards = [p for name, (_, p, _) in listed.items() if name == kinds.GUARDED_FUNCTIONS]
-    functions = unique(np.concatenate([taken.places, *guards]))
-    marks = symtab.Marks(places, functions, features)
+    functions = unique(np.concatenate([taken.locations, *guards]))
+    marks = symtab.Marks(locations, functions, features)
     table = symtab.build(program, live, placed, comdats, used, marks, request.strip)
     return CoffOutput(
         program=program,
@@ -147,7 +147,7 @@ def _listed(
     relocations: Relocations,
     taken: Taken,
 ) -> dict[bytes, tuple[int, Int64, Int64]]:
-    """For each table of symbol numbers: flags, places and program symbols of what lives.
+    """For each table of symbol numbers: flags, locations and program symbols of what lives.
 
     Of files without tables of control flow guard, linkers take every function for a target whose
     address is taken: these are listed, too.
@@ -181,7 +181,7 @@ def _listed(
         home = np.maximum(atom, 0)
         here = (atom >= 0) & live[home] & (placed.section[home] >= 0)
         local = here & ~placed.kept[symbols]
-        where = placed.key(home) + program.symbols["value"][symbols]
+        where = placed.location(home) + program.symbols["value"][symbols]
         named = symbols[
             (here & placed.kept[symbols]) | ((atom == SpecialIndex.UNDEFINED) & used[symbols])
         ]
@@ -197,10 +197,10 @@ def _callable(program: Program, symbols: Int64) -> Int64:
     return np.delete(symbols, missing[none])
 
 
-def _numbers(table: SymbolTable, places: Int64, symbols: Int64) -> bytes:
+def _numbers(table: SymbolTable, locations: Int64, symbols: Int64) -> bytes:
     """The contents of a table of symbol numbers."""
-    of_place = table.index.at(places)
-    rows = np.sort(np.concatenate([of_place, table.index.of_symbol[symbols]]))
+    of_location = table.index.at(locations)
+    rows = np.sort(np.concatenate([of_location, table.index.of_symbol[symbols]]))
     return rows.astype("<u4").tobytes()
 
 

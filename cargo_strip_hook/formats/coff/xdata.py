@@ -75,9 +75,9 @@ def share(
     changed = list(contents)
     for first, end in runs(home):
         if (moved[first:end] != target[first:end]).any():
-            section, places = int(home[first]), relocations.offset[rows[first:end]]
+            section, offsets = int(home[first]), relocations.offset[rows[first:end]]
             changed[section] = contents[section].copy()
-            fields.store(changed[section], places, Field.BITS32, moved[first:end], "<")
+            fields.store(changed[section], offsets, Field.BITS32, moved[first:end], "<")
     return _without(replace(sections, contents=changed), records), records
 
 
@@ -96,7 +96,7 @@ def _must_stay(program: Program, live: Bool, placed: Placed, relocations: Reloca
 def _of_section(relocations: Relocations, number: int) -> Array:
     """int64[n, 4]: offset, type and target of a section's relocations, by offset."""
     begin, end = np.searchsorted(relocations.section, [number, number + 1])
-    columns = relocations.offset, relocations.type, relocations.symbol, relocations.place
+    columns = relocations.offset, relocations.type, relocations.symbol, relocations.location
     return np.stack([column[begin:end] for column in columns], axis=1)
 
 

@@ -110,7 +110,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
         patches |= _patches(program, machine, slots, batch, fields)
         left = fields.kept & (fields.target != DEAD) & (fields.type != 0)
         target = fields.target[left]
-        columns = {"offset": fields.place[left], "info": fields.type[left]}
+        columns = {"offset": fields.new_offset[left], "info": fields.type[left]}
         if not machine.rel:
             columns["addend"] = fields.addend[left]
         if len(target):
@@ -120,9 +120,9 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     positive = np.flatnonzero(used[: len(program.symbols)])
     negative = np.flatnonzero(used[len(program.symbols) :]) - (len(used) - len(program.symbols))
     contributions: list[list[Contribution]] = [[] for _ in slots.names]
-    places = [slots.rows[name].tolist() for name in ("out", "unit", "section")]
-    places += [layout.offset.tolist(), layout.size.tolist()]
-    for slot, (out, unit, section, offset, size) in enumerate(zip(*places, strict=True)):
+    columns_of_slots = [slots.rows[name].tolist() for name in ("out", "unit", "section")]
+    columns_of_slots += [layout.offset.tolist(), layout.size.tolist()]
+    for slot, (out, unit, section, offset, size) in enumerate(zip(*columns_of_slots, strict=True)):
         if slot in layout.ranges:
             change = patches.get(slot, ())
             ranges = layout.ranges[slot]
@@ -150,9 +150,9 @@ def _targets(
 ) -> Targets:
     definition = program.definition.astype(np.int64)
     symbols = program.symbols
-    place = symbols["atom"][definition]
-    inside = place >= 0
-    atom = np.where(inside, place, 0)
+    holder = symbols["atom"][definition]
+    inside = holder >= 0
+    atom = np.where(inside, holder, 0)
     alive = inside & live[atom]
     dead = inside & ~alive
     target, delta = definition.copy(), np.zeros(len(definition), np.int64)
@@ -177,7 +177,7 @@ def _targets(
     delta[whole] = placed.offset[atom[whole]] + symbols["value"][definition[whole]]
 
     first_slot = len(placed.start)
-    elsewhere = np.flatnonzero(place == SpecialIndex.ELSEWHERE)
+    elsewhere = np.flatnonzero(holder == SpecialIndex.ELSEWHERE)
     there = definition[elsewhere]
     units = np.searchsorted(program.symbol_base, there, side="right") - 1
     shndx = np.concatenate([elf_unit(u).shndx for u in program.units])[there]
@@ -264,15 +264,15 @@ def _link_map(program: Program, slots: Slots, layout: _Layout, first_section: in
 class _Fields:
     """What the relocations of a batch are in the output; arrays by relocation.
 
-    `offset` is that of the field in the input section, `place` in the output section, where it is
-    `kept`. `width` is that of an absolute value in bytes, 0 for types that are no whole field.
-    `target`: as in `DebugSection`, or DEAD.
+    `offset` is that of the field in the input section, `new_offset` in the output section, where
+    it is `kept`. `width` is that of an absolute value in bytes, 0 for types that are no whole
+    field. `target`: as in `DebugSection`, or DEAD.
     """
 
     type: Int64
     width: Array
     offset: Int64
-    place: Int64
+    new_offset: Int64
     kept: Bool
     target: Int32
     addend: Int64
@@ -300,16 +300,17 @@ def _fields(
     twice = _overlap(counts, offset, width)
     if twice >= 0:
         raise overlapping(program, slots, batch, twice)
-    place = offset + np.repeat(layout.offset[batch.slots], counts)
+    new_offset = offset + np.repeat(layout.offset[batch.slots], counts)
     borders = begins(counts).tolist()
     for slot, span in zip(batch.slots.tolist(), map(slice, borders, borders[1:]), strict=True):
         if layout.ranges.get(slot) is not None:
-            place[span], kept[span] = layout.move(slot, offset[span])
+            new_offset[span], kept[span] = layout.move(slot, offset[span])
             last = np.maximum(width[span].astype(np.int64), 1) - 1
-            across = kept[span] & (layout.move(slot, offset[span] + last)[0] != place[span] + last)
+            end, _ = layout.move(slot, offset[span] + last)
+            across = kept[span] & (end != new_offset[span] + last)
             if across.any():
                 raise out_of_range(program, slots, batch, span.start + int(across.argmax()))
-    return _Fields(kind, width, offset, place, kept, target, addend)
+    return _Fields(kind, width, offset, new_offset, kept, target, addend)
 
 
 def _patches(

@@ -43,7 +43,7 @@ class Placed(Addresses):
 def relocate(
     program: Program, machine: Machine, live: Bool, placed: Placed, skip: Bool, by_name: Bool
 ) -> tuple[Relocations, list[Patch]]:
-    """Rewrite the relocations of all live atoms: (those that are left, by place; patches).
+    """Rewrite the relocations of all live atoms: (those that are left, by location; patches).
 
     `skip` marks atoms whose relocations are not written, `by_name` those that need a symbol of
     their own for each target. Raises `LinkError` for a reference that cannot be kept.

@@ -42,7 +42,7 @@ def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest
     machine, records = native.machine, native.records
     frames = join_frames(program, live & is_frame(program), merge=True)
     layout = _with_frames(program, with_indices(program, live, layout), frames)
-    placed = _place(program, live, layout)
+    placed = _assign(program, live, layout)
     skip = np.zeros(len(program.atoms), np.bool_)
     skip[frames.shared] = True
     # linkers merge CIEs that have the same bytes and personality symbol, whatever its addend
@@ -101,7 +101,7 @@ def _with_frames(program: Program, layout: Layout, frames: JoinedFrames) -> Layo
     return with_frames(program, layout, frames, key, native.records.size)
 
 
-def _place(program: Program, live: Bool, layout: Layout) -> Placed:
+def _assign(program: Program, live: Bool, layout: Layout) -> Placed:
     """Where every live atom goes."""
     kinds = section_kinds(layout)
     flags = np.array([kind.flags for kind in kinds], np.int64)

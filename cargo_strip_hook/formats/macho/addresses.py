@@ -45,17 +45,17 @@ class OutSection:
 class Placed(Addresses):
     """`block` is indexed by atom; -1 is nowhere, or a record of unwind information.
 
-    `blocks` are the places, section << STEP | offset, where a plain symbol begins a subsection;
-    `block_place` is that of each block, whether it needs a symbol or not. `plain` marks sections
+    `blocks` are the locations, section << STEP | offset, where a plain symbol begins a subsection;
+    `block_start` is that of each block, whether it needs a symbol or not. `plain` marks sections
     that linkers take apart by themselves: no symbol in them is an alternate entry.
     """
 
     sections: tuple[OutSection, ...]
     block: Int32
-    block_place: Int64
+    block_start: Int64
     blocks: Int64
     plain: Bool
-    regions: dict[tuple[int, int], int]  # (unit, section) -> place, where code stays as it was
+    regions: dict[tuple[int, int], int]  # (unit, section) -> location, where code stays as it was
     address: Int64  # of each section
 
 
@@ -85,12 +85,12 @@ def assign(
     empty = np.array([kind.type in mo.ZEROFILL_TYPES for kind in kinds], np.bool_)
     own = dict(enumerate(extra, start=int((~empty).sum())))  # by section
     number = _numbers(empty, len(extra))
-    sizes, aligns, block_place = _stacked(layout, number[kind_of_block], total)
-    section, offset = _atom_places(layout, block_place, own)
+    sizes, aligns, block_start = _stacked(layout, number[kind_of_block], total)
+    section, offset = _atom_addresses(layout, block_start, own)
     kind_of = dict(zip(number.tolist(), kinds, strict=True))  # by section
     sections = _sections(kind_of, own, sizes, aligns)
     named = np.array([k.type not in _NAMELESS for k in kinds], np.bool_)[kind_of_block]
-    atom_block, places, begins = _subsections(program, layout, block_place, regions)
+    atom_block, locations, begins = _subsections(program, layout, block_start, regions)
     plain = [n in own or s.flags & mo.SECTION_TYPE in _NAMELESS for n, s in enumerate(sections)]
     size = np.array([s.size for s in sections], np.int64)
     stored = np.array([not s.zerofill for s in sections], np.bool_)
@@ -108,10 +108,10 @@ def assign(
         kept,
         sections,
         atom_block,
-        places,
-        unique(np.concatenate([block_place[named], begins])),
+        locations,
+        unique(np.concatenate([block_start[named], begins])),
         np.array(plain, np.bool_),
-        {home: int(block_place[block]) for block, home in regions.items()},
+        {home: int(block_start[block]) for block, home in regions.items()},
         np.array([s.address for s in sections], np.int64),
     ), blocks
 
@@ -148,32 +148,32 @@ def _numbers(empty: Bool, own: int) -> Int64:
 def _stacked(layout: Layout, home: Int64, total: int) -> tuple[list[int], list[int], Int64]:
     """Put each block behind the others of its section, which is `home` (int64, by block).
 
-    Returns sizes and alignments by section, 0 and 1 where there are no blocks, and the place of
+    Returns sizes and alignments by section, 0 and 1 where there are no blocks, and the location of
     each block (int64, section << STEP | offset).
     """
     sizes = [0] * total
     aligns = [1] * total
-    block_place = np.zeros(len(layout.sections), np.int64)
+    block_start = np.zeros(len(layout.sections), np.int64)
     blocks = zip(layout.sections, _block_kinds(layout), home.tolist(), strict=True)
     for block, (out, kind, section) in enumerate(blocks):
         begin = -(-sizes[section] // out.align) * out.align
         if kind.section == IMAGE_INFO:
             begin = 0  # a file has one
-        block_place[block] = (section << STEP) + begin
+        block_start[block] = (section << STEP) + begin
         # the symbol at the end of a set must not be the start of what follows
         end = begin + out.size + (max(out.align, 8) if kind.set else 0)
         sizes[section] = max(sizes[section], end)
         aligns[section] = max(aligns[section], out.align)
-    return sizes, aligns, block_place
+    return sizes, aligns, block_start
 
 
-def _atom_places(
-    layout: Layout, block_place: Int64, own: Mapping[int, OwnSection]
+def _atom_addresses(
+    layout: Layout, block_start: Int64, own: Mapping[int, OwnSection]
 ) -> tuple[Int32, Int64]:
     """(section, offset) of each atom; the section is -1 for those that are nowhere."""
     placed = layout.section >= 0
     base = np.zeros(len(placed), np.int64)
-    base[placed] = block_place[layout.section[placed]]
+    base[placed] = block_start[layout.section[placed]]
     section = np.where(placed, base >> STEP, -1).astype(np.int32)
     offset = np.where(placed, (base & ((1 << STEP) - 1)) + layout.offset, 0)
     for number, one in own.items():
@@ -208,25 +208,25 @@ def _sections(
 def _subsections(
     program: Program,
     layout: Layout,
-    block_place: Int64,
+    block_start: Int64,
     regions: Mapping[int, tuple[int, int]],
 ) -> tuple[Int32, Int64, Int64]:
     """The atoms of `regions` get blocks of their own, behind all others.
 
-    Returns the block of each atom (int32, -1 for none), the place of each block (int64), and the
-    places of all atoms of these regions, dead ones, too (int64).
+    Returns the block of each atom (int32, -1 for none), the location of each block (int64), and the
+    locations of all atoms of these regions, dead ones, too (int64).
     """
     block = layout.section.copy()
-    places, begins = [block_place], [np.zeros(0, np.int64)]
-    count = len(block_place)
+    locations, begins = [block_start], [np.zeros(0, np.int64)]
+    count = len(block_start)
     for number, (unit, home) in regions.items():
         own = program.units[unit].atoms
-        begins.append(block_place[number] + own["offset"][own["section"] == home])
+        begins.append(block_start[number] + own["offset"][own["section"] == home])
         atoms = layout.sections[number].atoms
         block[atoms] = count + np.arange(len(atoms), dtype=np.int32)
-        places.append(block_place[number] + program.atoms["offset"][atoms])
+        locations.append(block_start[number] + program.atoms["offset"][atoms])
         count += len(atoms)
-    return block, np.concatenate(places), np.concatenate(begins)
+    return block, np.concatenate(locations), np.concatenate(begins)
 
 
 def _infos(

@@ -141,7 +141,7 @@ def _in_code(program: Program, units: Iterable[int]) -> Bool:
     return inside
 
 
-def keep_places(
+def keep_code(
     program: Program, layout: Layout, units: frozenset[int]
 ) -> tuple[Layout, dict[int, tuple[int, int]]]:
     """The layout with the code of `units` as it was; block -> (unit, section) of those regions."""
@@ -198,7 +198,7 @@ def relocate(
 ) -> tuple[Relocations, list[Patch]]:
     """(entries for the addresses that are still there, patches that fill in all of them).
 
-    Raises `ObjectError` for fields of relocations that overlap, or mean no place.
+    Raises `ObjectError` for fields of relocations that overlap, or mean no location.
     """
     home = _homes(placed)
     contents = {s.section: s.contents for s in debug.sections}
@@ -221,8 +221,8 @@ def relocate(
         patches.append(
             Patch(Field.BITS64, placed.start[number] + offset, np.where(alive, address, 0))
         )
-        places = np.broadcast_to(np.int64(number), where.shape), offset, target
-        columns.append(np.stack(places)[:, alive])
+        locations = np.broadcast_to(np.int64(number), where.shape), offset, target
+        columns.append(np.stack(locations)[:, alive])
     section, offset, target = np.concatenate(columns, axis=1)
     order = np.lexsort((-offset, section))
     section, offset, target = section[order], offset[order], target[order]
@@ -261,17 +261,18 @@ def debug_rows(program: Program, placed: Placed, debug: Debug) -> Array:
 class _Entries:
     """The relocations of a debug section; arrays by relocation.
 
-    `place` is where each begins in the file, `where` its field in the section, `info` what it says.
+    `position` is where each begins in the file, `where` its field in the section, `info` what it
+    says.
     """
 
     file: InputFile
-    place: Int64
+    position: Int64
     where: Int64
     info: Int64
 
     def check(self, bad: Bool, what: str) -> None:
         """Raise `ObjectError` for the first that is bad."""
-        self.file.check(bad, f"a relocation of debug information {what}", self.place)
+        self.file.check(bad, f"a relocation of debug information {what}", self.position)
 
 
 def _rows(unit: Unit, section: int) -> Array:
@@ -296,9 +297,9 @@ def _read_entries(unit: Unit, section: int) -> _Entries:
     native = macho_unit(unit)
     rows, header = _rows(unit, section), native.sections[section]
     info = rows["info"].astype(np.int64)
-    place = int(header["reloff"]) + mo.RELOC.itemsize * np.arange(len(rows))
+    position = int(header["reloff"]) + mo.RELOC.itemsize * np.arange(len(rows))
     where = rows["address"].astype(np.int64)
-    entries = _Entries(InputFile(unit.name, unit.data), place, where, info)
+    entries = _Entries(InputFile(unit.name, unit.data), position, where, info)
     size = int(header["size"])
     entries.check((where < 0) | (where + 8 > size), "lies outside of its section")
     order = np.argsort(where, kind="stable")
@@ -315,7 +316,7 @@ def _read_entries(unit: Unit, section: int) -> _Entries:
 def _targets(
     program: Program, live: Bool, placed: Placed, number: int, entries: _Entries, value: Int64
 ) -> Int64:
-    """The place that each field means, -1 for what is gone. Raises `ObjectError`."""
+    """The location that each field means, -1 for what is gone. Raises `ObjectError`."""
     unit = program.units[number]
     native = macho_unit(unit)
     base = int(program.atom_base[number])
@@ -334,16 +335,16 @@ def _targets(
         beyond = np.zeros(len(index), np.bool_)
         beyond[extern] = here & _outside(program, atom, offset)
         entries.check(beyond, _BEYOND)
-        out[extern] = np.where(here, placed.key(atom) + offset, -1)
+        out[extern] = np.where(here, placed.location(atom) + offset, -1)
     rows = np.flatnonzero(~extern)
     section = np.where(extern, 0, index - 1)
-    place = value - sections["addr"].astype(np.int64)[section]
+    within = value - sections["addr"].astype(np.int64)[section]
     size = sections["size"].astype(np.int64)[section]
-    entries.check(~extern & ((place < 0) | (place > size)), _BEYOND)
+    entries.check(~extern & ((within < 0) | (within > size)), _BEYOND)
     first = np.append(0, np.cumsum(np.bincount(unit.atoms["section"], minlength=len(sections))))
     for s in unique(section[rows]).tolist():
         mine = rows[section[rows] == s]
-        offset = place[mine]
+        offset = within[mine]
         region = placed.regions.get((number, s))
         if region is not None:
             out[mine] = region + offset
@@ -353,14 +354,14 @@ def _targets(
             continue
         local = np.clip(np.searchsorted(atoms, offset, side="right") - 1, 0, None) + first[s]
         alive = live[base + local] & (placed.section[base + local] >= 0)
-        moved = placed.key(base + local) + offset - unit.atoms["offset"][local]
+        moved = placed.location(base + local) + offset - unit.atoms["offset"][local]
         out[mine] = np.where(alive, moved, -1)
     return out
 
 
 def _outside(program: Program, atoms: Array, offset: Int64) -> Bool:
-    """Whether places, `offset` bytes from the begin of atoms, lie outside of their sections."""
-    place = program.atoms["offset"][atoms] + offset
+    """Whether locations, `offset` bytes from the begin of atoms, lie outside of their sections."""
+    within = program.atoms["offset"][atoms] + offset
     bad: Bool = np.zeros(len(atoms), np.bool_)
     numbers = program.unit_of(atoms)
     for number in unique(numbers).tolist():
@@ -370,5 +371,5 @@ def _outside(program: Program, atoms: Array, offset: Int64) -> Bool:
         # what was made for commons is in no section of a file
         own = np.append(sizes, 0)[section]
         size = np.where(section >= 0, own, program.atoms["size"][atoms[mine]])
-        bad[mine] = (place[mine] < 0) | (place[mine] > size)
+        bad[mine] = (within[mine] < 0) | (within[mine] > size)
     return bad

@@ -12,7 +12,7 @@ from cargo_strip_hook.link.arrays import gather, join, ramps, together
 from cargo_strip_hook.link.model import Array, Bool, Input, Int64
 from cargo_strip_hook.link.reading import InputFiles, numbered
 
-STEP = 40  # bits of an offset in the key of a place: addresses stay below 1 << 40
+STEP = 40  # bits of an offset of a location: addresses stay below 1 << 40
 
 COMPACT_UNWIND = (b"__LD", b"__compact_unwind")
 EH_FRAME = (b"__TEXT", b"__eh_frame")
@@ -51,12 +51,12 @@ class MachoFiles(InputFiles):
 
         self.symbols = join([c.symbols for c in self.commands])
         self.symbol_first, self.symbol_owner = numbered([len(c.symbols) for c in self.commands])
-        self._place_symbols()
+        self._locate_symbols()
 
     def _named(self, name: tuple[bytes, bytes]) -> Bool:
         return np.array([n == name for n in self.names], np.bool_)
 
-    def _place_symbols(self) -> None:
+    def _locate_symbols(self) -> None:
         """`placed` symbols lie in `symbol_section`, `symbol_offset` bytes from its beginning."""
         table, owner = self.symbols, self.symbol_owner
         self.plain = table["type"] & mo.N_STAB == 0

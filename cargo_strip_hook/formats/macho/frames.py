@@ -59,17 +59,17 @@ def read_frames(
     table: AtomTable,
     relocations: Rows,
     records: FrameRecords,
-    places: tuple[Array, Int64],
+    positions: tuple[Array, Int64],
     anchors: Int64,
 ) -> Frames:
     """Rewrite the relocations of unwind records. Raises `ObjectError`.
 
-    `places`: atom and value of each symbol; `anchors`: the symbol of each atom. An FDE gets one
+    `positions`: atom and value of each symbol; `anchors`: the symbol of each atom. An FDE gets one
     `PC_RELATIVE` relocation for its function and one for its LSDA, a compact-unwind entry one to
     its function's own atom: by a name it would come to life with another library's copy of a weak
     function.
     """
-    atom, value = places
+    atom, value = positions
     rows = relocations.rows
     function = f.compact[relocations.section] & (rows["offset"] == 0)
     symbol = rows["symbol"][function]
@@ -78,7 +78,7 @@ def read_frames(
         f.owner[relocations.section[function]],
         "__compact_unwind describes a function that is not in the file",
     )
-    reading = _Reading(f, table, relocations, records, places, anchors)
+    reading = _Reading(f, table, relocations, records, positions, anchors)
     fde, cie = records.fdes()
     reading.check(cie < 0, fde, "__eh_frame is damaged: an FDE has no CIE")
     added, section, kept = reading.fields(*reading.pointers(fde, cie))
@@ -103,11 +103,11 @@ class _Reading:
         table: AtomTable,
         relocations: Rows,
         records: FrameRecords,
-        places: tuple[Array, Int64],
+        positions: tuple[Array, Int64],
         anchors: Int64,
     ) -> None:
         self.f, self.table, self.relocations, self.records = f, table, relocations, records
-        self.places, self.anchors = places, anchors
+        self.positions, self.anchors = positions, anchors
         self.owner = f.owner[records.section]
         self.begin = f.start[records.section] + records.start  # in all octets
         self.atom = table.find(records.section, records.start)
@@ -170,8 +170,8 @@ class _Reading:
         distance = np.zeros(len(row), np.int64)
         for width in (4, 8):
             mine = plain[size[plain] == width]
-            places = f.start[section[mine]] + start[mine]
-            distance[mine] = gather(f.octets, places, np.dtype(f"<i{width}"))
+            positions = f.start[section[mine]] + start[mine]
+            distance[mine] = gather(f.octets, positions, np.dtype(f"<i{width}"))
         here = (row >= 0) | (distance != 0)  # no LSDA
         record, offset, size, reach = record[here], offset[here], size[here], reach[here]
         section, start, row, distance = section[here], start[here], row[here], distance[here]
@@ -183,18 +183,18 @@ class _Reading:
         home[rest], target[rest] = self.pairs(row[rest], record[rest], section[rest], start[rest])
         kept = np.ones(len(self.relocations.rows), np.bool_)
         kept[row[rest]] = kept[row[rest] + 1] = False
-        place = target - f.address[home]
-        outside = (place < 0) | (place > f.size[home]) | (f.owner[home] != f.owner[section])
+        within = target - f.address[home]
+        outside = (within < 0) | (within > f.size[home]) | (f.owner[home] != f.owner[section])
         self.check(outside, record, _NO_SECTION, offset)
-        atom = self.table.find(home, place)
+        atom = self.table.find(home, within)
         out = np.zeros(len(row), RELOCATION)
         out["atom"], out["offset"], out["reach"] = self.atom[record], offset, reach
         out["type"] = np.where(size == 8, mo.PC_RELATIVE, mo.PC_RELATIVE_4)
-        out["symbol"], out["addend"] = self.anchors[atom], place - table["offset"][atom]
+        out["symbol"], out["addend"] = self.anchors[atom], within - table["offset"][atom]
         return out, section, kept
 
     def relocations_at(self, section: Int64, start: Int64) -> Int64:
-        """The first relocation at each place, -1 for none."""
+        """The first relocation at each location, -1 for none."""
         mine = np.flatnonzero(self.f.eh_frame[self.relocations.section])
         if not len(mine):
             return np.full(len(start), -1, np.int64)
@@ -232,7 +232,7 @@ class _Reading:
         alone = first["type"] & 0xF != SUBTRACTOR[f.cputype]
         self.check(alone, record, "an FDE of __eh_frame has a relocation of an unknown kind")
         second = every[rows + 1]
-        atoms, values = self.places
+        atoms, values = self.positions
         minuend, subtrahend = second["symbol"], first["symbol"]
         absent = (atoms[minuend] < 0) | (atoms[subtrahend] < 0)
         self.check(absent, record, "an FDE of __eh_frame describes what is not in the file")

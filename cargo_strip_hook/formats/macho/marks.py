@@ -38,15 +38,15 @@ def cold_atoms(program: Program) -> Bool:
     return cold
 
 
-def of_places(program: Program, symbols: Int64, places: Int64, wanted: Int64) -> Array:
-    """The marks that the local symbol of each of the `wanted` places gets.
+def of_locations(program: Program, symbols: Int64, locations: Int64, wanted: Int64) -> Array:
+    """The marks that the local symbol of each of the `wanted` locations gets.
 
-    `places` are those of `symbols`, which are definitions of the program.
+    `locations` are those of `symbols`, which are definitions of the program.
     """
     marks = descs(program)[symbols] & _KEPT
     marked = np.flatnonzero(marks)
-    marks, places = marks[marked], places[marked]
+    marks, locations = marks[marked], locations[marked]
     out = np.zeros(len(wanted), np.uint16)
     for bit in (mo.N_SYMBOL_RESOLVER, mo.N_COLD_FUNC, mo.REFERENCED_DYNAMICALLY):
-        out[isin(wanted, places[marks & bit != 0])] |= bit
+        out[isin(wanted, locations[marks & bit != 0])] |= bit
     return out

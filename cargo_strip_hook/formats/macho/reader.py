@@ -18,7 +18,7 @@ from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.file import STEP, MachoFiles
 from cargo_strip_hook.formats.macho.frames import Frames, read_frames, split_frames
 from cargo_strip_hook.formats.macho.relocations import Rows, read_relocations
-from cargo_strip_hook.formats.macho.split import AtomTable, cut, symbol_places
+from cargo_strip_hook.formats.macho.split import AtomTable, cut, symbol_atoms
 from cargo_strip_hook.formats.macho.versions import Version
 from cargo_strip_hook.link.arrays import begins, isin, rows_of
 from cargo_strip_hook.link.model import (
@@ -106,8 +106,8 @@ def _read(f: MachoFiles) -> list[Unit]:
     rows, anchors, numbers = numbering.rows, numbering.anchors, numbering.numbers
     symbols, desc = _symbols(f, table, rows, anchors, numbers[rows])
     relocations = _live_support(f, read_relocations(f, table, numbers, anchors))
-    places = symbols["atom"], symbols["value"]
-    unwind = read_frames(f, table, relocations, records, places, anchors)
+    positions = symbols["atom"], symbols["value"]
+    unwind = read_frames(f, table, relocations, records, positions, anchors)
     pointers = _pointers(f, table, numbers)
     return _units(f, table, numbering, (symbols, desc), unwind, pointers)
 
@@ -264,7 +264,7 @@ def _symbols(
     symbols["atom"][anchors] = np.arange(len(anchors))
     symbols["name"][anchors] = ANCHOR
     desc[numbers] = chosen["desc"]
-    atom, value = symbol_places(f, table, rows)
+    atom, value = symbol_atoms(f, table, rows)
     external = chosen["type"] & mo.N_EXT != 0
     undefined = atom == SpecialIndex.UNDEFINED
     weak = external & ~undefined & (chosen["desc"] & mo.N_WEAK_DEF != 0)
@@ -325,9 +325,9 @@ def _data_in_code(
         if not inside.any():
             raise f.fail(file, "a range of data in code lies in no section")
         section = mine.start + int(inside.argmax())
-        place = address - int(f.address[section])
-        atom = int(table.find(np.array([section]), np.array([place]))[0])
-        offset = place - int(table.atoms["offset"][atom])
+        within = address - int(f.address[section])
+        atom = int(table.find(np.array([section]), np.array([within]))[0])
+        offset = within - int(table.atoms["offset"][atom])
         rows.append((atom - int(table.first[file]), offset, length, kind))
     return tuple(rows)
 

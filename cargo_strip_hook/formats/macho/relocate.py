@@ -1,7 +1,7 @@
 """Relocations of live atoms: what they refer to in the new object, and which are applied.
 
 A reference within one subsection that no linker can change is stored and dropped. All others name
-a symbol at exactly the place they mean, so that addends stay as they were.
+a symbol at exactly the location they mean, so that addends stay as they were.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _entries(program: Program, placed: Placed, bound: Bound) -> Relocations:
     """An entry for each of `bound`, in their order, with its whole addend."""
     record = program.atoms["flags"][bound.input["atom"]] & AtomFlag.SEPARATE != 0
     addend, target_offset = bound.addend.copy(), bound.target_offset.copy()
-    # unwind records mean the exact place, which gets a symbol; compact ones have its address, as
+    # unwind records mean the exact location, which gets a symbol; compact ones have its address, as
     # compilers write them: zig's linker takes a symbol there for the start of its subsection
     compact = record & bound.local & (bound.type == 3 << 5)
     exact = compact | (record & bound.local & (bound.type >= mo.PC_RELATIVE))
@@ -71,28 +71,28 @@ def _entries(program: Program, placed: Placed, bound: Bound) -> Relocations:
         ~compact,
     )
     routine = compact & (bound.input["offset"] == 16)
-    personality = _personalities(program, placed, np.where(routine, every.place, -1))
+    personality = _personalities(program, placed, np.where(routine, every.location, -1))
     named = personality >= 0
     symbol[named], addend[named] = personality[named], 0
     return every
 
 
-def _personalities(program: Program, placed: Placed, places: Int64) -> Int64:
-    """The symbol that is kept at each of the `places`: int64, program-wide, -1 for none.
+def _personalities(program: Program, placed: Placed, locations: Int64) -> Int64:
+    """The symbol that is kept at each of the `locations`: int64, program-wide, -1 for none.
 
     Compilers give a compact-unwind entry the address of a routine in its own file. By its name it
     coalesces with that of other libraries.
     """
-    symbol = np.full(len(places), -1, np.int64)
+    symbol = np.full(len(locations), -1, np.int64)
     names = np.flatnonzero(placed.kept & (program.symbols["atom"] >= 0))
-    keys = placed.key(program.symbols["atom"][names]) + program.symbols["value"][names]
+    keys = placed.location(program.symbols["atom"][names]) + program.symbols["value"][names]
     order = np.argsort(keys, kind="stable")  # a member's own name before one of ours
     keys, names = keys[order], names[order]
-    rows = np.flatnonzero(places >= 0)
+    rows = np.flatnonzero(locations >= 0)
     if not len(names) or not len(rows):
         return symbol
-    nearest = np.minimum(np.searchsorted(keys, places[rows]), len(keys) - 1)
-    same = keys[nearest] == places[rows]
+    nearest = np.minimum(np.searchsorted(keys, locations[rows]), len(keys) - 1)
+    same = keys[nearest] == locations[rows]
     symbol[rows[same]] = names[nearest[same]]
     return symbol
 
@@ -131,7 +131,7 @@ def _apply(
     pairs = _differences(machine, entries, target)
     difference = np.zeros(len(position), np.int64)
     first, second = np.flatnonzero(pairs), np.flatnonzero(pairs) + 1
-    difference[first] = entries.place[second] + entries.addend[second] - entries.place[first]
+    difference[first] = entries.location[second] + entries.addend[second] - entries.location[first]
     # both entries of a pair are of one width
     field = np.roll(machine.embedded[entries.type], -1)
     done, more = store(pairs, field, difference, position)
@@ -141,7 +141,7 @@ def _apply(
 
 
 def _differences(machine: Machine, entries: Relocations, target: Int32) -> Bool:
-    """Which entries are the first of a pair of places in one subsection; `target`: the block."""
+    """Which entries are the first of a pair of locations in one subsection; `target`: the block."""
     pairs: Bool = (entries.type & 0xF == machine.subtractor) & (entries.type < mo.PC_RELATIVE)
     pairs &= (entries.type >> 5 & 3 >= 2) & (target >= 0)
     pairs[:-1] &= target[1:] == target[:-1]

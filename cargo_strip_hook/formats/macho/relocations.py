@@ -1,4 +1,4 @@
-"""Reads relocations into the model: pairs told apart, addends in one form, places made atoms.
+"""Reads relocations into the model: pairs told apart, addends in one form, locations made atoms.
 
 The addend is that of the entry with `r_extern` set: what is stored in the field for x86-64, what an
 ADDEND entry says for arm64. A section-relative entry becomes one to the anchor of the atom that
@@ -125,13 +125,13 @@ def _without_addends(f: MachoFiles, entries: Array) -> tuple[Array, Int64]:
 
 
 def _together(entries: Array) -> Bool:
-    """Whether each entry but the last is at the place of the one that follows."""
-    place = (entries["section"] << STEP) + entries["offset"]
-    return np.asarray(place[1:] == place[:-1])
+    """Whether each entry but the last is at the location of the one that follows."""
+    location = (entries["section"] << STEP) + entries["offset"]
+    return np.asarray(location[1:] == location[:-1])
 
 
 def _check_pairs(f: MachoFiles, entries: Array) -> None:
-    """Each SUBTRACTOR has to have its UNSIGNED entry, and no place may have others."""
+    """Each SUBTRACTOR has to have its UNSIGNED entry, and no location may have others."""
     kind, length = entries["type"], entries["length"]
     first = kind == SUBTRACTOR[f.cputype]
     paired = np.zeros(len(first), np.bool_)
@@ -140,10 +140,10 @@ def _check_pairs(f: MachoFiles, entries: Array) -> None:
     by_section = first & ~entries["extern"]
     _check(f, entries, by_section, "subtracts the address of a section, not of a symbol")
     rows = np.flatnonzero(~first)
-    place = (entries["section"][rows] << STEP) + entries["offset"][rows]
-    order = np.argsort(place, kind="stable")
+    location = (entries["section"][rows] << STEP) + entries["offset"][rows]
+    order = np.argsort(location, kind="stable")
     twice = np.zeros(len(first), np.bool_)
-    twice[rows[order[1:][place[order][1:] == place[order][:-1]]]] = True
+    twice[rows[order[1:][location[order][1:] == location[order][:-1]]]] = True
     _check(f, entries, twice, "stands where another one does")
 
 
@@ -185,8 +185,8 @@ def _anchored(
     _check(f, entries, ~f.kept[target], "refers to a section that is no part of a program")
     here = f.address[entries["section"]] + entries["offset"] + 4
     value = np.where(pcrel, addend + here, addend)
-    place = value + np.where(pcrel, _TRAILING[kind], 0) - f.address[target]
-    outside = (place < 0) | (place > f.size[target])
+    location = value + np.where(pcrel, _TRAILING[kind], 0) - f.address[target]
+    outside = (location < 0) | (location > f.size[target])
     _check(f, entries, outside, "refers to a place outside of its section")
-    atom = table.find(target, place)
+    atom = table.find(target, location)
     return atom, value - f.address[target] - table.atoms["offset"][atom]

@@ -31,7 +31,7 @@ _ELEMENTS[mo.S_NON_LAZY_SYMBOL_POINTERS] = 8
 class AtomTable:
     """The atoms of several files, sorted by section and offset, one behind the other.
 
-    `atoms` have the files' sections numbered through. `keys` are the atoms' places,
+    `atoms` have the files' sections numbered through. `keys` are the atoms' locations,
     section << STEP | offset. `first` is the first atom of each file, and the total.
     """
 
@@ -40,7 +40,7 @@ class AtomTable:
     first: Int64
 
     def find(self, section: Array, offset: Array) -> Array:
-        """The atom at each place; for places outside of the section the nearest one in it."""
+        """The atom at each location; for those outside of the section the nearest one in it."""
         inside = np.clip(offset, 0, (1 << STEP) - 1)
         key = (section.astype(np.int64) << STEP) + inside
         atoms: Array = np.searchsorted(self.keys, key, side="right") - 1
@@ -127,7 +127,7 @@ def _strings(f: MachoFiles, section: int) -> Int64:
     return keys
 
 
-def symbol_places(f: MachoFiles, table: AtomTable, rows: Int64) -> tuple[Array, Array]:
+def symbol_atoms(f: MachoFiles, table: AtomTable, rows: Int64) -> tuple[Array, Array]:
     """(atom or SpecialIndex, value) of `rows` of the symbol table."""
     entries = f.symbols[rows]
     kind = entries["type"] & mo.N_TYPE

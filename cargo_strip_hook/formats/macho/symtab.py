@@ -37,7 +37,7 @@ from cargo_strip_hook.link.output import (
     entries_at,
     entries_of,
     index_symbols,
-    places_of,
+    locations_of,
 )
 from cargo_strip_hook.link.strings import StringTable
 from cargo_strip_hook.link.symbols import (
@@ -79,24 +79,25 @@ def build(
     rooted = _rooted(program, live, placed)
     absolute = entries_of(program, placed, chosen.absolute)
     exports = entries_of(program, placed, chosen.exports.rows)
-    export_places = places_of(exports)
+    export_locations = locations_of(exports)
     given = np.flatnonzero(isin(chosen.exports.rows, np.array(sorted(program.given), np.int64)))
-    local_places = _local_places(placed, relocations, names, rooted, export_places)
+    local_locations = _local_locations(placed, relocations, names, rooted, export_locations)
     # a name that only objects of a set know tells people nothing
-    again = isin(export_places, np.array(list(names), np.int64))
-    again &= ~isin(export_places, np.delete(export_places, given))
-    local = entries_at(unique(np.concatenate([local_places, export_places[again]])))
+    again = isin(export_locations, np.array(list(names), np.int64))
+    again &= ~isin(export_locations, np.delete(export_locations, given))
+    local = entries_at(unique(np.concatenate([local_locations, export_locations[again]])))
     missing = merged(chosen.undefined, chosen.commons)
 
     strings = StringTable()
     used = _local_rows(local, placed, rooted, names, strings)
     defined = np.flatnonzero(here)
-    places = places_of(entries_of(program, placed, defined))
-    used["desc"] |= marks.of_places(program, defined, places, places_of(local))
+    locations = locations_of(entries_of(program, placed, defined))
+    used["desc"] |= marks.of_locations(program, defined, locations, locations_of(local))
     numbers = _absolute_rows(program, absolute, strings)
     external = _export_rows(program, placed, chosen.exports, rooted, extra, strings)
     # such a name stands for the member's own symbol, with what that says of the function
-    external["desc"][given] |= marks.of_places(program, defined, places, export_places[given])
+    inner = export_locations[given]
+    external["desc"][given] |= marks.of_locations(program, defined, locations, inner)
     rows = np.concatenate([used, numbers, external, _missing_rows(program, missing, strings)])
     entries = [local, absolute, exports, entries_of(program, placed, missing.rows)]
     every = np.concatenate(entries)
@@ -115,19 +116,19 @@ def build(
     )
 
 
-def _local_places(
+def _local_locations(
     placed: Placed,
     relocations: Relocations,
     names: dict[int, bytes],
     rooted: Int64,
     external: Int64,
 ) -> Int64:
-    """The places that need a local symbol, sorted: those that no external symbol stands at."""
+    """The locations that need a local symbol, sorted: those that no external symbol stands at."""
     needed = unique(
         np.concatenate(
             [
                 placed.blocks,
-                relocations.place[relocations.symbol < 0],
+                relocations.location[relocations.symbol < 0],
                 np.array(sorted(names), np.int64),
                 _rooted_literals(placed, rooted),
             ]
@@ -141,9 +142,9 @@ def _local_rows(
     entries: Array, placed: Placed, rooted: Int64, names: dict[int, bytes], strings: StringTable
 ) -> Array:
     """NLIST records of local symbols in sections; names go into `strings`, as below."""
-    rows, places = _defined(entries, placed, mo.N_SECT), places_of(entries)
-    rows["strx"] = [strings.add(names.get(p, UNNAMED)) for p in places.tolist()]
-    rows["desc"][isin(places, rooted)] |= mo.N_NO_DEAD_STRIP
+    rows, locations = _defined(entries, placed, mo.N_SECT), locations_of(entries)
+    rows["strx"] = [strings.add(names.get(p, UNNAMED)) for p in locations.tolist()]
+    rows["desc"][isin(locations, rooted)] |= mo.N_NO_DEAD_STRIP
     return rows
 
 
@@ -172,7 +173,7 @@ def _export_rows(
     rows["strx"] = [strings.add(name) for name in exports.names]
     rows["type"][~inside] = mo.N_ABS | mo.N_EXT
     rows["value"][~inside] = entries["value"][~inside]
-    rows["desc"][inside & isin(places_of(entries), rooted)] |= mo.N_NO_DEAD_STRIP
+    rows["desc"][inside & isin(locations_of(entries), rooted)] |= mo.N_NO_DEAD_STRIP
     rows["type"][symbols["visibility"] == HIDDEN] |= mo.N_PEXT
     rows["desc"] |= marks.descs(program)[exports.rows] & _DESC
     # coalesces with that of any other such library, and no linked image exports it
@@ -207,7 +208,7 @@ def _defined(entries: Array, placed: Placed, kind: int) -> Array:
     section = entries["section"]
     rows["type"], rows["sect"] = kind, section + 1
     rows["value"] = placed.address[section] + entries["value"]
-    inner = ~isin(places_of(entries), placed.blocks) & ~placed.plain[section]
+    inner = ~isin(locations_of(entries), placed.blocks) & ~placed.plain[section]
     rows["desc"][inner] = mo.N_ALT_ENTRY
     return rows
 
@@ -231,26 +232,26 @@ def _is_objective(placed: Placed) -> Bool:
 
 
 def _names(program: Program, placed: Placed, rows: Int64) -> dict[int, bytes]:
-    """One name for each place of the symbols `rows`, by place; a global one where there is any."""
+    """One name for each location of the symbols `rows`, a global one if there is any."""
     objective = _is_objective(placed)
     names: dict[int, bytes] = {}
     strong: set[int] = set()
-    for name, place, binding in zip(
+    for name, location, binding in zip(
         symbol_names(program, rows),
-        places_of(entries_of(program, placed, rows)).tolist(),
+        locations_of(entries_of(program, placed, rows)).tolist(),
         program.symbols["binding"][rows].tolist(),
         strict=True,
     ):
-        if place in strong:
+        if location in strong:
             continue
         if name[:1] in (b"L", b"") or name.startswith(b"ltmp"):
             continue
-        if name[:1] == b"l" and not objective[place >> STEP]:
+        if name[:1] == b"l" and not objective[location >> STEP]:
             continue
-        if place not in names or binding != Binding.LOCAL:
-            names[place] = name
+        if location not in names or binding != Binding.LOCAL:
+            names[location] = name
         if binding != Binding.LOCAL:
-            strong.add(place)
+            strong.add(location)
     return dict(sorted(names.items()))
 
 
@@ -258,12 +259,12 @@ def _rooted(program: Program, live: Bool, placed: Placed) -> Int64:
     """The blocks that a linker has to keep: those with an atom that is a root."""
     roots = np.flatnonzero(live & (program.atoms["flags"] & AtomFlag.ROOT != 0))
     blocks = unique(placed.block[roots])
-    places: Int64 = placed.block_place[blocks[blocks >= 0]]
-    return places
+    locations: Int64 = placed.block_start[blocks[blocks >= 0]]
+    return locations
 
 
 def _rooted_literals(placed: Placed, rooted: Int64) -> Int64:
-    """Of the `rooted` places those of literals that only a mark of their own keeps."""
+    """Of the `rooted` locations those of literals that only a mark of their own keeps."""
     types = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES)
     loose = [
         s.flags & mo.SECTION_TYPE in types and not s.flags & mo.S_ATTR_NO_DEAD_STRIP

@@ -11,7 +11,7 @@ from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho import symtab, versions
 from cargo_strip_hook.formats.macho.addresses import Placed, assign, marker_section
-from cargo_strip_hook.formats.macho.debug import Debug, collect, debug_rows, keep_places
+from cargo_strip_hook.formats.macho.debug import Debug, collect, debug_rows, keep_code
 from cargo_strip_hook.formats.macho.debug import relocate as relocate_debug
 from cargo_strip_hook.formats.macho.encode import MachoOutput
 from cargo_strip_hook.formats.macho.machine import MACHINES
@@ -45,7 +45,7 @@ def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest
     regions: dict[int, tuple[int, int]] = {}
     if request.strip is Strip.NONE:
         debug = collect(program, live)
-        layout, regions = keep_places(program, layout, debug.units)
+        layout, regions = keep_code(program, layout, debug.units)
     own = (compact, eh_frame, *debug.sections, marker_section(request.marker))
     kept = kept_symbols(program, live)
     placed, blocks = assign(program, layout, own, regions, kept[0])
