@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cargo_strip_hook.link.arrays import Columns
 from cargo_strip_hook.link.model import Array, Bool, Int32, Int64
 
 if TYPE_CHECKING:
@@ -16,20 +17,39 @@ STEP = 40  # bits of an offset of a location; sections are smaller
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Sections(Columns):
+    """The output sections, numbered from 0.
+
+    `size` and `align` in bytes; `stored`: whether it has contents; `start`: where these begin in
+    those of all sections.
+    """
+
+    size: Int64
+    align: Int64
+    stored: Bool
+    executable: Bool
+    start: Int64
+
+    @classmethod
+    def following(
+        cls, size: Int64, align: Int64, stored: Bool, executable: Bool, step: int = 1
+    ) -> Self:
+        """Contents follow each other, and begin at multiples of `step` bytes."""
+        held = np.where(stored, -(-size // step) * step, 0)
+        return cls(size, align, stored, executable, np.cumsum(held) - held)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Addresses:
     """Where everything is.
 
     By atom: `section`, the output section's number from 0, -1 for what is nowhere, and `offset` in
-    it, bytes. By output section: `size`, bytes; `stored`, whether it has contents; `executable`;
-    `start`, where it begins in all contents. `kept` marks the symbols that stay global.
+    it, bytes. `kept` (bool) marks the symbols that stay global.
     """
 
     section: Int32
     offset: Int64
-    size: Int64
-    stored: Bool
-    executable: Bool
-    start: Int64
+    sections: Sections
     kept: Bool
 
     def location(self, atoms: Array) -> Int64:
@@ -39,11 +59,5 @@ class Addresses:
 
     def resized(self, size: Int64) -> Self:
         """The same with other sizes of the sections, whose contents follow without a gap."""
-        return replace(self, size=size, start=begin_of(size, self.stored))
-
-
-def begin_of(size: Int64, stored: Bool, align: int = 1) -> Int64:
-    """Where each section begins where those that are stored follow each other, by section."""
-    held = np.where(stored, -(-size // align) * align, 0)
-    begin: Int64 = np.cumsum(held) - held
-    return begin
+        _, align, stored, executable, _ = self.sections.columns()
+        return replace(self, sections=Sections.following(size, align, stored, executable))

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Array = npt.NDArray[Any]
+
+
+class Columns:
+    """A table whose fields are its columns: arrays with one item for each row."""
+
+    __slots__ = ()
+
+    def columns(self) -> list[Array]:
+        """The columns in the order of the fields."""
+        return [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
+
+    def rows(self, which: Array) -> Self:
+        """The rows that `which` marks (bool) or numbers (int, in this order)."""
+        return type(self)(*(column[which] for column in self.columns()))
+
+    @classmethod
+    def joined(cls, tables: Sequence[Self]) -> Self:
+        """The rows of all tables, one behind the other."""
+        every = zip(*(table.columns() for table in tables), strict=True)
+        return cls(*(np.concatenate(columns) for columns in every))
 
 
 def unique(values: Array) -> Array:

@@ -48,18 +48,20 @@ def make_contents(
 
     `atoms`: those whose bytes are copied, where they have any.
     """
-    ends = placed.start + np.where(placed.stored, placed.size, 0)
+    sections = placed.sections
+    ends = sections.start + np.where(sections.stored, sections.size, 0)
     whole = np.zeros(int(ends.max(initial=0)), np.uint8)
     if filling.padding != b"\0":
-        for number in np.flatnonzero(placed.executable & placed.stored).tolist():
-            _repeat(whole[placed.start[number] : ends[number]], filling.padding)
+        for number in np.flatnonzero(sections.executable & sections.stored).tolist():
+            _repeat(whole[sections.start[number] : ends[number]], filling.padding)
     _copy(program, placed, atoms, whole)
     for position, block in filling.blocks:
         whole[position : position + len(block)] = block
     for patch in filling.patches:
         fields.store(whole, patch.position, patch.field, patch.value, filling.order)
     return [
-        whole[begin:end] for begin, end in zip(placed.start.tolist(), ends.tolist(), strict=True)
+        whole[begin:end]
+        for begin, end in zip(placed.sections.start.tolist(), ends.tolist(), strict=True)
     ]
 
 
@@ -74,13 +76,15 @@ def _repeat(room: Array, pattern: bytes) -> None:
 def _copy(program: Program, placed: Addresses, atoms: Array, whole: Array) -> None:
     """Copy the bytes of the atoms to where they go; neighbours that stay so at once."""
     rows = program.atoms[atoms]
-    held = (rows["contents"] >= 0) & (rows["size"] > 0) & placed.stored[placed.section[atoms]]
+    held = (
+        (rows["contents"] >= 0) & (rows["size"] > 0) & placed.sections.stored[placed.section[atoms]]
+    )
     atoms, rows = atoms[held], rows[held]
     if not len(atoms):
         return
     units = program.unit_of(atoms)
     source, size = rows["contents"], rows["size"]
-    target = placed.start[placed.section[atoms]] + placed.offset[atoms]
+    target = placed.sections.start[placed.section[atoms]] + placed.offset[atoms]
     begins = np.ones(len(atoms), np.bool_)
     begins[1:] = (units[1:] != units[:-1]) | (source[1:] != source[:-1] + size[:-1])
     begins[1:] |= target[1:] != target[:-1] + size[:-1]

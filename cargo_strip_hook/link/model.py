@@ -327,6 +327,11 @@ class Layout:
         return np.array([s.size for s in self.sections], np.int64)
 
     @property
+    def aligns(self) -> Int64:
+        """Bytes that each section is aligned to."""
+        return np.array([s.align for s in self.sections], np.int64)
+
+    @property
     def descriptors(self) -> list[object]:
         """What the format says of the section key of each section."""
         return [self.section_keys[s.section_key].descriptor for s in self.sections]

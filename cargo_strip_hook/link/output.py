@@ -5,38 +5,14 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from cargo_strip_hook.link.addresses import STEP, Addresses
-from cargo_strip_hook.link.arrays import rows_of, unique
+from cargo_strip_hook.link.arrays import Columns, rows_of, unique
 from cargo_strip_hook.link.model import Array, Bool, Chunk, Int32, Int64, Program, SpecialIndex
 from cargo_strip_hook.link.pages import release
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
-
-class Columns:
-    """A table whose fields are its columns: arrays with one item for each row."""
-
-    __slots__ = ()
-
-    def columns(self) -> list[Array]:
-        """The columns in the order of the fields."""
-        return [getattr(self, field.name) for field in fields(self)]  # type: ignore[arg-type]
-
-    def rows(self, which: Array) -> Self:
-        """The rows that `which` marks (bool) or numbers (int, in this order)."""
-        return type(self)(*(column[which] for column in self.columns()))
-
-    @classmethod
-    def joined(cls, tables: Sequence[Self]) -> Self:
-        """The rows of all tables, one behind the other."""
-        every = zip(*(table.columns() for table in tables), strict=True)
-        return cls(*(np.concatenate(columns) for columns in every))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

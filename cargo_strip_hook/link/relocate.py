@@ -13,11 +13,10 @@ import numpy as np
 from cargo_strip_hook.core.errors import LinkError
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.addresses import STEP, Addresses
-from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.arrays import Columns, unique
 from cargo_strip_hook.link.contents import Patch, read_input
 from cargo_strip_hook.link.fields import Field
 from cargo_strip_hook.link.model import Array, Bool, Int32, Int64, Program
-from cargo_strip_hook.link.output import Columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +55,7 @@ class Bound(Columns):
 
     def position(self, placed: Addresses) -> Int64:
         """Where each field begins in all contents."""
-        positions: Int64 = placed.start[self.section] + self.offset
+        positions: Int64 = placed.sections.start[self.section] + self.offset
         return positions
 
 

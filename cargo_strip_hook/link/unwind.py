@@ -48,7 +48,7 @@ class JoinedFrames:
         """What each FDE has to say: how far before the field its CIE is."""
         fde, cie = self.links["source"], self.links["target"]
         offset = placed.offset[fde] + 4
-        position = placed.start[placed.section[fde]] + offset
+        position = placed.sections.start[placed.section[fde]] + offset
         return Patch(Field.BITS32, position, offset - placed.offset[cie])
 
 

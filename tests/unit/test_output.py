@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cargo_strip_hook.core.errors import LinkError
-from cargo_strip_hook.link.addresses import STEP, Addresses, begin_of
+from cargo_strip_hook.link.addresses import STEP, Addresses, Sections
 from cargo_strip_hook.link.arrays import runs
 from cargo_strip_hook.link.contents import Filling, Patch, make_contents, read_input
 from cargo_strip_hook.link.fields import Field
@@ -60,10 +60,7 @@ def addresses(
     return Addresses(
         np.array(section, np.int32),
         np.array(offset, np.int64),
-        sizes,
-        stored,
-        np.array(code, np.bool_),
-        begin_of(sizes, stored, 4),
+        Sections.following(sizes, np.ones_like(sizes), stored, np.array(code, np.bool_), 4),
         np.zeros(len(section), np.bool_),
     )
 

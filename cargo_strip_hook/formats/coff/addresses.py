@@ -10,12 +10,11 @@ import numpy as np
 from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.kinds import SectionKind
-from cargo_strip_hook.link.addresses import Addresses, begin_of
+from cargo_strip_hook.link.addresses import Addresses, Sections
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
     Bool,
-    Int64,
     Layout,
     Program,
     Reach,
@@ -28,14 +27,13 @@ from cargo_strip_hook.link.unwind import add_tables
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placed(Addresses):
-    """`kinds` tell what the output sections are, `align` (bytes) how they are aligned."""
+    """`kinds` tell what the output sections are."""
 
-    align: Int64
     kinds: tuple[SectionKind, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sections:
+class Filled:
     """The output sections while phases change them: where they are, what is in them."""
 
     placed: Placed
@@ -65,16 +63,7 @@ def assign(program: Program, layout: Layout) -> Placed:
     """Where every live atom goes."""
     kinds = cast("tuple[SectionKind, ...]", tuple(layout.descriptors))
     flags = np.array([k.flags for k in kinds], np.int64)
-    size = layout.sizes
     stored = flags & coff.SCN_CNT_UNINITIALIZED_DATA == 0
-    return Placed(
-        layout.section,
-        layout.offset,
-        size,
-        stored,
-        flags & coff.SCN_CNT_CODE != 0,
-        begin_of(size, stored),
-        kept_symbols(program),
-        np.array([s.align for s in layout.sections], np.int64),
-        kinds,
-    )
+    code = flags & coff.SCN_CNT_CODE != 0
+    sections = Sections.following(layout.sizes, layout.aligns, stored, code)
+    return Placed(layout.section, layout.offset, sections, kept_symbols(program), kinds)

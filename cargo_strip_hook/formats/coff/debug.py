@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.formats.coff import layouts as coff
-from cargo_strip_hook.formats.coff.addresses import Placed, Sections
+from cargo_strip_hook.formats.coff.addresses import Filled, Placed
 from cargo_strip_hook.formats.coff.file import CoffFile
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.machine import Machine, Mode
 from cargo_strip_hook.formats.coff.reader import coff_unit
 from cargo_strip_hook.link import fields
-from cargo_strip_hook.link.addresses import STEP, begin_of
+from cargo_strip_hook.link.addresses import STEP, Sections
 from cargo_strip_hook.link.arrays import join, rows_of, unique
 from cargo_strip_hook.link.contributions import ENDED_BY_ZEROS, collected, stacked
 from cargo_strip_hook.link.fields import Field
@@ -29,7 +29,7 @@ from cargo_strip_hook.link.output import Relocations
 
 @dataclass(frozen=True, slots=True)
 class Debug:
-    """Sections that follow those of the program, their contents and relocations.
+    """Filled that follow those of the program, their contents and relocations.
 
     `left_out`: members whose debug information cannot be kept, and why.
     """
@@ -234,22 +234,18 @@ def combined(first: Debug, second: Debug) -> Debug:
     )
 
 
-def with_sections(sections: Sections, debug: Debug) -> Sections:
+def with_sections(filled: Filled, debug: Debug) -> Filled:
     """The program's sections, and the debug sections behind them."""
-    placed = sections.placed
-    size = np.concatenate([placed.size, debug.sizes])
-    stored = np.concatenate([placed.stored, np.ones(len(debug.kinds), np.bool_)])
-    code = np.concatenate([placed.executable, np.zeros(len(debug.kinds), np.bool_)])
-    behind = replace(
+    placed = filled.placed
+    every = np.ones(len(debug.kinds), np.bool_)
+    behind = Sections.following(debug.sizes, debug.align, every, ~every)
+    size, align, stored, code, _ = Sections.joined([placed.sections, behind]).columns()
+    placed = replace(
         placed,
-        size=size,
-        stored=stored,
-        executable=code,
-        start=begin_of(size, stored),
-        align=np.concatenate([placed.align, debug.align]),
+        sections=Sections.following(size, align, stored, code),
         kinds=(*placed.kinds, *debug.kinds),
     )
     ends = np.cumsum([0, *debug.sizes]).tolist()
     contents = [debug.contents[begin:end] for begin, end in itertools.pairwise(ends)]
-    relocations = Relocations.joined([sections.relocations, debug.relocations])
-    return Sections(behind, sections.contents + contents, relocations)
+    relocations = Relocations.joined([filled.relocations, debug.relocations])
+    return Filled(placed, filled.contents + contents, relocations)

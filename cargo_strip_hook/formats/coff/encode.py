@@ -49,7 +49,7 @@ class CoffOutput(OutputObject):
         end = (coff.BIG_HEADER if big else coff.HEADER).size + total * coff.SECTION.itemsize
         headers = np.zeros(total, coff.SECTION)
         flags = np.array([k.flags for k in placed.kinds], np.int64)
-        align = placed.align
+        align = placed.sections.align
         if len(align) and int(align.max()) > coff.MOST_ALIGN:
             raise LinkError(f"an alignment of {int(align.max())} bytes is more than COFF can say")
         flags |= (np.log2(np.maximum(align, 1)).astype(np.int64) + 1) << coff.SCN_ALIGN_SHIFT
@@ -61,7 +61,7 @@ class CoffOutput(OutputObject):
         headers["flags"][:count] = flags
         headers["size"][:count] = sections.size
         headers["offset"][:count] = np.where(
-            placed.stored & (sections.size > 0), end + placed.start, 0
+            placed.sections.stored & (sections.size > 0), end + placed.sections.start, 0
         )
         end += sum(map(len, contents))
         body: list[Chunk] = [octets(one) for one in contents]

@@ -10,23 +10,23 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.formats.coff import kinds
-from cargo_strip_hook.formats.coff.addresses import Sections
+from cargo_strip_hook.formats.coff.addresses import Filled
 from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.link.arrays import isin, unique
 from cargo_strip_hook.link.model import Program
 from cargo_strip_hook.link.output import Relocations
 
 
-def keep_groups(program: Program, machine: Machine, sections: Sections) -> Sections:
+def keep_groups(program: Program, machine: Machine, filled: Filled) -> Filled:
     """The sections with references to the parts of groups that they refer to a part of."""
-    placed, contents, relocations = sections.placed, sections.contents, sections.relocations
+    placed, contents, relocations = filled.placed, filled.contents, filled.relocations
     groups: dict[bytes, list[int]] = {}
     for number, kind in enumerate(placed.kinds):
-        if kind.root and kinds.is_grouped(kind.name) and placed.size[number]:
+        if kind.root and kinds.is_grouped(kind.name) and placed.sections.size[number]:
             groups.setdefault(kind.name.partition(b"$")[0], []).append(number)
     groups = {base: members for base, members in groups.items() if len(members) > 1}
     if not groups:
-        return sections
+        return filled
     atom = program.symbols["atom"][relocations.symbol]
     named = np.where(atom >= 0, placed.section[np.maximum(atom, 0)], -1)
     goal = np.where(relocations.symbol < 0, relocations.target_section, named)
@@ -41,8 +41,8 @@ def keep_groups(program: Program, machine: Machine, sections: Sections) -> Secti
                 there = set(goal[relocations.section == user].tolist()) | {user}
                 extra += [(user, member) for member in members if member not in there]
     if not extra:
-        return sections
-    sizes, offsets = placed.size.copy(), []
+        return filled
+    sizes, offsets = placed.sections.size.copy(), []
     for user, _ in extra:
         offsets.append(-(-int(sizes[user]) // 4) * 4)
         sizes[user] = offsets[-1] + 4
@@ -56,4 +56,4 @@ def keep_groups(program: Program, machine: Machine, sections: Sections) -> Secti
     more = Relocations(*fields, nobody, target, none, none, none != 0)
     every = Relocations.joined([relocations, more])
     order = np.lexsort((every.offset, every.section))
-    return Sections(placed.resized(sizes), grown, every.rows(order))
+    return Filled(placed.resized(sizes), grown, every.rows(order))

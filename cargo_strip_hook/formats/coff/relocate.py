@@ -104,9 +104,9 @@ def _takes(program: Program, machine: Machine, placed: Placed, bound: Bound) -> 
     takes: Bool = (bound.input["reach"] == Reach.FORWARD) & ~unwinds[bound.section]
     function = program.symbols["kind"][bound.definition] == KIND_FUNCTION
     function &= bound.atom >= 0
-    function &= placed.executable[placed.section[np.maximum(bound.atom, 0)]]
+    function &= placed.sections.executable[placed.section[np.maximum(bound.atom, 0)]]
     takes &= function | (bound.atom == SpecialIndex.UNDEFINED)
-    near = placed.executable[bound.section] & (machine.distance[bound.type] != Field.NONE)
+    near = placed.sections.executable[bound.section] & (machine.distance[bound.type] != Field.NONE)
     if machine.number == coff.AMD64:
         # by the byte before: call, jmp, jcc; of others only lea takes an address that is not here
         rows = np.flatnonzero(takes & near)

@@ -10,7 +10,7 @@ from cargo_strip_hook.core.requests import PrelinkRequest, Strip
 from cargo_strip_hook.formats.coff import codeview, directives, kinds, symtab
 from cargo_strip_hook.formats.coff import debug as dbg
 from cargo_strip_hook.formats.coff import layouts as coff
-from cargo_strip_hook.formats.coff.addresses import Placed, Sections, assign, with_entries
+from cargo_strip_hook.formats.coff.addresses import Filled, Placed, assign, with_entries
 from cargo_strip_hook.formats.coff.encode import CoffOutput, Extra
 from cargo_strip_hook.formats.coff.keepers import keep_groups
 from cargo_strip_hook.formats.coff.machine import Machine
@@ -55,21 +55,21 @@ def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest
     contents = make_contents(program, placed, layout.atoms, filling)
     listed = _listed(program, live, placed, real, features, relocations, taken)
 
-    sections, records = share(program, live, machine, Sections(placed, contents, relocations))
-    link_map = link_map_rows(program, live & (sections.placed.section >= 0), sections.placed, 1)
+    filled, records = share(program, live, machine, Filled(placed, contents, relocations))
+    link_map = link_map_rows(program, live & (filled.placed.section >= 0), filled.placed, 1)
     link_map = by_record(link_map, records)
     if request.target.archive_dialect != "coff":
-        sections = keep_groups(program, machine, sections)
+        filled = keep_groups(program, machine, filled)
     warnings = _without_safe_seh(program, real, features, listed)
     if request.strip is Strip.NONE:
-        debug = dbg.collect(program, machine, live, sections.placed)
-        before = len(sections.placed.kinds) + len(debug.kinds)
-        more = codeview.collect(program, machine, live, sections.placed, before)
+        debug = dbg.collect(program, machine, live, filled.placed)
+        before = len(filled.placed.kinds) + len(debug.kinds)
+        more = codeview.collect(program, machine, live, filled.placed, before)
         debug = dbg.combined(debug, more)
-        sections = dbg.with_sections(sections, debug)
+        filled = dbg.with_sections(filled, debug)
         link_map = np.concatenate([link_map, debug.link_map])
         warnings += _left_out(debug.left_out)
-    placed, relocations = sections.placed, sections.relocations
+    placed, relocations = filled.placed, filled.relocations
     comdats = _comdats(program, placed, relocations)
     used = unique(np.concatenate([relocations.named, _asked(program)]))
     exact = relocations.location[relocations.exact]
@@ -82,7 +82,7 @@ def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest
         program=program,
         live=live,
         placed=placed,
-        contents=sections.contents,
+        contents=filled.contents,
         relocations=relocations,
         symbols=table,
         link_map=link_map,
@@ -222,7 +222,7 @@ def _comdats(program: Program, placed: Placed, relocations: Relocations) -> symt
             parent[number] = -1 if alone else kind.parent
     return symtab.OutputSections(
         [k.name for k in placed.kinds],
-        placed.size,
+        placed.sections.size,
         np.bincount(relocations.section, minlength=count).astype(np.int64),
         selection,
         parent,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cargo_strip_hook.formats.coff import kinds
-from cargo_strip_hook.formats.coff.addresses import Placed, Sections
+from cargo_strip_hook.formats.coff.addresses import Filled, Placed
 from cargo_strip_hook.formats.coff.machine import Machine
 from cargo_strip_hook.link import fields
 from cargo_strip_hook.link.arrays import isin, ramps, runs, unique
@@ -37,21 +37,25 @@ class Records:
 
 
 def share(
-    program: Program, live: Bool, machine: Machine, sections: Sections
-) -> tuple[Sections, dict[int, Records]]:
+    program: Program, live: Bool, machine: Machine, filled: Filled
+) -> tuple[Filled, dict[int, Records]]:
     """Keep equal records of each output section once.
 
     A section stays as it is where anything but `.pdata` and itself refers to it. Returns the
     sections, and the records of those that changed, by their number.
     """
-    placed, contents, relocations = sections.placed, sections.contents, sections.relocations
+    placed, contents, relocations = filled.placed, filled.contents, filled.relocations
     is_table = np.array([k.name == kinds.XDATA for k in placed.kinds], np.bool_)
     rows = np.flatnonzero((relocations.symbol < 0) & is_table[relocations.target_section])
     table, home = relocations.target_section[rows], relocations.section[rows]
     plain = machine.adds[relocations.type[rows]] == Field.BITS32
     entries = np.array([k.name == kinds.PDATA for k in placed.kinds], np.bool_)
     plain &= entries[home] | (home == table)
-    fit = is_table & (placed.align <= _ALIGN) & ~_must_stay(program, live, placed, relocations)
+    fit = (
+        is_table
+        & (placed.sections.align <= _ALIGN)
+        & ~_must_stay(program, live, placed, relocations)
+    )
     fit[table[~plain]] = False
     chosen = fit[table]
     rows, table, home = rows[chosen], table[chosen], home[chosen]
@@ -78,7 +82,7 @@ def share(
             section, offsets = int(home[first]), relocations.offset[rows[first:end]]
             changed[section] = contents[section].copy()
             fields.store(changed[section], offsets, Field.BITS32, moved[first:end], "<")
-    return _without(replace(sections, contents=changed), records), records
+    return _without(replace(filled, contents=changed), records), records
 
 
 def _must_stay(program: Program, live: Bool, placed: Placed, relocations: Relocations) -> Bool:
@@ -143,12 +147,12 @@ def _records(
     return Records(start, (np.cumsum(size) - size)[same], kept)
 
 
-def _without(sections: Sections, records: dict[int, Records]) -> Sections:
+def _without(filled: Filled, records: dict[int, Records]) -> Filled:
     """The sections without the records that others stand for."""
     if not records:
-        return sections
-    placed, relocations = sections.placed, sections.relocations
-    sizes, contents = placed.size.copy(), list(sections.contents)
+        return filled
+    placed, relocations = filled.placed, filled.relocations
+    sizes, contents = placed.sections.size.copy(), list(filled.contents)
     offset, stays = relocations.offset.copy(), np.ones(len(relocations.offset), np.bool_)
     for number, one in records.items():
         begin, end = np.searchsorted(relocations.section, [number, number + 1])
@@ -159,7 +163,7 @@ def _without(sections: Sections, records: dict[int, Records]) -> Sections:
         contents[number] = whole[np.repeat(one.kept, np.diff(one.start, append=len(whole)))]
         sizes[number] = len(contents[number])
     kept = replace(relocations, offset=offset).rows(stays)
-    return Sections(placed.resized(sizes), contents, kept)
+    return Filled(placed.resized(sizes), contents, kept)
 
 
 def by_record(link_map: Array, records: dict[int, Records]) -> Array:

@@ -101,7 +101,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     relocations = list(batches(program, machine, slots))
     record = elf_unit(program.units[0]).relocation
     layout = _laid_out(slots, Choice(program, slots, targets, relocations).choose())
-    used = np.zeros(len(program.symbols) + len(placed.start) + len(slots.names), np.bool_)
+    used = np.zeros(len(program.symbols) + len(placed.sections.start) + len(slots.names), np.bool_)
     rewritten: list[list[tuple[Array, Int32]]] = [[] for _ in slots.names]
     patches: dict[int, _Patches] = {}
     while relocations:  # of each batch either the old rows or the new ones are kept
@@ -141,7 +141,7 @@ def collect(program: Program, machine: Machine, live: Bool, placed: Placed) -> D
     return Debug(
         sections,
         np.concatenate((negative, positive)).astype(np.int32),
-        _link_map(program, slots, layout, len(placed.start)),
+        _link_map(program, slots, layout, len(placed.sections.start)),
     )
 
 
@@ -176,7 +176,7 @@ def _targets(
     target[whole] = ~placed.section[atom[whole]].astype(np.int64)
     delta[whole] = placed.offset[atom[whole]] + symbols["value"][definition[whole]]
 
-    first_slot = len(placed.start)
+    first_slot = len(placed.sections.start)
     elsewhere = np.flatnonzero(holder == SpecialIndex.ELSEWHERE)
     there = definition[elsewhere]
     units = np.searchsorted(program.symbol_base, there, side="right") - 1

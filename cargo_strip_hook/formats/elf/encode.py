@@ -80,7 +80,7 @@ def _relocations(o: ElfOutput, native: ElfUnit) -> list[tuple[int, int, Iterable
     if not native.machine.rel:
         columns["addend"] = o.relocations.addend
     rows = rows_of(record, len(symbol), offset=o.relocations.offset, **columns)
-    count = len(o.placed.size)
+    count = len(o.placed.sections.size)
     tables: list[tuple[int, int, Iterable[Chunk]]] = [
         (number, rows[mine].nbytes, [octets(rows[mine])])
         for number, mine in enumerate(o.relocations.by_section(count))

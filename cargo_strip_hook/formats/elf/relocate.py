@@ -53,7 +53,7 @@ def relocate(
     near = bound.local & ~placed.large[bound.target_section]
     if program.crossing:  # hidden, and defined in the program that this becomes a part of
         near |= isin(bound.definition, np.array(sorted(program.crossing), np.int64))
-    near &= placed.executable[bound.section]
+    near &= placed.sections.executable[bound.section]
     bound, opcodes = _relax(program, machine, placed, bound, near)
     position = bound.position(placed)
     field = of_types(machine.relative_types, bound.type)
@@ -102,7 +102,7 @@ def _bound(
     if machine.keeps_none:
         nothing &= ~_asks_for_library(program, placed, every, wanted & nothing)
     bound = bind(program, live, placed, wanted & ~nothing)
-    from_code = bound.gone & placed.executable[bound.section]
+    from_code = bound.gone & placed.sections.executable[bound.section]
     what = "refers to a section of a discarded COMDAT group"
     help = "the object files were compiled inconsistently; a final link would fail as well"
     refuse(program, bound, from_code, what, help)
@@ -204,7 +204,7 @@ def exact(
     if machine.thumb:
         exact &= (symbol_kind != elf.STT_FUNC) | (program.symbols["value"][definition] & 1 == 0)
     if machine.code_align is not None:
-        exact &= ~placed.executable[target_section]
+        exact &= ~placed.sections.executable[target_section]
     return exact
 
 

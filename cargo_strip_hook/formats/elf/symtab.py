@@ -231,7 +231,7 @@ def _for_people(program: Program, here: Bool, placed: Placed) -> Names:
     symbols = program.symbols
     kind, atom = symbols["kind"], symbols["atom"]
     code = np.zeros(len(symbols), np.bool_)
-    code[here] = placed.executable[placed.section[atom[here]]]
+    code[here] = placed.sections.executable[placed.section[atom[here]]]
     functions = (kind == elf.STT_FUNC) | (kind == elf.STT_GNU_IFUNC)
     # labels of hand-written assembly are functions without a type
     functions |= (kind == elf.STT_NOTYPE) & (symbols["binding"] != Binding.LOCAL) & code
@@ -273,7 +273,7 @@ def _mapping_symbols(
             head = bytes(unit.strings[start : start + 3])
             if head[:2] in letters and (head[2:3] in (b"\0", b".") or head == b"$xr"):
                 row = base + local
-                if placed.executable[placed.section[symbols["atom"][row]]]:
+                if placed.sections.executable[placed.section[symbols["atom"][row]]]:
                     names[row] = symbol_name(program, row) if head == b"$xr" else head[:2]
     return names
 

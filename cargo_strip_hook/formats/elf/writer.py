@@ -17,7 +17,7 @@ from cargo_strip_hook.formats.elf.index import is_ordered, with_indices
 from cargo_strip_hook.formats.elf.output import Batches, Section, holding
 from cargo_strip_hook.formats.elf.relocate import Placed, relocate
 from cargo_strip_hook.formats.elf.section_keys import SectionKind, section_kinds
-from cargo_strip_hook.link.addresses import begin_of
+from cargo_strip_hook.link.addresses import Sections
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import Filling, make_contents
 from cargo_strip_hook.link.link_map import link_map_rows
@@ -106,15 +106,12 @@ def _assign(program: Program, live: Bool, layout: Layout) -> Placed:
     kinds = section_kinds(layout)
     flags = np.array([kind.flags for kind in kinds], np.int64)
     stored = np.array([kind.type != elf.SHT_NOBITS for kind in kinds], np.bool_)
-    size = layout.sizes
+    executable = flags & elf.SHF_EXECINSTR != 0
     kept = kept_symbols(program, symtab.profile_symbols(program, live))
     return Placed(
         layout.section,
         layout.offset,
-        size,
-        stored,
-        flags & elf.SHF_EXECINSTR != 0,
-        begin_of(size, stored, 8),
+        Sections.following(layout.sizes, layout.aligns, stored, executable, 8),
         kept,
         flags & elf.SHF_TLS != 0,
         flags & elf.SHF_X86_64_LARGE != 0,

@@ -17,7 +17,7 @@ from cargo_strip_hook.formats.macho import layouts as mo
 from cargo_strip_hook.formats.macho.objc import IMAGE_INFO, merged_info
 from cargo_strip_hook.formats.macho.section_keys import SectionKind
 from cargo_strip_hook.formats.macho.unwind_output import OwnSection
-from cargo_strip_hook.link.addresses import STEP, Addresses, begin_of
+from cargo_strip_hook.link.addresses import STEP, Addresses, Sections
 from cargo_strip_hook.link.arrays import unique
 from cargo_strip_hook.link.contents import read_input
 from cargo_strip_hook.link.model import Array, Bool, Int32, Int64, Layout, Program
@@ -50,7 +50,7 @@ class Placed(Addresses):
     that linkers take apart by themselves: no symbol in them is an alternate entry.
     """
 
-    sections: tuple[OutSection, ...]
+    headers: tuple[OutSection, ...]
     block: Int32
     block_start: Int64
     blocks: Int64
@@ -94,17 +94,16 @@ def assign(
     plain = [n in own or s.flags & mo.SECTION_TYPE in _NAMELESS for n, s in enumerate(sections)]
     size = np.array([s.size for s in sections], np.int64)
     stored = np.array([not s.zerofill for s in sections], np.bool_)
-    start = begin_of(size, stored, 8)
+    align, no_code = np.array([s.align for s in sections], np.int64), np.zeros(total, np.bool_)
+    table = Sections.following(size, align, stored, no_code, 8)
+    start = table.start
     blocks = [(int(start[n]), one.contents) for n, one in own.items()]
     for home, info in _infos(program, layout, sections, section).items():
         blocks.append((int(start[home]), info))
     return Placed(
         section,
         offset,
-        size,
-        stored,
-        np.zeros(total, np.bool_),
-        start,
+        table,
         kept,
         sections,
         atom_block,

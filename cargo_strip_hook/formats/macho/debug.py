@@ -219,7 +219,7 @@ def relocate(
         # a tombstone for what is gone: no code is at 0
         alive = target >= 0
         patches.append(
-            Patch(Field.BITS64, placed.start[number] + offset, np.where(alive, address, 0))
+            Patch(Field.BITS64, placed.sections.start[number] + offset, np.where(alive, address, 0))
         )
         locations = np.broadcast_to(np.int64(number), where.shape), offset, target
         columns.append(np.stack(locations)[:, alive])
@@ -241,7 +241,7 @@ def relocate(
 
 def _homes(placed: Placed) -> dict[bytes, int]:
     """The number of each section of debug information, by its name."""
-    numbered = enumerate(placed.sections)
+    numbered = enumerate(placed.headers)
     return {s.section: n for n, s in numbered if s.segment == mo.DEBUG_SEGMENT}
 
 

@@ -33,7 +33,7 @@ class MachoOutput(OutputObject):
     def encode(self) -> tuple[int, Iterator[Chunk]]:
         """See `OutputObject`."""
         entries = _entries(self)
-        sections, table, ranges = self.placed.sections, self.symbols, self.data_in_code
+        sections, table, ranges = self.placed.headers, self.symbols, self.data_in_code
         length = mo.SEGMENT.itemsize + len(sections) * mo.SECTION.itemsize
         length += sum(map(len, self.commands)) + 24 + 80 + (16 if len(ranges) else 0)
         total_commands = 3 + len(self.commands) + (1 if len(ranges) else 0)
@@ -86,7 +86,7 @@ def _entries(o: MachoOutput) -> list[bytes]:
     first = begins(1 + before)  # of those of each, and their total
     return [
         rows[first[mine.start] : first[mine.stop]].tobytes()
-        for mine in relocations.by_section(len(o.placed.sections))
+        for mine in relocations.by_section(len(o.placed.headers))
     ]
 
 
@@ -114,9 +114,9 @@ def _offsets(
 ) -> _Offsets:
     """Lay out the file; `before` bytes of headers come first. Raises `LinkError` above 4 GiB."""
     # contents lie in the file as in memory, as assemblers put them
-    align = min(max((s.align for s in placed.sections), default=1), 4096)
+    align = min(max((s.align for s in placed.headers), default=1), 4096)
     begin = -(-before // align) * align
-    ends = [s.address + s.size for s in placed.sections if not s.zerofill and s.size]
+    ends = [s.address + s.size for s in placed.headers if not s.zerofill and s.size]
     content_end = begin + max(ends, default=0)
     position = -(-content_end // 8) * 8
     relocations = []
@@ -134,8 +134,8 @@ def _offsets(
 def _segment(placed: Placed, offsets: _Offsets, entries: list[bytes]) -> bytes:
     """`LC_SEGMENT_64` with the headers of all sections."""
     begin, content_end = offsets.contents
-    headers = np.zeros(len(placed.sections), mo.SECTION)
-    for number, section in enumerate(placed.sections):
+    headers = np.zeros(len(placed.headers), mo.SECTION)
+    for number, section in enumerate(placed.headers):
         headers[number] = (
             section.section,
             section.segment,
@@ -156,7 +156,7 @@ def _segment(placed: Placed, offsets: _Offsets, entries: list[bytes]) -> bytes:
         mo.SEGMENT.itemsize + headers.nbytes,
         b"",
         0,
-        max((s.address + s.size for s in placed.sections), default=0),
+        max((s.address + s.size for s in placed.headers), default=0),
         begin,
         content_end - begin,
         7,

@@ -41,7 +41,7 @@ def relocate(
     left = _with_pairs(every.rows(~applied), machine)
     if (np.abs(left.addend[machine.explicit[left.type]]) >= 1 << 23).any():
         raise LinkError("a relocation's addend does not fit into 24 bits")
-    position = placed.start[left.section] + left.offset
+    position = placed.sections.start[left.section] + left.offset
     field = machine.embedded[left.type]
     patches += store(field != Field.NONE, field, left.addend, position, _EVERY)[1]
     # Apple's assembler and LLVM's write the highest address first, pairs in their order

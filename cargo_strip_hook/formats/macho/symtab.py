@@ -110,7 +110,7 @@ def build(
         len(local) + len(absolute),
         len(exports),
         index_symbols(program, every, np.arange(len(every)), standing),
-        np.arange(1, len(placed.sections) + 1),  # a relocation says the section's own number
+        np.arange(1, len(placed.headers) + 1),  # a relocation says the section's own number
         tuple(sorted(shown + chosen.commons.names)),
         tuple(chosen.undefined.names),
     )
@@ -228,7 +228,7 @@ def _for_people(program: Program, here: Bool, placed: Placed) -> Names:
 
 def _is_objective(placed: Placed) -> Bool:
     """bool for each output section: whether linkers look for the names in it."""
-    return np.array([s.section.startswith(b"__objc_") for s in placed.sections], np.bool_)
+    return np.array([s.section.startswith(b"__objc_") for s in placed.headers], np.bool_)
 
 
 def _names(program: Program, placed: Placed, rows: Int64) -> dict[int, bytes]:
@@ -268,7 +268,7 @@ def _rooted_literals(placed: Placed, rooted: Int64) -> Int64:
     types = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES)
     loose = [
         s.flags & mo.SECTION_TYPE in types and not s.flags & mo.S_ATTR_NO_DEAD_STRIP
-        for s in placed.sections
+        for s in placed.headers
     ]
     literals: Int64 = rooted[np.array(loose, np.bool_)[rooted >> STEP]]
     return literals
