@@ -122,6 +122,13 @@ _elsewhere: nop
     .subsections_via_symbols
 """
 INITIALISER = ".section __DATA,__mod_init_func,mod_init_funcs\n .p2align 3\n .quad _elsewhere"
+KEPT = SECOND + "\n .data\n .p2align 3\n_kept: .quad 7\n .no_dead_strip _kept"
+CATEGORY = ".section __DATA,__objc_catlist,regular,no_dead_strip\n .p2align 3\n .quad _elsewhere"
+# two members with a weak function of one name
+PICKED = """
+__attribute__((weak, noinline)) int picked(int a) {{ return a * {number}; }}
+int picked_{number}(int a) {{ return picked(a) + {number}; }}
+"""
 EXPORTS = ("_alive", "_asm_api", "_c_api", "_c_other", "_c_weak", "_cxx_api", "_one_data")
 EXPORTS += ("_shown_common", "_two_data")
 
@@ -194,31 +201,42 @@ class Result:
         return ()
 
 
-def _library(folder: Path, arch: str, flags: tuple[str, ...], second: str, other: str) -> Path:
+def _library(folder: Path, arch: str, flags: tuple[str, ...], what: str) -> Path:
+    """See `make`."""
+    second = {"first": "", "kept": KEPT}.get(what, SECOND)
+    other = {"both": INITIALISER, "objc": CATEGORY}.get(what, "")
     jump = "b" if arch == "arm64" else "jmp"
     text = ASSEMBLY[arch] + DATA
     objects = kit.compile(folder, arch, {"c.c": C}, "-O1", "-fno-inline", "-fcommon", *flags)
     objects += kit.compile(folder, arch, {"x.cpp": CXX}, "-O1", *flags)
     dead = DEAD.format(jump=jump, second=second)
     more = {"a.s": text, "d.s": dead, "e.s": ELSEWHERE.format(section=other)}
-    return kit.archive(folder / "libt.a", objects + kit.compile(folder, arch, more))
+    objects += kit.compile(folder, arch, more)
+    picks = {"picks": (3, 5), "other picks": (5, 3)}.get(what, ())
+    weak = {f"p{n}.c": PICKED.format(number=n) for n in picks}
+    return kit.archive(folder / "libt.a", objects + kit.compile(folder, arch, weak, "-O1"))
 
 
-def make(folder: Path, arch: str, strip: Strip, *, second: str = SECOND, other: str = "") -> Result:
-    """`second` and `other`: further initialisers of a member, and of one that has nothing else."""
+def make(folder: Path, arch: str, strip: Strip, what: str = "") -> Result:
+    """`what` is in the library, or in another order: see `Row.made`.
+
+    It is without the initialisers of a member ("first"), has such a member with nothing else
+    ("both"), what must live ("kept"), a category ("objc"), or two definitions of a name ("picks").
+    """
+    exports = EXPORTS if "picks" not in what else (*EXPORTS, "_picked_3", "_picked_5")
     flags = ("-g", "-gdwarf-4" if arch == "arm64" else "-gdwarf-5") if strip is Strip.NONE else ()
-    original = _library(folder, arch, flags, second, other)
+    original = _library(folder, arch, flags, what)
     asked = PrelinkRequest(
         original,
         folder / "out.a",
         Target.parse(kit.triple(arch)),
-        EXPORTS,
+        exports,
         strip,
         Granularity.CLASS,
         kit.MARKER,
     )
     made = NativeEngine().prelink(asked)
-    words = (asked.target, EXPORTS, strip, made.link_map, kit.MARKER)
+    words = (asked.target, exports, strip, made.link_map, kit.MARKER)
     expectation = Expectation(*words, granularity=asked.granularity)
     verify(original, asked.output, expectation)
     raw = bytearray(asked.output.read_bytes())
@@ -403,6 +421,30 @@ class Row:
     arches: tuple[str, ...] = kit.ARCHES
 
 
+def _twice(r: Result) -> None:
+    """The last symbol, which is external, once more."""
+    table, count, strings, _ = struct.unpack_from("<4I", r.raw, r.commands[2] + 8)
+    end = r.start + table + 16 * count
+    r.raw[end:end] = r.raw[end - 16 : end]
+    r.put(r.commands[2] + 12, count + 1)
+    r.put(r.commands[2] + 16, strings + 16)
+    undefined = r.commands[0xB] + 28
+    r.put(undefined, r.word(undefined) + 1)
+    header = r.raw.rindex(b"`\n", 0, r.start) - 58
+    size = int(r.raw[header + 48 : header + 58])
+    r.raw[header + 48 : header + 58] = str(size + 16).encode().ljust(10)
+
+
+def _exchanged(r: Result) -> None:
+    """The last two members come in the other order."""
+    rows = r.expectation.link_map
+    assert rows is not None
+    rows, last = rows.copy(), int(rows["member"].max())
+    for old, new in ((last, last - 1), (last - 1, last)):
+        rows["member"][r.expectation.link_map["member"] == old] = new
+    r.expectation = replace(r.expectation, link_map=rows)
+
+
 def _nothing(_: Result) -> None:
     """The result as it is, of other members."""
 
@@ -512,6 +554,16 @@ ROWS: dict[str, Row] = {
     "an initialiser that is lost": Row(
         "roots.check_roots", "an initialiser is missing", _nothing, made="first"
     ),
+    "what must live that is lost": Row(
+        "roots.check_roots", "what must live is missing", _nothing, made="kept"
+    ),
+    "a member that -ObjC has linkers load": Row(
+        "objc.check_loaded", "-ObjC", _nothing, made="objc"
+    ),
+    "another definition than a linker takes": Row(
+        "order.Choice.check", "a linker takes another definition", _exchanged, made="picks"
+    ),
+    "an external name twice": Row("symbols.check_externals", "defined twice", _twice),
     "initialisers out of order": Row("roots.check_order", "out of order", _order),
     "initialisers of a member with nothing else": Row(
         "roots.check_other_members", "an initialiser is missing", _nothing, made="other"
@@ -553,22 +605,28 @@ ROWS: dict[str, Row] = {
 
 @cache
 def good(folder: Path, arch: str, strip: Strip, what: str) -> Result:
-    """A good result, made once, of what `Row.made` says: without the `first` initialisers."""
-    within = folder / f"{arch}-{strip.value}-{what}"
-    if what == "first":
-        return make(within, arch, strip, second="")
-    return make(within, arch, strip, other=INITIALISER if what == "both" else "")
+    """A good result, made once; `what`: see `make`."""
+    return make(folder / f"{arch}-{strip.value}-{what}", arch, strip, what)
+
+
+# of `Row.made`: what the result is made of, and what it is verified against
+MADE = {
+    "first": ("first", ""),
+    "other": ("", "both"),
+    "kept": ("", "kept"),
+    "objc": ("", "objc"),
+    "picks": ("picks", "other picks"),
+    "": ("", ""),
+}
 
 
 def mutant(name: str, folder: Path, arch: str = "") -> Result:
     """A row's mutant. `folder` is where all of them are made."""
     row = ROWS[name]
     arch = arch or row.arches[0]
-    sound = good(folder, arch, row.strip, row.made)
-    original = sound.original
-    if row.made:  # a result of less than it is verified against
-        what = {"first": "", "other": "both"}[row.made]
-        original = good(folder, arch, row.strip, what).original
+    made, against = MADE[row.made]
+    sound = good(folder, arch, row.strip, made)
+    original = good(folder, arch, row.strip, against).original
     result = replace(
         sound, original=original, library=folder / "mutant.a", raw=bytearray(sound.raw)
     )

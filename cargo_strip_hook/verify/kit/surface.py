@@ -50,7 +50,7 @@ def check_index(
     `wanted`: names with the header offset of their member; `optional` are names of the first one
     that may be listed. `twice`: a library for Microsoft's linker has it twice, then sorted.
     """
-    kind = "the archive's index"
+    kind, again = "the archive's index", "the archive's second index"
     if listing.index is None:
         findings.add(kind, "is missing")
         return
@@ -58,10 +58,10 @@ def check_index(
     if twice and listing.second is None:
         findings.add(kind, "has no second linker member")
     elif listing.second is not None:
-        tables.append(("the archive's second index", listing.second))
+        tables.append((again, listing.second))
         order = [name for name, _ in listing.second]
         if order != sorted(order):
-            findings.add(tables[1][0], "is not sorted")
+            findings.add(again, "is not sorted")
     good = {*wanted, *((name, listing.members[0][0]) for name in optional)}
     known = {name for name, _ in good}
     for kind, table in tables:

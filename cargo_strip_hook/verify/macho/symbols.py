@@ -49,7 +49,8 @@ def check_externals(
         if kind & 0xE == 0xE:
             address, symbol = chosen(name)
             if address < 0:
-                findings.add("an export that no used member defines", shown(name))
+                text = f"{shown(name)}, which no member that is used defines"
+                findings.add("an export is at another place", text)
                 continue
             if address != value:
                 findings.add("an export is at another place", shown(name))

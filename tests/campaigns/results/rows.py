@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ import cargo_strip_hook
 from tests.campaigns.results.bugs import AFTERS, BUGS, with_bug
 from tests.campaigns.results.cases import Case
 from tests.campaigns.results.fields import fields
+from tests.campaigns.results.kinds import Kind
 
 README = Path(cargo_strip_hook.__file__).parent / "verify" / "README.md"
 TITLES = {"ELF": "elf", "Mach-O": "macho", "COFF": "coff", "Universal files": "universal"}
@@ -89,4 +90,18 @@ def fault(cases: Sequence[Case], row: Row) -> str:
     return f"{row.read}: {row.wrong} is noticed by another check: {others[0]}" if others else ""
 
 
-__all__ = ["README", "Row", "fault", "findings", "rows"]
+def without_a_row(found: Iterable[Kind], rows: Sequence[Row], room: str) -> list[Kind]:
+    """The kinds of findings that no row of a room's format begins with; of any format for others.
+
+    A row may say more of what is found than its kind.
+    """
+    formats = (room,) if room in TITLES.values() else tuple(TITLES.values())
+    known = [check for row in rows if row.format in formats for check in row.checks]
+
+    def has(kind: str) -> bool:
+        return bool(kind) and any(kind.startswith(one) or one.startswith(kind) for one in known)
+
+    return [one for one in found if not has(one.text)]
+
+
+__all__ = ["README", "Row", "fault", "findings", "rows", "without_a_row"]
