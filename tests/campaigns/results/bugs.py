@@ -610,8 +610,8 @@ def _no_less(given: Given, old: OutputSection, new: OutputSection) -> bool:
 def _sound(old: Given, new: Given) -> bool:
     """Whether atoms lie elsewhere in their sections, and nothing else changed that matters.
 
-    Each is aligned and apart from the others, and what comes in an order is in it. Behind commons
-    there may be room.
+    Each is aligned and apart from the others in its section, and what comes in an order is in it.
+    Behind commons there may be room.
     """
     if new.program is not old.program or new.live is not old.live:
         return False
@@ -620,7 +620,7 @@ def _sound(old: Given, new: Given) -> bool:
         return False
     if not all(_no_less(new, *both) for both in zip(*sections, strict=True)):
         return False
-    atoms, offset = new.program.atoms, new.layout.offset
+    atoms, offset, made = new.program.atoms, new.layout.offset, _made(new)
     moved = np.flatnonzero(offset != old.layout.offset)
     if (atoms["size"][moved] == 0).any() or (offset[moved] % atoms["align"][moved]).any():
         return False
@@ -630,7 +630,8 @@ def _sound(old: Given, new: Given) -> bool:
         if ordered and (by_place != out.atoms).any():
             return False
         end = offset[by_place] + atoms["size"][by_place]
-        if len(end) and int(end.max()) > out.size:
+        # others may be in what aligns the next section: the link map says whether that is so
+        if (end[made[by_place]] > out.size).any():
             return False
         if (offset[by_place][1:] < end[:-1]).any():
             return False
