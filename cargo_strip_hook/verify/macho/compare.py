@@ -441,7 +441,7 @@ class _Unwinds:
         number = _routines(o, those, names)
         rows = self.rows
         columns = [lsda[order], number[order], rows["size"].view(np.int64)]
-        columns += [rows["encoding"], rows["personality_addend"]]
+        columns += [rows["encoding"], rows["personality_addend"], rows["personality_kind"]]
         self.columns = np.stack([c.astype(np.int64) for c in columns])
         self._octets, self._cies = o.octets, those.cies
 

@@ -22,6 +22,7 @@ RECORD = np.dtype(
         ("personality", "<i4"),
         ("personality_address", "<i8"),
         ("personality_addend", "<i8"),
+        ("personality_kind", "<i4"),
         ("size", "<u8"),
         ("encoding", "<u4"),
         ("cie", "<i4"),
@@ -35,7 +36,8 @@ RECORD = np.dtype(
 class Records:
     """Records of RECORD; addresses are those of the object, -1 where there is none.
 
-    `personality` is a symbol's number, or -1; `personality_address` is for one without a name.
+    `personality` is a symbol's number, or -1; `personality_address` is for one without a name, and
+    `personality_kind` the type of its relocation.
     `size` is that of the function in bytes. A compact-unwind entry has an `encoding`, an FDE the
     number of its CIE in `cies`, -1 for none, and `code`: where its instructions are in the file.
     """
@@ -139,6 +141,7 @@ def _compact(o: Object, where: Places | None, strict: bool) -> Array:
     found["personality_address"] = np.where(there & ~named, row["addend"], -1)
     place = o.table["offset"][(starts >> STEP) - 1] + (starts & ((1 << STEP) - 1))
     found["personality_addend"] = np.where(named, row["addend"], 0)
+    found["personality_kind"] = np.where(named, row["kind"], 0)
     if strict:
         fields_at = (starts[:, None] + np.array([0, 16, 24])).ravel()
         fields.check_all(fields_at, np.full(len(fields_at), 8))
@@ -195,7 +198,7 @@ def _read_frames(
     if (places[cie] != wanted).any() or pointers[cie].any():
         raise Damaged("__eh_frame has an FDE without a CIE")
     cies = _Cies(o, fields, places, in_file, sizes)
-    forms = np.zeros((5, len(places)), np.int64)
+    forms = np.zeros((6, len(places)), np.int64)
     used = unique(cie)
     forms[:, used] = cies.read(used)
     width = forms[0][cie]
@@ -208,7 +211,7 @@ def _read_frames(
     rows = np.zeros(len(fde), RECORD)
     rows["function"], rows["personality_address"] = function, -1
     rows["personality"], rows["cie"] = forms[2][cie], forms[4][cie]
-    rows["personality_addend"] = forms[3][cie]
+    rows["personality_addend"], rows["personality_kind"] = forms[3][cie], forms[5][cie]
     size = o.stored(in_file[fde] + 8 + width, width)
     rows["size"] = np.where(width == 4, size & 0xFFFFFFFF, size)
     at = 8 + 2 * width
@@ -274,16 +277,17 @@ class _Cies:
         self.bodies: dict[bytes, int] = {}
 
     def read(self, numbers: Array) -> Array:
-        """int64 (5, records): width, LSDA's width, the personality's symbol (or -1) and addend, and
-        the number of what it says in `bodies`. Raises `BadFrames` and `Damaged`.
+        """int64 (6, records): width, LSDA's width, the personality's symbol (or -1) and addend, the
+        number of what it says in `bodies`, and the type of the personality's relocation. Raises
+        `BadFrames` and `Damaged`.
         """
         starts, sizes = self.in_file[numbers].tolist(), self.sizes[numbers].tolist()
-        found = np.zeros((5, len(numbers)), np.int64)
+        found = np.zeros((6, len(numbers)), np.int64)
         where = np.full(len(numbers), -1, np.int64)
         for n, (start, size) in enumerate(zip(starts, sizes, strict=True)):
             cie = common_entry(bytes(self.data[start : start + size]), 8, blank=True)
             body = self.bodies.setdefault(cie.content, len(self.bodies))
-            found[:, n] = cie.pointer, cie.lsda, -1, 0, body
+            found[:5, n] = cie.pointer, cie.lsda, -1, 0, body
             where[n] = cie.personality_at
         has = np.flatnonzero(where >= 0)
         numbers, where = numbers[has], where[has]
@@ -291,7 +295,7 @@ class _Cies:
         row, there = self.fields.at(self.places[numbers] + where)
         if not there.all():
             raise Damaged("__eh_frame has a CIE whose personality has no relocation")
-        found[2, has], found[3, has] = row["symbol"], row["addend"]
+        found[2, has], found[3, has], found[5, has] = row["symbol"], row["addend"], row["kind"]
         if self.fields.object.cpu == ARM64:  # the field says something, too
             octets = self.fields.object.octets
             found[3, has] += gather(octets, self.in_file[numbers] + where, np.dtype("<i4"))
