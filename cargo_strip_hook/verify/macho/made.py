@@ -59,16 +59,14 @@ class Made:
             if len(places) > 1:
                 shown = name.decode("utf-8", "replace")
                 findings.add("relocation", f"references to {shown} do not agree")
-        if self.commons or self.ends:
-            pieces = _pieces(where)
-            self._check_commons(after, [(at, size) for at, size, _ in pieces], findings)
-            self._check_sets(pieces, findings)
+        if not self.commons.keys().isdisjoint(self.found):
+            self._check_commons(where, after, findings)
+        if not self.ends.isdisjoint(self.found):
+            self._check_sets(_pieces(where), findings)
 
-    def _check_commons(
-        self, after: Object, taken: list[tuple[int, int]], findings: Findings
-    ) -> None:
+    def _check_commons(self, where: Places, after: Object, findings: Findings) -> None:
         """Zeros of the right size, for nothing else. One that stays a common has no place."""
-        taken = sorted({t for t in taken if t[1]})
+        taken: list[tuple[int, int]] = []
         outside = {name for name, _ in after.undefined}
         starts = set(after.entries["value"][after.placed].tolist())
         borders = Borders(after)
@@ -95,8 +93,18 @@ class Made:
                 findings.add("a common symbol", f"there is no symbol at the common {shown}")
             taken.append((at, size))
         for (first, size), (second, _) in pairwise(sorted(taken)):
-            if first + size > second and self.commons:
+            if first + size > second:
                 findings.add("placement", f"two pieces overlap at {second:#x}")
+        filled = where.size > 0
+        order = np.argsort(where.address[filled], kind="stable")
+        piece, size_of = where.address[filled][order], where.size[filled][order]
+        if not len(piece):
+            return
+        common = np.array(taken, np.int64).reshape(-1, 2)
+        # pieces are apart: the last one that begins before a common ends is the one that may reach
+        last = np.searchsorted(piece, common.sum(axis=1)) - 1
+        for at in piece[last[(last >= 0) & ((piece + size_of)[last] > common[:, 0])]].tolist():
+            findings.add("placement", f"two pieces overlap at {at:#x}")
 
     def _check_sets(self, pieces: list[tuple[int, int, bytes]], findings: Findings) -> None:
         """Between the ends of a set lie all of its elements and nothing else."""

@@ -276,7 +276,10 @@ class Object:
 
     def _joined(self, home: Array, address: Array, info: Array) -> Array:
         names = ("file", "address", "size", "offset", "zerofill")
-        file, begin, size, offset, zerofill = (self.table[name][home - 1] for name in names)
+        row = home - 1
+        file, begin, size, offset, zerofill = (
+            np.ascontiguousarray(self.table[name])[row] for name in names
+        )
 
         def check(bad: Array, what: str) -> None:
             if bad.any():
