@@ -267,12 +267,17 @@ def _check_names(
 ) -> None:
     """A local name is one that a member has for the place; repeated ones have a number behind."""
     numbers = numbers[after.placed[numbers]]
+    names = after.names(numbers)
+    named = np.array([name != b"l" for name in names], np.bool_)
+    if not named.any():
+        return
+    numbers, names = numbers[named], [name for name in names if name != b"l"]
     values = after.entries["value"][numbers]
     old = np.flatnonzero(before.placed & (before.entries["type"] & 0xE0 == 0))
     at = where.of_symbols(old)
+    old, at = old[at >= 0], at[at >= 0]
     order = np.argsort(at, kind="stable")
     old, at = old[order], at[order]
-    names = after.names(numbers)
     # most places have one name, and it is the same
     likely, here = [b""] * len(names), [False] * len(names)
     if len(at):
@@ -281,7 +286,7 @@ def _check_names(
     unequal = [
         (n, name)
         for n, name, one, there_too in zip(numbers.tolist(), names, likely, here, strict=True)
-        if (name != one or not there_too or name[:1] == b"L") and name != b"l"
+        if name != one or not there_too or name[:1] == b"L"
     ]
     if not unequal:
         return
