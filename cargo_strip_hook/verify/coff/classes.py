@@ -19,7 +19,14 @@ from cargo_strip_hook.verify.coff.frames import describes
 from cargo_strip_hook.verify.coff.groups import rooted
 from cargo_strip_hook.verify.coff.machine import UNWOUND
 from cargo_strip_hook.verify.coff.places import PLACE, STEP, Definitions, Pair, fallback
-from cargo_strip_hook.verify.coff.read import ASSOCIATIVE, EXTERNAL, NODUPLICATES, WEAK, Array
+from cargo_strip_hook.verify.coff.read import (
+    ASSOCIATIVE,
+    COMDAT,
+    EXTERNAL,
+    NODUPLICATES,
+    WEAK,
+    Array,
+)
 from cargo_strip_hook.verify.kit.classes import Needs, of_several, told_apart
 from cargo_strip_hook.verify.kit.names import encoded
 
@@ -36,6 +43,7 @@ def check(pair: Pair, definitions: Definitions, made: Made, rest: Rest) -> None:
         return
     graph = _Graph(pair, definitions, made)
     homes, roots = graph.homes(), graph.roots()
+    _check_kept(pair, homes, roots)
     alone = homes.copy()
     if granularity is Granularity.SECTION:  # but what always lives, in an order
         alone[is_among(homes, homes[roots])] = -1
@@ -52,6 +60,18 @@ def check(pair: Pair, definitions: Definitions, made: Made, rest: Rest) -> None:
         wrong = np.append(wrong, apart)
     for place in graph.place[unique(wrong)].tolist():
         pair.findings.add("parts of a section that linkers could tell apart", pair.where(place))
+
+
+def _check_kept(pair: Pair, homes: Array, roots: Array) -> None:
+    """Linkers keep each section with something that lives in every program, and no other."""
+    o = pair.after
+    comdat = o.sections["flags"] & COMDAT != 0
+    always = np.zeros(len(comdat), np.bool_)
+    always[homes[roots][homes[roots] >= 0]] = True
+    for n in unique(homes[homes >= 0]).tolist():
+        if o.bare(n) != b".eh_frame" and comdat[n] == always[n]:
+            what = "can be dropped" if always[n] else "is always kept"
+            pair.findings.add("COMDAT", f"{pair.where(n << STEP)} {what}")
 
 
 def _is_chosen(pair: Pair, section: int) -> bool:

@@ -27,7 +27,8 @@ from cargo_strip_hook.verify.kit.names import shown
 
 _ORDERED = (b".text", b".rdata", b".data", b".bss")
 _UNWIND = (b".pdata", b".xdata", b".eh_frame", b".gcc_except_table")
-_OTHERS = (b".rodata", b".tls")
+# what needs a reference to live
+_PLAIN = (*_ORDERED, *_UNWIND, b".rodata")
 # sections that are for the linker, not for the program
 _TOLD = tuple(
     b".debug .zdebug .stab .drectve .sxdata .llvm .gfids$y .giats$y .gljmp$y .gehcont$y".split()
@@ -77,8 +78,7 @@ def _may_be_in(name: bytes, home: bytes, free: bool) -> bool:
         return free and home == base
     if order and _OWN.fullmatch(home, len(base)) and home.startswith(base):
         return home.endswith(b"$" + order)  # a set that is the library's alone
-    plain = next((p for p in (*_ORDERED, *_UNWIND) if base == p or base.startswith(p + b".")), b"")
-    return plain != b"" and home in (plain, b".text", b".rdata", b".data", b".bss")
+    return any(_is_of(name, plain) and home == plain for plain in _PLAIN)
 
 
 def _free(o: Object) -> set[int]:
@@ -150,9 +150,14 @@ def rooted(o: Object) -> set[int]:
     named = {
         n
         for n, (selection, _, _) in o.selections.items()
-        if selection != ASSOCIATIVE and not o.names[n].startswith((*_ORDERED, *_UNWIND, *_OTHERS))
+        if selection != ASSOCIATIVE and not any(_is_of(o.names[n], p) for p in (*_PLAIN, b".tls"))
     }
     return named | set(_kept(o, _free(o)))
+
+
+def _is_of(name: bytes, base: bytes) -> bool:
+    """Whether a section is called so, whatever it is called behind that."""
+    return name == base or name.startswith((base + b"$", base + b"."))
 
 
 def _nameless(o: Object, plain: list[int]) -> list[int]:

@@ -37,23 +37,35 @@ def reason(case: Case, mutant: Mutant) -> str:
         return NOPS
     if kind == "record of relocation" and mutant.how.startswith("swapped"):
         return ORDER
-    between = case.format == "elf" and not _in_a_piece(case, mutant)
-    return PADDING if kind == "padding" or (between and kind.endswith("[AX]")) else ""
+    code = {"elf": kind.endswith("[AX]"), "coff": kind.endswith("[.text]")}.get(case.format)
+    between = code and not _in_a_piece(case, mutant)
+    return PADDING if kind == "padding" or between else ""
 
 
 def _in_a_piece(case: Case, mutant: Mutant) -> bool:
-    """Whether what was changed in an ELF section belongs to a piece of the original."""
+    """Whether what was changed in a section belongs to a piece of the original."""
     rows, start = case.good.expectation.link_map, case.good.object[0]
     if rows is None:  # nobody says where pieces are
         return True
-    elf = ELFFile(BytesIO(case.good.data[start : start + case.good.object[1]]))
+    offset = _offsets(case)
     for row in rows.tolist():
-        begin = start + elf.get_section(row[4])["sh_offset"] + row[5]
+        begin = start + offset[row[4]] + row[5]
         if begin < mutant.at + mutant.width and mutant.at < begin + row[3]:
             old = case.good.data[max(begin, mutant.at) : begin + row[3]]
             if old != mutant.data[max(begin, mutant.at) : begin + row[3]]:
                 return True
     return False
+
+
+def _offsets(case: Case) -> list[int]:
+    """Where each section is in the object; sections of COFF are numbered from 1."""
+    start, size = case.good.object
+    data = case.good.data[start : start + size]
+    if case.format == "elf":
+        elf = ELFFile(BytesIO(data))
+        return [section["sh_offset"] for section in elf.iter_sections()]
+    (count,) = struct.unpack_from("<H", data, 2)
+    return [0, *(struct.unpack_from("<I", data, 40 + 40 * n)[0] for n in range(count))]
 
 
 def _stricter(kind: str, old: int, new: int) -> bool:
