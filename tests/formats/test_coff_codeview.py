@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import struct
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from cargo_strip_hook.core.errors import StripHookError, VerifyError
 from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.formats.coff import cvsymbols, cvtypes
 from cargo_strip_hook.verify.coff import cvrecords
@@ -89,3 +92,36 @@ def test_the_same_records_are_known_on_both_sides() -> None:
         by_engine = cvsymbols._TYPES.get(kind, (8,) if kind in cvsymbols._LISTS else None)
         here = cvrecords._OF_SYMBOL.get(kind, () if kind in cvrecords._PLAIN else None)
         assert by_engine == ((8,) if kind in cvrecords._COUNTED else here), hex(kind)
+
+
+def test_codeview_that_is_left_out_is_expected_to_be(tmp_path: Path) -> None:
+    """Of a damaged original: what the engine keeps and leaves out is what the verifier expects."""
+    target = kit.TARGETS[0]
+    (tmp_path / "h.h").write_text(HEADER)
+    flags = ("-O1", "-g", "-gcodeview", "-Wno-everything", *SECTIONS)
+    objects = kit.compile(tmp_path, target, PARTS, *flags)
+    chance = random.Random(1)
+    ended = Counter[str]()
+    for _ in range(60):
+        victim = chance.choice(objects)
+        whole = victim.read_bytes()
+        parts = kit.Parts(whole)
+        headers = range(20, 20 + 40 * parts.count, 40)
+        tables = [h for h in headers if parts.name(h) in (b".debug$S", b".debug$T")]
+        size, start = struct.unpack_from("<II", parts.raw, chance.choice(tables) + 16)
+        parts.raw[start + chance.randrange(size)] = chance.choice((0, 0xFF))
+        victim.write_bytes(parts.raw)
+        (tmp_path / "t.a").unlink(missing_ok=True)
+        original = kit.archive(tmp_path / "t.a", target, objects)
+        try:
+            out, made = kit.strip(original, target, ["api", "second", "third"], Strip.NONE)
+            kit.check(original, out, target, made, Strip.NONE)
+        except VerifyError:
+            raise
+        except StripHookError:
+            ended["damaged"] += 1
+        else:
+            ended["left out" if any("CodeView" in w for w in made.warnings) else "kept"] += 1
+        victim.write_bytes(whole)
+    assert ended["left out"] > 2, ended
+    assert ended["kept"] > 20, ended

@@ -190,3 +190,26 @@ def test_damaged_codeview(tmp_path: Path, target: str, where: bytes) -> None:
                 ended["left out" if warnings else "written"] += 1
     assert ended["left out"] > 50, ended
     assert sum(ended.values()) > 500, ended
+
+
+def test_the_relocation_that_is_bad_is_told_of(tmp_path: Path) -> None:
+    (file,) = kit.compile(tmp_path, X64, {"a.c": "int a, b; int *api[] = {&a, &b};"})
+    parts = kit.Parts(file.read_bytes())
+    second = parts.relocation(b".data") + 10
+    struct.pack_into("<I", parts.raw, second + 4, 99999)
+    with pytest.raises(ObjectError, match="refers to no symbol") as raised:
+        _run(X64, bytes(parts.raw), ("api",))
+    assert raised.value.offset == second
+
+
+def test_the_record_of_unwind_information_that_is_damaged_is_told_of(tmp_path: Path) -> None:
+    target = "i686-pc-windows-gnu"
+    text = ".globl _api\n_api:\n.cfi_startproc\n.cfi_def_cfa_offset 8\nret\n.cfi_endproc\n"
+    (file,) = kit.compile(tmp_path, target, {"a.s": text})
+    parts = kit.Parts(file.read_bytes())
+    begin = parts.contents(b".eh_frame")
+    struct.pack_into("<I", parts.raw, begin, 99999)
+    with pytest.raises(ObjectError, match=r"\.eh_frame is damaged") as raised:
+        _run(target, bytes(parts.raw), ("_api",))
+    assert raised.value.offset is not None
+    assert raised.value.offset >= begin

@@ -272,8 +272,8 @@ class CoffFile(InputFile):
         symbol = rows["symbol"].view(np.uint32)
         is_symbol = np.zeros(len(self.symbols) + 1, np.bool_)
         is_symbol[self.primary] = True
-        if not is_symbol[np.minimum(symbol, len(self.symbols))].all():
-            raise self.fail("a relocation refers to no symbol", int(starts[0]))
+        nowhere = ~is_symbol[np.minimum(symbol, len(self.symbols))]
+        self.check(nowhere, "a relocation refers to no symbol", starts)
         ends = rows["offset"] + processor.width[kind]
         outside = (rows["offset"] < 0) | (ends > self.sizes[rows["atom"]])
         outside |= ~self.stored[rows["atom"]]

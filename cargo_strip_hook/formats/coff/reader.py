@@ -390,7 +390,8 @@ def _function_fields(f: CoffFile, section: int) -> Int64:
     """
 
     def damaged(_section: int, _what: str, offset: int) -> ObjectError:
-        return f.fail("a record of .eh_frame is damaged", offset)
+        begin = int(f.sections["offset"][section])
+        return f.fail("a record of .eh_frame is damaged", begin + offset)
 
     octets = np.frombuffer(f.contents(section), np.uint8)
     whole, size = np.zeros(1, np.int64), np.array([len(octets)])

@@ -191,7 +191,7 @@ class _Graph:
         entry = UNWOUND.get(pair.after.machine, 8)
         for m, o in enumerate(pair.objects):
             section = pair.first[m] + o.relocations["section"].astype(np.int64)
-            alive = self._first[section] >= 0
+            alive = (self._first[section] >= 0) & (o.relocations["type"] != 0)
             relocations, section = o.relocations[alive], section[alive]
             source, about = self._first[section], describes(o, relocations)
             in_table = np.flatnonzero(self._table[section])

@@ -351,12 +351,19 @@ def _read_into(
     tables = [n for n in range(1, len(o.names)) if o.names[n] == _TYPES]
     if len(tables) > 1 or _PRECOMPILED in o.names:
         raise UnreadableError("types in another place")
-    types = cv.types(o.contents(tables[0]), numbers) if tables else []
+    types: list[int] = []
+    fault: UnreadableError | None = None
+    try:
+        types = cv.types(o.contents(tables[0]), numbers) if tables else []
+    except UnreadableError as e:
+        fault = e  # its files may be told of all the same
     out.types = set(types)
     sections = {n: o.contents(n) for n, home in homes.items() if home != _GONE}
     stay = {n: data for n, data in sections.items() if homes[n] == _ALWAYS or not whole}
     known = cv.tables_of(stay, numbers, types)
     out.files = set(known.files.values())
+    if fault is not None:
+        raise fault
     inlined: set[int] = set()
     inlinees: list[bytes] = []
     for n, data in sections.items():
