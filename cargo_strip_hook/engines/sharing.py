@@ -22,6 +22,7 @@ from cargo_strip_hook.link.pages import release_all
 from cargo_strip_hook.link.reach import always_live, build_graph, follow, mark
 from cargo_strip_hook.link.resolve import resolve
 from cargo_strip_hook.link.share.find import Shared, find_shared
+from cargo_strip_hook.link.share.lean import lean
 from cargo_strip_hook.link.share.model import Library
 from cargo_strip_hook.link.share.placed import link_maps, maps_of_one
 from cargo_strip_hook.link.share.reduce import without_dead
@@ -57,6 +58,7 @@ class ShareRequest:
     marker: Callable[[tuple[str, ...], str], bytes] = lambda *_: b""
     name: str = ""
     may_be_empty: bool = False  # the common library, where nothing is shared
+    lean: bool = True  # what a name takes more for than it saves is not shared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,10 +108,13 @@ def share(request: ShareRequest) -> ShareResult:
                 "the libraries have nothing in common that could be shared",
                 help="strip each of them alone; `--dry-run` says why nothing is shared",
             )
+        sharing = sharing_for(request.target.object_format)
+        if request.lean:
+            shared = lean(shared, sharing)
         digest = set_digest(shared).hex()
         markers = [request.marker(one.exports, digest) for one in request.libraries]
         markers.append(request.marker((), digest))
-        made = split(shared, sharing_for(request.target.object_format), format)
+        made = split(shared, sharing, format)
         images, small = {}, []
         for number, part in zip(order, made.small, strict=True):
             one = request.libraries[number]

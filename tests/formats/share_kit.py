@@ -129,7 +129,7 @@ def shared_set(
     asked = tuple(SharedLibrary(path, folder / path.name, tuple(e)) for path, e in libraries)
     common = folder / "libcommon.a"
     target = Target.parse(triple)
-    share(ShareRequest(asked, common, target, strip, granularity, lambda *_: b"marker"))
+    share(ShareRequest(asked, common, target, strip, granularity, lambda *_: b"marker", lean=False))
     return [one.output for one in asked], common
 
 
@@ -139,13 +139,20 @@ def verified_set(
     strip: Strip = Strip.SYMBOLS,
     granularity: Granularity = Granularity.CLASS,
     triple: str = TRIPLE,
+    *,
+    lean: bool = False,
 ) -> list[Verified]:
-    """Write a set and verify it; raises what the verifier has against it."""
+    """Write a set and verify it; raises what the verifier has against it.
+
+    Small things are shared as well, unless the set is to be `lean`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     asked = tuple(SharedLibrary(path, folder / path.name, tuple(e)) for path, e in libraries)
     common = folder / "libcommon.a"
     target = Target.parse(triple)
-    made = share(ShareRequest(asked, common, target, strip, granularity, lambda *_: b"marker"))
+    made = share(
+        ShareRequest(asked, common, target, strip, granularity, lambda *_: b"marker", lean=lean)
+    )
     return verify_set(
         [
             SetMember(

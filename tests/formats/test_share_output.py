@@ -11,7 +11,7 @@ import pytest
 
 from cargo_strip_hook.core.requests import Granularity, Strip
 from tests.formats.native_kit import LINKERS, library, link, output, tool
-from tests.formats.share_kit import FLAGS, shared_set
+from tests.formats.share_kit import FLAGS, shared_set, verified_set
 from tests.formats.test_share_rules import rust_library
 from tests.tools import need
 
@@ -244,3 +244,26 @@ def test_a_call_to_a_crossing_name_needs_no_table(tmp_path: Path) -> None:
     for linker in LINKERS:
         inputs = [main_of(tmp_path, "abc"), *small, common]
         assert output(link(tmp_path / "program", inputs, linker, *GC)) == expected("abc")
+
+
+def test_what_a_name_takes_more_for_than_it_saves_is_not_shared(tmp_path: Path) -> None:
+    """A short function that is called often stays, unless its address is taken or it has state."""
+    common = f"""
+static int count;
+{NOINLINE}int often(int x) {{ return x * 3; }}
+{NOINLINE}int address(int x) {{ return x * 7; }}
+{NOINLINE}int state(int x) {{ return x + ++count; }}
+"""
+    own = "int often(int), address(int), state(int);"
+    own += "int NAME(int x) { int (*volatile f)(int) = address; int s = START + x;"
+    own += "s += often(s) + f(s + 1) + state(s);" * 40 + "return s; }"
+    libraries = []
+    for start, name in enumerate("ab"):
+        code = own.replace("NAME", name).replace("START", str(start))
+        sources = {"common.c": common, f"{name}.c": code}
+        path = library(tmp_path / name, sources, *FLAGS, "-fPIC", name=f"lib{name}.a")
+        libraries.append((path, [name]))
+    verified_set(tmp_path / "set", libraries, Strip.DEBUGINFO, lean=True)
+    names = tool([need("nm"), tmp_path / "set" / "libcommon.a"])
+    shared = {n for n in ("often", "address", "state") if f" {n}\n" in names}
+    assert shared == {"address", "state"}

@@ -8,16 +8,18 @@ import numpy as np
 
 from cargo_strip_hook.formats.elf import layouts as elf
 from cargo_strip_hook.formats.elf.file import ElfUnit, elf_unit, section_name
+from cargo_strip_hook.formats.elf.machine import Relaxation, of_types
 from cargo_strip_hook.formats.elf.section_keys import (
     is_c_identifier,
     is_initialiser,
     kind_of_name,
 )
-from cargo_strip_hook.link.arrays import runs
+from cargo_strip_hook.link.arrays import isin, runs
+from cargo_strip_hook.link.contents import read_input
 from cargo_strip_hook.link.model import EDGE, Array, AtomFlag, Bool, Int32, Program, SpecialIndex
 from cargo_strip_hook.link.pages import release
 from cargo_strip_hook.link.share.equality import hashed, word
-from cargo_strip_hook.link.share.model import Described, Sort
+from cargo_strip_hook.link.share.model import Costs, Described, Sort
 from cargo_strip_hook.link.symbols import symbol_names
 from cargo_strip_hook.link.unwind import is_cie
 
@@ -30,6 +32,8 @@ _LSDA = b".gcc_except_table"
 # is between the 16 bytes of the first of them and the whole.
 _CUT = (b".gcc_except_tabl", b".text._", b".rodata..", b".data.rel.ro.", b".bss._", b".tbss._")
 _HEAD = 16  # bytes of names that are compared
+# R_X86_64_PLT32; R_AARCH64_JUMP26, R_AARCH64_CALL26
+_BRANCHES = {62: (4,), 183: (282, 283)}  # by e_machine
 _LEFT_OUT = elf.SHF_GROUP | elf.SHF_INFO_LINK
 
 
@@ -39,6 +43,7 @@ class ElfSharing:
     label = elf.STT_NOTYPE
     joins = True
     first_section = 0  # of a file: its header table has one that is none
+    costs = Costs(39, 24, 1500)
 
     def describe(self, program: Program, live: Bool) -> Described:
         atoms = np.flatnonzero(live).astype(np.int32)
@@ -66,6 +71,17 @@ class ElfSharing:
             b"" if is_section else name
             for name, is_section in zip(found, (kinds == elf.STT_SECTION).tolist(), strict=True)
         ]
+
+    def calls(self, program: Program, relocations: Array) -> Bool:
+        native = elf_unit(program.units[0])
+        rows = program.relocations[relocations]
+        found = isin(rows["type"], np.array(_BRANCHES.get(native.machine.number, ()), np.int64))
+        got = of_types(native.machine.relaxation_types, rows["type"]) == Relaxation.X86_64_GOT
+        through = np.flatnonzero(got & (rows["offset"] >= 2))
+        mine = rows[through]
+        opcode, modrm = read_input(program, mine["atom"], mine["offset"] - 2, 2).T
+        found[through] = (opcode == 0xFF) & ((modrm == 0x15) | (modrm == 0x25))
+        return found
 
     def kinds(self, program: Program, symbols: Array) -> Array:
         rows = program.symbols[symbols]

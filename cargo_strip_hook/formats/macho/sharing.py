@@ -27,7 +27,7 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
 )
 from cargo_strip_hook.link.pages import release
-from cargo_strip_hook.link.share.model import Described, Sort
+from cargo_strip_hook.link.share.model import Costs, Described, Sort
 from cargo_strip_hook.link.symbols import symbol_names
 
 # Sections that nobody walks over, as compilers call them. Of any other name a program may ask for
@@ -42,6 +42,7 @@ _RUNTIMES = (b"__objc_", b"__swift")
 _LSDA = b"__gcc_except_tab"
 _LITERALS = (mo.S_CSTRING_LITERALS, *mo.LITERAL_SIZES)
 _THREAD_LOCAL = range(0x11, 0x14)  # contents, zeros, and descriptors, which dyld writes into
+_BRANCH = 2  # r_type of both architectures
 _LABELS = (b"L", b"l")  # what stands for no name: those of C and Rust begin with an underscore
 
 
@@ -51,6 +52,7 @@ class MachoSharing:
     label = 0
     joins = False
     first_section = 1
+    costs = Costs(48, 8, 1500)
 
     def describe(self, program: Program, live: Bool) -> Described:
         atoms = np.flatnonzero(live).astype(np.int32)
@@ -70,6 +72,11 @@ class MachoSharing:
             b"" if here and name.startswith(_LABELS) else name
             for name, here in zip(symbol_names(program, symbols), inside, strict=True)
         ]
+
+    def calls(self, program: Program, relocations: Array) -> Bool:
+        # X86_64_RELOC_BRANCH and ARM64_RELOC_BRANCH26
+        branches: Bool = program.relocations["type"][relocations] & 0xF == _BRANCH
+        return branches
 
     def kinds(self, program: Program, symbols: Array) -> Array:
         kinds: Array = program.symbols["kind"][symbols].copy()

@@ -55,6 +55,19 @@ class Described:
     links: Array
 
 
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """About how many bytes of a file a format needs for what crosses between objects.
+
+    `symbol` with its name, `reference` for a relocation, `member` for an object of the common
+    library besides what it holds.
+    """
+
+    symbol: int
+    reference: int
+    member: int
+
+
 class Sharing(Protocol):
     """What a format's room offers for sharing.
 
@@ -66,6 +79,7 @@ class Sharing(Protocol):
     label: int
     joins: bool
     first_section: int
+    costs: Costs
 
     def describe(self, program: Program, live: Bool) -> Described:
         """See `Described`."""
@@ -73,6 +87,10 @@ class Sharing(Protocol):
 
     def names(self, program: Program, symbols: Array) -> list[bytes]:
         """The names of program-wide symbols; empty for those that have none."""
+        ...
+
+    def calls(self, program: Program, relocations: Array) -> Bool:
+        """For some of the program's relocations, by number, whether each is surely of a call."""
         ...
 
     def kinds(self, program: Program, symbols: Array) -> Array:
@@ -98,4 +116,4 @@ class Joined:
     described: Described
 
 
-__all__ = ["Described", "Joined", "Library", "Sharing", "Sort"]
+__all__ = ["Costs", "Described", "Joined", "Library", "Sharing", "Sort"]

@@ -42,6 +42,7 @@ WORDS = {
     Reason.STATE: "state that cannot be shared",
     Reason.TOOLCHAIN: "other rustc",
     Reason.RUNTIME: "other allocator or panic runtime",
+    Reason.SMALL: "smaller than what a name for it takes",
     Reason.LTO: "fat LTO: build the set without `lto = true`",
 }
 

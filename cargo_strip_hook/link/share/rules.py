@@ -31,6 +31,7 @@ class Reason(IntEnum):
     TOOLCHAIN = 7  # the toolchains' own libraries differ
     RUNTIME = 8  # allocators or panic runtimes differ
     LTO = 9  # the toolchain's own state was compiled into the library (fat LTO)
+    SMALL = 10  # what a name for it takes is more
 
 
 @dataclass(frozen=True, slots=True, eq=False)

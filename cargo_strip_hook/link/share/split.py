@@ -40,7 +40,7 @@ from cargo_strip_hook.link.share.reduce import reduce
 PREFIX = b"__csh_"
 _HIDDEN = 2  # STV_HIDDEN: what a format without visibilities does not look at
 _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_LETTERS = 10  # 59 bits: a few thousand names of a set are compared with each other
+_LETTERS = 8  # 47 bits, for a few thousand names: a set's own are compared with each other
 
 
 @dataclass(frozen=True, slots=True, eq=False)
