@@ -77,6 +77,7 @@ def verify_set(
     found: list[Verified] = []
     states: list[Live] = []
     foreign: dict[int, list[frozenset[int]]] = {}
+    promises: dict[int, bool] = {}
     maps = [member.expectation.link_map for member in members]
     for number, member in enumerate(members):
         small, listing = _read(member.candidate, findings)
@@ -91,12 +92,17 @@ def verify_set(
                 raise _error(member.original, findings)
             states.append(room.live_state(archive, compared))
         found.append(compared.verified)
+        for object_ in compared.loaded:
+            bad = object_ in compared.promises
+            promises[object_] = promises.get(object_, True) and bad
         for home in [n + 1 for n in compared.loaded] if common is not None else [0]:
             mine = frozenset(row for place, row in compared.foreign if place == home)
             foreign.setdefault(home, []).append(mine)
     for home, unknown in foreign.items():
         if frozenset.intersection(*unknown):
             findings.add("a local symbol that no original has", f"in object {home}")
+    for home in (n for n, bad in promises.items() if bad):
+        findings.add(".note.gnu.property", f"object {home} promises more than any original")
     if common is None:
         _check_union(members, findings)
     check_state(states, findings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,13 @@ import pytest
 from cargo_strip_hook.archive import open_archive
 from cargo_strip_hook.core.requests import Granularity, Strip
 from cargo_strip_hook.engines import sharing as engine
+from cargo_strip_hook.formats.elf import notes, writer
 from cargo_strip_hook.link.model import Array, Binding, Format
 from cargo_strip_hook.link.share.find import Shared
 from cargo_strip_hook.link.share.model import Sharing, Sort
 from cargo_strip_hook.link.share.together import Together, together
 from tests.formats.native_kit import library, link, tool
-from tests.formats.share_kit import FLAGS, joined_set
+from tests.formats.share_kit import FLAGS, joined_set, verified_set
 from tests.formats.test_share_output import c_libraries, expected, main_of
 from tests.formats.test_share_rules import rust_library
 from tests.formats.test_share_verify import CALL, COMMON, NOINLINE, forced, found, libraries_of, use
@@ -157,3 +159,29 @@ def test_a_name_too_many_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(engine, "together", show)
     with found("not that of all exports"):
         joined_set(tmp_path / "libjoined.a", c_libraries(tmp_path))
+
+
+@pytest.mark.parametrize(("joined", "who"), [(True, "ab"), (True, "b"), (False, "ab")])
+def test_a_promise_too_many_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str, joined: bool
+) -> None:
+    """`.note.gnu.property` holds where all members say so: of one library, or of none."""
+    libraries = []
+    for name in "ab":
+        flag = "-fcf-protection=none" if name in who else "-fcf-protection"
+        sources = {"common.c": COMMON, f"{name}.c": CALL.replace("NAME", name)}
+        path = library(tmp_path / name, sources, *FLAGS, flag, name=f"lib{name}.a")
+        libraries.append((path, [f"call_{name}"]))
+
+    def made() -> None:
+        if joined:
+            joined_set(tmp_path / "libjoined.a", libraries)
+        else:
+            verified_set(tmp_path / "set", libraries)
+
+    made()
+    promise = struct.pack("<IIIII", 4, 16, 5, 0x554E47, 0xC0000002) + struct.pack("<III", 4, 3, 0)
+    real = notes.merge
+    monkeypatch.setattr(writer.notes, "merge", lambda *a: replace(real(*a), properties=promise))
+    with found(".note.gnu.property"):
+        made()

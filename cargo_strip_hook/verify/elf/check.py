@@ -89,7 +89,7 @@ def check(
     if pair.complete:
         structure.check_against_members(pair.before, after, findings)
         structure.check_stack_note(pair.before, after, findings)
-        _check_properties(pair, properties)
+        check_properties(pair, properties)
     try:
         return compare(pair, listing)
     except (Damaged, BadFrames) as e:
@@ -316,20 +316,23 @@ def compare(
     )
 
 
-def _check_properties(pair: Pair, properties: dict[int, int]) -> None:
-    """`.note.gnu.property`: a feature is promised only where all used members promise it."""
+def check_properties(pair: Pair, properties: dict[int, int], among: Array | None = None) -> None:
+    """`.note.gnu.property`: a feature is promised only where all used members promise it.
+
+    `among` are the members of the original that count, by their numbers among those that are used.
+    """
     for kind in (_X86_FEATURE_1_AND, _AARCH64_FEATURE_1_AND):
         promised = properties.get(kind, 0)
         if not isinstance(promised, int) or not promised:
             continue
-        common = _common_feature(pair.before, kind)
+        common = _common_feature(pair.before, kind, among)
         if promised & ~common:
             pair.findings.add(
                 ".note.gnu.property", f"promises {promised:#x}, the members only {common:#x}"
             )
 
 
-def _common_feature(before: Objects, kind: int) -> int:
+def _common_feature(before: Objects, kind: int, among: Array | None) -> int:
     """The AND of a property over all objects; linux-abi gABI extensions, "GNU property"."""
     values = np.zeros(len(before.base), np.int64)
     order, step = before.layouts.order, before.layouts.bits // 8
@@ -343,4 +346,4 @@ def _common_feature(before: Objects, kind: int) -> int:
             if words[at] == kind and at + 2 < len(words):
                 values[before.sections["object"][number]] = words[at + 2]
             at += 2 + -(-words[at + 1] // step) * step // 4
-    return int(np.bitwise_and.reduce(values))
+    return int(np.bitwise_and.reduce(values if among is None else values[among]))

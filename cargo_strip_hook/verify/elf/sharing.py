@@ -65,11 +65,12 @@ def read_common(
     data: bytes, listing: Listing, expectation: Expectation, findings: Findings
 ) -> Common | None:
     """Read the common library and check each of its objects by itself."""
-    gives, needs = [], []
+    gives, needs, properties = [], [], []
     try:
         for number, (_, offset, size) in enumerate(listing.members):
             asked = replace(expectation, marker=b"") if number else expectation
-            one = _sound(data, offset, size, asked, findings)
+            one, promised = _sound(data, offset, size, asked, findings)
+            properties.append(promised)
             s = one.symbols
             names = one.strings(s["name"])
             shows = np.flatnonzero((s["binding"] != STB_LOCAL) & ~s["undefined"])
@@ -86,17 +87,16 @@ def read_common(
     if len(set(every)) < len(every):
         findings.add("the common library", "defines a name twice")
     check_common_index(listing, gives, findings)
-    return Common(data, listing, tuple(gives), tuple(needs))
+    return Common(data, listing, tuple(gives), tuple(needs), tuple(properties))
 
 
 def _sound(
     data: bytes, offset: int, size: int, expectation: Expectation, findings: Findings
-) -> Objects:
-    """One object, checked by itself. Raises `Damaged`."""
+) -> tuple[Objects, dict[int, int]]:
+    """One object, checked by itself, and its GNU properties. Raises `Damaged`."""
     one = read_objects(data, [offset], [size])
     structure.check_structure(one, expectation, findings)
-    structure.second_reading(one, memoryview(data)[offset : offset + size], findings)
-    return one
+    return one, structure.second_reading(one, memoryview(data)[offset : offset + size], findings)
 
 
 def check(
@@ -143,6 +143,8 @@ def check(
     apart = set_apart(pair, theirs, one.numbers, joined=common is None)
     pair = replace(apart.pair, crossing=one.crossing)
     structure.check_against_members(pair.before, one.own, findings)
+    own = ~apart.shared if common is None else np.ones(len(pair.link_map), np.bool_)
+    promises = _promises(pair, one.properties, one.numbers, own)
     if common is not None:
         structure.check_stack_note(pair.before, one.own, findings)
     foreign, pair = _without_foreign(pair, one.numbers, whole=common is None)
@@ -163,20 +165,21 @@ def check(
     shared = apart.shared if common is None else None
     sides, resolution = seen[0] if seen else (None, None)
     known = Seen(pair, sides, resolution, shared)
-    return Compared(verified, known, one.numbers, foreign | apart.symbols)
+    return Compared(verified, known, one.numbers, foreign | apart.symbols, promises)
 
 
 @dataclass(frozen=True, eq=False)
 class _Loaded:
     """The objects that a linker loads for a library, as one: its own, and those with `numbers`.
 
-    `crossing` see `Pair`.
+    `crossing` see `Pair`; `properties` are those of each object.
     """
 
     own: Objects
     after: Objects
     crossing: Array
     numbers: tuple[int, ...]
+    properties: tuple[dict[int, int], ...]
 
 
 def _loaded(
@@ -188,10 +191,10 @@ def _loaded(
     """Raises `Damaged`."""
     data, listing = small
     _, offset, size = listing.members[0]
-    own = _sound(data, offset, size, expectation, findings)
+    own, promised = _sound(data, offset, size, expectation, findings)
     if common is None:
         none = np.zeros(len(own.symbols), np.bool_)
-        return _Loaded(own, own, none, ())
+        return _Loaded(own, own, none, (), (promised,))
     numbers = loaded_for(common, single.symbols_of(own))
     base, sizes = [offset], [size]
     for number in numbers:
@@ -199,7 +202,30 @@ def _loaded(
         base.append(len(data) + at)
         sizes.append(length)
     after, crossing = _as_one(read_objects(data + common.data, base, sizes), findings)
-    return _Loaded(own, after, crossing, numbers)
+    properties = (promised, *(common.properties[number] for number in numbers))
+    return _Loaded(own, after, crossing, numbers, properties)
+
+
+def _promises(
+    pair: Pair, properties: Sequence[dict[int, int]], numbers: Sequence[int], own: Array
+) -> frozenset[int]:
+    """The objects of the common library that promise more than this library's members do.
+
+    Another one's may: what they share has the same bytes in both. `own`: bool for each row of the
+    link map: whether what is there can only be from this library's.
+    """
+    home = np.searchsorted(pair.after.section_base, pair.link_map["out_section"], "right") - 1
+    member = pair.before.sections["object"][pair.section]
+    found = set()
+    for position, (number, promised) in enumerate(zip((-1, *numbers), properties, strict=True)):
+        mine = unique(member[(home == position) & (own | (position > 0))])
+        if not len(mine):
+            continue
+        findings = pair.findings if position == 0 else Findings()
+        single.check_properties(replace(pair, findings=findings), promised, mine)
+        if position and findings:
+            found.add(number)
+    return frozenset(found)
 
 
 def _numbered(rows: Array, after: Objects, position: Array) -> Array:

@@ -11,12 +11,16 @@ from cargo_strip_hook.verify.index import Listing
 
 @dataclass(frozen=True, eq=False)
 class Common:
-    """The common library: its bytes, and what each of its objects gives and needs by name."""
+    """The common library: its bytes, and what each of its objects gives and needs by name.
+
+    `properties` are what each promises (ELF's `.note.gnu.property`).
+    """
 
     data: bytes
     listing: Listing
     gives: tuple[frozenset[bytes], ...]
     needs: tuple[frozenset[bytes], ...]
+    properties: tuple[dict[int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +30,15 @@ class Compared:
     `seen` is what the format's room knows of both sides, the result's objects behind one another,
     the small one first; None where something is wrong. `foreign` are the local symbols (object, 0
     for the library's own, then those of the common library; number) that have a name this library
-    does not know, or are in what is other libraries' only.
+    does not know, or are in what is other libraries' only. `promises`: the objects of the common
+    library that promise more than this library's members.
     """
 
     verified: Verified
     seen: object
     loaded: tuple[int, ...]
     foreign: frozenset[tuple[int, int]] = frozenset()
+    promises: frozenset[int] = frozenset()
 
 
 def loaded_for(common: Common, wanted: frozenset[bytes]) -> tuple[int, ...]:
