@@ -7,6 +7,7 @@ stays unchanged. Nothing is printed, and every failure is a `StripHookError`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from os import PathLike
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cargo_strip_hook.analysis.why import Reason
     from cargo_strip_hook.core.target import Target
     from cargo_strip_hook.exports.decide import ExportRequest
+    from cargo_strip_hook.pipeline.sharing import SetJob, SetOutcome
     from cargo_strip_hook.pipeline.strip import Observe, Outcome
 
 File: TypeAlias = "str | PathLike[str]"
@@ -95,6 +97,60 @@ def strip(  # noqa: PLR0913 - a parameter for each option of the command
         ),
         observe=observe,
     )
+
+
+def share(  # noqa: PLR0913 - a parameter for each option of the command
+    libraries: Sequence[File],
+    *,
+    common: File,
+    output: File | None = None,
+    strip: Literal["none", "debuginfo", "symbols"] = "debuginfo",
+    granularity: Literal["class", "section", "whole"] = "class",
+    link_check: bool = False,
+    link_args: Names = (),
+    dry_run: bool = False,
+    **public: Unpack[Public],
+) -> SetOutcome:
+    """Put what several libraries have in common into one more, as `cargo strip-hook share` does.
+
+    The parameters are that command's options, with `Public` for what is public in all of them:
+    what it names may speak of some only. Without the folder `output` the libraries themselves are
+    replaced. A set that is done already is left alone (`SetOutcome.fresh`). In the order of
+    `libraries`, `SetOutcome.parts` has for each what it shares with how many others, and by crate
+    what not and why; with `dry_run` it only says that.
+
+    Raises a `StripHookError` of the phase that failed; then all files are as they were.
+    """
+    from cargo_strip_hook.pipeline.sharing import share_libraries
+
+    options = _Options(strip, granularity, link_check, link_args)
+    job = _set(libraries, Path(common), _path(output), options, public)
+    return share_libraries(job, dry=dry_run)
+
+
+def join(
+    libraries: Sequence[File],
+    *,
+    output: File,
+    strip: Literal["none", "debuginfo", "symbols"] = "debuginfo",
+    granularity: Literal["class", "section", "whole"] = "class",
+    link_check: bool = False,
+    link_args: Names = (),
+    dry_run: bool = False,
+    **public: Unpack[Public],
+) -> SetOutcome:
+    """Make one library of several, with what they have in common once, as `cargo strip-hook join`.
+
+    The parameters are that command's options, and as for `share`. `SetOutcome.common` is the size
+    of the library `output`.
+
+    Raises a `StripHookError` of the phase that failed, `LinkError` for two definitions of one
+    public name; then nothing is written.
+    """
+    from cargo_strip_hook.pipeline.sharing import join_libraries
+
+    options = _Options(strip, granularity, link_check, link_args)
+    return join_libraries(_set(libraries, Path(output), None, options, public), dry=dry_run)
 
 
 def check(
@@ -174,6 +230,41 @@ def target_of(library: Path, triple: str | None) -> Target:
         return deduce_target(archive)
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What is asked of all libraries of a set."""
+
+    strip: str
+    granularity: str
+    link_check: bool
+    link_args: Names
+
+
+def _set(
+    libraries: Sequence[File], common: Path, folder: Path | None, options: _Options, public: Public
+) -> SetJob:
+    from cargo_strip_hook.core.requests import Granularity, Strip
+    from cargo_strip_hook.pipeline.sharing import SetJob
+    from cargo_strip_hook.pipeline.strip import Job
+
+    jobs = []
+    for library in _paths(libraries):
+        request = _request(library, **public)
+        jobs.append(
+            Job(
+                library,
+                request.target,
+                request,
+                _choice(Strip, "strip", options.strip),
+                _choice(Granularity, "granularity", options.granularity),
+                output=None if folder is None else folder / library.name,
+                link_check=options.link_check,
+                link_args=_names(options.link_args),
+            )
+        )
+    return SetJob(tuple(jobs), common)
+
+
 def _request(  # noqa: PLR0913 - a parameter for each way to say what is public
     library: Path,
     *,
@@ -243,7 +334,9 @@ __all__ = [
     "Public",
     "StripHookError",
     "check",
+    "join",
     "report",
+    "share",
     "strip",
     "target_of",
     "why",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,8 @@ from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.exports.decide import ExportRequest
 from cargo_strip_hook.formats.detect import architecture_of, must_have_objects
 from cargo_strip_hook.formats.sniff import sniff
-from cargo_strip_hook.verify.marker import read_marker
+from cargo_strip_hook.link.share.split import crosses
+from cargo_strip_hook.verify.marker import read_marker, set_of
 
 FindingKind = Literal[
     "leaked",
@@ -96,11 +97,16 @@ def inspect(
     damaged libraries and for formats that are not supported.
     """
     part = library if isinstance(library, Slice) else Slice(library)
-    facts = read_facts(part)
-    names = set(exports.names())
+    facts, names = read_facts(part), set(exports.names())
+    in_set = bool(set_of(read_marker(part)))
+    if in_set:  # what crosses to others of the set has names of its own
+        strong, weak = (
+            frozenset(n for n in s if not crosses(n)) for s in (facts.strong, facts.weak)
+        )
+        facts = replace(facts, strong=strong, weak=weak)
     findings = [
         *_api(facts, names, exports),
-        *_contents(facts),
+        *_contents(facts, in_set),
         *(f for other in _beside(target, against) for f in _collisions(facts, part, other)),
     ]
     if facts.objects == 1:
@@ -138,9 +144,9 @@ def _api(facts: Facts, names: set[str], exports: ExportSet) -> list[Finding]:
     return findings
 
 
-def _contents(facts: Facts) -> list[Finding]:
+def _contents(facts: Facts, in_set: bool) -> list[Finding]:
     findings = []
-    if facts.objects > 1:
+    if facts.objects > 1 and not in_set:  # a common library has one for each group of libraries
         words = f"{facts.objects} objects instead of one"
         findings.append(Finding("members", "finding", words))
     if facts.bitcode:

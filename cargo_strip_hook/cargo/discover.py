@@ -56,7 +56,8 @@ class Artefact:
     `defines`: C define -> cfg expression, from cbindgen.toml's `[defines]`; `active_defines` are
     those whose expression holds for the target and features.
     `settings`: `[package.metadata.strip-hook]` over the workspace's, with overrides for the target.
-    `strip_default`: what Cargo's profile implies.
+    `strip_default`: what Cargo's profile implies. `folder` is for libraries that are no plugins.
+    `pkg_config`: the .pc files that speak of it; of a build also the one for programs beside it.
     """
 
     package: str
@@ -73,6 +74,8 @@ class Artefact:
     strip_default: Strip
     warnings: tuple[str, ...]
     is_installed: bool
+    folder: Path = Path()
+    pkg_config: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,22 @@ def _artefact(package: Package, context: _Context) -> Artefact:
         strip_default=context.strip,
         warnings=tuple(warnings),
         is_installed=selection.installed,
+        folder=context.installed.libdir if selection.installed else file.library.parent,
+        pkg_config=_pkg_config(file, capi, context),
     )
+
+
+def _pkg_config(file: _File, capi: Capi, context: _Context) -> tuple[Path, ...]:
+    """The .pc files of a library; those of a build are beside it (cargo-c `src/build.rs`)."""
+    name = capi.pkg_config_filename
+    if context.selection.installed:
+        paths = [context.installed.pkgconfigdir / f"{name}.pc"]
+    elif file.by_cargo_c:
+        folder = file.library.parent
+        paths = [folder / f"{name}.pc", folder / f"{name}-uninstalled.pc"]
+    else:
+        paths = []
+    return tuple(path for path in paths if path.is_file())
 
 
 def _dep_infos(file: _File, context: _Context) -> list[Path]:

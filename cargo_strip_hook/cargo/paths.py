@@ -135,6 +135,7 @@ class InstallTree:
     libdir: Path
     includedir: Path
     bindir: Path
+    pkgconfigdir: Path
 
 
 def install_tree(
@@ -157,10 +158,12 @@ def install_tree(
     )
     includedir = selection.includedir or default_includedir(target)
     bindir = selection.bindir or Path("bin")
+    pkgconfigdir = selection.pkgconfigdir or libdir / "pkgconfig"
     return InstallTree(
         under_destdir(selection.destdir, prefix / libdir),
         under_destdir(selection.destdir, prefix / includedir),
         under_destdir(selection.destdir, prefix / bindir),
+        under_destdir(selection.destdir, prefix / pkgconfigdir),
     )
 
 

@@ -42,6 +42,7 @@ class Selection:
     libdir: Path | None = None
     includedir: Path | None = None
     bindir: Path | None = None
+    pkgconfigdir: Path | None = None
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for combinations that cargo refuses, too."""

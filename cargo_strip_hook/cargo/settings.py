@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -26,7 +27,8 @@ _Amount = TypeVar("_Amount")
 class Settings:
     """What Cargo.toml says about the result; None where it says nothing. Paths are absolute.
 
-    `named` has what it says of the sources of public symbols.
+    `named` has what it says of the sources of public symbols. `share` is the name of the common
+    library, "" where there is to be none.
     """
 
     named: Values = field(default_factory=dict)
@@ -44,6 +46,7 @@ class Settings:
     on_error: str | None = None
     debug_twin: Path | None = None
     verbose: bool | None = None
+    share: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,24 @@ def _boolean(value: object, key: str, manifest: Path) -> bool:
     return value
 
 
+def _share(value: object, key: str, manifest: Path) -> str:
+    if value is False:
+        return ""
+    if not isinstance(value, str):
+        raise _wrong(value, "the name of a library, or false", key, manifest)
+    if not is_library_name(value):
+        plain = value.removesuffix(".a").removeprefix("lib")
+        help = f"for lib{plain}.a write `{plain}`" if is_library_name(plain) else ()
+        raise UsageError(f"`{key}` in {manifest} is no name of a library: `{value}`", help=help)
+    return value
+
+
+def is_library_name(text: str) -> bool:
+    """Whether `-l` can name a library so, and a file can be called so everywhere."""
+    named = re.fullmatch(r"[A-Za-z0-9_][\w+-]*(\.[\w+-]+)*", text, re.ASCII) is not None
+    return named and not text.endswith((".a", ".lib", ".pc"))
+
+
 def _named(
     source: Source, value: object, key: str, manifest: Path
 ) -> tuple[str, ...] | tuple[Path, ...]:
@@ -255,6 +276,7 @@ _READERS: Mapping[str, _Reader] = {
     "on-error": _on_error,
     "debug-twin": _path,
     "verbose": _boolean,
+    "share": _share,
 }
 assert {f.name for f in fields(Settings)} == {"named"} | {
     _attribute(name) for name in _READERS if name not in {source.name for source in SOURCES}

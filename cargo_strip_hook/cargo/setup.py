@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cargo_strip_hook.cargo.cfg import builtin_cfg
 from cargo_strip_hook.cargo.config import cargo_home, config_files
 from cargo_strip_hook.cargo.metadata import Package, Workspace
+from cargo_strip_hook.cargo.settings import settings_of
 from cargo_strip_hook.cargo.tomlfile import read_table, sub_table
 from cargo_strip_hook.core.errors import DiscoveryError, UsageError
 from cargo_strip_hook.core.run import run
+from cargo_strip_hook.formats.detect import host_target
 
 WRAPPER = "cargo-strip-hook-rustc"
 KEY = "rustc-workspace-wrapper"
@@ -100,6 +103,22 @@ def _state(calls: Wrappers) -> str:
 def hooked_packages(workspace: Workspace) -> tuple[Package, ...]:
     """The members of which cargo or cargo-c builds static libraries."""
     return tuple(p for p in workspace.members if p.has_capi or "staticlib" in p.crate_types)
+
+
+def left_alone(workspace: Workspace, packages: Sequence[Package]) -> dict[str, list[str]]:
+    """The names of packages that share code, by that of the set: the hook leaves them alone.
+
+    Settings for this machine's own target count. Raises `UsageError` for those that make no sense.
+    """
+    host = host_target()
+    sets: dict[str, list[str]] = {}
+    for package in packages:
+        settings = settings_of(
+            package, workspace.metadata, workspace.manifest, host, lambda: builtin_cfg(host)
+        )
+        if settings.share:
+            sets.setdefault(settings.share, []).append(package.name)
+    return sets
 
 
 def config_file(root: Path) -> Path:
@@ -235,6 +254,7 @@ __all__ = [
     "Wrappers",
     "build_again",
     "hooked_packages",
+    "left_alone",
     "state",
     "turn_off",
     "turn_on",

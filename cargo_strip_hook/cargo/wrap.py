@@ -115,6 +115,7 @@ def wrap_selection(command: WrappedCommand, args: Sequence[str]) -> Selection | 
         libdir=path("libdir"),
         includedir=path("includedir"),
         bindir=path("bindir"),
+        pkgconfigdir=path("pkgconfigdir"),
     )
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from cargo_strip_hook.core.requests import ExportSet, Slice
     from cargo_strip_hook.core.target import Target
     from cargo_strip_hook.exports.decide import ExportRequest
-    from cargo_strip_hook.pipeline.sharing import SetJob
 
 
 def strip(args: argparse.Namespace, console: Console) -> int:
@@ -66,55 +65,6 @@ def strip(args: argparse.Namespace, console: Console) -> int:
     unchanged([job for job in jobs if job not in left], console)
     done = run_jobs(left, console, at_a_time=args.jobs, dry=args.dry_run, inputs=inputs)
     return max(exit_code, done)
-
-
-def share(args: argparse.Namespace, console: Console) -> int:
-    """`share LIB… --common FILE`."""
-    from cargo_strip_hook.cli.progress import progress
-    from cargo_strip_hook.pipeline.sharing import share_libraries
-
-    if any(map(options.is_xcframework, args.library)):
-        from cargo_strip_hook.cli import frameworks
-
-        return frameworks.share(args, console)
-    job = _set_of(args, args.common, args.output)
-    with progress(console, "Sharing", args.library[0]):
-        outcome = share_libraries(job, dry=args.dry_run)
-    console.shared(outcome, dry=args.dry_run)
-    return 0
-
-
-def join(args: argparse.Namespace, console: Console) -> int:
-    """`join LIB… -o FILE`."""
-    from cargo_strip_hook.cli.progress import progress
-    from cargo_strip_hook.pipeline.sharing import join_libraries
-
-    job = _set_of(args, args.output, None)
-    with progress(console, "Joining", args.library[0]):
-        outcome = join_libraries(job, dry=args.dry_run)
-    if args.dry_run:
-        console.shared(outcome, dry=True)
-    else:
-        console.joined(outcome)
-    return 0
-
-
-def _set_of(args: argparse.Namespace, common: Path, folder: Path | None) -> SetJob:
-    """The libraries of a set; results go to a folder, where there is one."""
-    from cargo_strip_hook.api import target_of
-    from cargo_strip_hook.pipeline.sharing import SetJob
-
-    jobs = []
-    for library in args.library:
-        if options.is_xcframework(library):
-            raise UsageError(
-                f"{library} is an xcframework, and those cannot be joined",
-                help="share what they have in common, or join the libraries in them",
-            )
-        target = target_of(library, args.target)
-        output = folder / library.name if folder is not None else None
-        jobs.append(options.job_of_set(args, options.Subject(library), target, output))
-    return SetJob(tuple(jobs), common)
 
 
 def bare(args: argparse.Namespace, console: Console) -> int:
@@ -187,6 +137,11 @@ def setup(args: argparse.Namespace, console: Console) -> int:
         console.shell.status("Turned off", f"for {names or 'no package'}")
         return 0
     console.shell.status("Turned on", f"for {names or 'no package'}")
+    sets = hook.left_alone(workspace, packages)
+    for name, some in sets.items():
+        console.shell.note(
+            f"{', '.join(some)}: of the set `{name}`, which the hook leaves to `cargo strip-hook`"
+        )
     if not packages:
         console.warning("no package of this workspace makes a static library")
     console.shell.note(
@@ -271,10 +226,13 @@ def report(args: argparse.Namespace, console: Console) -> int:
     from cargo_strip_hook.analysis.sizes import compare_libraries, measure_library
     from cargo_strip_hook.api import target_of
     from cargo_strip_hook.cli.progress import progress
+    from cargo_strip_hook.cli.sets import survey
     from cargo_strip_hook.present import sizes as present
 
     if args.markdown and args.html is not None:
         raise UsageError("--markdown and --html cannot be used together")
+    if args.share_with and args.other is not None:
+        raise UsageError("--share-with is for a report about one library, and there are two")
     if args.html is not None:
         _must_be_free(args)
     target = target_of(args.library, args.target)
@@ -283,10 +241,11 @@ def report(args: argparse.Namespace, console: Console) -> int:
     if args.other is None:
         with progress(console, "Measuring", args.library):
             sizes = measure_library(args.library, target)
+            part = survey(args) if args.share_with else None
         for one in sizes:
-            reports.append(
-                (present.headline(one), present.tables(one, args.top), present.message(one))
-            )
+            tables = present.tables(one, args.top)
+            tables += present.shared_tables(part, args.top) if part else []
+            reports.append((present.headline(one), tables, present.message(one, part)))
     else:
         other = target_of(args.other, args.target)
         with progress(console, "Measuring", args.other):
@@ -445,17 +404,25 @@ def _subjects(
 
 
 def _strip_selection(args: argparse.Namespace, selection: Selection, console: Console) -> int:
+    from cargo_strip_hook.cargo.sharing import sets_of
     from cargo_strip_hook.cli.batch import run_jobs
     from cargo_strip_hook.pipeline.outputs import File
 
     artefacts = _find(selection, console)
-    jobs = [options.job_for_artefact(args, artefact) for artefact in artefacts]
+    sets, alone = sets_of(artefacts, args.share, selection)
     inputs = [
         File(a.settings.baseline, "the baseline")
         for a in artefacts
         if a.settings.baseline is not None
     ]
-    done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run, inputs=inputs)
+    done = 0
+    if alone:
+        jobs = [options.job_for_artefact(args, artefact) for artefact in alone]
+        done = run_jobs(jobs, console, at_a_time=args.jobs, dry=args.dry_run, inputs=inputs)
+    if sets:
+        from cargo_strip_hook.cli.sets import share_artefacts
+
+        done = max(done, share_artefacts(args, sets, console, inputs))
     # a library that failed is as large as before
     return done if done or args.dry_run else _check_budgets(artefacts, console)
 

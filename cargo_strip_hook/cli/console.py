@@ -107,8 +107,11 @@ class Console:
                 continue
             said = text.would_share(part) if dry else text.shared(part)
             self.shell.status("Would share" if dry else "Sharing", said)
+            for line in () if dry else text.shared_with(part):
+                self.shell.detail("Shared", line)
+            say = self.shell.status if dry else self.shell.detail
             for line in self.shown(text.not_shared(part)):
-                self.shell.detail("Keeping", line)
+                say("Keeping", line)
             for warning in part.warnings:
                 self.shell.warning(warning)
         if not dry:

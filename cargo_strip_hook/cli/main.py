@@ -170,7 +170,7 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
     console[0] = chosen
     if command in (None, "strip"):  # not where cargo runs first: that takes long
         worker.start()
-    from cargo_strip_hook.cli import commands
+    from cargo_strip_hook.cli import commands, sets
 
     if wrapped is not None:
         return commands.wrap(wrapped, args, after, chosen)
@@ -178,8 +178,8 @@ def _dispatch(words: list[str], console: list[Console]) -> int:
         None: commands.bare,
         "setup": commands.setup,
         "strip": commands.strip,
-        "share": commands.share,
-        "join": commands.join,
+        "share": sets.share,
+        "join": sets.join,
         "check": commands.check,
         "exports": commands.exports,
         "report": commands.report,

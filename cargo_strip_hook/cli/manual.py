@@ -61,11 +61,11 @@ def _lines() -> Iterator[str]:
     yield from _paragraphs(
         "Keys of [package.metadata.strip-hook] and [workspace.metadata.strip-hook] in Cargo.toml "
         "are named like the options: header, export, exports-file, preset, keep, strip, engine, "
-        "granularity, compress-debug, debug-twin, allow-missing. Those of cargo's hook alone are "
-        "profiles, on-error and verbose. A result that is larger than max-size, or "
-        "grew by more than max-growth since the report in the file baseline, fails the run. A "
-        "table `targets` has other values for triples and cfg(...). Options go over a package's "
-        "keys, and those over the workspace's."
+        "granularity, compress-debug, debug-twin, allow-missing, share. Those of cargo's hook "
+        "alone are profiles, on-error and verbose. A result that is larger than max-size, or grew "
+        "by more than max-growth since the report in the file baseline, fails the run. A table "
+        "`targets` has other values for triples and cfg(...). Options go over a package's keys, "
+        "and those over the workspace's."
     )
     yield ".SH EXIT STATUS"
     for code, text in _EXIT_STATUS:

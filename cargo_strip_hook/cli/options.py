@@ -124,6 +124,8 @@ def job_of_set(
         Strip(args.strip or Strip.DEBUGINFO.value),
         Granularity(args.granularity or Granularity.CLASS.value),
         output=output,
+        link_check=args.link_check,
+        link_args=_many(args.link_arg),
     )
 
 
@@ -169,7 +171,7 @@ def selection_of(args: argparse.Namespace) -> Selection:
     if len(given) > 1 and not (given == ["--release", "--profile"] and args.profile == "release"):
         raise UsageError(f"{' and '.join(given)} cannot be used together")
     if not args.installed:
-        for name in ("destdir", "prefix", "libdir", "includedir"):
+        for name in ("destdir", "prefix", "libdir", "includedir", "pkgconfigdir"):
             if getattr(args, name) is not None:
                 raise UsageError(f"--{name} can only be used together with --installed")
     profile = "release" if args.release else "dev" if args.debug else args.profile
@@ -195,6 +197,7 @@ def selection_of(args: argparse.Namespace) -> Selection:
         prefix=args.prefix,
         libdir=args.libdir,
         includedir=args.includedir,
+        pkgconfigdir=args.pkgconfigdir,
     )
 
 

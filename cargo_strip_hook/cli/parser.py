@@ -123,17 +123,7 @@ def _result(parser: Parser) -> None:
         choices=("native", "system"),
         help="our own prelinker (native, the default) or the platform's linker and objcopy",
     )
-    group.add_argument(
-        "--link-check",
-        action="store_true",
-        help="also link a C program that needs every export before anything is replaced",
-    )
-    group.add_argument(
-        "--link-arg",
-        action="append",
-        metavar="ARG",
-        help="what such a program needs besides std's own libraries (repeatable): --link-arg=-lz",
-    )
+    _link_check(group)
     group.add_argument(
         "--debug-twin",
         type=Path,
@@ -151,10 +141,27 @@ def _result(parser: Parser) -> None:
         action="store_true",
         help="change libraries in a signed xcframework or framework, too; sign it again then",
     )
-    group.add_argument(
-        "-j", "--jobs", type=_jobs, metavar="N", help="libraries at a time (default: processors)"
-    )
+    _jobs_option(group)
     _dry_run(group)
+
+
+def _share(parser: Parser) -> None:
+    """What packages have besides: a set."""
+    parser.add_argument(
+        "--share",
+        type=_library_name,
+        metavar="NAME",
+        help="put what at least two of the packages need into one more library, libNAME, that "
+        "programs link besides; each .pc file requires NAME.pc, which is written (ELF only)",
+    )
+
+
+def _library_name(text: str) -> str:
+    from cargo_strip_hook.cargo.settings import is_library_name
+
+    if not is_library_name(text):
+        raise argparse.ArgumentTypeError(f"`{text}` is no name of a library, such as `common`")
+    return text
 
 
 def _size(group: argparse._ArgumentGroup) -> None:
@@ -168,6 +175,26 @@ def _size(group: argparse._ArgumentGroup) -> None:
         choices=("class", "section", "whole"),
         help="how finely a program's linker can drop parts: what belongs together is one section "
         "(class, the default), as compiled (section), not at all (whole)",
+    )
+
+
+def _jobs_option(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "-j", "--jobs", type=_jobs, metavar="N", help="libraries at a time (default: processors)"
+    )
+
+
+def _link_check(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--link-check",
+        action="store_true",
+        help="also link a C program that needs every export before anything is replaced",
+    )
+    group.add_argument(
+        "--link-arg",
+        action="append",
+        metavar="ARG",
+        help="what such a program needs besides std's own libraries (repeatable): --link-arg=-lz",
     )
 
 
@@ -217,6 +244,7 @@ def _selection(parser: Parser) -> None:
         ("prefix", "installation prefix"),
         ("libdir", "library folder"),
         ("includedir", "header folder"),
+        ("pkgconfigdir", "folder of .pc files"),
     ):
         group.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"{what} (with --installed)")
 
@@ -237,6 +265,7 @@ def bare_parser() -> Parser:
         "2 usage.",
     )
     _selection(parser)
+    _share(parser)
     _exports(parser)
     _result(parser)
     return parser
@@ -250,6 +279,7 @@ def wrap_parser(command: str) -> Parser:
         "Options of cargo-strip-hook itself go before the command.",
         f"[OPTIONS] {command} [ARGS]",
     )
+    _share(parser)
     _exports(parser)
     _result(parser)
     return parser
@@ -306,6 +336,8 @@ def _set(parser: Parser) -> None:
     _exports(parser)
     group = parser.add_argument_group("what is made of them")
     _size(group)
+    _link_check(group)
+    _jobs_option(group)
     _dry_run(group)
     _json(parser)
 
@@ -398,6 +430,14 @@ def report_parser() -> Parser:
     _target(parser)
     parser.add_argument(
         "--top", type=_count, default=20, metavar="N", help="rows of each table (default: 20)"
+    )
+    parser.add_argument(
+        "--share-with",
+        action="append",
+        type=Path,
+        metavar="LIB",
+        help="another library of a set (repeatable), as it was built: also show what of the first "
+        "one they need, too, and by crate what not and why",
     )
     parser.add_argument("--markdown", action="store_true", help="write Markdown, for pull requests")
     parser.add_argument(
@@ -510,6 +550,7 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], str | None, list[str]
                 "--common",
                 "--against",
                 "--top",
+                "--share-with",
                 "--html",
                 *_options_with_value(bare_parser()),
             }

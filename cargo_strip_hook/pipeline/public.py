@@ -36,13 +36,17 @@ class _Tried:
     error: ExportsError | None = None
 
 
-def decide_all(jobs: Sequence[Job]) -> list[Public]:
+def decide_all(jobs: Sequence[Job], *, each: bool = False) -> list[Public]:
     """Decide what is public in each library.
 
-    None is a universal library. Raises `ExportsError` for a source that says nothing of any
-    library, and for a library that none speaks of.
+    `each`: what a job names has to say something of its own library. None is a universal library.
+    Raises `ExportsError` for a source that says nothing of any library, and for a library that none
+    speaks of.
     """
     tried = [_of_library(job) for job in jobs]
+    for one in tried if each else ():
+        if one.error is not None:
+            raise one.error
     nowhere = frozenset.intersection(*(one.left for one in tried))
     defined = {name for one in tried if one.decided for name in one.decided.names()}
     for job, one in zip(jobs, tried, strict=True):

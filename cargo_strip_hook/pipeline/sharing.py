@@ -9,22 +9,14 @@ replaced before the others by one that serves the old and the new ones, and afte
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cargo_strip_hook import __version__
-from cargo_strip_hook.archive import (
-    Archive,
-    NewMember,
-    object_name,
-    open_archive,
-    read_slices,
-    write_archive,
-)
+from cargo_strip_hook.archive import object_name, read_slices
 from cargo_strip_hook.core.errors import (
     ArchiveError,
     ExportsError,
@@ -46,12 +38,16 @@ from cargo_strip_hook.engines.sharing import (
     survey,
 )
 from cargo_strip_hook.exports.decide import remembered
-from cargo_strip_hook.exports.library import decide_exports
 from cargo_strip_hook.formats import sharing_for
 from cargo_strip_hook.link.share.report import SharedParts
+from cargo_strip_hook.pipeline.companions import Companion, replace_texts, stage_texts
+from cargo_strip_hook.pipeline.dependants import must_serve_no_other
+from cargo_strip_hook.pipeline.linking import linked, set_linked
 from cargo_strip_hook.pipeline.outcomes import Job
 from cargo_strip_hook.pipeline.outputs import File, must_differ, read, written
+from cargo_strip_hook.pipeline.parallel import spread
 from cargo_strip_hook.pipeline.public import Public, decide_all
+from cargo_strip_hook.pipeline.replacing import replace_set, together
 from cargo_strip_hook.pipeline.strip import must_exist
 from cargo_strip_hook.replace import (
     Staging,
@@ -70,11 +66,16 @@ from cargo_strip_hook.verify.sharing import SetMember, verify_joined, verify_set
 class SetJob:
     """Libraries that are to share what they have in common, which goes to `common`.
 
-    All of `jobs` ask for the same strip level and granularity.
+    All of `jobs` ask for the same strip level and granularity. `each`: each job says what is public
+    in its library alone, else one command line speaks of all. `companions` are replaced together
+    with the libraries. `again` says what to do where a library was stripped before.
     """
 
     jobs: tuple[Job, ...]
     common: Path
+    each: bool = False
+    companions: tuple[Companion, ...] = ()
+    again: Mapping[Path, Sequence[str]] = field(default_factory=dict)
 
     @property
     def strip(self) -> Strip:
@@ -160,9 +161,10 @@ def check_set(job: SetJob) -> None:
     sharing_for(job.target.object_format)
 
 
-def share_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
+def share_libraries(job: SetJob, *, dry: bool = False, processes: int = 1) -> SetOutcome:
     """Make all libraries small, and one of what they have in common; or say what would be shared.
 
+    With several `processes` so many libraries are verified at a time, if the system can fork.
     Either all files are complete and verified, or everything is as it was. Raises a
     `StripHookError` of the phase that failed.
     """
@@ -178,9 +180,12 @@ def share_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
         stack.enter_context(reporting_lack_of_memory())
         done = _done(job, begin)
         if done is not None:
+            if not dry:
+                replace_texts(job.companions)
             return done
-        exports = decide_all(job.jobs)
-        return _surveyed(job, exports, begin) if dry else _make(job, exports, begin)
+        must_serve_no_other(job.common, [one.output or one.library for one in job.jobs])
+        exports = decide_all(job.jobs, each=job.each)
+        return _surveyed(job, exports, begin) if dry else _make(job, exports, begin, processes)
 
 
 @contextmanager
@@ -188,6 +193,7 @@ def locked(job: SetJob) -> Iterator[None]:
     """Hold the locks of all files that are written, taken in the order of their real paths."""
     files = {os.path.realpath(one.output or one.library) for one in job.jobs}
     files.add(os.path.realpath(job.common))
+    files.update(os.path.realpath(file) for one in job.companions for file in one.files)
     with ExitStack() as stack:
         for name in sorted(files):
             stack.enter_context(library_lock(Path(name)))
@@ -253,11 +259,11 @@ def _done(job: SetJob, begin: float) -> SetOutcome | None:
     in_place = all(one.output is None for one in job.jobs)
     digest, _, named = min(found).partition(" ")
     if len(found) == 1 and named == _named(job) and in_place:
-        asked = [_remembered(one, job, digest) for one in job.jobs]
-        if all(a is not None for a in asked):
+        exports = _remembered(job, markers)
+        if [_marker(job, names, digest) for names in exports] == markers:
             parts = [
-                SetPart(one, one.library, size, size, names or ())
-                for one, names in zip(job.jobs, asked, strict=True)
+                SetPart(one, one.library, size, size, names)
+                for one, names in zip(job.jobs, exports, strict=True)
                 for size in [one.library.stat().st_size]
             ]
             size = job.common.stat().st_size
@@ -272,20 +278,22 @@ def _none_stripped(job: SetJob, markers: Sequence[bytes | None]) -> None:
             raise InputError(
                 "this library was stripped before, so that what it needs cannot be told apart",
                 path=str(one.library),
-                help="build it again, then share it with the others",
+                help=job.again.get(one.library, "build it again, then share it with the others"),
             )
 
 
-def _remembered(one: Job, job: SetJob, digest: str) -> tuple[str, ...] | None:
-    """The exports of a library that is done; None where something else was asked for."""
-    marker = read_marker(one.library)
+def _remembered(job: SetJob, markers: Sequence[bytes | None]) -> list[tuple[str, ...]]:
+    """What would be public in libraries that are done; nothing where that cannot be decided."""
+    known = [
+        remembered(one.request, marker, one.library.name)
+        for one, marker in zip(job.jobs, markers, strict=True)
+    ]
+    if all(known):
+        return [decided.names() for decided in known if decided]
     try:
-        with open_archive(one.library) as archive:
-            decided = remembered(one.request, marker, one.library.name)
-            names = (decided or decide_exports(archive, one.request)).names()
+        return [public.names for public in decide_all(job.jobs, each=job.each)]
     except ExportsError:
-        return None
-    return names if marker == _marker(job, names, digest) else None
+        return []
 
 
 def _surveyed(job: SetJob, exports: Sequence[Public], begin: float) -> SetOutcome:
@@ -329,7 +337,7 @@ def _request(
     )
 
 
-def _make(job: SetJob, exports: Sequence[Public], begin: float) -> SetOutcome:
+def _make(job: SetJob, exports: Sequence[Public], begin: float, processes: int) -> SetOutcome:
     with ExitStack() as stack:
         staged: list[Staging] = []
         for one in job.jobs:
@@ -342,15 +350,20 @@ def _make(job: SetJob, exports: Sequence[Public], begin: float) -> SetOutcome:
             job, [Slice(s.library) for s in staged], [s.path for s in staged], exports, final
         )
         made = forked(share, request)
-        verified = _verified(job, request, made)
+        verified = _verified(job, request, made, processes)
         parts = _parts(job, [s.path for s in staged], exports, verified, made)
+        _must_tell(job, parts)
+        if any(one.link_check for one in job.jobs):
+            names = [public.names for public in exports]
+            set_linked(job.jobs, [s.path for s in staged], names, final, folder)
+        texts = stage_texts(job.companions, stack)
         size = final.stat().st_size
         with undisturbed():
-            _replace(job, final, staged)
+            replace_set(job.common, final, staged, texts, job.target)
     return SetOutcome(job, False, size, parts, time.perf_counter() - begin)
 
 
-def join_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
+def join_libraries(job: SetJob, *, dry: bool = False, processes: int = 1) -> SetOutcome:
     """Make one library of several, with what they have in common once, in place of `job.common`.
 
     Raises a `StripHookError` of the phase that failed, `LinkError` for two definitions of one name
@@ -373,28 +386,33 @@ def join_libraries(job: SetJob, *, dry: bool = False) -> SetOutcome:
         if dry:
             return _surveyed(job, exports, begin)
         staged = stack.enter_context(staging(job.jobs[0].library, output=job.common))
+        folder = stack.enter_context(staged.working_folder())
         if sharing_for(job.target.object_format).joins:
-            parts = _one_object(job, staged.path, exports)
+            parts = _one_object(job, staged.path, exports, processes)
         else:
-            folder = stack.enter_context(staged.working_folder())
-            parts = _several_objects(job, staged.path, folder, exports)
+            parts = _several_objects(job, staged.path, folder, exports, processes)
+        if any(one.link_check for one in job.jobs):
+            names = tuple(name for public in exports for name in public.names)
+            linked(job.jobs[0], job.target, staged.path, names, folder)
         size = staged.path.stat().st_size
         staged.commit()
     return SetOutcome(job, False, size, parts, time.perf_counter() - begin)
 
 
-def _one_object(job: SetJob, path: Path, exports: Sequence[Public]) -> tuple[SetPart, ...]:
+def _one_object(
+    job: SetJob, path: Path, exports: Sequence[Public], processes: int
+) -> tuple[SetPart, ...]:
     """Write one library, of one object, to `path`, and verify it."""
     files = [path for _ in job.jobs]
     archives = [Slice(one.library.resolve()) for one in job.jobs]
     request = replace(_request(job, archives, files, exports, path), may_be_empty=True)
     made = forked(join, request)
-    verified = _verified(job, request, made)
+    verified = _verified(job, request, made, processes)
     return _parts(job, files, exports, verified, made)
 
 
 def _several_objects(
-    job: SetJob, path: Path, folder: Path, exports: Sequence[Public]
+    job: SetJob, path: Path, folder: Path, exports: Sequence[Public], processes: int
 ) -> tuple[SetPart, ...]:
     """The same with an object for each library, and those that libraries share."""
     files = [folder / f"{number}.a" for number in range(len(job.jobs))]
@@ -402,8 +420,8 @@ def _several_objects(
     archives = [Slice(one.library.resolve()) for one in job.jobs]
     request = replace(_request(job, archives, files, exports, common), may_be_empty=True)
     made = forked(share, request)
-    verified = _verified(job, request, made)
-    _together([*files, common], path, job.target)
+    verified = _verified(job, request, made, processes)
+    together([*files, common], path, job.target)
     verify_joined(path, [*files, common])
     return _parts(job, files, exports, verified, made)
 
@@ -419,26 +437,6 @@ def _must_differ(job: SetJob, exports: Sequence[Public]) -> None:
                     f"`{name}` is public in {other} and in {one.library}",
                     help="a program cannot link both: make one of them private",
                 )
-
-
-def _members(archive: Archive) -> Iterator[NewMember]:
-    """The members of an archive as they are written into another one."""
-    names: dict[int, list[bytes]] = {}
-    for name, number in (archive.symbols() or {}).items():
-        names.setdefault(number, []).append(name)
-    for member in archive.members:
-        data = archive.data(member)
-        yield NewMember(member.name, len(data), [data], names.get(member.index, []))
-
-
-def _together(archives: Sequence[Path], path: Path, target: Target) -> None:
-    """One archive of the members of several."""
-    members: list[NewMember] = []
-    with ExitStack() as stack:
-        for library in archives:
-            members += _members(stack.enter_context(open_archive(library)))
-        with path.open("wb") as file:
-            write_archive(file, target.archive_dialect, members)
 
 
 def _parts(
@@ -466,7 +464,9 @@ def _parts(
     )
 
 
-def _verified(job: SetJob, request: ShareRequest, made: ShareResult) -> list[Verified]:
+def _verified(
+    job: SetJob, request: ShareRequest, made: ShareResult, processes: int
+) -> list[Verified]:
     joined = len(made.markers) == 1
     markers = made.markers * len(request.libraries) if joined else made.markers[:-1]
     members = [
@@ -476,46 +476,28 @@ def _verified(job: SetJob, request: ShareRequest, made: ShareResult) -> list[Ver
         for one, rows, marker in zip(request.libraries, made.link_maps, markers, strict=True)
     ]
     expected = Expectation(job.target, (), job.strip, None, made.markers[-1])
-    return verify_set(members, None if joined else request.common, expected)
+    return verify_set(
+        members,
+        None if joined else request.common,
+        expected,
+        lambda check, all: spread(check, all, processes),
+    )
 
 
-def _replace(job: SetJob, final: Path, staged: Sequence[Staging]) -> None:
-    """The common library for the old and the new, then all others, then the common library."""
-    old = job.common.exists() and bool(set_of(read_marker(job.common)))
-    with staging(staged[0].library, output=job.common) as first:
-        if old:
-            both(job, final, first.path)
-        else:
-            shutil.copyfile(final, first.path)
-        first.commit()
-    commit_all(staged)
-    if old:
-        with staging(job.jobs[0].output or staged[0].target, output=job.common) as last:
-            shutil.copyfile(final, last.path)
-            last.commit()
-
-
-def both(job: SetJob, new: Path, path: Path) -> None:
-    """An archive of the new common library's members, and behind them those of the old one."""
-    members: list[NewMember] = []
-    known: set[bytes] = set()
-    with ExitStack() as stack:
-        for library in (new, job.common):
-            for member in _members(stack.enter_context(open_archive(library))):
-                mine = [name for name in member.symbols if name not in known]
-                if not mine and library is job.common:
-                    continue  # the same as before
-                known.update(mine)
-                members.append(replace(member, symbols=mine))
-        with path.open("wb") as file:
-            write_archive(file, job.target.archive_dialect, members)
+def _must_tell(job: SetJob, parts: Sequence[SetPart]) -> None:
+    prefix = job.target.symbol_prefix
+    undefined = {
+        part.job.library: [name.removeprefix(prefix) for name in part.undefined] for part in parts
+    }
+    defined = {name.removeprefix(prefix) for part in parts for name in part.exports}
+    for one in job.companions:
+        one.must_tell(undefined, defined)
 
 
 __all__ = [
     "SetJob",
     "SetOutcome",
     "SetPart",
-    "both",
     "check_set",
     "join_libraries",
     "locked",

@@ -28,11 +28,11 @@ from cargo_strip_hook.core.target import Target
 from cargo_strip_hook.formats.slices import slices_of
 from cargo_strip_hook.link.share.report import summed
 from cargo_strip_hook.pipeline.outcomes import Job
+from cargo_strip_hook.pipeline.replacing import both
 from cargo_strip_hook.pipeline.sharing import (
     SetJob,
     SetOutcome,
     SetPart,
-    both,
     check_set,
     join_libraries,
     locked,
@@ -185,7 +185,7 @@ def _serving_both(one: _Set) -> Slice:
     if one.old is None:
         return Slice(one.job.common)
     out = one.old.with_name("both.a")
-    both(replace(one.job, common=one.old), one.job.common, out)
+    both(one.job.common, one.old, out, one.job.target)
     return Slice(out)
 
 

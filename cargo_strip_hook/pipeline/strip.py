@@ -39,6 +39,7 @@ from cargo_strip_hook.exports.decide import remembered
 from cargo_strip_hook.exports.library import decide_exports
 from cargo_strip_hook.formats.detect import must_be_for
 from cargo_strip_hook.formats.slices import about, slices_of
+from cargo_strip_hook.pipeline.linking import linked
 from cargo_strip_hook.pipeline.outcomes import (
     Job,
     Observe,
@@ -51,7 +52,7 @@ from cargo_strip_hook.pipeline.outcomes import (
 )
 from cargo_strip_hook.pipeline.outputs import File, must_differ, read, written
 from cargo_strip_hook.pipeline.slices import total, united
-from cargo_strip_hook.verify.marker import make_marker, read_marker
+from cargo_strip_hook.verify.marker import make_marker, marker_of_set, read_marker, set_of
 
 if TYPE_CHECKING:
     from cargo_strip_hook.core.requests import PrelinkResult
@@ -306,7 +307,9 @@ def _plan_slice(job: Job, slice_: Slice, target: Target) -> SlicePlan:
         __version__,
         compress_debug=job.compress_debug.value,
     )
-    return SlicePlan(slice_, target, exports, marker, old_marker == marker, outside)
+    # a library of a set is done, too: it only lacks what it has in common with others
+    done = old_marker in (marker, marker_of_set(marker, set_of(old_marker)))
+    return SlicePlan(slice_, target, exports, marker, done, outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +367,7 @@ def _carry_out(
             assert folder is not None
             with clock.phase("verify"):
                 for one in plans:
-                    _link(job, one.target, staged.path, one.exports.names(), folder)
+                    linked(job, one.target, staged.path, one.exports.names(), folder)
         after = staged.path.stat().st_size
         waiting = tuple(s for s in (twin, staged) if s is not None)
         with clock.phase("replace"):
@@ -518,23 +521,6 @@ def _c_library_symbols(
         return tuple(
             n for n in undefined if index.get(n.encode(errors="surrogateescape")) in of_libc
         )
-
-
-def _link(
-    job: Job, target: Target, candidate: Path, exports: tuple[str, ...], folder: Path
-) -> None:
-    import os
-    import shlex
-
-    from cargo_strip_hook.formats.detect import host_target
-    from cargo_strip_hook.verify.linkcheck import compiler, default_libs, link_check
-
-    here = host_target()
-    native = (target.arch, target.system) == (here.arch, here.system)
-    chosen = shlex.split(os.environ.get("CC", "")) if native else []
-    cc = tuple(chosen) or compiler(target, host=native)
-    libs = (*job.link_args, *default_libs(target))
-    link_check(candidate, exports, target, cc, libs, folder=folder)
 
 
 def must_exist(library: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cargo_strip_hook.core.text import change, size
@@ -12,6 +12,7 @@ from cargo_strip_hook.present.plain import plain
 
 if TYPE_CHECKING:
     from cargo_strip_hook.analysis.sizes import Change, Difference, Sizes
+    from cargo_strip_hook.pipeline.sharing import SetPart
 
 Message = dict[str, Any]
 
@@ -40,6 +41,17 @@ def tables(sizes: Sizes, top: int) -> list[Table]:
         _table("by kind, in the file", ("kind", "bytes"), [(n, [v]) for n, v in file if v], 99),
         _table("by crate, in a program", ("crate", *kinds, "total"), crates, top, in_memory),
         _table("by member", ("member", "loaded", "bytes"), members, top),
+    ]
+
+
+def shared_tables(part: SetPart, top: int) -> list[Table]:
+    """What others of a set need, too, by how many do; and by crate what not, and why."""
+    assert part.parts is not None
+    shared = [(f"with {n} other{'s' if n > 1 else ''}", [size]) for n, size in part.parts.shared]
+    kept = [(f"{one.crate}: {one.reason}", [one.size]) for one in part.parts.kept]
+    return [
+        _table("shared", ("with", "bytes"), shared, 99, part.parts.live),
+        _table("not shared", ("crate", "bytes"), kept, top, part.parts.live),
     ]
 
 
@@ -162,8 +174,12 @@ def show(title: str, tables: Sequence[Table], *, color: bool | None) -> None:
         console.print(drawn)
 
 
-def message(sizes: Sizes) -> Message:
-    """The sizes of one library, or one slice."""
+def message(sizes: Sizes, part: SetPart | None = None) -> Message:
+    """The sizes of one library, or one slice; with what it shares with others of a set."""
+    shared: Message = {}
+    if part is not None and part.parts is not None:
+        shared["with"] = [{"others": n, "size": size} for n, size in part.parts.shared]
+        shared["kept"] = [asdict(one) for one in part.parts.kept]
     return {
         "reason": "sizes",
         **_subject(sizes),
@@ -173,6 +189,7 @@ def message(sizes: Sizes) -> Message:
         "loaded": sizes.loaded,
         "crates": [{"name": c.name, "size": c.size, "kinds": c.kinds} for c in sizes.crates],
         "members": [{"name": m.name, "size": m.size, "loaded": m.loaded} for m in sizes.members],
+        **shared,
     }
 
 
@@ -207,6 +224,7 @@ __all__ = [
     "headline",
     "markdown",
     "message",
+    "shared_tables",
     "show",
     "tables",
 ]

@@ -80,11 +80,17 @@ def would_share(part: SetPart) -> str:
     """What follows ``Would share``: how many of the live bytes, and with whom."""
     assert part.parts is not None
     total = sum(count for _, count in part.parts.shared)
-    others = ", ".join(
-        f"{size(count)} with {n} other{'s' if n > 1 else ''}" for n, count in part.parts.shared
-    )
+    others = ", ".join(shared_with(part))
     words = f"{part.job.shown} ({size(total)} of {size(part.parts.live)}"
     return f"{words}: {others})" if others else f"{words})"
+
+
+def shared_with(part: SetPart) -> list[str]:
+    """How much so many others need, too."""
+    return [
+        f"{size(count)} with {n} other{'s' if n > 1 else ''}"
+        for n, count in (part.parts.shared if part.parts else ())
+    ]
 
 
 def not_shared(part: SetPart) -> list[str]:

@@ -5,10 +5,10 @@ Shares no code with the engine, and takes of it only its claim of where things w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from cargo_strip_hook.archive import Archive, open_archive
 from cargo_strip_hook.core.errors import VerifyError
@@ -55,12 +55,31 @@ def _room(name: str) -> _Room:
     return _Room(elf.read_common, elf.check, of_elf.live_state)
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What the comparison of one library leaves to that of all: its state, and local symbols.
+
+    `foreign` are those symbols of each object that it loads which its original has not, by their
+    rows. `promises`: for each object of the common library that it loads whether that promises
+    more than its members.
+    """
+
+    verified: Verified
+    state: Live
+    foreign: dict[int, frozenset[int]]
+    promises: dict[int, bool]
+
+
+Run: TypeAlias = "Callable[[Callable[[int], _Left], Sequence[int]], Iterable[_Left]]"
+
+
 def verify_set(
-    members: Sequence[SetMember], common: Path | None, expectation: Expectation
+    members: Sequence[SetMember], common: Path | None, expectation: Expectation, run: Run = map
 ) -> list[Verified]:
     """Check that each small library with the common one is its original, and nothing else.
 
     Without a common library the candidates are one file, with an object that is all of them.
+    `run` does the same for each member's number, as `map` does, in other processes if it likes.
     `expectation` is that of the common library's objects: strip level and marker count. Raises
     `VerifyError` with all findings, `ArchiveError` or `ObjectError` for a damaged original.
     """
@@ -74,41 +93,44 @@ def verify_set(
             made = room.read_common(data, listing, expectation, findings)
         if made is None or findings:
             raise _error(common, findings)
-    found: list[Verified] = []
-    states: list[Live] = []
-    foreign: dict[int, list[frozenset[int]]] = {}
-    promises: dict[int, bool] = {}
-    maps = [member.expectation.link_map for member in members]
-    for number, member in enumerate(members):
+
+    def compare(number: int) -> _Left:
+        member = members[number]
         small, listing = _read(member.candidate, findings)
         if listing is None or len(listing.members) != 1:
             findings.add("the archive", "has not one member")
             raise _error(member.original, findings)
-        others = tuple(rows for n, rows in enumerate(maps) if n != number and rows is not None)
+        maps = [one.expectation.link_map for n, one in enumerate(members) if n != number]
+        others = tuple(rows for rows in maps if rows is not None)
         asked = replace(member.expectation, covers_debug=False, others=others)
         with open_archive(member.original) as archive:
             compared = room.check(archive, (small, listing), made, asked, findings)
             if findings or compared.seen is None:
                 raise _error(member.original, findings)
-            states.append(room.live_state(archive, compared))
-        found.append(compared.verified)
-        for object_ in compared.loaded:
-            bad = object_ in compared.promises
-            promises[object_] = promises.get(object_, True) and bad
-        for home in [n + 1 for n in compared.loaded] if common is not None else [0]:
-            mine = frozenset(row for place, row in compared.foreign if place == home)
-            foreign.setdefault(home, []).append(mine)
-    for home, unknown in foreign.items():
+            state = room.live_state(archive, compared)
+        homes = [n + 1 for n in compared.loaded] if common is not None else [0]
+        foreign = {
+            home: frozenset(row for place, row in compared.foreign if place == home)
+            for home in homes
+        }
+        promises = {n: n in compared.promises for n in compared.loaded}
+        return _Left(compared.verified, state, foreign, promises)
+
+    left = list(run(compare, range(len(members))))
+    for home in sorted({home for one in left for home in one.foreign}):
+        unknown = [one.foreign[home] for one in left if home in one.foreign]
         if frozenset.intersection(*unknown):
             findings.add("a local symbol that no original has", f"in object {home}")
-    for home in (n for n, bad in promises.items() if bad):
-        findings.add(".note.gnu.property", f"object {home} promises more than any original")
+    for number in sorted({number for one in left for number in one.promises}):
+        if all(one.promises.get(number, True) for one in left):
+            text = f"object {number} promises more than any original"
+            findings.add(".note.gnu.property", text)
     if common is None:
         _check_union(members, findings)
-    check_state(states, findings)
+    check_state([one.state for one in left], findings)
     if findings:
         raise _error(where, findings)
-    return found
+    return [one.verified for one in left]
 
 
 def _check_union(members: Sequence[SetMember], findings: Findings) -> None:

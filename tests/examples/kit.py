@@ -49,16 +49,16 @@ class Example:
         argv = ["bash", "-euo", "pipefail", "-c", f"exec 2>&1\n{script}"]
         return run(*argv, cwd=self.folder, env={**given, **(env or {})}).stdout
 
-    def follow(self, env: Mapping[str, str] | None = None) -> str:
-        """Run the first block of the README that is marked `sh`, word for word."""
-        return self.sh(self.recipe(), env)
+    def follow(self, env: Mapping[str, str] | None = None, number: int = 0) -> str:
+        """Run a block of the README that is marked `sh`, the first one, word for word."""
+        return self.sh(self.recipe(number), env)
 
-    def recipe(self) -> str:
+    def recipe(self, number: int = 0) -> str:
         """That block."""
         text = (self.folder / "README.md").read_text()
-        found = re.search(r"^```sh\n(.*?)^```$", text, re.M | re.S)
-        assert found, "the README has no block of commands"
-        return found[1]
+        found = re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)
+        assert len(found) > number, "the README has no block of commands"
+        return str(found[number])
 
 
 def example(name: str, folder: Path) -> Example:

@@ -1,4 +1,4 @@
-"""Alias, Makefile, workspace, CMake and Meson: built as the READMEs say, linked and run."""
+"""Alias, Makefile, workspace, sharing, CMake, Meson: built as the READMEs say, linked and run."""
 
 from __future__ import annotations
 
@@ -56,6 +56,23 @@ def test_workspace(tmp_path: Path) -> None:
     headers = "-Iroman -Iluhn -Irot13"
     here.sh(f"cc {headers} main.c {' '.join(names)} -lpthread -ldl -lm -o together")
     assert "calls: roman 5, luhn 5, rot13 5" in here.sh("./together")
+
+
+def test_sharing(tmp_path: Path) -> None:
+    need("cargo-cbuild")
+    need("meson")
+    need("ninja")
+    need("pkg-config")
+    here = example("sharing", tmp_path)
+    said = here.follow()
+    assert said.count(THREE) == 2  # by Meson, and by pkg-config
+    folder = here.folder / "stage/lib"
+    for name in ("roman", "luhn", "rot13"):
+        crate = here.folder.parent / "workspace" / name
+        assert_public(folder / f"lib{name}.a", crate / f"{name}.h")
+        assert (folder / f"lib{name}.a").stat().st_size < 20_000
+        assert "Requires.private: rust-common" in (folder / f"pkgconfig/{name}.pc").read_text()
+    assert (folder / "librust-common.a").stat().st_size < 800_000
 
 
 def _locals(library: Path) -> str:

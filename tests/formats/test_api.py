@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 import cargo_strip_hook
-from cargo_strip_hook.core.errors import DiscoveryError, LinkError, StripHookError, UsageError
+from cargo_strip_hook.core.errors import (
+    DiscoveryError,
+    LinkError,
+    StripHookError,
+    UsageError,
+    VerifyError,
+)
 from tests.formats.native_kit import archive, build, tool
 
 SOURCES = {
@@ -45,6 +51,72 @@ def test_headers_and_a_program(library: Path, tmp_path: Path) -> None:
     main.write_text("int shown(void); int main(void) { return shown() != 42; }")
     tool(["gcc", "-o", tmp_path / "main", main, library])
     tool([tmp_path / "main"])
+
+
+def set_of_two(folder: Path) -> list[Path]:
+    """Two libraries with a function in common; what `odd` needs nobody has."""
+    inner = "int n; int inner(void) { return ++n; }"
+    text = "int inner(void); int %s(void) { return inner() + %d; }"
+    odd = "int missing(void); int odd(void) { return missing(); }"
+    sources = {
+        "one": {"inner.c": inner, "one.c": text % ("one", 1)},
+        "two": {"inner.c": inner, "two.c": text % ("two", 2), "odd.c": odd},
+    }
+    made = []
+    for name, source in sources.items():
+        (folder / name).mkdir()
+        objects = build(folder / name, source, "-ffunction-sections", "-fdata-sections", "-O1")
+        made.append(archive(folder / f"lib{name}.a", objects))
+    return made
+
+
+def test_share_and_join_are_the_commands(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    libraries = set_of_two(tmp_path)
+    both = ("one", "two")
+    common = tmp_path / "libcommon.a"
+    would = cargo_strip_hook.share(libraries, common=common, exports=both, dry_run=True)
+    assert not common.exists()
+    for part in would.parts:
+        assert part.parts is not None
+        assert [others for others, _ in part.parts.shared] == [1]
+        assert {kept.reason for kept in part.parts.kept} == {"public, or refers to what is public"}
+    joined = tmp_path / "libjoined.a"
+    outcome = cargo_strip_hook.join(libraries, output=str(joined), exports=both, strip="symbols")
+    assert outcome.common == joined.stat().st_size
+    assert sorted(name for part in outcome.parts for name in part.exports) == ["one", "two"]
+    made = cargo_strip_hook.share(libraries, common=common, exports=both, link_check=True)
+    assert (made.fresh, made.common) == (False, common.stat().st_size)
+    assert [part.after for part in made.parts] == [p.stat().st_size for p in libraries]
+    assert cargo_strip_hook.share(libraries, common=common, exports=both).fresh
+    assert capfd.readouterr() == ("", "")
+    main = tmp_path / "main.c"
+    # one counter of both: 1 + 1, 2 + 2
+    main.write_text("int one(void), two(void); int main(void) { return one() * 10 + two() - 24; }")
+    for number, inputs in enumerate(([*libraries, common], [joined])):
+        tool(["gcc", "-o", tmp_path / f"main{number}", main, *inputs])
+        tool([tmp_path / f"main{number}"])
+    with pytest.raises(UsageError, match="nothing to share with"):
+        cargo_strip_hook.share([joined], common=common)
+
+
+def test_a_set_that_does_not_link_is_left_alone(tmp_path: Path) -> None:
+    libraries = set_of_two(tmp_path)
+    before = {p: p.read_bytes() for p in libraries}
+    names = ("one", "two", "odd")
+    common = tmp_path / "libcommon.a"
+    with pytest.raises(VerifyError) as caught:
+        cargo_strip_hook.share(libraries, common=common, exports=names, link_check=True)
+    assert caught.value.findings == ("undefined: missing",)
+    with pytest.raises(VerifyError, match="does not link"):
+        cargo_strip_hook.join(libraries, output=common, exports=names, link_check=True)
+    assert not common.exists()
+    assert {p: p.read_bytes() for p in libraries} == before
+    support = archive(
+        tmp_path / "libsupport.a", build(tmp_path, {"s.c": "int missing(void) { return 1; }"})
+    )
+    cargo_strip_hook.share(
+        libraries, common=common, exports=names, link_check=True, link_args=str(support)
+    )
 
 
 def test_check(library: Path, tmp_path: Path) -> None:

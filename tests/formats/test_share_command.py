@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,12 +85,26 @@ def test_the_order_on_the_command_line_changes_nothing(folder: Path, tmp_path: P
         assert file.read_bytes() == (two / file.name).read_bytes()
 
 
+def test_a_number_of_jobs_changes_nothing(folder: Path, tmp_path: Path) -> None:
+    made = []
+    for jobs in ("1", "3"):
+        out = tmp_path / jobs
+        out.mkdir()
+        assert share(folder, "-o", str(out), "--common", str(out / "libcommon.a"), "-j", jobs) == 0
+        made.append({p.name: p.read_bytes() for p in out.iterdir()})
+    assert made[0] == made[1]
+
+
 def test_a_dry_run_writes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {p: p.read_bytes() for p in folder.iterdir()}
     assert share(folder, "--dry-run", "--json") == 0
     found = messages(capsys)
     assert [m["reason"] for m in found] == ["shareable"] * 3 + ["finished"]
     assert all(m["with"] for m in found[:3])
+    assert share(folder, "--dry-run") == 0
+    said = capsys.readouterr().err
+    assert said.count(" Would share ") == 3
+    assert re.search(r"Keeping \(C objects\): \d+ bytes, public, or refers to what is public", said)
     assert {p: p.read_bytes() for p in folder.iterdir()} == before
 
 
@@ -222,6 +237,7 @@ def test_options_may_speak_of_some_of_the_libraries(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each pattern, list or header is of one library; what nobody defines is an error."""
+    originals = shutil.copytree(folder, tmp_path / "originals")
     common = ["--common", str(tmp_path / "libx.a"), "--json", "--dry-run"]
     words = ["share", *files(folder), *common]
     assert main.main([*words, "--export", "a", "--export", "b", "--export", "[cd]"]) == 0
@@ -239,6 +255,12 @@ def test_options_may_speak_of_some_of_the_libraries(
     header.write_text("int a(void); int b(void); int c(void);")
     assert main.main([*words, "--header", str(header)]) == 0
     assert [m["exports"] for m in messages(capsys)[:3]] == [["a"], ["b"], ["c"]]
+    each = ("--export", "a", "--export", "b", "--export", "c")
+    made = ["share", *files(folder), "--common", str(tmp_path / "libx.a"), *each, "--json"]
+    for fresh in (False, True):  # what is done is asked the same
+        assert main.main(made) == 0
+        assert all(m["fresh"] is fresh for m in messages(capsys)[:4])
+    shutil.copytree(originals, folder, dirs_exist_ok=True)
     assert main.main([*words, "--export", "a", "--export", "b"]) == 1
     assert "libc.a" in messages(capsys)[0]["message"]
     assert main.main([*words, "--export", "?", "--export", "nobody"]) == 1
@@ -274,3 +296,59 @@ def test_what_was_built_again_is_not_replaced_by_what_waits(
     assert share(folder) == 1
     assert "liba.a: this library was stripped before" in capsys.readouterr().err
     assert last.read_bytes() == originals[last]
+
+
+def test_a_common_library_that_another_one_needs_is_not_replaced(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    originals = shutil.copytree(folder, tmp_path / "originals")
+    assert share(folder) == 0
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    two = files(folder)[:2]
+    for path in two:
+        shutil.copy(originals / Path(path).name, path)
+    assert share(folder, libraries=two) == 1
+    assert "libc.a needs it as it is" in capsys.readouterr().err
+    assert before[folder / "libcommon.a"] == (folder / "libcommon.a").read_bytes()
+    runs(folder, "c")
+    shutil.copy(originals / "libc.a", folder)
+    assert share(folder, libraries=two) == 0
+    runs(folder, "ab")
+
+
+def test_other_commands_know_libraries_of_a_set(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert share(folder) == 0
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    capsys.readouterr()
+    assert main.main(["strip", *files(folder), *PUBLIC]) == 0
+    assert capsys.readouterr().err.count(" Fresh ") == 3
+    assert main.main(["check", *files(folder), str(folder / "libcommon.a")]) == 0
+    assert main.main(["strip", str(folder / "libcommon.a")]) == 0
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    capsys.readouterr()
+    assert share(folder) == 0
+    assert capsys.readouterr().err.count(" Fresh ") == 4
+
+
+def test_a_report_says_what_is_shared_and_what_not(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, c = files(folder)
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    with_both = ["report", a, "--share-with", b, "--share-with", c, *PUBLIC]
+    assert main.main([*with_both, "--json"]) == 0
+    told, _ = messages(capsys)
+    assert share(folder, "--dry-run", "--json") == 0
+    would = messages(capsys)[0]
+    assert (told["with"], told["kept"]) == (would["with"], would["kept"])
+    assert main.main([*with_both, "--markdown"]) == 0
+    said = capsys.readouterr().out
+    assert f"| with 2 others | {told['with'][0]['size']:,} |" in said
+    assert any(": public, or refers to what is public |" in line for line in said.splitlines())
+    assert main.main(["report", a, b, "--share-with", c, *PUBLIC]) == 2
+    assert "--share-with is for a report about one library" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    assert share(folder, "-v") == 0
+    assert "      Shared " in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -116,6 +117,10 @@ def test_install_folders(tmp_path: Path) -> None:
     tree = install_tree(given, HOST, HOST, environ={"DESTDIR": "/no"}, root=root)
     assert tree.libdir == tmp_path / "d/usr/lib/x"
     assert tree.includedir == tmp_path / "d/abs/include"
+    assert tree.pkgconfigdir == tmp_path / "d/usr/lib/x/pkgconfig"
+    elsewhere = replace(given, pkgconfigdir=Path("share/pkgconfig"))
+    tree = install_tree(elsewhere, HOST, HOST, environ={}, root=root)
+    assert tree.pkgconfigdir == tmp_path / "d/usr/share/pkgconfig"
     plain = install_tree(Selection(installed=True), HOST, HOST, environ={}, root=root)
     assert (plain.libdir, plain.includedir) == (Path("/usr/local/lib"), Path("/usr/local/include"))
     haiku = Target.parse("x86_64-unknown-haiku")

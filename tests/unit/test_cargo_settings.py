@@ -173,3 +173,21 @@ def test_errors_name_the_key_and_the_file(table: Any, what: str, help: str) -> N
         assert caught.value.help[0].startswith(help)
     with pytest.raises(UsageError, match=r"workspace\.metadata\.strip-hook"):
         load(None, table)
+
+
+def test_the_name_of_a_common_library() -> None:
+    assert load(None, {"share": "gst-common"}).share == "gst-common"
+    assert load({"share": False}, {"share": "common"}).share == ""
+    assert load({"targets": {"cfg(unix)": {"share": False}}}, {"share": "common"}).share == ""
+    for value, help in (
+        ("libcommon.a", "for libcommon.a write `common`"),
+        ("a/b", ""),
+        ("-x", ""),
+        ("x.pc", ""),
+        ("", ""),
+    ):
+        with pytest.raises(UsageError, match="no name of a library") as caught:
+            load(None, {"share": value})
+        assert caught.value.help == ((help,) if help else ())
+    with pytest.raises(UsageError, match="must be the name of a library, or false, not a boolean"):
+        load(None, {"share": True})

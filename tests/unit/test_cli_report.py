@@ -305,6 +305,7 @@ def every_message() -> list[dict[str, Any]]:
         *messages.checked(Inspection(Path("libfoo.a"), TARGET, (finding,), (note,))),
         size_messages.message(sizes(10)),
         size_messages.message(replace(sizes(10), architecture="arm64")),
+        size_messages.message(sizes(10), SET.parts[0]),
         size_messages.difference_message(compare(sizes(10), replace(sizes(5), crates=()))),
         why.message(REASON),
         why.message(replace(REASON, architecture="arm64", chain=(), exports=None)),

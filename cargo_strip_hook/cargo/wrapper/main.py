@@ -97,7 +97,8 @@ def _after(invocation: Invocation, rustc: str, environ: Mapping[str, str]) -> in
         inputs = origin.manifests
         wanted = read_wanted(invocation, origin, target, rustc)
         inputs = wanted.inputs
-        if environ.get(SWITCH) != "0" and wanted.active:
+        # what shares code is made of libraries as rustc writes them, when all of them are there
+        if environ.get(SWITCH) != "0" and wanted.active and not wanted.settings.share:
             if wanted.settings.on_error == "warn":
                 level = "warning"
             _strip(_Built(invocation, origin, library, written), wanted, environ)

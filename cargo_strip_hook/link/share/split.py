@@ -38,6 +38,13 @@ from cargo_strip_hook.link.share.model import Sharing, Sort
 from cargo_strip_hook.link.share.reduce import reduce
 
 PREFIX = b"__csh_"
+
+
+def crosses(name: str) -> bool:
+    """Whether a name is one by which an object refers to what another one of the set holds."""
+    return name.lstrip("_").startswith(PREFIX.decode().lstrip("_"))
+
+
 _HIDDEN = 2  # STV_HIDDEN: what a format without visibilities does not look at
 _DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _LETTERS = 8  # 47 bits, for a few thousand names: a set's own are compared with each other
@@ -385,6 +392,7 @@ __all__ = [
     "Part",
     "Planned",
     "Split",
+    "crosses",
     "groups_of",
     "plan_objects",
     "set_digest",

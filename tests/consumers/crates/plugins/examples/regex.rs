@@ -1,0 +1,3 @@
+//! The published plugin as a static library.
+
+pub use gstregex::*;
