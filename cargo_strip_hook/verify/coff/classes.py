@@ -119,7 +119,8 @@ class _Graph:
     def roots(self) -> Array:
         """What lives in every program."""
         first = self.pair.first
-        numbers = [first[m] + n for m, o in enumerate(self.pair.objects) for n in rooted(o)]
+        members = range(len(self.pair.objects))
+        numbers = [first[m] + n for m in members for n in rooted(self.pair, m)]
         rows = self._first[np.array(numbers, np.int64)]
         return np.asarray(rows[rows >= 0])
 

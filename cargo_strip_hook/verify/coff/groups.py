@@ -44,8 +44,9 @@ def check_groups(pair: Pair) -> None:
     }
     free: list[set[int]] = []
     for m, o in enumerate(pair.objects):
-        free.append(_free(o))
-        for number in _kept(o, free[m]):
+        without, kept = _of_member(pair, m)
+        free.append(without)
+        for number in kept:
             if (m, number) not in there:
                 what = "initialisers" if o.names[number].startswith(b".CRT$X") else "section"
                 text = f"{shown(o.names[number])} of {pair.titles[m]} is lost"
@@ -145,14 +146,24 @@ def _kept(o: Object, free: set[int]) -> Iterator[int]:
     yield from _nameless(o, plain)
 
 
-def rooted(o: Object) -> set[int]:
+def _of_member(pair: Pair, member: int) -> tuple[set[int], list[int]]:
+    """The sections whose suffix says nothing, and those that no linker would drop."""
+    if member not in pair.kept:
+        o = pair.objects[member]
+        free = _free(o)
+        pair.kept[member] = free, list(_kept(o, free))
+    return pair.kept[member]
+
+
+def rooted(pair: Pair, member: int) -> set[int]:
     """What lives in every program: that, and COMDATs whose names say that others look for them."""
+    o = pair.objects[member]
     named = {
         n
         for n, (selection, _, _) in o.selections.items()
         if selection != ASSOCIATIVE and not any(_is_of(o.names[n], p) for p in (*_PLAIN, b".tls"))
     }
-    return named | set(_kept(o, _free(o)))
+    return named | set(_of_member(pair, member)[1])
 
 
 def _is_of(name: bytes, base: bytes) -> bool:

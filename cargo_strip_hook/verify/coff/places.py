@@ -69,6 +69,8 @@ class Pair:
         self.before = [_External(o, self.names) for o in self.objects]
         self.result = _External(after, self.names)
         self.meant: dict[int, Meaning] = {}  # what `meanings` found, by member
+        # what `groups` found, by member: sections whose suffix says nothing, and those that live
+        self.kept: dict[int, tuple[set[int], list[int]]] = {}
 
     def find(self, member: int, sections: Array, offsets: Array) -> Array:
         """The places of (section, offset) of a member; -1 for what is not in the result."""

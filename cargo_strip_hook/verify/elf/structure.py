@@ -183,8 +183,9 @@ def _check_groups(after: Objects, findings: Findings) -> None:
     s = after.sections
     members: set[int] = set()
     for number in np.flatnonzero(s["type"] == SHT_GROUP).tolist():
-        words = np.frombuffer(after.contents(number), f"{after.layouts.order}u4")[1:].tolist()
-        if any(not 0 < word < len(s) for word in words):
+        text = after.contents(number)
+        words = np.frombuffer(text, f"{after.layouts.order}u4", len(text) // 4)[1:].tolist()
+        if len(text) % 4 or any(not 0 < word < len(s) for word in words):
             findings.add("a group has a member that is no section", _name(after, number))
         members.update(words)
     for number in np.flatnonzero(s["flags"] & SHF_GROUP != 0).tolist():

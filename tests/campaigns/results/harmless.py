@@ -16,6 +16,7 @@ from tests.campaigns.results.mutants import Mutant
 
 STRICTER = "a stricter alignment: what was aligned still is"
 ORDER = "the order of records that stand for themselves: linkers make GOT entries in that order"
+SYMBOLS = "the order of symbols that no relocation names: linkers list exports in that order"
 NAME = "what the object is called in the archive: that is ours to choose, and only told to people"
 NOPS = "fewer DW_CFA_nop at the end of an unwind entry"
 PADDING = "bytes between functions, which are never executed"
@@ -35,6 +36,8 @@ def reason(case: Case, mutant: Mutant) -> str:
         return STRICTER if _stricter(kind, old, new) else ""
     if case.format == "elf" and kind == "FDE.length" and new < old:
         return NOPS
+    if case.format == "elf" and kind == "record of symbol" and mutant.how.startswith("swapped"):
+        return SYMBOLS
     if kind == "record of relocation" and mutant.how.startswith("swapped"):
         return ORDER
     code = {"elf": kind.endswith("[AX]"), "coff": kind.endswith("[.text]")}.get(case.format)
