@@ -142,12 +142,12 @@ def share(request: ShareRequest) -> ShareResult:
             sharing_for(request.target.object_format).first_section,
         )
         reports = report(shared)
-    place = [order.index(number) for number in range(len(order))]
+    location = [order.index(number) for number in range(len(order))]
     return ShareResult(
-        tuple(maps[n] for n in place),
+        tuple(maps[n] for n in location),
         tuple(markers),
         tuple(images[n].warnings for n in range(len(order))),
-        tuple(reports[n] for n in place),
+        tuple(reports[n] for n in location),
     )
 
 
@@ -167,10 +167,10 @@ def join(request: ShareRequest) -> ShareResult:
         name = object_name(request.name or request.common)
         _write(request.common, request.target, [_member(name, image)])
         maps, reports = maps_of_one(shared, made, image.link_map), report(shared)
-    place = [order.index(number) for number in range(len(order))]
+    location = [order.index(number) for number in range(len(order))]
     warnings = tuple(image.warnings if n == 0 else () for n in range(len(order)))
     return ShareResult(
-        tuple(maps[n] for n in place), (marker,), warnings, tuple(reports[n] for n in place)
+        tuple(maps[n] for n in location), (marker,), warnings, tuple(reports[n] for n in location)
     )
 
 

@@ -87,14 +87,14 @@ def positions(ordered: Array, wanted: Array) -> Array:
     return np.where(ordered[near] == wanted, near, -1)
 
 
-def keys(place: Array) -> Array:
+def keys(location: Array) -> Array:
     """Distinct sortable keys: records at one place are told apart by their order."""
-    order = np.argsort(place, kind="stable")
-    ordered = place[order]
-    first = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(place) else ordered
-    start = np.maximum.accumulate(np.where(first, np.arange(len(place)), 0))
-    keys = np.empty(len(place), np.int64)
-    keys[order] = ordered * 8 + np.minimum(np.arange(len(place)) - start, 7)
+    order = np.argsort(location, kind="stable")
+    ordered = location[order]
+    first = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(location) else ordered
+    start = np.maximum.accumulate(np.where(first, np.arange(len(location)), 0))
+    keys = np.empty(len(location), np.int64)
+    keys[order] = ordered * 8 + np.minimum(np.arange(len(location)) - start, 7)
     return keys
 
 

@@ -86,13 +86,13 @@ def _gnu(table: bytes, width: int) -> tuple[tuple[bytes, int], ...]:
     form = ">Q" if width == 8 else ">I"
     try:
         (count,) = struct.unpack_from(form, table)
-        places = struct.unpack_from(f">{count}{form[1]}", table, width)
+        locations = struct.unpack_from(f">{count}{form[1]}", table, width)
     except struct.error as e:
         raise ValueError("the index is cut short") from e
     names = table[width * (count + 1) :].split(b"\0")[:-1][:count]  # all end with a zero
     if len(names) < count:
         raise ValueError("the index has too few names")
-    return tuple(zip(names, places, strict=True))
+    return tuple(zip(names, locations, strict=True))
 
 
 def _bsd(table: bytes, width: int) -> tuple[tuple[bytes, int], ...]:
@@ -104,8 +104,8 @@ def _bsd(table: bytes, width: int) -> tuple[tuple[bytes, int], ...]:
         raise ValueError("the index is cut short") from e
     strings = table[2 * width + size :]
     return tuple(
-        (strings[name : strings.index(b"\0", name)], place)
-        for name, place in zip(pairs[::2], pairs[1::2], strict=True)
+        (strings[name : strings.index(b"\0", name)], location)
+        for name, location in zip(pairs[::2], pairs[1::2], strict=True)
     )
 
 
@@ -113,7 +113,7 @@ def _sorted(table: bytes) -> tuple[tuple[bytes, int], ...]:
     """The second linker member: places of members, and for each name the number of one, from 1."""
     try:
         (members,) = struct.unpack_from("<I", table)
-        places = struct.unpack_from(f"<{members}I", table, 4)
+        locations = struct.unpack_from(f"<{members}I", table, 4)
         (count,) = struct.unpack_from("<I", table, 4 + 4 * members)
         numbers = struct.unpack_from(f"<{count}H", table, 8 + 4 * members)
     except struct.error as e:
@@ -121,4 +121,4 @@ def _sorted(table: bytes) -> tuple[tuple[bytes, int], ...]:
     names = table[8 + 4 * members + 2 * count :].split(b"\0")[:-1][:count]
     if len(names) < count or any(not 0 < n <= members for n in numbers):
         raise ValueError("the index has too few names")
-    return tuple((name, places[n - 1]) for name, n in zip(names, numbers, strict=True))
+    return tuple((name, locations[n - 1]) for name, n in zip(names, numbers, strict=True))

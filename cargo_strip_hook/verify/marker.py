@@ -125,8 +125,8 @@ def _from_elf(data: mmap.mmap, start: int, size: int) -> bytes | None:
         name, kind, flags, _, offset, length, _, _ = section.unpack_from(
             data, start + table + number * entry
         )
-        place = strings + name
-        if kind != 1 or flags & 2 or data[place : place + len(_NAME) + 1] != _NAME + b"\0":
+        location = strings + name
+        if kind != 1 or flags & 2 or data[location : location + len(_NAME) + 1] != _NAME + b"\0":
             continue
         if start + offset + length > end:
             return None
@@ -144,10 +144,10 @@ def _from_macho(data: mmap.mmap, start: int, size: int) -> bytes | None:
             return None
         command, step = struct.unpack_from("<II", data, at)
         if command == 0x19:
-            place = data.find(_MACHO_NAME, at + 72, min(at + step, commands))
-            if place < 0 or (place - at - 72) % 80:
+            location = data.find(_MACHO_NAME, at + 72, min(at + step, commands))
+            if location < 0 or (location - at - 72) % 80:
                 return None
-            _, found, offset = struct.unpack_from("<QQI", data, place + 32)
+            _, found, offset = struct.unpack_from("<QQI", data, location + 32)
             if offset + found > size:
                 return None
             return data[start + offset : start + offset + found]
@@ -171,8 +171,8 @@ def _from_coff(data: mmap.mmap, start: int, size: int) -> bytes | None:
         at = headers + 40 * number
         if data[at : at + 1] != b"/":
             continue
-        place = strings + int(data[at + 1 : at + 8].rstrip(b"\0"))
-        if data[place : place + len(_NAME) + 1] == _NAME + b"\0":
+        location = strings + int(data[at + 1 : at + 8].rstrip(b"\0"))
+        if data[location : location + len(_NAME) + 1] == _NAME + b"\0":
             length, offset = struct.unpack_from("<II", data, at + 16)
             if start + offset + length > end:
                 return None

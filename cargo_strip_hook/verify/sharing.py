@@ -110,7 +110,7 @@ def verify_set(
             state = room.live_state(archive, compared)
         homes = [n + 1 for n in compared.loaded] if common is not None else [0]
         foreign = {
-            home: frozenset(row for place, row in compared.foreign if place == home)
+            home: frozenset(row for location, row in compared.foreign if location == home)
             for home in homes
         }
         promises = {n: n in compared.promises for n in compared.loaded}

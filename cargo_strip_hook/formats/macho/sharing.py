@@ -161,11 +161,11 @@ def _without_fields(program: Program, number: int, fdes: Int32, mine: slice) -> 
     held &= program.atoms["contents"][relocations["atom"]] >= 0
     fields = [(start[held & (width == size)], size) for size in (1, 2, 4, 8)]
     fields.append((program.atoms["contents"][fdes] + 4, 4))
-    if not any(len(places) for places, _ in fields):
+    if not any(len(locations) for locations, _ in fields):
         return unit.data
     octets = octets.copy()
-    for places, size in fields:
-        octets[places[:, None] + np.arange(size)] = 0
+    for locations, size in fields:
+        octets[locations[:, None] + np.arange(size)] = 0
     return memoryview(octets.data)
 
 

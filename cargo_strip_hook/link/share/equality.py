@@ -179,15 +179,15 @@ class Colours:
 
     def __init__(self, may: Bool, refers: References, first: list[Array]) -> None:
         self.atoms = np.flatnonzero(may)
-        place = np.full(len(may), -1, np.int64)
-        place[self.atoms] = np.arange(len(self.atoms))
-        self.place = place
+        location = np.full(len(may), -1, np.int64)
+        location[self.atoms] = np.arange(len(self.atoms))
+        self.location = location
         self.refers = refers
         self.rows = np.flatnonzero(may[refers.source])
-        self.source = place[refers.source[self.rows]]
+        self.source = location[refers.source[self.rows]]
         self.edge = refers.edge[self.rows]
         inside = refers.target[self.rows] >= 0
-        self.target = place[np.maximum(refers.target[self.rows], 0)]
+        self.target = location[np.maximum(refers.target[self.rows], 0)]
         assert (self.target[inside] >= 0).all()
         self.inside = inside
         begins = np.flatnonzero(np.r_[True, self.source[1:] != self.source[:-1]])

@@ -82,20 +82,20 @@ def grouped(
         return group, list(groups), first
     members = _members(shared, group, groups, homes_of(shared, group, first))
     known = _needs_of_libraries(shared, members[0].needs.shape[1])
-    place = list(range(len(groups)))
-    for number in sorted(place, key=lambda n: (members[n].size, n)):
+    location = list(range(len(groups)))
+    for number in sorted(location, key=lambda n: (members[n].size, n)):
         guest = members[number]
         if guest.size >= SMALL or guest.runs:
             continue
-        host = _host(members, place, number, known)
+        host = _host(members, location, number, known)
         if host is not None:
             _join(members[host], guest)
-            place[number] = host
-            for n, one in enumerate(place):
+            location[number] = host
+            for n, one in enumerate(location):
                 if one == number:
-                    place[n] = host
-    left = sorted(set(place))
-    new = np.searchsorted(left, np.array(place))
+                    location[n] = host
+    left = sorted(set(location))
+    new = np.searchsorted(left, np.array(location))
     sets = [tuple(np.flatnonzero(members[n].libraries).tolist()) for n in left]
     made_of = np.array([int(np.argmax(members[n].common)) for n in left], np.int64)
     return np.asarray(new[group], np.int64), sets, made_of
@@ -109,11 +109,13 @@ def _join(host: _Member, guest: _Member) -> None:
     host.size += guest.size
 
 
-def _host(members: Sequence[_Member], place: Sequence[int], number: int, known: Bool) -> int | None:
+def _host(
+    members: Sequence[_Member], location: Sequence[int], number: int, known: Bool
+) -> int | None:
     """The member that a small group joins, with the least that a library does not need."""
     guest = members[number]
     choices = []
-    for other in sorted(set(place) - {number}):
+    for other in sorted(set(location) - {number}):
         host = members[other]
         if not (host.common & guest.common).any():
             continue
@@ -128,7 +130,7 @@ def _host(members: Sequence[_Member], place: Sequence[int], number: int, known: 
             continue
         if ((host.needs | guest.needs) & ~known[both]).any():
             continue
-        reached = {place[n] for n in host.refers | guest.refers} - {number, other}
+        reached = {location[n] for n in host.refers | guest.refers} - {number, other}
         if all((members[n].libraries >= both).all() for n in reached):
             return other
     return None

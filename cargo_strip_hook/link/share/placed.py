@@ -35,13 +35,13 @@ def link_maps(
             rows[name] = own[name]
         found.append([rows])
     copying = _copying(shared)
-    for place, (part, rows) in enumerate(zip(split.common, common, strict=True), 1):
+    for location, (part, rows) in enumerate(zip(split.common, common, strict=True), 1):
         table = _table(shared, part, rows)
         for library in part.libraries:
             pairs = _copies(shared, part, library, copying)
             moved = _rows(shared, split, part, library, table, pairs)
             moved["section"] += first_section
-            moved["object"] = place
+            moved["object"] = location
             found[library].append(moved)
     return [np.concatenate(parts) for parts in found]
 

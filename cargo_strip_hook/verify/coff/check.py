@@ -22,8 +22,8 @@ from cargo_strip_hook.verify.coff import (
     guard,
     structure,
 )
+from cargo_strip_hook.verify.coff.locations import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.order import contents
-from cargo_strip_hook.verify.coff.places import Pair, check_rows, definitions
 from cargo_strip_hook.verify.coff.read import ABSOLUTE, EXTERNAL, Array, Damaged, Object, read
 from cargo_strip_hook.verify.expectation import (
     Expectation,

@@ -17,8 +17,8 @@ from cargo_strip_hook.verify.coff.constraints import Rest, included
 from cargo_strip_hook.verify.coff.facts import LISTS
 from cargo_strip_hook.verify.coff.frames import describes
 from cargo_strip_hook.verify.coff.groups import rooted
+from cargo_strip_hook.verify.coff.locations import LOCATION, STEP, Definitions, Pair, fallback
 from cargo_strip_hook.verify.coff.machine import UNWOUND
-from cargo_strip_hook.verify.coff.places import PLACE, STEP, Definitions, Pair, fallback
 from cargo_strip_hook.verify.coff.read import (
     ASSOCIATIVE,
     COMDAT,
@@ -58,8 +58,8 @@ def check(pair: Pair, definitions: Definitions, made: Made, rest: Rest) -> None:
             names |= {name for o in rest.objects for name in included(o)}
             apart = told_apart(homes, graph.needs(roots, names))
         wrong = np.append(wrong, apart)
-    for place in graph.place[unique(wrong)].tolist():
-        pair.findings.add("parts of a section that linkers could tell apart", pair.where(place))
+    for location in graph.location[unique(wrong)].tolist():
+        pair.findings.add("parts of a section that linkers could tell apart", pair.where(location))
 
 
 def _check_kept(pair: Pair, homes: Array, roots: Array) -> None:
@@ -83,8 +83,8 @@ def _is_chosen(pair: Pair, section: int) -> bool:
 class _Graph:
     """Who needs whom: the first piece of each section, each entry of .pdata, and what was made.
 
-    `place`: of each in the result. Of a section's other pieces, which records of unwind information
-    are, nothing is told.
+    `location`: of each in the result. Of a section's other pieces, which records of unwind
+    information are, nothing is told.
     """
 
     def __init__(self, pair: Pair, definitions: Definitions, made: Made) -> None:
@@ -97,9 +97,9 @@ class _Graph:
         count += len(self._commons)
         self._pointers = {name: count + n for n, name in enumerate(made.pointer)}
         self.count = count + len(self._pointers)
-        places = [*made.common.values(), *made.pointer.values()]
-        self.place = np.append(pair.place, np.array(places, np.int64))
-        self._by_place = np.lexsort((pair.rows["size"], pair.place))
+        locations = [*made.common.values(), *made.pointer.values()]
+        self.location = np.append(pair.location, np.array(locations, np.int64))
+        self._by_location = np.lexsort((pair.rows["size"], pair.location))
         self._defined = self._of_definitions()
 
     def homes(self) -> Array:
@@ -108,7 +108,7 @@ class _Graph:
         Unwind entries are where their functions are, and initialisers are one list.
         """
         pair = self.pair
-        homes = self.place >> STEP
+        homes = self.location >> STEP
         lists = [name.startswith(LISTS) for name in pair.after.names]
         homes[np.array(lists, np.bool_)[homes]] = -1
         rows = np.arange(len(pair.rows))
@@ -136,7 +136,7 @@ class _Graph:
     def _of_definitions(self) -> Array:
         """What defines each name, -1 for none; by the name's number."""
         pair = self.pair
-        defined = np.full(len(self.definitions.place), -1, np.int64)
+        defined = np.full(len(self.definitions.location), -1, np.int64)
         for m, (o, ext) in enumerate(zip(pair.objects, pair.before, strict=True)):
             section = o.symbols["section"][ext.index].astype(np.int64)
             rows = self._first[pair.first[m] + np.maximum(section, 0)]
@@ -162,17 +162,19 @@ class _Graph:
         for table in (self._commons, self._pointers):
             if name in table:
                 return table[name]
-        place = int(self.definitions.place[name]) if name < len(self._defined) else -1
-        if place < 0 and name in self.definitions.fallback:
+        location = int(self.definitions.location[name]) if name < len(self._defined) else -1
+        if location < 0 and name in self.definitions.fallback:
             kind, base = fallback(self.pair, self.definitions, name)
-            place = base if kind == PLACE else -1
-        if place < 0:
+            location = base if kind == LOCATION else -1
+        if location < 0:
             return -1
-        row = int(np.searchsorted(self.pair.place[self._by_place], place, side="right")) - 1
+        row = (
+            int(np.searchsorted(self.pair.location[self._by_location], location, side="right")) - 1
+        )
         if row < 0:
             return -1
-        row = int(self._by_place[row])
-        inside = place <= int(self.pair.place[row]) + int(self.pair.rows["size"][row])
+        row = int(self._by_location[row])
+        inside = location <= int(self.pair.location[row]) + int(self.pair.rows["size"][row])
         return int(self._first[self.pair.section[row]]) if inside else -1
 
     def _of_symbols(self, member: int, symbols: Array) -> Array:

@@ -20,10 +20,10 @@ from cargo_strip_hook.verify.arrays import rows_of, unique
 from cargo_strip_hook.verify.coff import cvrecords as cv
 from cargo_strip_hook.verify.coff.compare import Made, references_after
 from cargo_strip_hook.verify.coff.cvrecords import Numbers, Tables, UnreadableError
-from cargo_strip_hook.verify.coff.places import (
+from cargo_strip_hook.verify.coff.locations import (
+    LOCATION,
     NAME,
     NOWHERE,
-    PLACE,
     STEP,
     Definitions,
     Pair,
@@ -87,7 +87,7 @@ def check(pair: Pair, definitions: Definitions, made: Made) -> None:
     if result.fault:
         pair.findings.add("CodeView: damaged", result.fault)
         return
-    _check_place(pair, refers)
+    _check_location(pair, refers)
     wanted, allowed = _File(), _File()
     origin: dict[_Told, int] = {}
     comdats = after.selections
@@ -113,7 +113,7 @@ def _has_codeview(o: Object) -> bool:
     return _SYMBOLS in o.names or _TYPES in o.names
 
 
-def _check_place(pair: Pair, refers: dict[int, _Refers]) -> None:
+def _check_location(pair: Pair, refers: dict[int, _Refers]) -> None:
     """References are in records."""
     o = pair.after
     for n, mine in refers.items():
@@ -153,15 +153,15 @@ def _check_told(
         # what goes with no section is told once where it is the same
         if result.told[one] < (count if home != _ALWAYS else 1):
             what = "differs" if (home, about) in there else "is lost"
-            text = f"of {_place(pair, about)} from {pair.titles[origin[one]]} {what}"
+            text = f"of {_location(pair, about)} from {pair.titles[origin[one]]} {what}"
             pair.findings.add("CodeView", text)
     for one, count in result.told.items():
         if count > wanted.told[one] + allowed.told[one]:
-            text = f"of {_place(pair, one[1])} is not the original's"
+            text = f"of {_location(pair, one[1])} is not the original's"
             pair.findings.add("CodeView", text)
 
 
-def _place(pair: Pair, about: int) -> str:
+def _location(pair: Pair, about: int) -> str:
     return pair.where(about) if about >= 0 else "the library"
 
 
@@ -207,17 +207,17 @@ def _meant(
     section = o.symbols["section"][symbol].astype(np.int64)
     value = o.symbols["value"][symbol].astype(np.int64)
     own = np.flatnonzero(section > 0)
-    place = np.full(len(symbol), -1, np.int64)
-    place[own] = pair.find(member, section[own], value[own])
-    gone = (section > 0) & (place < 0)
-    for i in np.flatnonzero(gone & (kind == PLACE)).tolist():
+    location = np.full(len(symbol), -1, np.int64)
+    location[own] = pair.find(member, section[own], value[own])
+    gone = (section > 0) & (location < 0)
+    for i in np.flatnonzero(gone & (kind == LOCATION)).tolist():
         gone[i] = not _as_large(pair, member, int(section[i]), int(base[i]) - int(value[i]))
-    kind[place >= 0], base[place >= 0] = PLACE, place[place >= 0]
+    kind[location >= 0], base[location >= 0] = LOCATION, location[location >= 0]
     for i, other in _weak_functions(pair, member):
         if (row := int(np.searchsorted(symbol, i))) < len(symbol) and symbol[row] == i:
             numbers = o.symbols["section"][[other]], o.symbols["value"][[other]].astype(np.int64)
             base[row] = pair.find(member, *numbers)[0]
-            kind[row], gone[row] = PLACE, base[row] < 0
+            kind[row], gone[row] = LOCATION, base[row] < 0
     for i in np.flatnonzero((kind == NAME) & ~gone).tolist():
         kind[i], base[i], gone[i] = _named(pair, definitions, made, int(base[i]))
     return kind, base, gone | (kind == NOWHERE)
@@ -225,7 +225,7 @@ def _meant(
 
 def _as_large(pair: Pair, member: int, section: int, begin: int) -> bool:
     """Whether the piece that begins at a place has the size of a member's section."""
-    row = np.flatnonzero(pair.place == begin)
+    row = np.flatnonzero(pair.location == begin)
     size = int(pair.objects[member].sections["size"][section])
     return bool((pair.rows["size"][row] == size).any())
 
@@ -243,13 +243,13 @@ def _weak_functions(pair: Pair, member: int) -> Iterator[tuple[int, int]]:
 def _named(pair: Pair, definitions: Definitions, made: Made, name: int) -> tuple[int, int, bool]:
     """(kind, base, whether it is not in the result) of a name that no member's section defines."""
     if name in made.common:
-        return PLACE, made.common[name], False
+        return LOCATION, made.common[name], False
     if name in definitions.common:
         ext, symbols = pair.result, pair.after.symbols
         rows = ext.index[ext.name == name]
         for section, value in symbols[["section", "value"]][rows].tolist():
             if section > 0:
-                return PLACE, (section << STEP) + value, False
+                return LOCATION, (section << STEP) + value, False
             return NAME, name, False
         return NAME, name, True
     if name in definitions.defined:
@@ -266,7 +266,7 @@ def _by_section(
     short = rows["type"] == _SECTION[o.machine]
     number = rows["field"] & np.where(short, np.uint64(0xFFFF), np.uint64(0xFFFF_FFFF))
     number = number.astype(np.int64)
-    placed = kind == PLACE
+    placed = kind == LOCATION
     # of a section's number the place in it does not matter
     first = np.where(short, np.where(placed, base >> STEP, base), base + number)
     second = np.where(short, number, 0)
@@ -311,8 +311,8 @@ def _homes_before(pair: Pair, member: int) -> dict[int, int]:
         if parent > 0:
             size = len(pair.objects[member].sections)
             section = np.array([parent if parent < size else 0], np.int64)
-            place = int(pair.find(member, section, np.zeros(1, np.int64))[0])
-            homes[n] = place >> STEP if place >= 0 else _GONE
+            location = int(pair.find(member, section, np.zeros(1, np.int64))[0])
+            homes[n] = location >> STEP if location >= 0 else _GONE
     return homes
 
 
@@ -406,15 +406,15 @@ def _add_symbols(
     for kind, start, end in cv.records(data, *part):
         opens = kind in cv.OPENING
         top = depth == 0
-        place, gone = -1, False
+        location, gone = -1, False
         if top or opens or kind in cv.VARIABLES:
-            place, gone = _first(refers, start, end)
+            location, gone = _first(refers, start, end)
         depth += opens
         if gone and opens and not dead:
             dead = depth
         if not gone and not dead:
             if top:
-                about, leaf, scope = place, kind, []
+                about, leaf, scope = location, kind, []
             record, said = _cleared(data, refers, start, end)
             scope += (known.symbol(kind, record), said)
             if kind in cv.ANNOTATED:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.arrays import positions, unique
-from cargo_strip_hook.verify.coff.places import PLACE, STEP, Definitions, Pair
+from cargo_strip_hook.verify.coff.locations import LOCATION, STEP, Definitions, Pair
 from cargo_strip_hook.verify.coff.read import (
     EXTERNAL,
     NODUPLICATES,
@@ -60,10 +60,10 @@ def check_exports(pair: Pair, found: Definitions) -> set[bytes]:
     for i, name in zip(visible, names, strict=True):
         number = pair.names.number[name]
         section, value = int(o.symbols["section"][i]), int(o.symbols["value"][i])
-        place = int(found.place[number]) if number < len(found.place) else -1
-        if section > 0 and place >= 0 and place != (section << STEP) + value:
+        location = int(found.location[number]) if number < len(found.location) else -1
+        if section > 0 and location >= 0 and location != (section << STEP) + value:
             pair.findings.add("exports", f"{shown(name)} is at another place")
-        elif section > 0 and place < 0 and not _stands_for(pair, found, number, section, value):
+        elif section > 0 and location < 0 and not _stands_for(pair, found, number, section, value):
             pair.findings.add("exports", f"{shown(name)} is no definition of the original's")
         elif section <= 0 and section != 0 and found.value.get(number) != value:
             pair.findings.add("exports", f"{shown(name)} has another value")
@@ -75,10 +75,10 @@ def check_exports(pair: Pair, found: Definitions) -> set[bytes]:
 
 def _stands_for(pair: Pair, found: Definitions, name: int, section: int, value: int) -> bool:
     """Whether an export is a weak name for what is there, or a common that got room."""
-    from cargo_strip_hook.verify.coff.places import fallback
+    from cargo_strip_hook.verify.coff.locations import fallback
 
     if name in found.fallback:
-        return fallback(pair, found, name) == (PLACE, (section << STEP) + value)
+        return fallback(pair, found, name) == (LOCATION, (section << STEP) + value)
     return name in found.common
 
 

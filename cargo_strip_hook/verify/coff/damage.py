@@ -77,20 +77,20 @@ def _relocations(o: Object) -> Iterator[str]:
         widths[kind] = about.width
     width = widths[rows["type"]]
     for i in np.flatnonzero(width < 0)[:4].tolist():
-        yield f"a relocation of {_place(o, rows[i])} has the type {int(rows['type'][i])}"
+        yield f"a relocation of {_location(o, rows[i])} has the type {int(rows['type'][i])}"
     end = rows["offset"] + np.maximum(width, 0)
     over = end > o.sections["size"][rows["section"]]
     for i in np.flatnonzero(over)[:4].tolist():
-        yield f"a relocation at {_place(o, rows[i])} reaches over its section's end"
+        yield f"a relocation at {_location(o, rows[i])} reaches over its section's end"
     order = np.lexsort((rows["offset"], rows["section"]))
     order = order[width[order] > 0]
     first, second = order[:-1], order[1:]
     same = rows["section"][first] == rows["section"][second]
     for i in second[same & (end[first] > rows["offset"][second])][:4].tolist():
-        yield f"two relocations overlap at {_place(o, rows[i])}"
+        yield f"two relocations overlap at {_location(o, rows[i])}"
 
 
-def _place(o: Object, row: np.void) -> str:
+def _location(o: Object, row: np.void) -> str:
     return f"{shown(o.names[int(row['section'])])}+{int(row['offset']):#x}"
 
 

@@ -15,17 +15,16 @@ import numpy as np
 from cargo_strip_hook.verify.coff.compare import (
     Made,
     References,
-    by_place,
+    by_location,
     clear,
-    file_places,
+    file_locations,
     references_after,
     take,
 )
-from cargo_strip_hook.verify.coff.machine import HALF, addends
-from cargo_strip_hook.verify.coff.places import (
+from cargo_strip_hook.verify.coff.locations import (
+    LOCATION,
     NAME,
     NOWHERE,
-    PLACE,
     STEP,
     Definitions,
     Pair,
@@ -33,6 +32,7 @@ from cargo_strip_hook.verify.coff.places import (
     fallback,
     meanings,
 )
+from cargo_strip_hook.verify.coff.machine import HALF, addends
 from cargo_strip_hook.verify.coff.read import Array, Object
 from cargo_strip_hook.verify.kit.names import shown
 
@@ -56,26 +56,28 @@ def check(pair: Pair, definitions: Definitions, made: Made, rows: Array) -> None
     after = pair.after
     tables = np.array([name.startswith(_DWARF) for name in after.names], np.bool_)
     relocations = after.relocations[tables[after.relocations["section"]]]
-    result = by_place(references_after(pair, relocations))
-    known = np.zeros(len(result.place), np.bool_)
+    result = by_location(references_after(pair, relocations))
+    known = np.zeros(len(result.location), np.bool_)
     copy = after.raw.copy()
     for m, o in enumerate(pair.objects):
         mine = rows[rows["member"] == pair.indices[m]]
         base = np.full(len(o.sections), -1, np.int64)
         base[mine["section"]] = (mine["out_section"].astype(np.int64) << STEP) + mine["out_offset"]
         fields = _fields(pair, definitions, made, m, base)
-        place = fields.wanted.place
-        near = np.minimum(np.searchsorted(result.place, place), max(len(result.place) - 1, 0))
-        match = np.zeros(len(place), np.bool_)
-        if len(result.place):
-            match = result.place[near] == place
+        location = fields.wanted.location
+        near = np.minimum(
+            np.searchsorted(result.location, location), max(len(result.location) - 1, 0)
+        )
+        match = np.zeros(len(location), np.bool_)
+        if len(result.location):
+            match = result.location[near] == location
         known[near[match]] = True
         _check_references(pair, fields, match, take(result, near[match]))
-        clear(copy, file_places(after, place), fields.masks)
+        clear(copy, file_locations(after, location), fields.masks)
         _check_bytes(pair, m, fields, mine, copy)
-    for place in result.place[~known][:8].tolist():
+    for location in result.location[~known][:8].tolist():
         pair.findings.add(
-            "debug information", f"has a relocation of its own at {pair.where(place)}"
+            "debug information", f"has a relocation of its own at {pair.where(location)}"
         )
 
 
@@ -99,12 +101,12 @@ def _check_rows(pair: Pair, rows: Array) -> bool:
             add("debug information", f"{pair.titles[m]} is in a wrong place")
     if pair.findings:
         return False
-    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
-    order = np.argsort(place, kind="stable")
+    location = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    order = np.argsort(location, kind="stable")
     order = order[rows["size"][order] > 0]
-    overlap = place[order][1:] < (place + rows["size"])[order][:-1]
+    overlap = location[order][1:] < (location + rows["size"])[order][:-1]
     if overlap.any():
-        add("debug information", f"overlaps at {pair.where(int(place[order][1:][overlap][0]))}")
+        add("debug information", f"overlaps at {pair.where(int(location[order][1:][overlap][0]))}")
     there = set(zip(rows["member"].tolist(), rows["section"].tolist(), strict=True))
     for m, o in enumerate(pair.objects):
         for number in range(1, len(o.names)):
@@ -140,7 +142,7 @@ def _fields(pair: Pair, definitions: Definitions, made: Made, member: int, base:
     home = o.symbols["section"][symbol].astype(np.int64)
     value = o.symbols["value"][symbol].astype(np.int64)
     debug = (home > 0) & (base[np.maximum(home, 0)] >= 0)
-    kind[debug], start[debug] = PLACE, base[home[debug]] + value[debug]
+    kind[debug], start[debug] = LOCATION, base[home[debug]] + value[debug]
     # of a COMDAT that another member's was taken for: that one, or none
     here = np.zeros(len(symbol), np.bool_)
     inside = np.flatnonzero((home > 0) & ~debug)
@@ -150,12 +152,12 @@ def _fields(pair: Pair, definitions: Definitions, made: Made, member: int, base:
     gone |= (kind == NAME) & np.isin(start, list(definitions.common.keys() - made.common.keys()))
     for i in np.flatnonzero((kind == NAME) & ~gone).tolist():
         if int(start[i]) in made.common:
-            kind[i], start[i] = PLACE, made.common[int(start[i])]
+            kind[i], start[i] = LOCATION, made.common[int(start[i])]
         elif int(start[i]) in definitions.fallback:
             kind[i], start[i] = fallback(pair, definitions, int(start[i]))
-    place = base[relocations["section"]] + relocations["offset"]
+    location = base[relocations["section"]] + relocations["offset"]
     file_offset = o.sections["offset"][relocations["section"]] + relocations["offset"]
-    wanted = References(place, relocations["type"], kind, start, number)
+    wanted = References(location, relocations["type"], kind, start, number)
     return _Fields(wanted, file_offset, masks, gone)
 
 
@@ -163,7 +165,7 @@ def _check_references(pair: Pair, fields: _Fields, match: Array, result: Referen
     """`match` (bool): whether a field has a relocation in the result; `result`: these, in order."""
     wanted, after = fields.wanted, pair.after
     lost = ~match & ~fields.gone & (wanted.kind != NOWHERE)
-    _tell(pair, wanted.place[lost], "has lost its relocation")
+    _tell(pair, wanted.location[lost], "has lost its relocation")
 
     kept = take(wanted, match)
     exact = np.where(
@@ -175,10 +177,10 @@ def _check_references(pair: Pair, fields: _Fields, match: Array, result: Referen
     exact = np.where(kept.kind == NAME, named, exact)
     # an export is told by its name, too
     same = (result.type == kept.type) & (result.kind == kept.kind) & exact & (kept.kind != NOWHERE)
-    _tell(pair, kept.place[~same], "refers to another place than in the original")
+    _tell(pair, kept.location[~same], "refers to another place than in the original")
 
-    dead = wanted.place[~match]
-    octets = after.raw[file_places(after, dead)[:, None] + np.arange(8)]
+    dead = wanted.location[~match]
+    octets = after.raw[file_locations(after, dead)[:, None] + np.arange(8)]
     values = np.ascontiguousarray(octets).view("<u8").ravel()
     tombstones = np.array([name in _ONE for name in after.names], np.uint64)
     wrong = values & fields.masks[~match] != tombstones[dead >> STEP]
@@ -201,10 +203,10 @@ def _check_bytes(pair: Pair, member: int, fields: _Fields, rows: Array, copy: Ar
             pair.findings.add("debug information", f"{text} differs from the original")
 
 
-def _tell(pair: Pair, places: Array, what: str) -> None:
-    for place in places[:4].tolist():
-        pair.findings.add("debug information", f"at {pair.where(place)} {what}")
-    pair.findings.more("debug information", len(places) - 4)
+def _tell(pair: Pair, locations: Array, what: str) -> None:
+    for location in locations[:4].tolist():
+        pair.findings.add("debug information", f"at {pair.where(location)} {what}")
+    pair.findings.more("debug information", len(locations) - 4)
 
 
 __all__ = ["check", "part"]

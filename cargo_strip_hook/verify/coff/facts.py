@@ -12,7 +12,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.arrays import is_among, positions, unique
 from cargo_strip_hook.verify.coff.compare import Made
-from cargo_strip_hook.verify.coff.places import STEP, Definitions, Pair, alignment
+from cargo_strip_hook.verify.coff.locations import STEP, Definitions, Pair, alignment
 from cargo_strip_hook.verify.coff.read import (
     ABSOLUTE,
     ALIGN,
@@ -79,15 +79,15 @@ def _of_made(pair: Pair, made: Made) -> Iterator[tuple[int, int]]:
     """(section, alignment in bytes) of commons and import pointers; checks where these are."""
     pointer = 4 if pair.after.machine == 0x14C else 8
     aligned = _aligned(pair)
-    for name, place in (*made.common.items(), *made.pointer.items()):
+    for name, location in (*made.common.items(), *made.pointer.items()):
         align = pointer
         if name in made.common:
             size = _common_size(pair, name)
             align = max(min(32, 1 << (size - 1).bit_length()), aligned.get(name, 1))
-        if (place & ((1 << STEP) - 1)) % align:
+        if (location & ((1 << STEP) - 1)) % align:
             text = f"{shown(pair.names.text[name])} is not aligned to {align} bytes"
             pair.findings.add("a common symbol", text)
-        yield place >> STEP, align
+        yield location >> STEP, align
 
 
 def _aligned(pair: Pair) -> dict[int, int]:
@@ -131,8 +131,8 @@ def _check_whole(pair: Pair) -> None:
     tables = [o.unwind_records | o.unwind_tables for o in pair.objects]
     sizes = np.concatenate([o.sections["size"] for o in pair.objects]).astype(np.int64)
     whole = (pair.rows["offset"] == 0) & (pair.rows["size"] == sizes[pair.section])
-    for place in pair.place[~whole & ~np.concatenate(tables)[pair.section]].tolist():
-        pair.findings.add("a piece is not whole", pair.where(place))
+    for location in pair.location[~whole & ~np.concatenate(tables)[pair.section]].tolist():
+        pair.findings.add("a piece is not whole", pair.where(location))
 
 
 def _check_gaps(pair: Pair, made: Made) -> None:
@@ -143,18 +143,18 @@ def _check_gaps(pair: Pair, made: Made) -> None:
     o, rows = pair.after, pair.rows
     pointer = 4 if o.machine == 0x14C else 8
     sizes = [*(_common_size(pair, n) for n in made.common), *([pointer] * len(made.pointer))]
-    places = [*made.common.values(), *made.pointer.values()]
-    place = np.concatenate([pair.place, np.array(places, np.int64)])
+    locations = [*made.common.values(), *made.pointer.values()]
+    location = np.concatenate([pair.location, np.array(locations, np.int64)])
     size = np.concatenate([rows["size"], np.array(sizes, np.int64)])
-    order = np.argsort(place, kind="stable")
-    place, end = place[order], (place + size)[order]
-    home = place >> STEP
+    order = np.argsort(location, kind="stable")
+    location, end = location[order], (location + size)[order]
+    home = location >> STEP
     first = np.append(True, home[1:] != home[:-1])[: len(home)]
     last = np.maximum.accumulate(end)
     before = np.where(first, home << STEP, np.append(0, last[:-1])[: len(home)])
     lists = np.array([name.startswith(LISTS) for name in o.names], np.bool_)
     room = np.where(lists, 1, alignment(o.sections["flags"].astype(np.int64)))
-    wide = place - before >= np.maximum(room[home], 1)
+    wide = location - before >= np.maximum(room[home], 1)
     final = np.append(home[1:] != home[:-1], True)[: len(home)]
     rest = o.sections["size"][home[final]].astype(np.int64) - (last[final] - (home[final] << STEP))
     kept = np.zeros(len(o.names), np.int64)
@@ -183,7 +183,7 @@ def check_order(pair: Pair, loading: Loading) -> None:
     names = [name for o in pair.objects for name in o.names]
     lists = np.array([name.startswith(LISTS) for name in names], np.bool_)
     mine = np.flatnonzero(lists[pair.section] & (pair.rows["size"] > 0))
-    mine = mine[np.argsort(pair.place[mine], kind="stable")]
+    mine = mine[np.argsort(pair.location[mine], kind="stable")]
     members: dict[bytes, list[int]] = {}
     for i in mine.tolist():
         home = pair.indices[int(pair.position[i])]
@@ -199,13 +199,13 @@ def check_order(pair: Pair, loading: Loading) -> None:
 class _Said:
     """What the members say of the places that the result has symbols at.
 
-    `place`, `function` and `abridged` are of the members' symbols at these, in one order:
+    `location`, `function` and `abridged` are of the members' symbols at these, in one order:
     `abridged` is the length of a name of Rust's, 0 for others.
     """
 
-    def __init__(self, pair: Pair, places: Array) -> None:
+    def __init__(self, pair: Pair, locations: Array) -> None:
         self._pair = pair
-        wanted = unique(places)
+        wanted = unique(locations)
         head = _rust(pair)
         parts: list[tuple[Array, ...]] = [(np.zeros(0, np.int64),) * 5]
         for m, o in enumerate(pair.objects):
@@ -229,29 +229,29 @@ class _Said:
             parts.append(columns)
         every = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
         order = np.argsort(every[0], kind="stable")
-        self.place, self._member, self._symbol, function, self.abridged = (
+        self.location, self._member, self._symbol, function, self.abridged = (
             column[order] for column in every
         )
         self.function = function.astype(np.bool_)
 
-    def names(self, places: Array, found: Definitions) -> tuple[_Names, set[tuple[int, bytes]]]:
+    def names(self, locations: Array, found: Definitions) -> tuple[_Names, set[tuple[int, bytes]]]:
         """The names at some places, and (place, name) of those that are of functions."""
         names: _Names = {}
         functions: set[tuple[int, bytes]] = set()
-        wanted = unique(places)
-        chosen = np.flatnonzero(positions(wanted, self.place) >= 0)
+        wanted = unique(locations)
+        chosen = np.flatnonzero(positions(wanted, self.location) >= 0)
         for m in unique(self._member[chosen]).tolist():
             mine = chosen[self._member[chosen] == m]
             texts = self._pair.objects[m].names_of(self._symbol[mine])
-            columns = (texts, self.place[mine].tolist(), self.function[mine].tolist())
-            for name, place, is_one in zip(*columns, strict=True):
-                names.setdefault(place, set()).add(name)
+            columns = (texts, self.location[mine].tolist(), self.function[mine].tolist())
+            for name, location, is_one in zip(*columns, strict=True):
+                names.setdefault(location, set()).add(name)
                 if is_one:
-                    functions.add((place, name))
-        for place, name, is_one in _weak(self._pair, found):
-            names.setdefault(place, set()).add(name)
+                    functions.add((location, name))
+        for location, name, is_one in _weak(self._pair, found):
+            names.setdefault(location, set()).add(name)
             if is_one:
-                functions.add((place, name))
+                functions.add((location, name))
         return names, functions
 
 
@@ -261,9 +261,9 @@ def _weak(pair: Pair, found: Definitions) -> Iterator[tuple[int, bytes, bool]]:
         for i, number in zip(
             ext.index[ext.weak].tolist(), ext.name[ext.weak].tolist(), strict=True
         ):
-            place, kind = int(found.place[number]), int(o.symbols["type"][i])
-            if place >= 0:
-                yield place, pair.names.text[number], kind & 0xF0 == _FUNCTION
+            location, kind = int(found.location[number]), int(o.symbols["type"][i])
+            if location >= 0:
+                yield location, pair.names.text[number], kind & 0xF0 == _FUNCTION
 
 
 def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
@@ -275,29 +275,29 @@ def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
     for i in placed[heads & (o.symbols["type"][placed] != 0)].tolist():
         pair.findings.add("a symbol's type", f"{shown(o.name(i))} has one")
     placed = placed[~heads]
-    places = (o.symbols["section"][placed].astype(np.int64) << STEP) + o.symbols["value"][placed]
-    said = _Said(pair, places)
-    exact = {place for table in (made.common, made.pointer) for place in table.values()}
-    weak = [place for place, _, is_one in _weak(pair, found) if is_one]
+    locations = (o.symbols["section"][placed].astype(np.int64) << STEP) + o.symbols["value"][placed]
+    said = _Said(pair, locations)
+    exact = {location for table in (made.common, made.pointer) for location in table.values()}
+    weak = [location for location, _, is_one in _weak(pair, found) if is_one]
     # an export that stands for another name has no type of its own: its section says it
-    stands = {(place, name) for place, name, _ in _weak(pair, found)}
-    of_functions = unique(np.append(said.place[said.function], np.array(weak, np.int64)))
-    may_be = positions(of_functions, places) >= 0
-    rest = ~_abridged(pair, said, placed, places, may_be)
-    rest |= is_among(places, np.array(list(exact), np.int64))
-    placed, places, may_be = placed[rest], places[rest], may_be[rest]
-    names_at, function = said.names(places, found)
+    stands = {(location, name) for location, name, _ in _weak(pair, found)}
+    of_functions = unique(np.append(said.location[said.function], np.array(weak, np.int64)))
+    may_be = positions(of_functions, locations) >= 0
+    rest = ~_abridged(pair, said, placed, locations, may_be)
+    rest |= is_among(locations, np.array(list(exact), np.int64))
+    placed, locations, may_be = placed[rest], locations[rest], may_be[rest]
+    names_at, function = said.names(locations, found)
     kinds, classes = o.symbols["type"][placed].tolist(), o.symbols["class"][placed].tolist()
-    columns = (placed.tolist(), places.tolist(), o.names_of(placed), kinds, classes)
-    for n, (i, place, name, kind, storage) in enumerate(zip(*columns, strict=True)):
+    columns = (placed.tolist(), locations.tolist(), o.names_of(placed), kinds, classes)
+    for n, (i, location, name, kind, storage) in enumerate(zip(*columns, strict=True)):
         static = storage == STATIC
-        known = names_at.get(place, set())
-        if static and name not in known and not _is_made(name, known, place in exact, pair):
+        known = names_at.get(location, set())
+        if static and name not in known and not _is_made(name, known, location in exact, pair):
             pair.findings.add(
-                "a local name that the original has not", f"{shown(name)} at {pair.where(place)}"
+                "a local name that the original has not", f"{shown(name)} at {pair.where(location)}"
             )
-        must = (place, name) in function and name not in (_LABEL, _LEADER)
-        must |= storage == EXTERNAL and (place, name) in stands and _is_code(pair, place)
+        must = (location, name) in function and name not in (_LABEL, _LEADER)
+        must |= storage == EXTERNAL and (location, name) in stands and _is_code(pair, location)
         may = bool(may_be[n])
         if kind not in (0, _FUNCTION) or (
             ((kind and not may) or (must and not kind)) and not _is_weak_code(pair, i)
@@ -311,24 +311,24 @@ def _rust(pair: Pair) -> bytes:
     return b"__R" if pair.after.machine == 0x14C else b"_R"
 
 
-def _abridged(pair: Pair, said: _Said, symbols: Array, places: Array, may_be: Array) -> Array:
+def _abridged(pair: Pair, said: _Said, symbols: Array, locations: Array, may_be: Array) -> Array:
     """bool for each: a local name of Rust's, for a longer one at its place, and of the right type.
 
     Most symbols are so; the others have to be looked at one by one.
     """
     o = pair.after
-    if not len(said.place):
+    if not len(said.location):
         return np.zeros(len(symbols), np.bool_)
     kind = o.symbols["type"][symbols]
     good = (o.symbols["class"][symbols] == STATIC) & (kind == np.where(may_be, _FUNCTION, 0))
     rust, length = o.spans_of(symbols, _rust(pair))
-    first = np.minimum(np.searchsorted(said.place, places), len(said.place) - 1)
-    good &= (said.place[first] == places) & rust
+    first = np.minimum(np.searchsorted(said.location, locations), len(said.location) - 1)
+    good &= (said.location[first] == locations) & rust
     return np.asarray(good & (said.abridged[first] > length))
 
 
-def _is_code(pair: Pair, place: int) -> bool:
-    return bool(int(pair.after.sections["flags"][place >> STEP]) & CODE)
+def _is_code(pair: Pair, location: int) -> bool:
+    return bool(int(pair.after.sections["flags"][location >> STEP]) & CODE)
 
 
 def _is_weak_code(pair: Pair, i: int) -> bool:
@@ -395,7 +395,7 @@ def check_winners(pair: Pair, found: Definitions, loading: Loading) -> None:
     names = [
         n
         for n in loading.repeated
-        if found.place[pair.names.number.get(n, -1)] >= 0 and n in pair.names.number
+        if found.location[pair.names.number.get(n, -1)] >= 0 and n in pair.names.number
     ]
     if not names:
         return
@@ -412,7 +412,7 @@ def check_winners(pair: Pair, found: Definitions, loading: Loading) -> None:
                 if o.selections.get(section, (0, 0, -1))[0] == LARGEST:
                     holders[m] = int(o.sections["size"][section])
                 at = pair.find(m, np.array([section]), np.array([value]))[0]
-                if at >= 0 and at == found.place[number]:
+                if at >= 0 and at == found.location[number]:
                     placed.add(m)
         if not placed:
             continue  # what stands for it counts

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cargo_strip_hook.verify.coff.places import Pair
+from cargo_strip_hook.verify.coff.locations import Pair
 from cargo_strip_hook.verify.coff.read import (
     ASSOCIATIVE,
     COMDAT,
@@ -53,8 +53,8 @@ def check_groups(pair: Pair) -> None:
                 pair.findings.add(what, text)
     last: dict[tuple[int, bytes], tuple[int, int]] = {}
     homes: dict[bytes, bytes] = {}  # what each group is called in the result
-    for m, place, row in zip(
-        pair.position.tolist(), pair.place.tolist(), pair.rows.tolist(), strict=True
+    for m, location, row in zip(
+        pair.position.tolist(), pair.location.tolist(), pair.rows.tolist(), strict=True
     ):
         name, home = pair.objects[m].names[row[1]], pair.after.names[row[4]]
         if not _may_be_in(name, home, row[1] in free[m]):
@@ -64,10 +64,10 @@ def check_groups(pair: Pair) -> None:
             if homes.setdefault(base, own) != own:
                 pair.findings.add("section", f"the group {shown(base)} is in two places")
             before = last.get((m, name), (0, -1))
-            if before > (row[1], place):
-                text = f"the parts of {shown(name)} are not in order at {pair.where(place)}"
+            if before > (row[1], location):
+                text = f"the parts of {shown(name)} are not in order at {pair.where(location)}"
                 pair.findings.add("section", text)
-            last[m, name] = row[1], place
+            last[m, name] = row[1], location
 
 
 def _may_be_in(name: bytes, home: bytes, free: bool) -> bool:

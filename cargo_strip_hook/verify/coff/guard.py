@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import is_among, positions, rows_of, unique
-from cargo_strip_hook.verify.coff.places import (
+from cargo_strip_hook.verify.coff.locations import (
+    LOCATION,
     NAME,
-    PLACE,
     STEP,
     Definitions,
     Pair,
@@ -38,7 +38,7 @@ _TARGETS = b".gfids$y"
 _TABLES = (_TARGETS, b".giats$y", b".gljmp$y", b".gehcont$y", b".sxdata")
 _UNWIND = (b".pdata", b".xdata", b".eh_frame", b".gcc_except_table", b".debug")
 _BRANCHES = {I386: (20,), AMD64: (), 0xAA64: (3, 15, 16)}
-_Place = tuple[int, int]
+_Location = tuple[int, int]
 
 
 def check_guard(pair: Pair, found: Definitions) -> None:
@@ -58,13 +58,13 @@ def check_guard(pair: Pair, found: Definitions) -> None:
             continue
         before = _before(pair, found, name)
         after = _listed(pair, pair.after, name)
-        more: set[_Place] = set()
+        more: set[_Location] = set()
         if name == _TARGETS:
             taken = [
                 _taken(pair, found, m, functions) for m, f in enumerate(every) if not f & _GUARD
             ]
-            before |= {(PLACE, target) for t in taken for target in t[1].tolist()}
-            more = {(PLACE, place) for place in functions.tolist()}
+            before |= {(LOCATION, target) for t in taken for target in t[1].tolist()}
+            more = {(LOCATION, location) for location in functions.tolist()}
             more |= {(k, b) for k, b in after if k == NAME}
         kind = "handlers" if name == b".sxdata" else "guard"
         lost, new = before - after, after - before - more
@@ -85,12 +85,12 @@ def _check_relocations(pair: Pair, found: Definitions, functions: Array) -> None
     symbol = rows["symbol"]
     target = (symbols["section"][symbol].astype(np.int64) << STEP) + symbols["value"][symbol]
     there = set(zip(rows["section"].tolist(), target.tolist(), strict=True))
-    lost: set[_Place] = set()
+    lost: set[_Location] = set()
     for m in range(len(pair.objects)):
         homes, targets = _taken(pair, found, m, functions)
         lost |= set(zip(homes.tolist(), targets.tolist(), strict=True)) - there
-    for _, place in sorted(lost)[:4]:
-        text = f"no relocation shows that the address of {pair.where(place)} is taken"
+    for _, location in sorted(lost)[:4]:
+        text = f"no relocation shows that the address of {pair.where(location)} is taken"
         pair.findings.add("guard", text)
     pair.findings.more("guard", len(lost) - 4)
 
@@ -112,8 +112,8 @@ def _functions(pair: Pair) -> Array:
         mine = (symbols["type"] & 0xF0 == _FUNCTION) & (symbols["section"] > 0) & ~o.auxiliary
         section, value = symbols["section"][mine], symbols["value"][mine].astype(np.int64)
         code = o.sections["flags"][section] & CODE != 0
-        places = pair.find(m, section[code], value[code])
-        found.append(places[places >= 0])
+        locations = pair.find(m, section[code], value[code])
+        found.append(locations[locations >= 0])
     return np.sort(np.concatenate(found))
 
 
@@ -126,7 +126,7 @@ def _taken(pair: Pair, found: Definitions, member: int, functions: Array) -> tup
     rows = rows_of(rows, named[rows["symbol"]])
     rows = rows_of(rows, ~is_among(rows["type"], np.array(_BRANCHES[o.machine])))
     meaning = meanings(pair, found, member)
-    target = np.where(meaning.kind == PLACE, meaning.base, -1)
+    target = np.where(meaning.kind == LOCATION, meaning.base, -1)
     rows = rows_of(rows, (positions(functions, target) >= 0)[rows["symbol"]])
     told = np.zeros(len(o.names), np.bool_)
     for number in unique(rows["section"]).tolist():
@@ -138,31 +138,31 @@ def _taken(pair: Pair, found: Definitions, member: int, functions: Array) -> tup
         branch = (last & 0xFE == 0xE8) | ((second == 0x0F) & (last >> 4 == 8))
         branch &= (rows["type"] == 4) & (o.sections["flags"][rows["section"]] & CODE != 0)
         rows = rows[~branch]
-    place = pair.find(member, rows["section"], rows["offset"])
-    rows, place = rows[place >= 0], place[place >= 0]
-    return place >> STEP, target[rows["symbol"]]
+    location = pair.find(member, rows["section"], rows["offset"])
+    rows, location = rows[location >= 0], location[location >= 0]
+    return location >> STEP, target[rows["symbol"]]
 
 
-def _before(pair: Pair, found: Definitions, name: bytes) -> set[_Place]:
+def _before(pair: Pair, found: Definitions, name: bytes) -> set[_Location]:
     """What the members' tables of a name list of what is there, and may list."""
-    wanted: set[_Place] = set()
+    wanted: set[_Location] = set()
     for m, o in enumerate(pair.objects):
         symbols = _symbols(o, name)
         if symbols:
             meaning = meanings(pair, found, m)
             rows = zip(meaning.kind[symbols].tolist(), meaning.base[symbols].tolist(), strict=True)
-            wanted |= {row for row in rows if row[0] in (PLACE, NAME)}
+            wanted |= {row for row in rows if row[0] in (LOCATION, NAME)}
     # a name that no live piece uses need not be there
     undefined = set(pair.result.name[pair.result.undefined].tolist())
-    return {(k, b) for k, b in wanted if k == PLACE or b in undefined}
+    return {(k, b) for k, b in wanted if k == LOCATION or b in undefined}
 
 
-def _listed(pair: Pair, o: Object, name: bytes) -> set[_Place]:
-    has: set[_Place] = set()
+def _listed(pair: Pair, o: Object, name: bytes) -> set[_Location]:
+    has: set[_Location] = set()
     for symbol in _symbols(o, name):
         section = int(o.symbols["section"][symbol])
         if section > 0:
-            has.add((PLACE, (section << STEP) + int(o.symbols["value"][symbol])))
+            has.add((LOCATION, (section << STEP) + int(o.symbols["value"][symbol])))
         else:
             has.add((NAME, pair.names.of(o.name(symbol))))
     return has

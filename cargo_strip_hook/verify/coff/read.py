@@ -91,14 +91,14 @@ class Object:
         octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), self.record)[:, :8]
         found: list[bytes] = np.ascontiguousarray(octets).view("S8").ravel().tolist()
         long = np.flatnonzero(rows["zeros"] == 0)
-        places, strings = rows["name"][long], self.strings
-        if len(long) and strings[-1:] == b"\0" and places.min() >= 4:
-            if places.max() >= len(strings):
-                raise Damaged(f"no name at {int(places.max())} of the string table")
-            for n, at in zip(long.tolist(), places.tolist(), strict=True):
+        locations, strings = rows["name"][long], self.strings
+        if len(long) and strings[-1:] == b"\0" and locations.min() >= 4:
+            if locations.max() >= len(strings):
+                raise Damaged(f"no name at {int(locations.max())} of the string table")
+            for n, at in zip(long.tolist(), locations.tolist(), strict=True):
                 found[n] = strings[at : strings.index(b"\0", at)]
         else:
-            for n, at in zip(long.tolist(), places.tolist(), strict=True):
+            for n, at in zip(long.tolist(), locations.tolist(), strict=True):
                 found[n] = _string(strings, at)
         return found
 
@@ -343,6 +343,6 @@ def _relocations(raw: Array, end: int, sections: Array) -> Array:
     out["offset"] = np.ascontiguousarray(rows[:, :4]).view("<u4").ravel()
     out["symbol"] = np.ascontiguousarray(rows[:, 4:8]).view("<u4").ravel()
     out["type"] = np.ascontiguousarray(rows[:, 8:]).view("<u2").ravel()
-    place = np.minimum(sections["offset"][section] + out["offset"], end)
-    out["field"] = np.ascontiguousarray(raw[place[:, None] + np.arange(8)]).view("<u8").ravel()
+    location = np.minimum(sections["offset"][section] + out["offset"], end)
+    out["field"] = np.ascontiguousarray(raw[location[:, None] + np.arange(8)]).view("<u8").ravel()
     return out

@@ -123,8 +123,8 @@ def _selection(o: Object, section: int) -> int:
 def _check_symbols(o: Object, findings: Findings) -> None:
     symbols, sections = o.symbols, o.sections
     own = np.flatnonzero(~o.auxiliary)
-    place = symbols["section"][own]
-    inside = own[place > 0]
+    location = symbols["section"][own]
+    inside = own[location > 0]
     size = sections["size"][symbols["section"][inside]]
     for i in inside[symbols["value"][inside] > size][:4].tolist():
         findings.add("structure", f"{shown(o.name(i))} lies outside of its section")
@@ -133,7 +133,7 @@ def _check_symbols(o: Object, findings: Findings) -> None:
         findings.add(
             "a symbol of unknown class", f"{shown(o.name(i))} has the class {symbols['class'][i]}"
         )
-    for i in own[place < ABSOLUTE][:4].tolist():
+    for i in own[location < ABSOLUTE][:4].tolist():
         findings.add("structure", f"{shown(o.name(i))} is for a debugger alone")
     weak = own[classes == WEAK]
     told = symbols["section"][weak].astype(bool) | symbols["value"][weak].astype(bool)
@@ -141,7 +141,7 @@ def _check_symbols(o: Object, findings: Findings) -> None:
     rest = [bool(any(o.auxiliary_of(i)[8:])) for i in weak.tolist()]
     for i in weak[told | np.array(rest, np.bool_)][:4].tolist():
         findings.add("weak external", f"{shown(o.name(i))} is a weak external and more")
-    loose = own[(place == 0) & (classes == STATIC)]
+    loose = own[(location == 0) & (classes == STATIC)]
     for i in loose[:4].tolist():
         findings.add("structure", f"{shown(o.name(i))} is static and nowhere")
     # a section's symbol: of its name, at its start, with its definition behind it

@@ -53,18 +53,18 @@ def set_apart(pair: Pair, others: Sequence[Array], loaded: Sequence[int], *, joi
     after = pair.after
     none = np.zeros(0, np.int64)
     section = np.concatenate([none, *(r["out_section"] for r in others)])
-    place = np.concatenate([none, *(r["out_offset"] for r in others)]) + (section << STEP)
+    location = np.concatenate([none, *(r["out_offset"] for r in others)]) + (section << STEP)
     size = np.concatenate([none, *(r["size"] for r in others)])
     known = ~after.is_debug[section] & (size > 0)
-    place, size = place[known], size[known]
+    location, size = location[known], size[known]
     own = np.flatnonzero(pair.link_map["size"] > 0)
-    own = own[np.argsort(pair.place[own], kind="stable")]
-    same = np.zeros(len(place), np.bool_)
+    own = own[np.argsort(pair.location[own], kind="stable")]
+    same = np.zeros(len(location), np.bool_)
     if len(own):
-        at = own[np.maximum(np.searchsorted(pair.place[own], place, side="right") - 1, 0)]
-        same = (pair.place[at] == place) & (pair.link_map["size"][at] == size)
-    shared = is_among(pair.place, place) & (pair.link_map["size"] > 0)
-    ranges = _ranges(place[~same], (place + size)[~same])
+        at = own[np.maximum(np.searchsorted(pair.location[own], location, side="right") - 1, 0)]
+        same = (pair.location[at] == location) & (pair.link_map["size"][at] == size)
+    shared = is_among(pair.location, location) & (pair.link_map["size"] > 0)
+    ranges = _ranges(location[~same], (location + size)[~same])
     if not len(ranges[0]) and not joined:
         return Apart(pair, shared, frozenset())
     if not joined:

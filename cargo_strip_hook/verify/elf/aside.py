@@ -127,11 +127,11 @@ def _defined_but_gone(pair: Pair, symbol: Array) -> Array:
 
 
 def bury(
-    pair: Pair, resolution: Resolution, old: Array, place: Array
+    pair: Pair, resolution: Resolution, old: Array, location: Array
 ) -> tuple[Array, tuple[Array, Array]]:
     """Of the relocations `old`, which are no more, those whose target is dead: fields of zeros.
 
-    `place`: where in the result each is.
+    `location`: where in the result each is.
 
     Returns which of them (bool), and the places and widths of their fields.
     """
@@ -146,16 +146,16 @@ def bury(
     if not dead.any():
         return dead, (none, none)
     width = pair.machine.width[np.minimum(old["type"], len(pair.machine.width) - 1)]
-    section = place >> STEP
-    at = pair.after.sections["offset"][section] + (place - (section << STEP))
+    section = location >> STEP
+    at = pair.after.sections["offset"][section] + (location - (section << STEP))
     held = pair.after.sections["type"][section] != SHT_NOBITS
     for size in (4, 8):
         mine = np.flatnonzero(dead & held & (width == size))
         octets = gather(pair.after.data, at[mine], np.dtype(f"V{size}")).view(np.uint8)
         for i in mine[octets.reshape(-1, size).any(axis=1)].tolist():
-            where = pair.where_after(int(place[i]))
+            where = pair.where_after(int(location[i]))
             pair.findings.add("a reference to what is gone is not zero", where)
-    return dead, (place[dead], width[dead].astype(np.int64))
+    return dead, (location[dead], width[dead].astype(np.int64))
 
 
 __all__ = ["bury", "check", "is_aside", "is_told"]

@@ -179,8 +179,8 @@ def _pair(
     about, about_section = rows[covers_debug], section[covers_debug]
     rows, section = rows[~covers_debug], section[~covers_debug]
     whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
-    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
-    pieces_of = cut(before, rows[~whole], section[~whole], place[~whole], findings)
+    location = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    pieces_of = cut(before, rows[~whole], section[~whole], location[~whole], findings)
     placed = section[whole]
     if len(unique(placed)) != len(placed) or pieces_of.is_cut[placed].any():
         findings.add("placement", "a section is placed twice")
@@ -199,7 +199,7 @@ def _pair(
         rows,
         section,
         row,
-        place,
+        location,
         pieces_of,
         expectation.link_map is not None,
         machine(after.machine, after.layouts.order),

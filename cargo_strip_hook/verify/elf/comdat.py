@@ -72,7 +72,7 @@ def check(pair: Pair, sides: Sides) -> None:
     target = np.where(symbol_section > 0, home[np.maximum(symbol_section, 0)], -1)
     local = after.symbols["binding"][np.maximum(new["symbol"], 0)] == STB_LOCAL
     for i in np.flatnonzero(local & (target >= 0) & (target != home[new["section"]]))[:8].tolist():
-        where = pair.where_after(int(sides.after_place[i]))
+        where = pair.where_after(int(sides.after_location[i]))
         findings.add("a reference into a group that may be dropped", where)
 
 

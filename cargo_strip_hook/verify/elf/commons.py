@@ -48,7 +48,7 @@ def check(pair: Pair, resolution: Resolution, definitions: dict[bytes, int]) -> 
         if strong or not len(commons):
             continue
         size, align = int(commons["size"].max()), max(1, int(commons["value"].max()))
-        place = resolution.export_place.get(resolution.names.number.get(name, -1))
+        location = resolution.export_location.get(resolution.names.number.get(name, -1))
         shown = after.symbols[definitions[name]] if name in definitions else None
         if shown is not None and shown["section"] == IN_COMMON:
             if shown["size"] < size or shown["value"] < align:
@@ -56,23 +56,23 @@ def check(pair: Pair, resolution: Resolution, definitions: dict[bytes, int]) -> 
             continue
         if shown is not None and shown["section"] > 0:
             home = int(shown["section"] << STEP) + int(shown["value"])
-            if place is not None and place != home:
+            if location is not None and location != home:
                 pair.findings.add("a common symbol is in two places", quoted(name))
-            place = home
-        if place is None:  # nothing refers to it
+            location = home
+        if location is None:  # nothing refers to it
             continue
         thread = bool((commons["kind"] == STT_TLS).any())
-        if not _fits(pair, place, size, align, thread=thread):
-            where = pair.where_after(place)
+        if not _fits(pair, location, size, align, thread=thread):
+            where = pair.where_after(location)
             pair.findings.add("a common symbol has no room", f"{quoted(name)} at {where}")
-        if 0 < place >> STEP < len(after.sections):
-            room.append((place, size, name))
+        if 0 < location >> STEP < len(after.sections):
+            room.append((location, size, name))
     _check_apart(pair, room)
 
 
-def _fits(pair: Pair, place: int, size: int, align: int, *, thread: bool) -> bool:
+def _fits(pair: Pair, location: int, size: int, align: int, *, thread: bool) -> bool:
     """Whether there are zeros of the kind that a common is, aligned as it was."""
-    number, offset = place >> STEP, place & ((1 << STEP) - 1)
+    number, offset = location >> STEP, location & ((1 << STEP) - 1)
     if not 0 < number < len(pair.after.sections):
         return False
     section = pair.after.sections[number]
@@ -94,34 +94,34 @@ def _check_apart(pair: Pair, room: list[tuple[int, int, bytes]]) -> None:
     after, rows = pair.after.sections, pair.link_map
     end = np.zeros(len(after), np.int64)
     np.maximum.at(end, rows["out_section"], rows["out_offset"] + rows["size"])
-    for place, size, _ in room:
-        number = place >> STEP
-        end[number] = max(end[number], (place & ((1 << STEP) - 1)) + size)
+    for location, size, _ in room:
+        number = location >> STEP
+        end[number] = max(end[number], (location & ((1 << STEP) - 1)) + size)
     zeros = (after["type"] == SHT_NOBITS) & (after["flags"] & SHF_ALLOC != 0)
     more = np.flatnonzero(zeros & (after["size"] > end))
     pair.findings.each("zeros that no input explains", more << STEP, pair.where_after)
-    starts, ends = pair.place, pair.place + pair.link_map["size"]
+    starts, ends = pair.location, pair.location + pair.link_map["size"]
     room.sort()
-    for (place, size, _), (following, _, name) in pairwise(room):
-        if place + size > following:
+    for (location, size, _), (following, _, name) in pairwise(room):
+        if location + size > following:
             pair.findings.add("a common symbol is in another's place", quoted(name))
-    for place, size, name in room:
-        if bool(((starts < place + size) & (place < ends)).any()):
+    for location, size, name in room:
+        if bool(((starts < location + size) & (location < ends)).any()):
             pair.findings.add("a common symbol is in the place of a piece", quoted(name))
 
 
-def places(pair: Pair, resolution: Resolution) -> tuple[Array, Array]:
+def locations(pair: Pair, resolution: Resolution) -> tuple[Array, Array]:
     """The symbols of the original that are commons with a known place, and these places (int64)."""
     s = pair.before.symbols
     numbers = np.flatnonzero((s["section"] == IN_COMMON) & (s["binding"] != STB_LOCAL))
-    number_of, place_of = resolution.names.number, resolution.export_place
+    number_of, location_of = resolution.names.number, resolution.export_location
     found = [
-        place_of.get(number_of.get(name, -1), -1) for name in pair.before.names[numbers].tolist()
+        location_of.get(number_of.get(name, -1), -1) for name in pair.before.names[numbers].tolist()
     ]
     own = resolution.own
-    placed = own.kind[numbers] == Kind.PLACE
+    placed = own.kind[numbers] == Kind.LOCATION
     where = np.where(placed, own.base[numbers], np.array(found, np.int64).reshape(-1))
     return numbers[where >= 0], where[where >= 0]
 
 
-__all__ = ["check", "places"]
+__all__ = ["check", "locations"]

@@ -78,8 +78,8 @@ def _numbers(octets: Array, stops: Array, table: Array) -> tuple[Array, Array, A
     long = np.flatnonzero(length > 10)
     if len(long):
         raise BadTable(int(table[long[0]]))
-    place = np.arange(len(octets)) - np.repeat(begins, length)
-    bits = (octets.astype(np.uint64) & np.uint64(0x7F)) << (7 * place).astype(np.uint64)
+    location = np.arange(len(octets)) - np.repeat(begins, length)
+    bits = (octets.astype(np.uint64) & np.uint64(0x7F)) << (7 * location).astype(np.uint64)
     unsigned = np.add.reduceat(bits, begins) if len(begins) else np.zeros(0, np.uint64)
     width = np.minimum(7 * length, 64)
     minus = (octets[stops] & 0x40 != 0) & (width < 64)

@@ -69,9 +69,9 @@ def find(objects: Objects) -> Damaged | None:
 def _damaged(objects: Objects, section: int, offset: int, what: str) -> Damaged:
     owner = int(objects.sections["object"][section])
     name = objects.section_name(section)
-    place = int(objects.sections["offset"][section] - objects.base[owner]) + max(offset, 0)
+    location = int(objects.sections["offset"][section] - objects.base[owner]) + max(offset, 0)
     where = f"{name}+{offset:#x}" if offset >= 0 else name
-    return Damaged(owner, f"{where}: {what}", place)
+    return Damaged(owner, f"{where}: {what}", location)
 
 
 def _first(bad: Array) -> list[int]:

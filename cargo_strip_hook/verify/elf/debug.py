@@ -39,7 +39,7 @@ _SLAB = 1 << 23  # bytes that are compared together
 _ONE = (".debug_ranges", ".debug_loc")
 # ch_type of what was asked for
 _KINDS = {Compression.NONE: 0, Compression.ZLIB: 1, Compression.ZSTD: 2}
-_RESULT = np.dtype([("place", "<i8"), ("target", "<i8"), ("symbol", "<i4"), ("type", "<u4")])
+_RESULT = np.dtype([("location", "<i8"), ("target", "<i8"), ("symbol", "<i4"), ("type", "<u4")])
 
 
 @dataclass(frozen=True)
@@ -47,28 +47,28 @@ class _Map:
     """Where offsets of the original's debug sections went (int64 all).
 
     `whole[section]`: the place of a section that is kept as it is, -1 for others. `start`, `size`,
-    `place` of the parts of the others, sorted; a start is a section and an offset as a place is.
+    `location` of the parts of the others, sorted; a start is a section and an offset as a place is.
     """
 
     whole: Array
     total: Array  # bytes of each section that has parts
     start: Array
     size: Array
-    place: Array
+    location: Array
 
     def of(self, section: Array, offset: Array) -> Array:
         """The place in the result of each offset in a section, -1 for what is not there (int64)."""
-        place = self.whole[section]
-        place = np.where(place >= 0, place + offset, -1)
-        rest = np.flatnonzero((place < 0) & (offset >= 0)) if len(self.start) else ()
+        location = self.whole[section]
+        location = np.where(location >= 0, location + offset, -1)
+        rest = np.flatnonzero((location < 0) & (offset >= 0)) if len(self.start) else ()
         if len(rest):
             wanted = (section[rest] << STEP) + offset[rest]
             near, inside = nearest(self.start, wanted)
             good = (inside >= 0) & (inside < self.size[near])
             # the end of a section belongs to its last part
             good |= (inside == self.size[near]) & (offset[rest] == self.total[section[rest]])
-            place[rest] = np.where(good, self.place[near] + inside, -1)
-        return np.asarray(place)
+            location[rest] = np.where(good, self.location[near] + inside, -1)
+        return np.asarray(location)
 
 
 def check(pair: Pair, resolution: Resolution) -> None:
@@ -102,24 +102,24 @@ def _bases_before(pair: Pair, resolution: Resolution) -> Array:
     """The place in the result of each symbol of the original, -1 where its section is not there."""
     s = pair.before.symbols
     row = np.where(s["section"] > 0, pair.row[np.maximum(s["section"], 0)], -1)
-    place = pair.place[np.maximum(row, 0)] if len(pair.place) else row
-    base = np.where(row >= 0, place + s["value"], -1)
+    location = pair.location[np.maximum(row, 0)] if len(pair.location) else row
+    base = np.where(row >= 0, location + s["value"], -1)
     parted = np.flatnonzero((s["section"] > 0) & pair.cut.is_cut[np.maximum(s["section"], 0)])
     parted = parted[s["kind"][parted] != STT_SECTION]
     where, within = pair.cut.find(s["section"][parted], s["value"][parted])
     base[parted] = np.where(where >= 0, where + within, -1)
-    numbers, where = commons.places(pair, resolution)
+    numbers, where = commons.locations(pair, resolution)
     base[numbers] = where
     return base
 
 
-def _places(pair: Pair, base: Array, rows: Array) -> Array:
+def _locations(pair: Pair, base: Array, rows: Array) -> Array:
     """The place that each relocation of the original means, -1 where that is not in the result."""
     bases = base[np.maximum(rows["symbol"], 0)]
-    places = np.where(bases >= 0, bases + rows["addend"], -1)
+    locations = np.where(bases >= 0, bases + rows["addend"], -1)
     element, where, within = pair.element(rows["symbol"], rows["addend"])
-    places[element] = np.where(where >= 0, where + within, -1)
-    return np.asarray(places)
+    locations[element] = np.where(where >= 0, where + within, -1)
+    return np.asarray(locations)
 
 
 def _sizes(objects: Objects, numbers: Array) -> Array | None:
@@ -195,9 +195,9 @@ def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
 
     pair.findings.each("debug information is in a wrong place", bad, where)
     start = (section << STEP) + rows["offset"]
-    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    location = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
     order = np.argsort(start, kind="stable")
-    for starts, by in ((start, order), (place, np.argsort(place, kind="stable"))):
+    for starts, by in ((start, order), (location, np.argsort(location, kind="stable"))):
         ends = starts[by] + rows["size"][by]
         overlap = np.flatnonzero((starts[by][1:] < ends[:-1]) & (rows["size"][by][1:] > 0))
         kind = "debug information is there twice, or overlaps"
@@ -212,11 +212,11 @@ def _layout(pair: Pair, rows: Array, section: Array) -> _Map | None:
         return None
     whole = np.full(len(before.sections), -1, np.int64)
     entire = (rows["offset"] == 0) & (rows["size"] == old_size[which])
-    whole[section[entire]] = place[entire]
+    whole[section[entire]] = location[entire]
     total = np.zeros(len(before.sections), np.int64)
     total[section] = old_size[which]
     rest = order[~entire[order]]
-    return _Map(whole, total, start[rest], rows["size"][rest], place[rest])
+    return _Map(whole, total, start[rest], rows["size"][rest], location[rest])
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ class _Wanted:
     """Relocations of the original's debug information, in parts that are kept."""
 
     rows: Array  # RELOCATION; all else has a value for each of them
-    place: Array  # int64: where its field is in the result
+    location: Array  # int64: where its field is in the result
     symbol: Array  # of the original
     home: Array  # the section of that symbol; 0 or less: none
     target: Array  # int64: the place in the result that is meant, negative where it is gone
@@ -274,7 +274,7 @@ class _Wanted:
 class _Fields:
     """Relocated fields of the result: places, sorted, and bytes; of the dead, what they hold."""
 
-    place: Array
+    location: Array
     width: Array
     dead: Array  # bool
 
@@ -297,7 +297,7 @@ def _result(after: Objects, number: int, base: Array) -> Array:
     for table in np.flatnonzero(after.targets == number).tolist():
         for rows in after.relocation_parts(table, _BATCH):
             part = np.zeros(len(rows), _RESULT)
-            part["place"] = (rows["section"] << STEP) + rows["offset"]
+            part["location"] = (rows["section"] << STEP) + rows["offset"]
             part["target"] = base[np.maximum(rows["symbol"], 0)] + rows["addend"]
             part["symbol"], part["type"] = rows["symbol"], rows["type"]
             parts.append(part)
@@ -310,13 +310,13 @@ def _relocations(sides: _Sides, number: int) -> _Fields:
     pair, before, after = sides.pair, sides.pair.before, sides.pair.after
     members = np.flatnonzero(_named(before, after.section_name(number)) & sides.is_debug)
     new = _result(after, number, sides.base_after)
-    new_place = np.ascontiguousarray(new["place"])
-    in_order = bool((np.diff(new_place) > 0).all())
+    new_location = np.ascontiguousarray(new["location"])
+    in_order = bool((np.diff(new_location) > 0).all())
     known = np.zeros(len(new), np.bool_)
     parts: list[_Fields] = []
     for tables in _tables(before, members):
         wanted = _wanted(sides, tables)
-        match = _match(wanted.place, new_place, in_order)
+        match = _match(wanted.location, new_location, in_order)
         known[match[match >= 0]] = True
         other = _others(sides, wanted, match)
         _tell(pair, wanted, wanted.dangling, "debug information refers to some that is gone")
@@ -326,7 +326,7 @@ def _relocations(sides: _Sides, number: int) -> _Fields:
         _tell(pair, wanted, wrong, "a relocation of debug information has another target")
         parts.append(_fields(pair, wanted, match))
     pair.findings.each(
-        "a relocation that the original has not", new_place[~known], pair.where_after
+        "a relocation that the original has not", new_location[~known], pair.where_after
     )
     return _sorted_fields(parts)
 
@@ -335,14 +335,14 @@ def _wanted(sides: _Sides, tables: Array) -> _Wanted:
     """Read these relocation tables of the original, and find what they mean in the result."""
     before, where = sides.pair.before, sides.where
     rows = before.relocations(tables)
-    place = where.of(rows["section"], rows["offset"])
-    kept = np.flatnonzero((place >= 0) & (rows["type"] != 0))
-    rows, place = rows[kept], place[kept]
+    location = where.of(rows["section"], rows["offset"])
+    kept = np.flatnonzero((location >= 0) & (rows["type"] != 0))
+    rows, location = rows[kept], location[kept]
     symbol = np.maximum(rows["symbol"], 0)
     home = before.symbols["section"][symbol]
     inside = np.maximum(home, 0)
     debug = (home > 0) & sides.is_debug[inside]
-    target = _places(sides.pair, sides.base_before, rows)
+    target = _locations(sides.pair, sides.base_before, rows)
     lives = target != -1
     offset = before.symbols["value"][symbol] + rows["addend"]
     mine = np.flatnonzero(debug)
@@ -350,17 +350,17 @@ def _wanted(sides: _Sides, tables: Array) -> _Wanted:
     excluded = before.sections["flags"][inside] & SHF_EXCLUDE != 0
     dangling = debug & (target < 0) & ~excluded
     lives |= debug & (target >= 0)
-    return _Wanted(rows, place, symbol, home, target, debug, lives, dangling)
+    return _Wanted(rows, location, symbol, home, target, debug, lives, dangling)
 
 
-def _match(place: Array, new_place: Array, in_order: bool) -> Array:
-    """The relocation of the result at each place, as a position in `new_place`; -1 for none.
+def _match(location: Array, new_location: Array, in_order: bool) -> Array:
+    """The relocation of the result at each place, as a position in `new_location`; -1 for none.
 
-    `in_order`: `new_place` (int64) ascends, and has no place twice.
+    `in_order`: `new_location` (int64) ascends, and has no place twice.
     """
-    if not in_order or bool((np.diff(place) <= 0).any()):
-        return match_keys(keys(place), keys(new_place))
-    return positions(new_place, place)
+    if not in_order or bool((np.diff(location) <= 0).any()):
+        return match_keys(keys(location), keys(new_location))
+    return positions(new_location, location)
 
 
 def _others(sides: _Sides, wanted: _Wanted, match: Array) -> Array:
@@ -400,21 +400,21 @@ def _tell(pair: Pair, wanted: _Wanted, bad: Array, kind: str) -> None:
 def _fields(pair: Pair, wanted: _Wanted, match: Array) -> _Fields:
     """The fields of these relocations; those of no relocation in the result are dead."""
     type_ = np.minimum(wanted.rows["type"].astype(np.int64), TYPES - 1)
-    plain_address = (pair.machine.use[type_] == Use.PLACE) & (
+    plain_address = (pair.machine.use[type_] == Use.LOCATION) & (
         pair.machine.value[type_] == Value.NEVER
     )
-    return _Fields(wanted.place, pair.machine.width[type_], (match < 0) & plain_address)
+    return _Fields(wanted.location, pair.machine.width[type_], (match < 0) & plain_address)
 
 
 def _sorted_fields(parts: list[_Fields]) -> _Fields:
     if not parts:
         none = np.zeros(0, np.int64)
         return _Fields(none, none, none.astype(np.bool_))
-    place = np.concatenate([part.place for part in parts])
+    location = np.concatenate([part.location for part in parts])
     width = np.concatenate([part.width for part in parts])
     dead = np.concatenate([part.dead for part in parts])
-    order = np.argsort(place, kind="stable")
-    return _Fields(place[order], width[order], dead[order])
+    order = np.argsort(location, kind="stable")
+    return _Fields(location[order], width[order], dead[order])
 
 
 def _alike(sides: _Sides, wanted: _Wanted, number: int, new: Array) -> bool:
@@ -434,13 +434,13 @@ def _alike(sides: _Sides, wanted: _Wanted, number: int, new: Array) -> bool:
     if name and name == after.string(int(after.symbols["name"][new_symbol])):
         nowhere = base < 0 or not any(_there(sides, i) for i in rivals)
         return bool(nowhere and home <= 0 and target - base == row["addend"])
-    place = int(after.symbols["section"][new_symbol])
-    if place <= 0 or home <= 0:
+    location = int(after.symbols["section"][new_symbol])
+    if location <= 0 or home <= 0:
         return False
     section, size = before.section_name(home), before.sections["size"][home]
     offset = int(before.symbols["value"][old]) + int(row["addend"])
     rows = np.flatnonzero((pair.row >= 0) & (before.sections["size"] == size))
-    rows = rows[pair.place[pair.row[rows]] + offset == target]
+    rows = rows[pair.location[pair.row[rows]] + offset == target]
     return any(before.section_name(int(r)) == section for r in rows)
 
 
@@ -455,7 +455,7 @@ def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields
     result = np.frombuffer(pair.after.plain(number), np.uint8)
     base = number << STEP
     tombstone = int(pair.after.section_name(number) in _ONE)
-    furthest = np.maximum.accumulate(fields.place + fields.width)
+    furthest = np.maximum.accumulate(fields.location + fields.width)
     first = 0
     opened: tuple[int, memoryview] | None = None
     while first < len(rows):
@@ -473,10 +473,10 @@ def _bytes(pair: Pair, rows: Array, section: Array, number: int, fields: _Fields
             start = int(rows["offset"][row])
             view[target : target + size] = opened[1][start : start + size]
         differs = np.flatnonzero(expected != result[begin:end]) + begin + base
-        near = np.searchsorted(fields.place, differs, side="right") - 1
+        near = np.searchsorted(fields.location, differs, side="right") - 1
         safe = np.maximum(near, 0)
         allowed = near >= 0
-        if len(fields.place):
+        if len(fields.location):
             allowed &= differs < furthest[safe]
         pair.findings.each("other bytes", differs[~allowed], pair.where_after)
         first = last
@@ -488,7 +488,7 @@ def _tombstones(pair: Pair, fields: _Fields, result: Array, base: int, value: in
     """Fields whose target is gone: 0, or 1 where a zero would end a list."""
     little = pair.after.layouts.order == "<"
     for width in (4, 8):
-        offset = fields.place[fields.dead & (fields.width == width)] - base
+        offset = fields.location[fields.dead & (fields.width == width)] - base
         offset = offset[offset + width <= len(result)]
         octets = result[offset[:, None] + np.arange(width)]
         low = octets[:, 0 if little else -1]
@@ -509,7 +509,7 @@ def _nothing_lost(sides: _Sides) -> None:
     for tables in _tables(before, lost):
         old = before.relocations(tables)
         gone = where.of(old["section"], old["offset"]) < 0
-        alive = _places(pair, sides.base_before, old) != -1
+        alive = _locations(pair, sides.base_before, old) != -1
         bad = old[gone & alive & (old["type"] != 0)]
         kind = "debug information of live code is gone"
         pair.findings.each(kind, np.arange(len(bad)), pair.where_rows(bad))

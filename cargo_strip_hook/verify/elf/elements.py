@@ -27,7 +27,7 @@ from cargo_strip_hook.verify.expectation import Findings
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """The pieces, sorted: `start` in the original, `size` (bytes), `place` in the result.
+    """The pieces, sorted: `start` in the original, `size` (bytes), `location` in the result.
 
     `is_cut` tells of each section whether it came in pieces, `merges` whether linkers merge its
     elements.
@@ -35,7 +35,7 @@ class Cut:
 
     start: Array
     size: Array
-    place: Array
+    location: Array
     is_cut: Array
     merges: Array
 
@@ -47,11 +47,11 @@ class Cut:
         wanted = (section << STEP) + offset
         at, within = nearest(self.start, wanted)
         held = (within >= 0) & (within < self.size[at])
-        return np.where(held, self.place[at], -1), np.where(held, within, 0)
+        return np.where(held, self.location[at], -1), np.where(held, within, 0)
 
 
-def cut(before: Objects, rows: Array, section: Array, place: Array, findings: Findings) -> Cut:
-    """Take the pieces in; `rows` of the placement are of `section` and went to `place`."""
+def cut(before: Objects, rows: Array, section: Array, location: Array, findings: Findings) -> Cut:
+    """Take the pieces in; `rows` of the placement are of `section` and went to `location`."""
     is_cut = np.zeros(len(before.sections), np.bool_)
     is_cut[section] = True
     start = (section << STEP) + rows["offset"]
@@ -63,7 +63,7 @@ def cut(before: Objects, rows: Array, section: Array, place: Array, findings: Fi
     plain = (every["type"] == SHT_PROGBITS) | (every["flags"] & SHF_ALLOC == 0)
     merges &= plain & (every["entsize"] > 0)
     merges[before.targets[before.targets >= 0]] = False
-    found = Cut(start, size, place[order], is_cut, merges)
+    found = Cut(start, size, location[order], is_cut, merges)
     facts = every[numbers]
     bad = ~merges[numbers]
     ends = start + size

@@ -60,7 +60,7 @@ class _Records:
     offset: Array  # in the section
     size: Array  # with the length field
     pointer: Array  # from the CIE pointer back to the CIE; 0: this is a CIE itself
-    place: Array  # section and offset as one number
+    location: Array  # section and offset as one number
     ends_early: bool
 
 
@@ -69,7 +69,7 @@ class _Relocations:
     """The relocations of some `.eh_frame` sections, sorted by the place of their field."""
 
     rows: Array  # RELOCATION
-    place: Array  # int64 for each row
+    location: Array  # int64 for each row
 
 
 def read_frames(objects: Objects, sections: Array) -> Frames:
@@ -89,14 +89,14 @@ def read_frames(objects: Objects, sections: Array) -> Frames:
         )
     ]
     personality_at = np.array([c.personality_at for c in cies], np.int64)
-    place = records.place[is_cie] + personality_at
-    personality = _match(relocations, place, personality_at >= 0)
+    location = records.location[is_cie] + personality_at
+    personality = _match(relocations, location, personality_at >= 0)
 
     cie = _cie_of(records, is_cie, is_fde)
     lsda_at = _lsda_offsets(objects.data, records.at[is_fde], cie, cies)
-    place = records.place[is_fde]
-    pc = _match(relocations, place + 8, np.ones(len(is_fde), np.bool_))
-    lsda = _match(relocations, place + lsda_at, lsda_at > 0)
+    location = records.location[is_fde]
+    pc = _match(relocations, location + 8, np.ones(len(is_fde), np.bool_))
+    lsda = _match(relocations, location + lsda_at, lsda_at > 0)
     fdes = np.zeros(len(is_fde), FRAME)
     for name in ("at", "section", "offset", "size"):
         fdes[name] = getattr(records, name)[is_fde]
@@ -104,10 +104,10 @@ def read_frames(objects: Objects, sections: Array) -> Frames:
     fdes["symbol"], fdes["addend"], fdes["type"] = _columns(relocations, pc)
     fdes["lsda_symbol"], fdes["lsda_addend"], fdes["lsda_type"] = _columns(relocations, lsda)
 
-    is_rest = np.ones(len(relocations.place), np.bool_)
+    is_rest = np.ones(len(relocations.location), np.bool_)
     for match in (personality, pc, lsda):
         is_rest[match[match >= 0]] = False
-    owner, rest_at = _owners(records, is_fde, relocations.place[is_rest])
+    owner, rest_at = _owners(records, is_fde, relocations.location[is_rest])
     cie_columns = _columns(relocations, personality)
     return Frames(
         fdes, cies, *cie_columns, relocations.rows[is_rest], owner, rest_at, records.ends_early
@@ -119,9 +119,9 @@ def _sorted_relocations(objects: Objects, sections: Array) -> _Relocations:
     tables = np.flatnonzero(is_among(objects.targets, sections) & (objects.targets > 0))
     rows = objects.relocations(tables)
     rows = rows[rows["type"] != 0]
-    place = (rows["section"] << STEP) + rows["offset"]
-    order = np.argsort(place, kind="stable")
-    return _Relocations(rows[order], place[order])
+    location = (rows["section"] << STEP) + rows["offset"]
+    order = np.argsort(location, kind="stable")
+    return _Relocations(rows[order], location[order])
 
 
 def _records(objects: Objects, sections: Array) -> _Records:
@@ -146,12 +146,12 @@ def _records(objects: Objects, sections: Array) -> _Records:
     return _Records(at, section, offset, size, pointer, (section << STEP) + offset, ends_early)
 
 
-def _match(relocations: _Relocations, place: Array, possible: Array) -> Array:
+def _match(relocations: _Relocations, location: Array, possible: Array) -> Array:
     """The relocation at each place (int64), as a position in `relocations`; -1 for none.
 
     `possible` (bool): whether there may be one.
     """
-    return np.where(possible, positions(relocations.place, place), -1)
+    return np.where(possible, positions(relocations.location, location), -1)
 
 
 def _columns(relocations: _Relocations, match: Array) -> tuple[Array, Array, Array]:
@@ -170,24 +170,24 @@ def _cie_of(records: _Records, is_cie: Array, is_fde: Array) -> Array:
         return np.zeros(0, np.int64)
     if not len(is_cie):
         raise BadFrames("there is no CIE")
-    wanted = records.place[is_fde] + 4 - records.pointer[is_fde]
-    places = records.place[is_cie]
-    cie = np.minimum(np.searchsorted(places, wanted), len(is_cie) - 1)
-    bad = np.flatnonzero(places[cie] != wanted)
+    wanted = records.location[is_fde] + 4 - records.pointer[is_fde]
+    locations = records.location[is_cie]
+    cie = np.minimum(np.searchsorted(locations, wanted), len(is_cie) - 1)
+    bad = np.flatnonzero(locations[cie] != wanted)
     if len(bad):
         raise BadFrames(f"the FDE at {int(records.offset[is_fde[bad[0]]]):#x} has no CIE")
     return cie
 
 
-def _owners(records: _Records, is_fde: Array, place: Array) -> tuple[Array, Array]:
+def _owners(records: _Records, is_fde: Array, location: Array) -> tuple[Array, Array]:
     """The FDE that holds each place, -1 for none, and the offset in its record (int64 both)."""
-    if not len(records.place):
-        return np.full(len(place), -1, np.int64), place
-    number = np.full(len(records.place), -1, np.int64)
+    if not len(records.location):
+        return np.full(len(location), -1, np.int64), location
+    number = np.full(len(records.location), -1, np.int64)
     number[is_fde] = np.arange(len(is_fde))
-    record = np.searchsorted(records.place, place, side="right") - 1
-    inside = (record >= 0) & (place < (records.place + records.size)[record])
-    return np.where(inside, number[record], -1), place - records.place[record]
+    record = np.searchsorted(records.location, location, side="right") - 1
+    inside = (record >= 0) & (location < (records.location + records.size)[record])
+    return np.where(inside, number[record], -1), location - records.location[record]
 
 
 def _lsda_offsets(data: Array, starts: Array, cie: Array, cies: list[CommonEntry]) -> Array:

@@ -36,10 +36,10 @@ def members(objects: Objects) -> Members:
     flags = gather(objects.data, s["offset"][tables], word)
     tables = tables[flags & _GRP_COMDAT != 0]
     counts = s["size"][tables] // 4 - 1
-    places = spread(s["offset"][tables] + 4, counts, 4)
+    locations = spread(s["offset"][tables] + 4, counts, 4)
     owner = s["object"][tables].astype(np.int64)
     group = np.repeat(np.arange(len(tables)), counts)
-    number = gather(objects.data, places, word).astype(np.int64)
+    number = gather(objects.data, locations, word).astype(np.int64)
     if (number >= np.diff(objects.section_base)[owner[group]]).any():
         raise IndexError("a group has a member that is no section")
     section = objects.section_base[owner[group]] + number

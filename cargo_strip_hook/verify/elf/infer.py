@@ -53,14 +53,14 @@ def infer_placement(before: Objects, after: Objects, findings: Findings) -> tupl
         if number is None or twice[name] != 1 or a["size"][number] != b["size"][old]:
             continue
         section = int(b["section"][old])
-        place = int(a["section"][number] << STEP) + int(a["value"][number] - b["value"][old])
-        if found.setdefault(section, place) != place:
+        location = int(a["section"][number] << STEP) + int(a["value"][number] - b["value"][old])
+        if found.setdefault(section, location) != location:
             findings.add("symbols of one section moved apart", name.decode("utf-8", "replace"))
     sections = np.array(sorted(found), np.int64)
     rows = np.zeros(len(sections), LINK_MAP)
     rows["member"] = before.sections["object"][sections]
     rows["section"] = sections - before.section_base[rows["member"]]
     rows["size"] = before.sections["size"][sections]
-    places = np.array([found[s] for s in sections.tolist()], np.int64)
-    rows["out_section"], rows["out_offset"] = places >> STEP, places & ((1 << STEP) - 1)
+    locations = np.array([found[s] for s in sections.tolist()], np.int64)
+    rows["out_section"], rows["out_offset"] = locations >> STEP, locations & ((1 << STEP) - 1)
     return rows, sections

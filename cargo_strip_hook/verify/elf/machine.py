@@ -24,7 +24,7 @@ class Use(IntEnum):
     """What a relocation takes from its symbol."""
 
     UNKNOWN = 0  # the symbol and the addend stay, but for a section's own symbol
-    PLACE = 1  # the address S + A: another symbol with another addend may say the same
+    LOCATION = 1  # the address S + A: another symbol with another addend may say the same
     SYMBOL = 2  # something made for the symbol (GOT entry, TLS descriptor, size)
     NOTHING = 3
 
@@ -96,7 +96,7 @@ class Machine:
 
 
 def _machine(
-    place: dict[int, Iterable[int]],
+    location: dict[int, Iterable[int]],
     symbol: dict[int, Iterable[int]],
     value: dict[int, Value],
     *,
@@ -109,7 +109,7 @@ def _machine(
     widths, uses = np.ones(TYPES, np.int64), np.zeros(TYPES, np.uint8)
     values, gots = np.zeros(TYPES, np.uint8), np.zeros(TYPES, np.bool_)
     addends = np.zeros(TYPES, np.uint8)
-    for table, use in ((place, Use.PLACE), (symbol, Use.SYMBOL), (other or {}, Use.UNKNOWN)):
+    for table, use in ((location, Use.LOCATION), (symbol, Use.SYMBOL), (other or {}, Use.UNKNOWN)):
         for width, numbers in table.items():
             for number in numbers:
                 widths[number], uses[number] = width, use

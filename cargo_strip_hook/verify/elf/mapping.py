@@ -41,7 +41,7 @@ class Kind(IntEnum):
     """What a symbol stands for; `base` is a place, a value or the number of a name."""
 
     NOWHERE = 0  # a section that is not in the placement
-    PLACE = 1
+    LOCATION = 1
     VALUE = 2
     NAME = 3  # an export, or a name that the consumer supplies
     COMMON = 4  # a place that the result chose; base is the number of the name
@@ -73,7 +73,7 @@ class Pair:
     link_map: Array
     section: Array
     row: Array
-    place: Array
+    location: Array
     cut: Cut
     complete: bool
     machine: Machine
@@ -90,11 +90,11 @@ class Pair:
     # (starts, ends) of places of the result, apart from each other, that are other libraries'
     foreign: tuple[Array, Array] | None = None
 
-    def is_foreign(self, place: Array) -> Array:
+    def is_foreign(self, location: Array) -> Array:
         """bool for each place: whether it is in what is another library's."""
         if self.foreign is None:
-            return np.zeros(len(place), np.bool_)
-        return among(self.foreign, place)
+            return np.zeros(len(location), np.bool_)
+        return among(self.foreign, location)
 
     def where_before(self, section: int, offset: int) -> str:
         """A place of the original, for a finding."""
@@ -105,13 +105,13 @@ class Pair:
         """The same of the one with a number among records with `section` and `offset`."""
         return lambda i: self.where_before(int(rows["section"][i]), int(rows["offset"][i]))
 
-    def where_after(self, place: int) -> str:
+    def where_after(self, location: int) -> str:
         """A place of the result, for a finding."""
-        section = place >> STEP
+        section = location >> STEP
         if not 0 < section < len(self.after.sections):
-            return f"place {place:#x}"
+            return f"place {location:#x}"
         name = self.after.section_name(section)
-        return f"{name}[{section}]+{place - (section << STEP):#x}"
+        return f"{name}[{section}]+{location - (section << STEP):#x}"
 
     def element(self, symbol: Array, addend: Array) -> tuple[Array, Array, Array]:
         """References by the symbol of a section that came in pieces.
@@ -127,13 +127,13 @@ class Pair:
         return which, *self.cut.find(section[which], addend[which])
 
 
-def among(ranges: tuple[Array, Array], place: Array) -> Array:
+def among(ranges: tuple[Array, Array], location: Array) -> Array:
     """bool for each place: whether it is in one of the ranges (starts, ends), which are sorted."""
     starts, ends = ranges
     if not len(starts):
-        return np.zeros(len(place), np.bool_)
-    at = np.searchsorted(starts, place, side="right") - 1
-    return np.asarray((at >= 0) & (place < ends[np.maximum(at, 0)]))
+        return np.zeros(len(location), np.bool_)
+    at = np.searchsorted(starts, location, side="right") - 1
+    return np.asarray((at >= 0) & (location < ends[np.maximum(at, 0)]))
 
 
 @dataclass
@@ -154,7 +154,7 @@ class Resolution:
     references to them do. `definitions`: candidates for each name, those whose section is placed.
     `strong_use`: numbers of names that a reference needs not only weakly, `used_names` of all that
     the consumer supplies. `visibility`: the st_other of all references to a name by its number.
-    `export_place`: the place of a definition by the number of its name. `alternatives`: for a
+    `export_location`: the place of a definition by the number of its name. `alternatives`: for a
     reference, the places of all definitions of its name if all are weak. `set_ends`: places of
     `__start_X` and `__stop_X`.
     """
@@ -167,7 +167,7 @@ class Resolution:
     strong_use: set[int]
     used_names: set[int]
     visibility: dict[int, set[int]]
-    export_place: dict[int, int]
+    export_location: dict[int, int]
     alternatives: dict[int, tuple[int, ...]]
     set_ends: set[int]
 
@@ -195,7 +195,7 @@ def result_symbols(after: Objects, names: Names, machine: Machine) -> Symbols:
     kind = np.full(len(s), Kind.NOWHERE, np.uint8)
     base = np.zeros(len(s), np.int64)
     inside = s["section"] > 0
-    kind[inside] = Kind.PLACE
+    kind[inside] = Kind.LOCATION
     base[inside] = (s["section"][inside] << STEP) + s["value"][inside]
     valued = (s["section"] == IN_ABS) | (s["undefined"] & (s["binding"] == STB_LOCAL))
     kind[valued] = Kind.VALUE
@@ -251,10 +251,10 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
     defined = _defined(pair, own_symbols(pair))
     own, chosen = defined.own, defined.chosen
     after = result_symbols(pair.after, names, pair.machine)
-    export_place = {
+    export_location = {
         names.of(name): int(own.base[chosen[name]])
         for name in defined.exports & chosen.keys()
-        if own.kind[chosen[name]] == Kind.PLACE
+        if own.kind[chosen[name]] == Kind.LOCATION
     }
     before, uses = _references(pair, names, defined, referenced)
     return Resolution(
@@ -266,7 +266,7 @@ def resolve(pair: Pair, referenced: Array) -> Resolution:
         uses.strong,
         uses.names,
         uses.visibility,
-        export_place,
+        export_location,
         uses.alternatives,
         uses.set_ends,
     )
@@ -280,13 +280,13 @@ def own_symbols(pair: Pair) -> Symbols:
     placed = row >= 0
     kind = np.full(len(s), Kind.NOWHERE, np.uint8)
     base = np.zeros(len(s), np.int64)
-    kind[placed] = Kind.PLACE
-    base[placed] = pair.place[row[placed]] + s["value"][placed]
+    kind[placed] = Kind.LOCATION
+    base[placed] = pair.location[row[placed]] + s["value"][placed]
     parted = np.flatnonzero((section > 0) & pair.cut.is_cut[np.maximum(section, 0)])
     parted = parted[s["kind"][parted] != STT_SECTION]
     where, within = pair.cut.find(section[parted], s["value"][parted])
     parted, where = parted[where >= 0], (where + within)[where >= 0]
-    kind[parted], base[parted] = Kind.PLACE, where
+    kind[parted], base[parted] = Kind.LOCATION, where
     valued = (section == IN_ABS) | (s["undefined"] & (s["binding"] == STB_LOCAL))
     kind[valued] = Kind.VALUE
     base[valued] = s["value"][valued]
@@ -299,7 +299,7 @@ def _defined(pair: Pair, own: Symbols) -> _Defined:
     is_global = s["binding"] != STB_LOCAL
     exports = encoded(pair.expectation.exports) | shared_names(pair)
     section = s["section"]
-    placed = own.kind == Kind.PLACE
+    placed = own.kind == Kind.LOCATION
     defining = is_global & (placed | (section == IN_ABS) | (section == IN_COMMON))
     symbols = np.flatnonzero(defining)
     candidates: dict[bytes, list[int]] = {}
@@ -351,7 +351,7 @@ def _references(
                 kind[i], base[i] = Kind.NAME, number
                 uses.names.add(number)
             else:
-                kind[i], base[i] = Kind.PLACE, end
+                kind[i], base[i] = Kind.LOCATION, end
                 uses.set_ends.add(end)
             continue
         if s["section"][chosen[name]] == IN_COMMON:
@@ -361,7 +361,7 @@ def _references(
         if special is not None:
             special[i] = special[chosen[name]]
         uses.alternatives[i] = tuple(
-            int(own.base[k]) for k in defined.candidates[name] if own.kind[k] == Kind.PLACE
+            int(own.base[k]) for k in defined.candidates[name] if own.kind[k] == Kind.LOCATION
         )
     return Symbols(kind, base, own.in_section, special), uses
 
@@ -421,7 +421,7 @@ def _set_end(pair: Pair, name: bytes) -> int | None:
     rows = rows[rows >= 0]
     if not len(rows):
         return None
-    starts = pair.place[rows]
+    starts = pair.location[rows]
     ends = starts + pair.link_map["size"][rows]
     if len(unique(starts >> STEP)) > 1:
         pair.findings.add("a linker-made set is in several sections", called.decode("latin-1"))

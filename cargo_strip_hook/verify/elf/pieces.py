@@ -80,7 +80,7 @@ def check_layout(pair: Pair) -> None:
             bad,
             lambda i: (
                 f"{pair.where_before(int(number[i]), 0)}, "
-                f"now {pair.where_after(int(pair.place[i]))}"
+                f"now {pair.where_after(int(pair.location[i]))}"
             ),
         )
 
@@ -173,11 +173,11 @@ def _check_indices(pair: Pair, number: Array) -> None:
         pair.findings.add("a function lost its unwind entry", pair.where_before(section, 0))
     both = (code >= 0) & (mine >= 0)
     code, mine = code[both], mine[both]
-    order = np.argsort(pair.place[mine])
-    table, function = rows["out_section"][mine][order], pair.place[code][order]
+    order = np.argsort(pair.location[mine])
+    table, function = rows["out_section"][mine][order], pair.location[code][order]
     wrong = (table[1:] == table[:-1]) & (function[1:] < function[:-1])
     for i in np.flatnonzero(wrong).tolist():
-        where = pair.where_after(int(pair.place[mine[order[i]]]))
+        where = pair.where_after(int(pair.location[mine[order[i]]]))
         pair.findings.add("unwind entries are not in the order of the code", where)
     # the last entry of a function before covers code without one
     indexed = np.zeros(len(rows), np.bool_)
@@ -269,7 +269,7 @@ def _check_constructors(pair: Pair) -> None:
             if row < 0:
                 pair.findings.add("a constructor is missing", pair.where_before(section, 0))
             elif pair.after.section_name(int(pair.link_map["out_section"][row])) != name:
-                now = pair.where_after(int(pair.place[row]))
+                now = pair.where_after(int(pair.location[row]))
                 pair.findings.add(
                     "a constructor has another priority",
                     f"{pair.where_before(section, 0)}, now {now}",
@@ -289,7 +289,7 @@ def _check_order(pair: Pair) -> None:
         is_set = name.partition(".")[0].isidentifier()
         ordered[number] = is_set or name.encode().startswith(_CONSTRUCTORS)
     mine = np.flatnonzero(ordered[rows["out_section"]] & (rows["size"] > 0))
-    mine = mine[np.argsort(pair.place[mine], kind="stable")]
+    mine = mine[np.argsort(pair.location[mine], kind="stable")]
     owner = pair.before.sections["object"][pair.section[mine]]
     out = rows["out_section"][mine]
     if not ((out[1:] == out[:-1]) & (owner[1:] != owner[:-1])).any():
@@ -300,7 +300,7 @@ def _check_order(pair: Pair) -> None:
         rank = np.array([ranks.get(pair.numbers[o], last) for o in owner.tolist()], np.int64)
     key = (rank << 32) + pair.section[mine]
     wrong = np.flatnonzero((out[1:] == out[:-1]) & (key[1:] < key[:-1])) + 1
-    where = pair.place[mine]
+    where = pair.location[mine]
     pair.findings.each("out of order", where[wrong], pair.where_after)
 
 
@@ -342,15 +342,15 @@ def _check_gaps(pair: Pair) -> None:
     Equal elements of sections that linkers merge may be one: the bytes of each are compared.
     """
     element = pair.cut.merges[pair.section]
-    place, size = pair.place, pair.link_map["size"]
+    location, size = pair.location, pair.link_map["size"]
     align = np.maximum(pair.before.sections["align"][pair.section], 1)
     if pair.foreign is not None:  # their own gaps are looked at for the libraries that they are of
         starts, ends = pair.foreign
-        place, size = np.concatenate([place, starts]), np.concatenate([size, ends - starts])
+        location, size = np.concatenate([location, starts]), np.concatenate([size, ends - starts])
         align = np.concatenate([align, np.full(len(starts), 1 << STEP)])
         element = np.concatenate([element, np.zeros(len(starts), np.bool_)])
-    order = np.lexsort((size, place))
-    start, size, element = place[order], size[order], element[order]
+    order = np.lexsort((size, location))
+    start, size, element = location[order], size[order], element[order]
     end = start + size
     twin = np.zeros(len(order), np.bool_)
     twin[1:] = (start[1:] == start[:-1]) & (end[1:] == end[:-1]) & element[1:] & element[:-1]
@@ -422,7 +422,7 @@ def check_bytes(pair: Pair, changed: Changed) -> int:
     old = pair.before.sections[object_of]
     new = pair.after.sections[rows["out_section"]]
     held = np.flatnonzero((new["type"] != SHT_NOBITS) & (rows["size"] > 0))
-    held = held[np.argsort(pair.place[held], kind="stable")]
+    held = held[np.argsort(pair.location[held], kind="stable")]
     inside = rows["out_offset"][held] + rows["size"][held] <= new["size"][held]
     held = held[inside & (rows["out_offset"][held] >= 0)]
     size = rows["size"][held]
@@ -450,18 +450,18 @@ def check_bytes(pair: Pair, changed: Changed) -> int:
         return total
     bad = np.flatnonzero(np.frombuffer(found, np.uint8) != np.frombuffer(expected, np.uint8))
     which = np.searchsorted(at, bad, side="right") - 1
-    places = pair.place[held[which]] + (bad - at[which])
-    allowed = np.sort(spread(changed.place, changed.width, 1))
+    locations = pair.location[held[which]] + (bad - at[which])
+    allowed = np.sort(spread(changed.location, changed.width, 1))
     if len(allowed):
-        near = np.minimum(np.searchsorted(allowed, places), len(allowed) - 1)
-        good = allowed[near] == places
-        places, bad, which = places[~good], bad[~good], which[~good]
+        near = np.minimum(np.searchsorted(allowed, locations), len(allowed) - 1)
+        good = allowed[near] == locations
+        locations, bad, which = locations[~good], bad[~good], which[~good]
 
     def text(i: int) -> str:
         section = int(object_of[held[which[i]]])
         offset = int(rows["offset"][held[which[i]]] + bad[i] - at[which[i]])
         now, was = found[bad[i]], expected[bad[i]]
-        where = pair.where_after(int(places[i]))
+        where = pair.where_after(int(locations[i]))
         return f"{where} is {now:#04x}, was {was:#04x} in {pair.where_before(section, offset)}"
 
     pair.findings.each("other bytes", np.arange(len(bad)), text)

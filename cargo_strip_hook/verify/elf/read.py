@@ -189,9 +189,9 @@ class Objects:
         """bool for each section: whether its name begins so (a final zero ends the name)."""
         width = len(prefix)
         if width > 8 * _HEAD_WORDS:
-            places = np.minimum(self.sections["name"], len(self.data) - width)
+            locations = np.minimum(self.sections["name"], len(self.data) - width)
             wanted = np.frombuffer(prefix, f"V{width}")
-            return np.asarray(gather(self.data, places, np.dtype(f"V{width}")) == wanted)
+            return np.asarray(gather(self.data, locations, np.dtype(f"V{width}")) == wanted)
         found = np.ones(len(self.sections), np.bool_)
         for i in range(-(-width // 8)):
             part = prefix[8 * i : 8 * i + 8]
@@ -203,12 +203,12 @@ class Objects:
     def _heads(self) -> Array:
         """The first bytes of each section's name (and what follows it) as little-endian words."""
         width = 8 * _HEAD_WORDS
-        places = self.sections["name"]
+        locations = self.sections["name"]
         last = len(self.data) - width
-        heads = gather(self.data, np.minimum(places, last), np.dtype(f"V{width}"))
-        for i in np.flatnonzero(places > last).tolist():
+        heads = gather(self.data, np.minimum(locations, last), np.dtype(f"V{width}"))
+        for i in np.flatnonzero(locations > last).tolist():
             # at the very end of the file: the bytes are there, but not as many
-            tail = self.buffer[int(places[i]) :]
+            tail = self.buffer[int(locations[i]) :]
             heads[i : i + 1] = np.frombuffer(tail.ljust(width, b"\0"), heads.dtype)
         return heads.view("<u8").reshape(-1, _HEAD_WORDS)
 
@@ -497,8 +497,8 @@ class _Reader:
         first_global = np.full(len(each), -1, np.int64)
         first_global[owner] = sections["info"][tables]
         symbol_base = np.concatenate(([0], np.cumsum(counts)))
-        places = spread(sections["offset"][tables], size // layout.itemsize, layout.itemsize)
-        raw = gather(self.data, places, layout)
+        locations = spread(sections["offset"][tables], size // layout.itemsize, layout.itemsize)
+        raw = gather(self.data, locations, layout)
         link = sections["link"][tables]
         self.fail_where(link >= np.diff(section_base)[owner], owner, "no names for the symbols")
         strings = sections[section_base[owner] + link]
@@ -520,13 +520,13 @@ class _Reader:
         self.fail_where(
             ~reserved & (number >= np.diff(section_base)[obj]), obj, "a symbol in no section"
         )
-        place = section_base[obj] + number
-        place[reserved] = IN_OTHER
-        place[reserved & (number == SHN_ABS)] = IN_ABS
-        place[reserved & (number == SHN_COMMON)] = IN_COMMON
+        location = section_base[obj] + number
+        location[reserved] = IN_OTHER
+        location[reserved & (number == SHN_ABS)] = IN_ABS
+        location[reserved & (number == SHN_COMMON)] = IN_COMMON
         if self.machine == _X86_64:
-            place[reserved & (number == SHN_X86_64_LCOMMON)] = IN_COMMON
-        found["section"] = place
+            location[reserved & (number == SHN_X86_64_LCOMMON)] = IN_COMMON
+        found["section"] = location
         found["undefined"] = ~reserved & (number == 0)
         return found, symbol_base, first_global
 

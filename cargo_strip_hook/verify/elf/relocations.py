@@ -29,18 +29,18 @@ from cargo_strip_hook.verify.elf.read import SHF_ALLOC, SHF_MERGE, STEP
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Relocations of both sides: `before` in placed pieces with `place` where it went.
+    """Relocations of both sides: `before` in placed pieces with `location` where it went.
 
     `asking` and `after_asking`: the R_*_NONE that ask for a symbol, where the processor has such;
-    `asking_place` is where in the result those of the original are.
+    `asking_location` is where in the result those of the original are.
     """
 
     before: Array
-    place: Array
+    location: Array
     after: Array
-    after_place: Array
+    after_location: Array
     asking: Array
-    asking_place: Array
+    asking_location: Array
     after_asking: Array
 
 
@@ -48,7 +48,7 @@ class Sides:
 class Changed:
     """Places whose bytes may differ from the original, and how many bytes from there."""
 
-    place: Array
+    location: Array
     width: Array
     resolved: int
 
@@ -60,9 +60,9 @@ def collect(pair: Pair) -> Sides:
     tables = tables[pair.row[before.targets[tables]] >= 0]
     old = before.relocations(tables)
     asking = old[(old["type"] == 0) & pair.machine.keeps_none]
-    asking_place = pair.place[pair.row[asking["section"]]] + asking["offset"]
+    asking_location = pair.location[pair.row[asking["section"]]] + asking["offset"]
     old = old[old["type"] != 0]
-    place = pair.place[pair.row[old["section"]]] + old["offset"]
+    location = pair.location[pair.row[old["section"]]] + old["offset"]
 
     frames = after.frame_sections
     tables = np.flatnonzero(after.targets >= 0)
@@ -76,16 +76,16 @@ def collect(pair: Pair) -> Sides:
         new = new[~pair.is_foreign((new["section"] << STEP) + new["offset"])]
     after_asking = new[(new["type"] == 0) & pair.machine.keeps_none]
     new = new[new["type"] != 0]
-    new_place = (new["section"] << STEP) + new["offset"]
-    return Sides(old, place, new, new_place, asking, asking_place, after_asking)
+    new_location = (new["section"] << STEP) + new["offset"]
+    return Sides(old, location, new, new_location, asking, asking_location, after_asking)
 
 
-def by_place(
+def by_location(
     pair: Pair, resolution: Resolution, types: Array, old_symbol: Array, new_symbol: Array
 ) -> Array:
     """bool for each pair of references: whether only symbol + addend counts."""
     use = pair.machine.use[np.minimum(types.astype(np.int64), TYPES - 1)]
-    found = use == Use.PLACE
+    found = use == Use.LOCATION
     unknown = np.flatnonzero(use == Use.UNKNOWN)
     if len(unknown):
         # as any linker's -r: an addend to a section's symbol is a place in the section
@@ -115,12 +115,12 @@ def same_target(
     kind, base = b.kind[old], b.base[old]
     new_kind, new_base = a.kind[new], a.base[new]
     old_in_section = b.in_section[old]
-    element, place, within = pair.element(old_symbol, old_addend)
+    element, location, within = pair.element(old_symbol, old_addend)
     if len(element):
         old_addend = old_addend.copy()
-        kind[element] = np.where(place >= 0, Kind.PLACE, Kind.NOWHERE)
-        base[element], old_addend[element], old_in_section[element] = place, within, False
-    merged = (new_kind == Kind.PLACE) & _in_merge_section(pair, new_base)
+        kind[element] = np.where(location >= 0, Kind.LOCATION, Kind.NOWHERE)
+        base[element], old_addend[element], old_in_section[element] = location, within, False
+    merged = (new_kind == Kind.LOCATION) & _in_merge_section(pair, new_base)
     # the linker moves elements of a mergeable section: section + addend names the element, another
     # symbol + addend a place beside the symbol's
     sums = summed & (~merged | (old_in_section & a.in_section[new]))
@@ -128,14 +128,14 @@ def same_target(
     if b.special is not None and a.special is not None:
         special, new_special = b.special[old], a.special[new]
         sums &= (special | new_special) & Special.MORE == 0
-        both = (kind == Kind.PLACE) & (new_kind == Kind.PLACE)
+        both = (kind == Kind.LOCATION) & (new_kind == Kind.LOCATION)
         alike = sums | (special == new_special) | ~both
     equal = np.where(
         sums,
         base + old_addend == new_base + new_addend,
         (base == new_base) & (old_addend == new_addend),
     )
-    located = (kind == Kind.PLACE) | (kind == Kind.VALUE)
+    located = (kind == Kind.LOCATION) | (kind == Kind.VALUE)
     equal = np.where(located, equal, (base == new_base) & (old_addend == new_addend))
     good = (kind == new_kind) & equal & (kind != Kind.NOWHERE) & alike
     if not pair.complete:
@@ -164,8 +164,8 @@ def _same_names(pair: Pair, old: Array, new: Array) -> Array:
     return np.array(good, np.bool_)[which.reshape(-1)]
 
 
-def _in_merge_section(pair: Pair, place: Array) -> Array:
-    section = np.clip(place >> STEP, 0, len(pair.after.sections) - 1)
+def _in_merge_section(pair: Pair, location: Array) -> Array:
+    section = np.clip(location >> STEP, 0, len(pair.after.sections) - 1)
     return np.asarray(pair.after.sections["flags"][section] & SHF_MERGE != 0)
 
 
@@ -176,36 +176,36 @@ def _second_look(
     kind, base = int(r.before.kind[old]), int(r.before.base[old])
     new_kind, new_base = int(r.after.kind[new]), int(r.after.base[new])
 
-    def at(place: int) -> bool:
+    def at(location: int) -> bool:
         if sums:
-            return place + old_addend == new_base + new_addend
-        return place == new_base and old_addend == new_addend
+            return location + old_addend == new_base + new_addend
+        return location == new_base and old_addend == new_addend
 
-    if new_kind != Kind.PLACE:
+    if new_kind != Kind.LOCATION:
         return False
     if not pair.complete and kind == Kind.NAME and _is_set_end(pair, r.names.text[base], new):
         return old_addend == new_addend
     if kind == Kind.COMMON:
-        place = new_base + (new_addend - old_addend if sums else 0)
+        location = new_base + (new_addend - old_addend if sums else 0)
         # that there is room for it is checked by `commons`
-        return r.export_place.setdefault(base, place) == place and (
+        return r.export_location.setdefault(base, location) == location and (
             sums or new_addend == old_addend
         )
     if kind == Kind.NAME:
         # only a name that cannot be interposed may be addressed directly
         hidden = pair.before.symbols["other"][old] & 3 != 0
-        defined = r.export_place.get(base)
+        defined = r.export_location.get(base)
         return bool(hidden) and defined is not None and at(defined)
-    if kind == Kind.PLACE and pair.copies:
+    if kind == Kind.LOCATION and pair.copies:
         section = int(pair.before.symbols["section"][old])
-        home = int(pair.place[pair.row[section]]) if section > 0 else 0
+        home = int(pair.location[pair.row[section]]) if section > 0 else 0
         if any(at(base - home + copy) for copy in pair.copies.get(section, ())):
             return True
-    if kind == Kind.PLACE and old in r.alternatives:
+    if kind == Kind.LOCATION and old in r.alternatives:
         number = r.names.of(pair.before.string(int(pair.before.symbols["name"][old])))
-        for place in r.alternatives[old]:
-            if at(place):
-                return r.export_place.setdefault(number, place) == place
+        for location in r.alternatives[old]:
+            if at(location):
+                return r.export_location.setdefault(number, location) == location
     return False
 
 
@@ -220,20 +220,20 @@ def _is_set_end(pair: Pair, name: bytes, new: int) -> bool:
 def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     """Compare all relocations; returns where contents may differ."""
     m, old, new = pair.machine, sides.before, sides.after
-    match = match_keys(keys(sides.place), keys(sides.after_place))
+    match = match_keys(keys(sides.location), keys(sides.after_location))
     type_ = np.minimum(old["type"].astype(np.int64), TYPES - 1)
     got = m.got[type_]
     # the addend of a distance counts from elsewhere: it does not say which element is meant
     distance = np.flatnonzero(got | (m.value[type_] != Value.NEVER))
     element, _, _ = pair.element(old["symbol"][distance], old["addend"][distance])
     for i in distance[element[:8]].tolist():
-        where = pair.where_after(int(sides.place[i]))
+        where = pair.where_after(int(sides.location[i]))
         pair.findings.add("a distance to a section that came in pieces", where)
     shift = np.zeros(len(old), np.int64)
     if got.any():
         # `jmp *f@GOTPCREL(%rip)` is a byte longer than `jmp f`: the field moves to the front
         lone = np.flatnonzero(got & (match < 0))
-        earlier = match_keys((sides.place[lone] - 1) * 8, keys(sides.after_place))
+        earlier = match_keys((sides.location[lone] - 1) * 8, keys(sides.after_location))
         moved = (earlier >= 0) & (new["type"][earlier] == m.pc32)
         match[lone[moved]] = earlier[moved]
         shift[lone[moved]] = -1
@@ -250,7 +250,7 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
         match,
         "a relocation has another type",
     )
-    summed = by_place(pair, resolution, type_[here], old["symbol"][here], with_new["symbol"])
+    summed = by_location(pair, resolution, type_[here], old["symbol"][here], with_new["symbol"])
     good = same_target(
         pair,
         resolution,
@@ -269,7 +269,7 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     _check_asking(pair, resolution, sides)
 
     gone = np.flatnonzero(match < 0)
-    buried, spot = bury(pair, resolution, old[gone], sides.place[gone])
+    buried, spot = bury(pair, resolution, old[gone], sides.location[gone])
     gone = gone[~buried]
     inside, width, moved = _applied(pair, resolution, sides, gone, type_[gone])
     shift[gone] = moved
@@ -278,17 +278,17 @@ def check(pair: Pair, resolution: Resolution, sides: Sides) -> Changed:
     # all of these bytes were just looked at: opcodes, settled fields, and the nop behind a branch
     branches = direct[shift[direct] == -1]
     spots = [
-        (sides.place[gone[inside]], width[inside]),
-        (sides.place[done] - 2, np.full(len(done), 6)),
-        (sides.place[direct] - 2, np.full(len(direct), 2)),
-        (sides.place[branches] + 3, np.full(len(branches), 1)),
+        (sides.location[gone[inside]], width[inside]),
+        (sides.location[done] - 2, np.full(len(done), 6)),
+        (sides.location[direct] - 2, np.full(len(direct), 2)),
+        (sides.location[branches] + 3, np.full(len(branches), 1)),
         spot,
     ]
     if pair.before.implicit_addends:
         spots.append(_addend_fields(pair, sides, match, here))
-    places = np.concatenate([place for place, _ in spots])
+    locations = np.concatenate([location for location, _ in spots])
     widths = np.concatenate([size for _, size in spots])
-    return Changed(places, widths, int(inside.sum()))
+    return Changed(locations, widths, int(inside.sum()))
 
 
 def _addend_fields(pair: Pair, sides: Sides, match: Array, here: Array) -> tuple[Array, Array]:
@@ -305,7 +305,7 @@ def _addend_fields(pair: Pair, sides: Sides, match: Array, here: Array) -> tuple
             at = side.sections["offset"][rows["section"]] + rows["offset"]
             tops.append(gather(side.data, at, word) >> 31)
         _report(pair, sides, low[tops[0] != tops[1]], None, "a bit beside an addend changed")
-    return sides.place[here], width
+    return sides.location[here], width
 
 
 def _check_asking(pair: Pair, resolution: Resolution, sides: Sides) -> None:
@@ -313,26 +313,28 @@ def _check_asking(pair: Pair, resolution: Resolution, sides: Sides) -> None:
     if not pair.machine.keeps_none:
         return
     after = sides.after_asking
-    places = (after["section"] << STEP) + after["offset"]
+    locations = (after["section"] << STEP) + after["offset"]
     wanted, found = (
         {
-            (place, name)
-            for place, kind, name in zip(
+            (location, name)
+            for location, kind, name in zip(
                 where.tolist(), side.kind[symbol].tolist(), side.base[symbol].tolist(), strict=True
             )
             if kind == Kind.NAME
         }
         for side, where, symbol in (
-            (resolution.before, sides.asking_place, sides.asking["symbol"]),
-            (resolution.after, places, after["symbol"]),
+            (resolution.before, sides.asking_location, sides.asking["symbol"]),
+            (resolution.after, locations, after["symbol"]),
         )
     )
-    served = {(place >> STEP, name) for place, name in found}
-    missing = {(place, name) for place, name in wanted if (place >> STEP, name) not in served}
+    served = {(location >> STEP, name) for location, name in found}
+    missing = {
+        (location, name) for location, name in wanted if (location >> STEP, name) not in served
+    }
     for kind, which in (("is missing", missing), ("is not the original's", found - wanted)):
-        for place, name in sorted(which):
+        for location, name in sorted(which):
             text = resolution.names.text[name].decode("utf-8", "replace")
-            text = f"`{text}` at {pair.where_after(place)}"
+            text = f"`{text}` at {pair.where_after(location)}"
             pair.findings.add(f"a request for a symbol {kind}", text)
 
 
@@ -341,16 +343,16 @@ def _extra(pair: Pair, sides: Sides, match: Array) -> None:
     known = np.zeros(len(sides.after), np.bool_)
     known[match[match >= 0]] = True
     extra = np.flatnonzero(~known)
-    if not pair.complete and not len(pair.place):  # nothing was found again: nothing to compare
+    if not pair.complete and not len(pair.location):  # nothing was found again: nothing to compare
         return
     if not pair.complete:
-        order = np.argsort(pair.place)
-        starts, ends = pair.place[order], (pair.place + pair.link_map["size"])[order]
-        i = np.searchsorted(starts, sides.after_place[extra], side="right") - 1
-        covered = (i >= 0) & (sides.after_place[extra] < ends[np.maximum(i, 0)])
+        order = np.argsort(pair.location)
+        starts, ends = pair.location[order], (pair.location + pair.link_map["size"])[order]
+        i = np.searchsorted(starts, sides.after_location[extra], side="right") - 1
+        covered = (i >= 0) & (sides.after_location[extra] < ends[np.maximum(i, 0)])
         extra = extra[covered]
-    places = sides.after_place[extra]
-    pair.findings.each("a relocation that the original has not", places, pair.where_after)
+    locations = sides.after_location[extra]
+    pair.findings.each("a relocation that the original has not", locations, pair.where_after)
 
 
 def _applied(
@@ -365,12 +367,12 @@ def _applied(
     kind, base = resolution.before.kind[symbol], resolution.before.base[symbol]
     got = m.got[type_]
     how = np.where(got, Value.REL32, m.value[type_])
-    place = sides.place[gone]
+    location = sides.location[gone]
     target = base + old["addend"]
     element, start, within = pair.element(old["symbol"], old["addend"])
-    kind[element] = np.where(start >= 0, Kind.PLACE, Kind.NOWHERE)
+    kind[element] = np.where(start >= 0, Kind.LOCATION, Kind.NOWHERE)
     base[element], target[element] = start, start + within
-    may = (how != Value.NEVER) & (kind == Kind.PLACE) & (base >> STEP == place >> STEP)
+    may = (how != Value.NEVER) & (kind == Kind.LOCATION) & (base >> STEP == location >> STEP)
     if not pair.complete:
         may &= kind != Kind.NOWHERE
     may &= ~_in_merge_section(pair, base)
@@ -380,10 +382,10 @@ def _applied(
     for value in unique(how[may]).tolist():
         which = np.flatnonzero(may & (how == value))
         width[which] = VALUE_WIDTH[Value(value)]
-        good[which] = _stored(pair, Value(value), place[which], target[which], old[which])
+        good[which] = _stored(pair, Value(value), location[which], target[which], old[which])
         if value == Value.REL32:
             again = which[~good[which] & got[which]]
-            good[again] = _stored(pair, Value.REL32, place[again] - 1, target[again], old[again])
+            good[again] = _stored(pair, Value.REL32, location[again] - 1, target[again], old[again])
             moved[again[good[again]]] = -1
     lost = np.flatnonzero(~may) if pair.complete else np.flatnonzero(~may & (kind != Kind.NOWHERE))
     _report(pair, sides, gone[lost], None, "a relocation is missing")
@@ -391,13 +393,13 @@ def _applied(
     return may, width, moved
 
 
-def _stored(pair: Pair, how: Value, place: Array, target: Array, old: Array) -> Array:
-    """Whether the contents at `place` say `target`; other bits as in the original."""
+def _stored(pair: Pair, how: Value, location: Array, target: Array, old: Array) -> Array:
+    """Whether the contents at `location` say `target`; other bits as in the original."""
     sections = pair.after.sections
-    section = place >> STEP
-    at = sections["offset"][section] + (place - (section << STEP))
+    section = location >> STEP
+    at = sections["offset"][section] + (location - (section << STEP))
     order, data = pair.after.layouts.order, pair.after.data
-    distance = target - place
+    distance = target - location
     width = VALUE_WIDTH[how]
     if len(at) and (at.min() < 0 or at.max() + width > len(data)):
         return np.zeros(len(at), np.bool_)
@@ -428,9 +430,9 @@ def _instructions(pair: Pair, sides: Sides, which: Array, shift: Array) -> None:
         return
     old = sides.before[which]
     mine = pair.before.sections["offset"][old["section"]] + old["offset"]
-    place = sides.place[which]
-    section = place >> STEP
-    at = pair.after.sections["offset"][section] + (place - (section << STEP))
+    location = sides.location[which]
+    section = location >> STEP
+    at = pair.after.sections["offset"][section] + (location - (section << STEP))
     before = gather(pair.before.data, mine - 2, np.dtype("V2")).view(np.uint8).reshape(-1, 2)
     after = gather(pair.after.data, at - 2, np.dtype("V6")).view(np.uint8).reshape(-1, 6)
     op, modrm, moved = before[:, 0], before[:, 1], shift[which] == -1
@@ -455,7 +457,7 @@ def _report(pair: Pair, sides: Sides, which: Array, match: Array | None, kind: s
         name = _symbol_text(pair, int(old["symbol"]))
         text = (
             f"{pair.where_before(int(old['section']), int(old['offset']))} type {int(old['type'])} "
-            f"to {name}{int(old['addend']):+#x}, now {pair.where_after(int(sides.place[i]))}"
+            f"to {name}{int(old['addend']):+#x}, now {pair.where_after(int(sides.location[i]))}"
         )
         if match is not None and match[i] >= 0:
             new = sides.after[match[i]]

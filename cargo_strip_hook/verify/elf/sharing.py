@@ -296,8 +296,8 @@ def _pair(
     about = before.is_debug[section]
     rows, section = rows[~about], section[~about]
     whole = (rows["offset"] == 0) & (rows["size"] == before.sections["size"][section])
-    place = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
-    pieces_of = cut(before, rows[~whole], section[~whole], place[~whole], findings)
+    location = (rows["out_section"].astype(np.int64) << STEP) + rows["out_offset"]
+    pieces_of = cut(before, rows[~whole], section[~whole], location[~whole], findings)
     row = np.full(len(before.sections), -1, np.int64)
     copies: dict[int, tuple[int, ...]] = {}
     for at in np.flatnonzero(whole).tolist():
@@ -305,7 +305,7 @@ def _pair(
         if row[number] < 0:
             row[number] = at
         elif before.sections["flags"][number] & SHF_MERGE:
-            copies[number] = (*copies.get(number, ()), int(place[at]))
+            copies[number] = (*copies.get(number, ()), int(location[at]))
         else:
             findings.add("placement", "a section is placed twice")
     if pieces_of.is_cut[section[whole]].any():
@@ -325,7 +325,7 @@ def _pair(
         rows,
         section,
         row,
-        place,
+        location,
         pieces_of,
         True,
         machine(after.machine, after.layouts.order),
@@ -355,15 +355,15 @@ def _without_foreign(
     rows = rows[rows >= own]
     if pair.crossing is not None:
         rows = rows[~pair.crossing[rows]]
-    place = (s["section"][rows] << STEP) + s["value"][rows]
+    location = (s["section"][rows] << STEP) + s["value"][rows]
     own_ones = own_symbols(pair)
-    placed = np.flatnonzero(own_ones.kind == Kind.PLACE)
-    placed = placed[is_among(own_ones.base[placed], place)]
+    placed = np.flatnonzero(own_ones.kind == Kind.LOCATION)
+    placed = placed[is_among(own_ones.base[placed], location)]
     bases, before = own_ones.base[placed].tolist(), pair.before.symbols[placed]
     known = set(zip(bases, pair.before.names[placed].tolist(), strict=True))
     facts = set(zip(bases, before["kind"].tolist(), before["size"].tolist(), strict=True))
     names = pair.after.strings(s["name"][rows])
-    columns = (place.tolist(), s["kind"][rows].tolist(), s["size"][rows].tolist())
+    columns = (location.tolist(), s["kind"][rows].tolist(), s["size"][rows].tolist())
     foreign = [
         row
         for row, fact, name in zip(rows.tolist(), zip(*columns, strict=True), names, strict=True)
@@ -380,12 +380,12 @@ def _without_labels(
     if not copies:
         return after
     s = after.symbols.copy()
-    place = (s["section"] << STEP) + s["value"]
+    location = (s["section"] << STEP) + s["value"]
     local = (s["binding"] == STB_LOCAL) & (s["section"] > 0) & (s["kind"] != STT_SECTION)
-    for section, places in copies.items():
+    for section, locations in copies.items():
         size = int(before.sections["size"][section])
-        for first in places:
-            s["kind"][local & (place >= first) & (place <= first + size)] = STT_NOTYPE
+        for first in locations:
+            s["kind"][local & (location >= first) & (location <= first + size)] = STT_NOTYPE
     return replace(after, symbols=s)
 
 

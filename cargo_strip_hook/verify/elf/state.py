@@ -26,7 +26,7 @@ from cargo_strip_hook.verify.kit.sets import Compared
 from cargo_strip_hook.verify.kit.state import (
     SEAMS,
     Live,
-    Place,
+    Location,
     State,
     crates_of,
     is_mangled,
@@ -43,15 +43,15 @@ def live_state(original: Archive, compared: Compared) -> Live:
     seen = compared.seen
     assert isinstance(seen, Seen)
     pair = seen.pair
-    places = _Places(seen, compared.loaded)
-    crates = _crates(pair, places)
+    locations = _Locations(seen, compared.loaded)
+    crates = _crates(pair, locations)
     before = pair.before
     state = _is_state(pair)
     names = _names(pair, pair.section[state])
     states = []
-    users: dict[int, set[Place]] = {}
-    for source, target in places.pairs[state[places.pairs[:, 1]]].tolist():
-        users.setdefault(target, set()).add(places.key(source))
+    users: dict[int, set[Location]] = {}
+    for source, target in locations.pairs[state[locations.pairs[:, 1]]].tolist():
+        users.setdefault(target, set()).add(locations.key(source))
     for row in np.flatnonzero(state).tolist():
         section = int(pair.section[row])
         member = int(before.sections["object"][section])
@@ -60,17 +60,19 @@ def live_state(original: Archive, compared: Compared) -> Live:
             called += b"\0" + pair.members[member].encode()
             if section not in names:
                 called += b"\0%d" % (section - int(before.section_base[member]))
-        states.append(State(places.key(row), called, crates[member], frozenset(users.get(row, ()))))
+        states.append(
+            State(locations.key(row), called, crates[member], frozenset(users.get(row, ())))
+        )
     return Live(
         original.slice.name,
         tuple(states),
         member_digests(original),
-        _seams(pair, places),
-        _starts(pair, places, crates),
+        _seams(pair, locations),
+        _starts(pair, locations, crates),
     )
 
 
-class _Places:
+class _Locations:
     """Pieces of one library by where they are; `pairs` are rows (source, target) of references."""
 
     def __init__(self, seen: Seen, loaded: Sequence[int]) -> None:
@@ -78,22 +80,22 @@ class _Places:
         self.pair = pair
         self.bases = pair.after.section_base
         self.objects = [0, *(number + 1 for number in loaded)]
-        self.order = np.argsort(pair.place, kind="stable")
-        self.sorted = pair.place[self.order]
+        self.order = np.argsort(pair.location, kind="stable")
+        self.sorted = pair.location[self.order]
         self.pairs = self._references(seen)
 
-    def key(self, row: int) -> Place:
+    def key(self, row: int) -> Location:
         """The object and the place of a row: below 0 it is this library's alone."""
-        place = int(self.pair.place[row])
+        location = int(self.pair.location[row])
         if self.shared is not None:
-            return (0 if self.shared[row] else -1), place
-        position = int(np.searchsorted(self.bases, place >> STEP, side="right")) - 1
-        inside = place - (int(self.bases[position]) << STEP)
+            return (0 if self.shared[row] else -1), location
+        position = int(np.searchsorted(self.bases, location >> STEP, side="right")) - 1
+        inside = location - (int(self.bases[position]) << STEP)
         return self.objects[position] or -1, inside
 
-    def rows_at(self, place: Array) -> Array:
+    def rows_at(self, location: Array) -> Array:
         """The row of the piece that a symbol's place is in."""
-        at = np.maximum(np.searchsorted(self.sorted, place, side="right") - 1, 0)
+        at = np.maximum(np.searchsorted(self.sorted, location, side="right") - 1, 0)
         return self.order[at]
 
     def _references(self, seen: Seen) -> Array:
@@ -101,10 +103,10 @@ class _Places:
         if seen.sides is None or seen.resolution is None:
             return np.zeros((0, 2), np.int64)
         old = seen.sides.before
-        place = _targets(seen.resolution)[old["symbol"]]
-        known = place >= 0
+        location = _targets(seen.resolution)[old["symbol"]]
+        known = location >= 0
         source = pair.row[old["section"][known]]
-        target = self.rows_at(place[known])
+        target = self.rows_at(location[known])
         keys = unique((source * len(pair.row) + target)[source != target])
         return np.stack([keys // len(pair.row), keys % len(pair.row)], axis=1)
 
@@ -112,10 +114,10 @@ class _Places:
 def _targets(resolution: Resolution) -> Array:
     """For each symbol the place that a reference to it means, -1 for none."""
     known = resolution.before
-    place = np.where(known.kind == Kind.PLACE, known.base, -1)
+    location = np.where(known.kind == Kind.LOCATION, known.base, -1)
     for row in np.flatnonzero(known.kind == Kind.NAME).tolist():
-        place[row] = resolution.export_place.get(int(known.base[row]), -1)
-    return place
+        location[row] = resolution.export_location.get(int(known.base[row]), -1)
+    return location
 
 
 def _is_state(pair: Pair) -> Array:
@@ -145,24 +147,24 @@ def _names(pair: Pair, sections: Array) -> dict[int, set[bytes]]:
     return found
 
 
-def _crates(pair: Pair, places: _Places) -> list[str]:
+def _crates(pair: Pair, locations: _Locations) -> list[str]:
     """For each object of the original its crate."""
     owner = pair.before.sections["object"][pair.section]
-    return crates_of(pair.members, owner[places.pairs])
+    return crates_of(pair.members, owner[locations.pairs])
 
 
-def _seams(pair: Pair, places: _Places) -> dict[bytes, Place]:
+def _seams(pair: Pair, locations: _Locations) -> dict[bytes, Location]:
     s = pair.before.symbols
     rows = np.flatnonzero((s["binding"] != STB_LOCAL) & (s["section"] > 0))
     rows = rows[pair.row[s["section"][rows]] >= 0]
     found = {}
     for row, name in zip(rows.tolist(), pair.before.strings(s["name"][rows]), strict=True):
         if SEAMS.search(name):
-            found[name] = places.key(int(pair.row[s["section"][row]]))
+            found[name] = locations.key(int(pair.row[s["section"][row]]))
     return found
 
 
-def _starts(pair: Pair, places: _Places, crates: Sequence[str]) -> frozenset[Place]:
+def _starts(pair: Pair, locations: _Locations, crates: Sequence[str]) -> frozenset[Location]:
     s = pair.before.sections[pair.section]
     initial = np.zeros(len(s), np.bool_)
     for kind in _SET_OF_INITIALISERS:
@@ -170,10 +172,10 @@ def _starts(pair: Pair, places: _Places, crates: Sequence[str]) -> frozenset[Pla
     for name in (b".init_array", b".fini_array", b".ctors", b".dtors"):
         initial |= pair.before.names_begin(name)[pair.section]
     found = set()
-    for source, target in places.pairs[initial[places.pairs[:, 0]]].tolist():
+    for source, target in locations.pairs[initial[locations.pairs[:, 0]]].tolist():
         crate = crates[int(s["object"][target])]
-        if places.key(source)[0] < 0 and not is_own(crate):
-            found.add(places.key(target))
+        if locations.key(source)[0] < 0 and not is_own(crate):
+            found.add(locations.key(target))
     return frozenset(found)
 
 

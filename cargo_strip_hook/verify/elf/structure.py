@@ -350,8 +350,8 @@ def second_reading(after: Objects, image: memoryview, findings: Findings) -> dic
         notes = np.flatnonzero(s["type"] == SHT_NOTE)[:64].tolist()
         tables = np.flatnonzero(np.isin(s["type"], (SHT_SYMTAB, SHT_STRTAB)))[:8].tolist()
         for number in (*tables, *notes):
-            place = header["e_shoff"] + number * header["e_shentsize"]
-            section = struct_parse(structs.Elf_Shdr, stream, place)
+            location = header["e_shoff"] + number * header["e_shentsize"]
+            section = struct_parse(structs.Elf_Shdr, stream, location)
             theirs = section["sh_offset"], section["sh_size"]
             mine = int(s["offset"][number] - after.base[0]), int(s["size"][number])
             if theirs != mine:

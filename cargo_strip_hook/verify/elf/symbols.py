@@ -67,19 +67,19 @@ def check_exports(pair: Pair, definitions: dict[bytes, int], resolution: Resolut
                 if old[field] != new[field]
             ]
             pair.findings.add("an export changed", f"{quoted(name)}: {', '.join(facts)}")
-        places = {
+        locations = {
             int(resolution.own.base[i])
             for i in candidates
-            if resolution.own.kind[i] in (Kind.PLACE, Kind.VALUE)
+            if resolution.own.kind[i] in (Kind.LOCATION, Kind.VALUE)
         }
         number = names.of(name)
-        place = int(after["section"][definitions[name]] << 40) + int(new["value"])
+        location = int(after["section"][definitions[name]] << 40) + int(new["value"])
         if new["section"] < 0:
-            place = int(new["value"])
-        wanted = resolution.export_place.get(number)
-        if places and (place not in places or (wanted is not None and place != wanted)):
+            location = int(new["value"])
+        wanted = resolution.export_location.get(number)
+        if locations and (location not in locations or (wanted is not None and location != wanted)):
             pair.findings.add(
-                "an export is at another place", f"{quoted(name)} at {pair.where_after(place)}"
+                "an export is at another place", f"{quoted(name)} at {pair.where_after(location)}"
             )
 
 
@@ -154,7 +154,7 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     if not pair.expectation.covers_debug:  # a platform's linker does not tell where the others went
         home = pair.after.sections[new["section"][mine]]
         mine = mine[(home["flags"] & SHF_ALLOC != 0) & (home["type"] != SHT_NOTE)]
-    placed = np.flatnonzero((resolution.own.kind == Kind.PLACE) & (old["section"] > 0))
+    placed = np.flatnonzero((resolution.own.kind == Kind.LOCATION) & (old["section"] > 0))
     was = _facts(old[placed], resolution.own.base[placed])
     now = _facts(new[mine], resolution.after.base[mine])
     was_first, was_group, now_group = _alike(was, now)
@@ -181,7 +181,7 @@ def check_locals(pair: Pair, resolution: Resolution) -> None:
     pools = old["name"][(old["section"] == IN_COMMON) & (old["binding"] != STB_LOCAL)]
     commons = {pair.before.string(at) for at in pools.tolist()}
     numbers = [resolution.names.number.get(name, -1) for name in commons]
-    free = {resolution.export_place[n] for n in numbers if n in resolution.export_place}
+    free = {resolution.export_location[n] for n in numbers if n in resolution.export_location}
     free |= resolution.set_ends
     bases = resolution.after.base[mine[rest]].tolist()
     for i, group, base in zip(rest.tolist(), now_group[rest].tolist(), bases, strict=True):

@@ -13,7 +13,7 @@ from cargo_strip_hook.verify.arrays import Array, gather, keys, match_keys
 from cargo_strip_hook.verify.elf.frames import Frames, read_frames
 from cargo_strip_hook.verify.elf.mapping import Pair, Resolution
 from cargo_strip_hook.verify.elf.read import STEP
-from cargo_strip_hook.verify.elf.relocations import by_place, same_target
+from cargo_strip_hook.verify.elf.relocations import by_location, same_target
 from cargo_strip_hook.verify.kit.frames import BadFrames
 
 
@@ -26,7 +26,7 @@ class Unwind:
 
     before: Frames
     after: Frames
-    place: Array  # of the function of each of the original's FDEs, -1
+    location: Array  # of the function of each of the original's FDEs, -1
     live: Array
     referenced: Array
 
@@ -49,20 +49,20 @@ def read(pair: Pair) -> Unwind | None:
     mine = pair.after.sections["align"][pair.after.frame_sections]
     if len(aligns) and (mine < aligns.min()).any():
         pair.findings.add("the unwind table is damaged", "it lost its alignment")
-    place = _function_places(pair, before)
-    live = np.flatnonzero(place >= 0)
+    location = _function_locations(pair, before)
+    live = np.flatnonzero(location >= 0)
     referenced = np.zeros(len(pair.before.symbols), np.bool_)
     fdes = before.fdes[live]
     for symbols in (before.cie_symbol[fdes["cie"]], fdes["lsda_symbol"]):
         referenced[symbols[symbols >= 0]] = True
     if len(before.rest):
-        placed = (before.rest_fde >= 0) & (place[before.rest_fde] >= 0)
+        placed = (before.rest_fde >= 0) & (location[before.rest_fde] >= 0)
         symbols = before.rest["symbol"][placed]
         referenced[symbols[symbols >= 0]] = True
-    return Unwind(before, after, place, live, referenced)
+    return Unwind(before, after, location, live, referenced)
 
 
-def _function_places(pair: Pair, frames: Frames) -> Array:
+def _function_locations(pair: Pair, frames: Frames) -> Array:
     """Where each FDE of the original has its function in the result, -1 if that is not there."""
     s = pair.before.symbols
     symbol = np.maximum(frames.fdes["symbol"], 0)
@@ -70,11 +70,11 @@ def _function_places(pair: Pair, frames: Frames) -> Array:
     row = np.where(
         (section > 0) & (frames.fdes["symbol"] >= 0), pair.row[np.maximum(section, 0)], -1
     )
-    place = pair.place[row] + s["value"][symbol] + frames.fdes["addend"]
-    return np.where(row >= 0, place, -1)
+    location = pair.location[row] + s["value"][symbol] + frames.fdes["addend"]
+    return np.where(row >= 0, location, -1)
 
 
-def _result_places(pair: Pair, after: Frames) -> Array:
+def _result_locations(pair: Pair, after: Frames) -> Array:
     """Where the function of each FDE of the result is, -1 for none."""
     symbol = after.fdes["symbol"]
     section = np.where(symbol >= 0, pair.after.symbols["section"][np.maximum(symbol, 0)], 0)
@@ -85,30 +85,30 @@ def _result_places(pair: Pair, after: Frames) -> Array:
 def check(pair: Pair, unwind: Unwind, resolution: Resolution) -> int:
     """Match FDEs by the place of their function, then compare; returns how many."""
     each = pair.findings.each
-    before, after, old_place, live = unwind.before, unwind.after, unwind.place, unwind.live
-    new_place = _result_places(pair, after)
+    before, after, old_location, live = unwind.before, unwind.after, unwind.location, unwind.live
+    new_location = _result_locations(pair, after)
     if pair.complete:
         each(
             "an unwind entry without a function",
-            new_place < 0,
+            new_location < 0,
             lambda i: f".eh_frame+{after.fdes['offset'][i]:#x}",
         )
-    order = np.argsort(new_place, kind="stable")
-    keys = new_place[order]
-    old_order = live[np.argsort(old_place[live], kind="stable")]
-    old_keys = old_place[old_order]
+    order = np.argsort(new_location, kind="stable")
+    keys = new_location[order]
+    old_order = live[np.argsort(old_location[live], kind="stable")]
+    old_keys = old_location[old_order]
     if not len(keys):
         keys, order = np.array([-1]), np.array([0])
     # several entries for one place (aliases that were folded) follow in the same order
     rank = np.arange(len(old_keys)) - np.searchsorted(old_keys, old_keys)
     at = np.searchsorted(keys, old_keys) + rank
     hit = (at < len(keys)) & (keys[np.minimum(at, len(keys) - 1)] == old_keys)
-    each("a function lost its unwind entry", old_place[old_order[~hit]], pair.where_after)
+    each("a function lost its unwind entry", old_location[old_order[~hit]], pair.where_after)
     old_row, new_row = old_order[hit], order[at[hit]]
     if pair.complete:
         known = np.zeros(len(after.fdes), np.bool_)
         known[new_row] = True
-        extra = new_place[~known & (new_place >= 0)]
+        extra = new_location[~known & (new_location >= 0)]
         extra = extra[~pair.is_foreign(extra)]
         each("an unwind entry that the original has not", extra, pair.where_after)
     _compare_rest(pair, before, after, old_row, new_row, resolution)
@@ -135,17 +135,17 @@ def _compare_rest(
         owner = number[side.rest_fde] if len(number) else side.rest_fde
         mine = np.flatnonzero((side.rest_fde >= 0) & (owner >= 0))
         sides.append((mine, (owner[mine] << 32) + side.rest_at[mine]))
-    (old, old_place), (new, new_place) = sides
-    found = match_keys(keys(old_place), keys(new_place))
+    (old, old_location), (new, new_location) = sides
+    found = match_keys(keys(old_location), keys(new_location))
     known = np.zeros(len(after.rest), np.bool_)
     known[new[found[found >= 0]]] = True
     if pair.foreign is not None:
-        foreign = pair.is_foreign(_result_places(pair, after))
+        foreign = pair.is_foreign(_result_locations(pair, after))
         known |= (after.rest_fde >= 0) & foreign[np.maximum(after.rest_fde, 0)]
     lost, extra = before.rest[old[found < 0]], after.rest[~known]
     old_rest, new_rest = before.rest[old[found >= 0]], after.rest[new[found[found >= 0]]]
     symbols, new_symbols = old_rest["symbol"], new_rest["symbol"]
-    summed = by_place(pair, resolution, old_rest["type"], symbols, new_symbols)
+    summed = by_location(pair, resolution, old_rest["type"], symbols, new_symbols)
     same = same_target(
         pair,
         resolution,
@@ -163,8 +163,8 @@ def _compare_rest(
     ):
         pair.findings.each(kind, np.arange(len(bad)), pair.where_rows(bad))
     if pair.complete:
-        places = (extra["section"] << STEP) + extra["offset"]
-        pair.findings.each("a relocation that no unwind entry has", places, pair.where_after)
+        locations = (extra["section"] << STEP) + extra["offset"]
+        pair.findings.each("a relocation that no unwind entry has", locations, pair.where_after)
 
 
 def _compare_records(

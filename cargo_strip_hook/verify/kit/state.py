@@ -35,17 +35,17 @@ SEAMS = re.compile(
     rb"|rust_eh_personality)\Z"
 )
 
-Place = tuple[int, int]  # object and place in it; objects of small libraries are no one else's
+Location = tuple[int, int]  # object and place in it; objects of small libraries are no one else's
 
 
 @dataclass(frozen=True)
 class State:
     """One piece of state that lives in a library."""
 
-    place: Place
+    location: Location
     name: bytes
     crate: str
-    users: frozenset[Place]
+    users: frozenset[Location]
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Live:
     name: str
     states: tuple[State, ...]
     digests: dict[str, bytes]
-    seams: dict[bytes, Place]
-    starts: frozenset[Place]
-    walked: frozenset[Place] = frozenset()
+    seams: dict[bytes, Location]
+    starts: frozenset[Location]
+    walked: frozenset[Location] = frozenset()
 
 
 def is_mangled(names: Iterable[bytes]) -> bool:
@@ -118,13 +118,13 @@ def member_digests(original: Archive) -> dict[str, bytes]:
 
 def check_state(libraries: Sequence[Live], findings: Findings) -> None:
     """Compare the state of libraries that share a piece of it, two by two."""
-    holders: dict[Place, list[tuple[Live, State]]] = {}
+    holders: dict[Location, list[tuple[Live, State]]] = {}
     for library in libraries:
         for state in library.states:
-            if state.place[0] >= 0:
-                holders.setdefault(state.place, []).append((library, state))
-        for place in library.starts:
-            if place[0] >= 0:
+            if state.location[0] >= 0:
+                holders.setdefault(state.location, []).append((library, state))
+        for location in library.starts:
+            if location[0] >= 0:
                 findings.add("an initialiser runs shared code for one library", library.name)
         if library.walked:
             findings.add("what a program looks for by its section is shared", library.name)
@@ -152,7 +152,7 @@ def _same(one: Live, first: State, other: Live, second: State, findings: Finding
         return
     if first.users != second.users:
         findings.add("state is one that different code refers to", where)
-    if any(place[0] < 0 for place in (*first.users, *second.users)):
+    if any(location[0] < 0 for location in (*first.users, *second.users)):
         findings.add("state is one that code of one library refers to", where)
 
 
@@ -168,15 +168,15 @@ def _all_of_it(one: Live, crate: str, other: Live, second: str, findings: Findin
             if one.seams[name] != other.seams[name] or one.seams[name][0] < 0:
                 findings.add("state of two runtimes is one", where)
     if _toolchain(one, crate, other):
-        mine = {s.name: s.place for s in one.states if s.crate in both}
-        other_places = {s.name: s.place for s in other.states if s.crate in both}
-        for name in mine.keys() & other_places.keys():
-            if mine[name] != other_places[name] or mine[name][0] < 0:
+        mine = {s.name: s.location for s in one.states if s.crate in both}
+        other_locations = {s.name: s.location for s in other.states if s.crate in both}
+        for name in mine.keys() & other_locations.keys():
+            if mine[name] != other_locations[name] or mine[name][0] < 0:
                 findings.add("a part of a toolchain's state is shared, not all", where)
         return
-    places = {s.place for s in one.states if s.crate == crate}
-    theirs = {s.place for s in other.states if s.crate == second}
-    if places != theirs or any(place[0] < 0 for place in places):
+    locations = {s.location for s in one.states if s.crate == crate}
+    theirs = {s.location for s in other.states if s.crate == second}
+    if locations != theirs or any(location[0] < 0 for location in locations):
         findings.add("a part of a crate's state is shared, not all", where)
 
 
@@ -193,7 +193,7 @@ def _core(crate: str) -> bool:
 __all__ = [
     "SEAMS",
     "Live",
-    "Place",
+    "Location",
     "State",
     "check_state",
     "crates_of",

@@ -15,7 +15,7 @@ import numpy as np
 from cargo_strip_hook.verify.arrays import Array, gather, is_among, spread, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
-from cargo_strip_hook.verify.macho.places import NOWHERE, Ranges
+from cargo_strip_hook.verify.macho.locations import NOWHERE, Ranges
 from cargo_strip_hook.verify.macho.read import ENTRY, Object
 from cargo_strip_hook.verify.macho.sections import INITIALISERS
 
@@ -26,17 +26,17 @@ _KEPT, _KEPT_SECTION = 0x20, 0x10000000
 def only_others(after: Object, rows: Array, others: Sequence[Array]) -> Ranges:
     """What only the rows of `others` (link maps, sections numbered through) explain."""
 
-    def places(one: Array) -> tuple[Array, Array, Array]:
+    def locations(one: Array) -> tuple[Array, Array, Array]:
         one = one[one["size"] > 0]
         home = one["out_section"].astype(np.int64)
         start = after.table["address"][home - 1] + one["out_offset"]
         return start, start + one["size"], home
 
-    every = [places(one) for one in others]
+    every = [locations(one) for one in others]
     if not every:
         return NOWHERE
     start, end, home = (np.concatenate(columns) for columns in zip(*every, strict=True))
-    own, own_end, _ = places(rows)
+    own, own_end, _ = locations(rows)
     order = np.argsort(own, kind="stable")
     own, own_end = own[order], own_end[order]
     if len(own):
@@ -60,8 +60,8 @@ def without(after: Object, ranges: Ranges, findings: Findings) -> tuple[Object, 
     table, octets = after.table.copy(), after.octets
     stored = ~table["zerofill"][ranges.home - 1]
     shift = (table["offset"] - table["address"])[ranges.home - 1]
-    places = spread((ranges.start + shift)[stored], (ranges.end - ranges.start)[stored], 1)
-    octets[places] = 0
+    locations = spread((ranges.start + shift)[stored], (ranges.end - ranges.start)[stored], 1)
+    octets[locations] = 0
     before = _used(after, after.loaded_references())
     less = _without_references(replace(after, table=table), ranges)
     e = less.entries

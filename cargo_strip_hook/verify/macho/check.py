@@ -40,8 +40,8 @@ from cargo_strip_hook.verify.macho.commands import (
 )
 from cargo_strip_hook.verify.macho.definitions import Definitions
 from cargo_strip_hook.verify.macho.forms import check_sections_named
+from cargo_strip_hook.verify.macho.locations import NOWHERE, Locations, Ranges
 from cargo_strip_hook.verify.macho.order import Choice, contents
-from cargo_strip_hook.verify.macho.places import NOWHERE, Places, Ranges
 from cargo_strip_hook.verify.macho.read import STEP, Damaged, Object, read
 from cargo_strip_hook.verify.macho.unwind import Records, records
 
@@ -194,7 +194,7 @@ class Sides(NamedTuple):
 class Seen(NamedTuple):
     """What was compared: where all went, what names mean there, how many bytes it was."""
 
-    where: Places
+    where: Locations
     definitions: Definitions
     compared: int
 
@@ -216,7 +216,7 @@ def compare_sides(
     allowed, references, unwound = read_of_it
     assert expectation.link_map is not None
     rows, told = debug.part(after, expectation.link_map)
-    where = places(rows, used, before, after, findings)
+    where = locations(rows, used, before, after, findings)
     if findings:
         return None
     order = loading(original, expectation, lambda: contents(original), lambda: listed)
@@ -247,7 +247,7 @@ def compare_sides(
 
 
 def _check_data_in_code(
-    before: Object, after: Object, where: Places, apart: Ranges, findings: Findings
+    before: Object, after: Object, where: Locations, apart: Ranges, findings: Findings
 ) -> None:
     """The list of data in code says of each piece what its member's did."""
     lists = [
@@ -329,9 +329,9 @@ def names_undefined(
     return names
 
 
-def places(
+def locations(
     rows: Array, used: list[int], before: Object, after: Object, findings: Findings
-) -> Places:
+) -> Locations:
     """Where everything went, checked to be inside of sections and not on top of each other.
 
     `used`: the positions in the archive of the files of `before`.
@@ -343,7 +343,7 @@ def places(
     for member in unique(rows["member"][~known]).tolist():
         findings.add("placement", f"names member {member}, which is not there")
     if not len(used) or not known.all():
-        return Places(before, *np.zeros((5, 0), np.int64))
+        return Locations(before, *np.zeros((5, 0), np.int64))
     number = rows["section"].astype(np.int64)
     outside = (number <= 0) | (number > np.diff(before.section_first)[file])
     for at in np.flatnonzero(outside).tolist():
@@ -371,4 +371,4 @@ def places(
         for at in np.flatnonzero(ends[:-1] > address[taken][1:]).tolist():
             findings.add("placement", f"two pieces overlap at {int(address[taken[at + 1]]):#x}")
     order = np.lexsort((size, offset, section))
-    return Places(before, *(c[order] for c in (section, offset, size, home, address)))
+    return Locations(before, *(c[order] for c in (section, offset, size, home, address)))

@@ -16,8 +16,8 @@ from cargo_strip_hook.verify.kit.classes import Needs, of_several, told_apart
 from cargo_strip_hook.verify.kit.names import encoded
 from cargo_strip_hook.verify.macho.compare import Compared
 from cargo_strip_hook.verify.macho.definitions import Definitions
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.objc import IMAGE_INFO
-from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import BY_SYMBOLS, Object
 from cargo_strip_hook.verify.macho.sections import Borders, are_alone
 from cargo_strip_hook.verify.macho.unwind import Records
@@ -27,7 +27,7 @@ _LIVE_SUPPORT = 0x08000000
 
 def check(
     after: Object,
-    where: Places,
+    where: Locations,
     definitions: Definitions,
     read_of_it: tuple[Compared, Records, tuple[Array, Array]],
     expectation: Expectation,
@@ -43,8 +43,8 @@ def check(
     if granularity is None:
         return
     names = sorted(name for name in made.found if name in made.commons)
-    places = [min(made.found[name]) for name in names]
-    address = np.append(where.address, np.array(places, np.int64))
+    locations = [min(made.found[name]) for name in names]
+    address = np.append(where.address, np.array(locations, np.int64))
     homes = _homes(after, where, address)
     alone = homes.copy()
     if granularity is not Granularity.SECTION:
@@ -61,7 +61,7 @@ def check(
         findings.add("parts of a subsection that linkers could tell apart", f"at {at:#x}")
 
 
-def _of_externals(after: Object, where: Places, definitions: Definitions) -> Array:
+def _of_externals(after: Object, where: Locations, definitions: Definitions) -> Array:
     """The pieces that external definitions of the result are in."""
     external = after.externals()
     names = after.names(external[after.placed[external]])
@@ -70,7 +70,7 @@ def _of_externals(after: Object, where: Places, definitions: Definitions) -> Arr
     return pieces[pieces >= 0]
 
 
-def _homes(after: Object, where: Places, address: Array) -> Array:
+def _homes(after: Object, where: Locations, address: Array) -> Array:
     """Where the subsection of each piece, and of each common behind them, begins.
 
     -1 for what has no bytes, and where linkers take apart by itself.
@@ -84,7 +84,7 @@ def _homes(after: Object, where: Places, address: Array) -> Array:
     return np.where(apart, -1, begin)
 
 
-def _of_sets(where: Places, ends: Iterable[bytes]) -> Array:
+def _of_sets(where: Locations, ends: Iterable[bytes]) -> Array:
     """The number of the set, among those with `ends`, that each piece is an element of; or -1."""
     number = np.full(len(where.section), -1, np.int64)
     table = where.members.table
@@ -103,7 +103,7 @@ def _set_names(ends: Iterable[bytes]) -> list[bytes]:
 class _Graph:
     """Who needs whom: pieces, then `commons`, then the sets whose ends somebody wants."""
 
-    def __init__(self, where: Places, definitions: Definitions, commons: list[bytes]) -> None:
+    def __init__(self, where: Locations, definitions: Definitions, commons: list[bytes]) -> None:
         self.where, self.definitions = where, definitions
         first = len(where.section)
         self._special = {name: first + n for n, name in enumerate(commons)}

@@ -108,9 +108,9 @@ def read_commands(data: memoryview) -> Commands:
 
 def data_in_code(octets: Array, base: int, commands: Commands) -> Array:
     """(address, bytes, kind) of each range of data in code, int64. Raises `Damaged`."""
-    place, size = commands.data_in_code
+    location, size = commands.data_in_code
     try:
-        starts = spread(np.array([base + place]), np.array([size // 8]), 8)
+        starts = spread(np.array([base + location]), np.array([size // 8]), 8)
         rows = gather(octets, starts, _DATA_IN_CODE)
     except IndexError as e:
         raise Damaged("the list of data in code reaches beyond the end of the file") from e
@@ -141,8 +141,8 @@ def check_commands(data: memoryview, told: Commands, findings: Findings) -> None
             findings.add("platform", "LC_BUILD_VERSION tells of tools")
         if command == _SEGMENT:
             _check_segment(data, told, at, length, findings)
-    place, count = told.data_in_code
-    if count % 8 or place + count > len(data):
+    location, count = told.data_in_code
+    if count % 8 or location + count > len(data):
         findings.add("data in code", "LC_DATA_IN_CODE is no list of the file")
 
 
@@ -161,7 +161,7 @@ def _check_segment(
     end = file_end = 0
     for n in range(told.section_count):
         row = told.sections + 80 * n
-        start, room, place = struct.unpack_from("<QQI", data, row + 32)
+        start, room, location = struct.unpack_from("<QQI", data, row + 32)
         (kind,) = struct.unpack_from("<B", data, row + 64)
         end = max(end, start + room)
         if data[row + 56 : row + 60] != bytes(4) and data[row + 60 : row + 64] == bytes(4):
@@ -170,13 +170,13 @@ def _check_segment(
         if any(data[row + 68 : row + 80]):
             findings.add("a section header", "a section has reserved fields that are not zero")
         if zeros or not room:
-            if place:
+            if location:
                 findings.add(
                     "a section header", "a section without contents has a place in the file"
                 )
             continue
-        file_end = max(file_end, place + room)
-        if place != offset + start:
+        file_end = max(file_end, location + room)
+        if location != offset + start:
             findings.add("a section header", "a section does not lie in the file as in memory")
     if size != end or (file_end and offset + stored != file_end):
         findings.add("the segment", "the segment does not end with its last section")

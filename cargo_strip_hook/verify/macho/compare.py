@@ -10,9 +10,9 @@ import numpy as np
 from cargo_strip_hook.verify.arrays import Array, is_among, rows_of, spread, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.macho.definitions import Definitions
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.marks import check_bound, check_marks
 from cargo_strip_hook.verify.macho.objc import IMAGE_INFO, check_info
-from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import ARM64, TRAILINGS, Object, Reference
 from cargo_strip_hook.verify.macho.unwind import Records
 
@@ -41,12 +41,12 @@ class _Result:
         self.file = np.append(0, after.table["offset"] - after.table["address"])
         self.zerofill = np.append(False, after.table["zerofill"])
 
-    def at(self, places: Array) -> Array:
+    def at(self, locations: Array) -> Array:
         """The number of the reference at each place, -1 for none."""
         if not len(self.fields):
-            return np.full(len(places), -1, np.int64)
-        found = np.minimum(np.searchsorted(self.fields, places), len(self.fields) - 1)
-        return np.where(self.fields[found] == places, found, -1)
+            return np.full(len(locations), -1, np.int64)
+        found = np.minimum(np.searchsorted(self.fields, locations), len(self.fields) - 1)
+        return np.where(self.fields[found] == locations, found, -1)
 
 
 class Compared(NamedTuple):
@@ -66,7 +66,7 @@ class Compared(NamedTuple):
 def check(
     before: Object,
     after: Object,
-    where: Places,
+    where: Locations,
     references: Array,
     definitions: Definitions,
     findings: Findings,
@@ -87,9 +87,9 @@ def check(
     piece = where.piece(mine["section"], mine["offset"])
     there = ~result.zerofill[where.home[piece]]  # what lost its contents is told there
     mine, piece = rows_of(mine, there), piece[there]
-    place = where.address[piece] + mine["offset"] - where.start[piece]
-    in_file = result.file[where.home[piece]] + place
-    found = result.at(place)
+    location = where.address[piece] + mine["offset"] - where.start[piece]
+    in_file = result.file[where.home[piece]] + location
+    found = result.at(location)
     result.used[found[found >= 0]] = True
     used = np.concatenate([mine["symbol"], mine["minus"]])
     means = _Means(before, where, unique(used[used >= 0]), definitions, result)
@@ -98,16 +98,16 @@ def check(
         by_symbol = mine["symbol"] >= 0
         target = np.where(by_symbol, means.address[np.maximum(mine["symbol"], 0)], -1)
         symbol = np.where(found >= 0, result.references["symbol"][found], -1)
-        check_bound(resolvers, target, place, symbol, after, findings)
+        check_bound(resolvers, target, location, symbol, after, findings)
     if definitions.files:
         used = unique(mine["symbol"][mine["symbol"] >= 0])
         used = used[before.entries["type"][used] & 0xE1 == 1]
         wanted = [*before.names(used), *result.names]
         definitions.choice.check(wanted, definitions.files, findings)
     closer = _Closer(before, after, where, definitions, findings)
-    for n in np.flatnonzero(~means.same(mine, place, in_file, found)).tolist():
+    for n in np.flatnonzero(~means.same(mine, location, in_file, found)).tolist():
         one = None if found[n] < 0 else Reference(*result.references[found[n]].tolist())
-        closer.check(Reference(*mine[n].tolist()), int(place[n]), one)
+        closer.check(Reference(*mine[n].tolist()), int(location[n]), one)
     masks = _masks(before.cpu, mine, found >= 0)
     compared = _check_bytes(result, before, where, in_file, masks, findings)
     compared_apart = is_among(after.table["name"], _UNWIND_SECTIONS)
@@ -128,7 +128,7 @@ class _Means:
     def __init__(
         self,
         before: Object,
-        where: Places,
+        where: Locations,
         used: Array,
         definitions: Definitions,
         result: _Result,
@@ -151,11 +151,11 @@ class _Means:
         told = [name for name, one in zip(names, known.tolist(), strict=True) if one]
         self.special = dict(zip(special.tolist(), told, strict=True))
 
-    def same(self, mine: Array, place: Array, in_file: Array, found: Array) -> Array:
+    def same(self, mine: Array, location: Array, in_file: Array, found: Array) -> Array:
         """Whether each reference of the member plainly means the same in the result.
 
-        The others need a closer look. `found` is the reference at the address `place` there, -1 for
-        none; `in_file` is where that is in the file.
+        The others need a closer look. `found` is the reference at the address `location` there, -1
+        for none; `in_file` is where that is in the file.
         """
         result = self.result
         symbol, by_address = np.maximum(mine["symbol"], 0), mine["symbol"] < 0
@@ -178,11 +178,11 @@ class _Means:
         by_name = (name >= 0) & (name == result.name_of[there])
         by_name &= other["addend"] == old["addend"]
         value = result.values[there] + other["addend"] + trailing[rows]
-        by_place = (target[rows] >= 0) & result.object.placed[there] & (value == target[rows])
-        good[rows] = alike & (by_name | by_place)
+        by_location = (target[rows] >= 0) & result.object.placed[there] & (value == target[rows])
+        good[rows] = alike & (by_name | by_location)
 
         rows = np.flatnonzero(plain & (found < 0) & (mine["width"] == 4))
-        value, known = self.applied(mine["kind"][rows], place[rows], in_file[rows])
+        value, known = self.applied(mine["kind"][rows], location[rows], in_file[rows])
         good[rows] = known & (target[rows] >= 0) & (value + trailing[rows] == target[rows])
         base = np.where(mine["minus"] >= 0, self.address[mine["minus"]], -1)
         rows = np.flatnonzero((base >= 0) & (target >= 0))
@@ -211,14 +211,14 @@ class _Means:
         value[rows[both]] = distance[both]
         return value
 
-    def applied(self, kind: Array, place: Array, in_file: Array) -> tuple[Array, Array]:
+    def applied(self, kind: Array, location: Array, in_file: Array) -> tuple[Array, Array]:
         """(the address that the field at each place means, whether it has a kind that can)."""
         after = self.result.object
         value = after.stored(in_file, np.full(len(in_file), 4))
         if after.cpu == ARM64:
             distance = ((value & 0x3FFFFFF) ^ 0x2000000) - 0x2000000
-            return place + 4 * distance, kind == 2
-        return place + 4 + value, (kind == 1) | (kind == 2) | ((kind >= 6) & (kind <= 8))
+            return location + 4 * distance, kind == 2
+        return location + 4 + value, (kind == 1) | (kind == 2) | ((kind >= 6) & (kind <= 8))
 
 
 def _masks(cpu: int, references: Array, kept: Array) -> Array:
@@ -237,18 +237,18 @@ def _masks(cpu: int, references: Array, kept: Array) -> Array:
     return np.asarray(np.where(held, every, np.where(kind == 2, branch, np.uint64(0))))
 
 
-def _clear(octets: Array, places: Array, masks: Array) -> None:
+def _clear(octets: Array, locations: Array, masks: Array) -> None:
     """Make the bits of `masks` zero at places."""
     for n in range(8):
         part = ((masks >> np.uint64(8 * n)) & np.uint64(0xFF)).astype(np.uint8)
         mine = np.flatnonzero(part)
-        octets[places[mine] + n] &= ~part[mine]
+        octets[locations[mine] + n] &= ~part[mine]
 
 
 def _check_bytes(
     result: _Result,
     before: Object,
-    where: Places,
+    where: Locations,
     in_file: Array,
     masks: Array,
     findings: Findings,
@@ -304,7 +304,7 @@ class _Closer:
         self,
         before: Object,
         after: Object,
-        where: Places,
+        where: Locations,
         definitions: Definitions,
         findings: Findings,
     ) -> None:
@@ -325,20 +325,20 @@ class _Closer:
         at = int(self.where.of_symbols(np.array([symbol]))[0])
         return b"", _NOTHING if at < 0 else frozenset({at + addend})
 
-    def check(self, reference: Reference, place: int, found: Reference | None) -> None:
-        """The field at `place` of the result means what the member's field does."""
+    def check(self, reference: Reference, location: int, found: Reference | None) -> None:
+        """The field at `location` of the result means what the member's field does."""
         after, made, add = self.after, self.definitions.made, self.findings.add
         name, targets = self._meant(reference.symbol, reference.addend)
         if reference.minus >= 0:
             _, bases = self._meant(reference.minus, 0)
             targets = frozenset(t - b for t in targets for b in bases)
         if found is None:
-            value = _applied(after, reference, place)
+            value = _applied(after, reference, location)
             if value is None or value not in targets:
-                add("relocation", f"at {place:#x} was settled wrongly")
+                add("relocation", f"at {location:#x} was settled wrongly")
             return
         if found.kind != reference.kind or found.width != reference.width:
-            add("relocation", f"at {place:#x} has another type than in the original")
+            add("relocation", f"at {location:#x} has another type than in the original")
             return
         if made.knows(name) and reference.minus < 0:
             made.use(name, _address(after, found) - reference.addend)
@@ -346,7 +346,7 @@ class _Closer:
         value = _address(after, found)
         if found.minus >= 0 or reference.minus >= 0:
             if found.minus < 0 or reference.minus < 0:
-                add("relocation", f"at {place:#x} is a difference on one side only")
+                add("relocation", f"at {location:#x} is a difference on one side only")
                 return
             value -= after.symbols[found.minus].value
         if found.symbol >= 0:
@@ -355,13 +355,13 @@ class _Closer:
             if same_name and (reference.symbol < 0 or found.addend == reference.addend):
                 return
             if not symbol.placed and not symbol.type & 0xE:
-                add("relocation", f"at {place:#x} is to another symbol")
+                add("relocation", f"at {location:#x} is to another symbol")
                 return
         if after.cpu != ARM64 and reference.symbol < 0 <= found.symbol:
             # by address the label itself is meant, by symbol the addend counts what trails
             value += int(TRAILINGS[found.kind])
         if value not in targets:
-            add("relocation", f"at {place:#x} refers to another place than in the original")
+            add("relocation", f"at {location:#x} refers to another place than in the original")
 
 
 def _address(o: Object, reference: Reference) -> int:
@@ -370,11 +370,11 @@ def _address(o: Object, reference: Reference) -> int:
     return o.symbols[reference.symbol].value + reference.addend
 
 
-def _applied(after: Object, reference: Reference, place: int) -> int | None:
+def _applied(after: Object, reference: Reference, location: int) -> int | None:
     """What a field without a relocation means: an address, or a difference."""
-    number = after.section_at(place)
+    number = after.section_at(location)
     home = after.sections[number - 1]
-    at = home.offset + place - home.address
+    at = home.offset + location - home.address
     raw = bytes(after.data[at : at + reference.width])
     value = int.from_bytes(raw, "little", signed=True)
     if reference.minus >= 0:
@@ -383,10 +383,10 @@ def _applied(after: Object, reference: Reference, place: int) -> int | None:
         if reference.kind != 2:
             return None
         distance = ((value & 0x3FFFFFF) ^ 0x2000000) - 0x2000000
-        return place + 4 * distance
+        return location + 4 * distance
     if reference.kind not in (1, 2, 6, 7, 8):
         return None
-    target = place + 4 + value
+    target = location + 4 + value
     if reference.symbol < 0:
         return target + int(TRAILINGS[reference.kind])
     return target
@@ -395,7 +395,7 @@ def _applied(after: Object, reference: Reference, place: int) -> int | None:
 def check_unwind(
     before: Object,
     after: Object,
-    where: Places,
+    where: Locations,
     unwinds: Records,
     unwound: Records,
     findings: Findings,

@@ -17,7 +17,7 @@ from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
 from cargo_strip_hook.verify.macho import dwarf
 from cargo_strip_hook.verify.macho.definitions import Definitions
-from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, BY_SYMBOLS, ENTRY, STEP, Object
 from cargo_strip_hook.verify.macho.sections import Borders
 
@@ -49,7 +49,7 @@ def part(after: Object, link_map: Array) -> tuple[Array, Array]:
 def check(
     before: Object,
     after: Object,
-    where: Places,
+    where: Locations,
     told: Told,
     definitions: Definitions,
     findings: Findings,
@@ -70,8 +70,8 @@ def check(
     odd = unique(before.table["file"][raw.section[bad] - 1]).tolist()
     parts: list[_Part] = []
     placed: list[dict[bytes, tuple[int, int]]] = [{} for _ in told.titles]
-    for (file, name), place in homes.items():
-        placed[file][name] = place
+    for (file, name), location in homes.items():
+        placed[file][name] = location
     for file, title in enumerate(told.titles):
         mine = placed[file]
         views = {name: _view(before, number) for name, number in numbers[file].items()}
@@ -102,8 +102,8 @@ def check(
                 if holder == name
             ]
             parts.append(_Part(numbers[file][name], home, start, fields))
-    places = _addresses(sides, raw, parts)
-    _compare(sides, places, parts, findings)
+    locations = _addresses(sides, raw, parts)
+    _compare(sides, locations, parts, findings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _check_apart(sides: _Sides, findings: Findings) -> None:
 class _Sides:
     before: Object
     after: Object
-    where: Places
+    where: Locations
     definitions: Definitions
     regions: _Regions
 
@@ -152,7 +152,7 @@ class _Regions:
     """
 
     def __init__(
-        self, before: Object, where: Places, homes: dict[tuple[int, bytes], tuple[int, int]]
+        self, before: Object, where: Locations, homes: dict[tuple[int, bytes], tuple[int, int]]
     ) -> None:
         table = before.table
         files = unique(np.array([file for file, _ in homes], np.int64))
@@ -288,8 +288,8 @@ def _addresses(sides: _Sides, raw: _Raw, parts: Sequence[_Part]) -> Array:
     section = before.section_first[file[here]] + number[here]
     within = value[here] + (file[here] << STEP) - before.table["address"][section - 1]
     address[here], target[here] = _of_sections(sides, section, within)
-    place = (home[holder] << STEP) + start[holder] + raw.offset[rows]
-    return np.stack([place, address, target])
+    location = (home[holder] << STEP) + start[holder] + raw.offset[rows]
+    return np.stack([location, address, target])
 
 
 def _of_symbols(sides: _Sides, symbols: Array, added: Array) -> Array:
@@ -316,7 +316,7 @@ def _compare(sides: _Sides, fields: Array, parts: Sequence[_Part], findings: Fin
     """`fields`: see `_addresses`."""
     after = sides.after
     fields = _in_order(fields)
-    place, address, home = fields
+    location, address, home = fields
     alive = address >= 0
     numbers = np.flatnonzero(_kept(after)) + 1
     raw = _raw(after, numbers)
@@ -333,17 +333,17 @@ def _compare(sides: _Sides, fields: Array, parts: Sequence[_Part], findings: Fin
     where = (raw.section << STEP) + raw.offset
     target = np.where(extern, base + raw.value, raw.value)
     there = _in_order(np.stack([where, target, np.where(extern, 0, index)]))
-    if len(there[0]) != int(alive.sum()) or (there[0] != place[alive]).any():
+    if len(there[0]) != int(alive.sum()) or (there[0] != location[alive]).any():
         findings.add("debug information", "has other relocations than in the original")
         return
     differ = there[1] != address[alive]
     differ |= (there[2] != home[alive]) & (there[2] > 0) & (home[alive] > 0)
-    for at in place[alive][differ].tolist():
+    for at in location[alive][differ].tolist():
         findings.add("debug information", f"at {_shown(after, at)} refers to another place")
     for number in numbers.tolist():
-        mine = np.flatnonzero(place >> STEP == number)
+        mine = np.flatnonzero(location >> STEP == number)
         own = [part for part in parts if part.home == number]
-        at = _first_difference(sides, number, own, (place[mine], alive[mine]))
+        at = _first_difference(sides, number, own, (location[mine], alive[mine]))
         if at >= 0:
             text = f"at {_shown(after, (number << STEP) + at)} differs from the original"
             findings.add("debug information", text)
@@ -369,8 +369,8 @@ def _first_difference(
     found = sides.after.octets[begin : begin + size]
     sources = [np.frombuffer(_view(sides.before, part.number), np.uint8) for part in parts]
     shifts = [(at + part.start, more) for part in parts for at, more in part.shifts if more]
-    place, alive = addresses
-    if not shifts and not len(place):
+    location, alive = addresses
+    if not shifts and not len(location):
         for part, octets in zip(parts, sources, strict=True):
             differ = found[part.start : part.start + len(octets)] != octets
             if differ.any():
@@ -383,8 +383,8 @@ def _first_difference(
         at = np.concatenate([at for at, _ in shifts])
         more = np.repeat(np.array([m for _, m in shifts], np.uint32), [len(a) for a, _ in shifts])
         put(wanted, at, gather(wanted, at, np.dtype("<u4")) + more)
-    if len(place):
-        offset = place & ((1 << STEP) - 1)
+    if len(location):
+        offset = location & ((1 << STEP) - 1)
         put(wanted, offset, np.zeros(len(offset), np.uint64))
         found = np.array(found)
         put(found, offset[alive], np.zeros(int(alive.sum()), np.uint64))
@@ -392,6 +392,6 @@ def _first_difference(
     return int(differ.argmax()) if differ.any() else -1
 
 
-def _shown(after: Object, place: int) -> str:
-    name = bytes(after.table["name"][(place >> STEP) - 1]).decode("utf-8", "replace")
-    return f"{name}+{place & ((1 << STEP) - 1):#x}"
+def _shown(after: Object, location: int) -> str:
+    name = bytes(after.table["name"][(location >> STEP) - 1]).decode("utf-8", "replace")
+    return f"{name}+{location & ((1 << STEP) - 1):#x}"

@@ -7,16 +7,16 @@ from collections.abc import Iterable
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.made import Made
 from cargo_strip_hook.verify.macho.order import Choice
-from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import WEAK_DEF, Object
 
 
 class Definitions:
     """Name -> the address in the result of its definition that counts, of those that went there."""
 
-    def __init__(self, before: Object, where: Places, choice: Choice) -> None:
+    def __init__(self, before: Object, where: Locations, choice: Choice) -> None:
         self.choice = choice
         numbers = before.externals()
         at = where.of_symbols(numbers)

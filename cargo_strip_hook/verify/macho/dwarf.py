@@ -74,23 +74,23 @@ def fields(sections: Mapping[bytes, memoryview]) -> dict[tuple[bytes, bytes], Ar
         for begin, end in _lengths(read[_ARANGES]):
             _note(found, _ARANGES, _INFO, begin + 2, end)
         for begin, end in _lengths(read[_STR_OFFSETS]):
-            places = np.arange(begin + 4, end - 3, 4)
-            found.setdefault((_STR_OFFSETS, _STR), []).append(places)
+            locations = np.arange(begin + 4, end - 3, 4)
+            found.setdefault((_STR_OFFSETS, _STR), []).append(locations)
         for begin, end in _lengths(read[_LINE]):
             _line_header(read[_LINE], begin, end, found)
     except (IndexError, ValueError, KeyError, OverflowError) as e:
         raise Unknown(f"it is damaged: {e}") from e
-    joined = {key: np.concatenate(places) for key, places in found.items() if places}
-    for (holder, to), places in joined.items():
-        if len(places) and (to not in sections or places.max() + 4 > len(sections[holder])):
+    joined = {key: np.concatenate(locations) for key, locations in found.items() if locations}
+    for (holder, to), locations in joined.items():
+        if len(locations) and (to not in sections or locations.max() + 4 > len(sections[holder])):
             raise Unknown(f"{to.decode()} is missing")
-    return {key: places for key, places in joined.items() if len(places)}
+    return {key: locations for key, locations in joined.items() if len(locations)}
 
 
-def _note(found: Fields, holder: bytes, to: bytes, place: int, end: int) -> None:
-    if place + 4 > end:
+def _note(found: Fields, holder: bytes, to: bytes, location: int, end: int) -> None:
+    if location + 4 > end:
         raise Unknown("a header is cut short")
-    found.setdefault((holder, to), []).append(np.array([place]))
+    found.setdefault((holder, to), []).append(np.array([location]))
 
 
 def _word(data: bytes, at: int, size: int) -> int:
@@ -220,9 +220,9 @@ def _units(info: bytes, abbrev: bytes, found: Fields) -> None:
             raise Unknown(f"a unit of version {version} and type {info[begin + 2]}")
         if info[begin + (3 if five else 6)] != 8:
             raise Unknown("addresses are not of 8 bytes")
-        place = begin + (4 if five else 2)
-        _note(found, _INFO, _ABBREV, place, end)
-        table = _word(info, place, 4)
+        location = begin + (4 if five else 2)
+        _note(found, _INFO, _ABBREV, location, end)
+        table = _word(info, location, 4)
         if (table, version) not in known:
             known[table, version] = _abbreviations(abbrev, table, version, every)
         _walk(info, begin + (8 if five else 7), end, known[table, version])
@@ -254,7 +254,8 @@ def _abbreviations(
         noted = [array("q") for _ in spans]
         every += zip(spans, noted, strict=True)
         plans[code] = tuple(
-            (places.append, span.size, span.step) for span, places in zip(spans, noted, strict=True)
+            (locations.append, span.size, span.step)
+            for span, locations in zip(spans, noted, strict=True)
         )
 
 

@@ -18,7 +18,7 @@ from cargo_strip_hook.verify.macho.read import ALT_ENTRY, ARM64, Object, Referen
 from cargo_strip_hook.verify.macho.unwind import Records, records
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """What a symbol begins: from `address` on, `size` bytes up to the next one."""
 
     section: int  # from 1
@@ -41,7 +41,7 @@ def _named(o: Object) -> Iterable[Symbol]:
     return (s for s in o.symbols if s.placed and not s.stab and s.name[:1] not in (b"l", b"L", b""))
 
 
-def _places(o: Object) -> dict[bytes, Place]:
+def _locations(o: Object) -> dict[bytes, Location]:
     """Of each name that occurs once; the contents of zero-filled sections are none."""
     borders: dict[int, set[int]] = defaultdict(set)
     for s in o.symbols:
@@ -58,7 +58,7 @@ def _places(o: Object) -> dict[bytes, Place]:
             ends = ordered[s.section]
             end = ends[min(bisect_right(ends, s.value), len(ends) - 1)]
             size = _literal(o, s, end - s.value)
-            found[_plain(s.name)] = Place(s.section, s.value, size)
+            found[_plain(s.name)] = Location(s.section, s.value, size)
     return found
 
 
@@ -82,9 +82,9 @@ def check_by_names(
 
     Returns how many were compared, and their bytes. Raises `Damaged`.
     """
-    new = _places(after)
-    old = {number: _places(o) for number, o in members.items()}
-    times = Counter(name for places in old.values() for name in places)
+    new = _locations(after)
+    old = {number: _locations(o) for number, o in members.items()}
+    times = Counter(name for locations in old.values() for name in locations)
     known = {n: p for n, p in new.items() if times[n] == 1}
     references = _by_address(after)
     here = _functions(after, unwound)
@@ -97,18 +97,18 @@ def check_by_names(
         addresses = sorted(fields)
         there = _functions(o, records(o))
         _check_resolvers(o, after, mine, findings)
-        for name, place in mine.items():
-            at = bisect_right(addresses, place.address - 1)
+        for name, location in mine.items():
+            at = bisect_right(addresses, location.address - 1)
             inside = []
-            while at < len(addresses) and addresses[at] < place.address + place.size:
-                inside.append((addresses[at] - place.address, fields[addresses[at]]))
+            while at < len(addresses) and addresses[at] < location.address + location.size:
+                inside.append((addresses[at] - location.address, fields[addresses[at]]))
                 at += 1
             _check_piece(
-                _Pair(o, after, name, place, new[name]), inside, references, known, findings
+                _Pair(o, after, name, location, new[name]), inside, references, known, findings
             )
-            _check_unwound(name, there.get(place.address), here.get(new[name].address), findings)
+            _check_unwound(name, there.get(location.address), here.get(new[name].address), findings)
             pieces += 1
-            compared += place.size
+            compared += location.size
     return pieces, compared
 
 
@@ -128,8 +128,8 @@ class _Pair(NamedTuple):
     before: Object
     after: Object
     name: bytes
-    old: Place
-    new: Place
+    old: Location
+    new: Location
 
     @property
     def shown(self) -> str:
@@ -150,7 +150,7 @@ def _check_piece(
     pair: _Pair,
     inside: list[tuple[int, Reference]],
     references: Mapping[int, Reference],
-    known: Mapping[bytes, Place],
+    known: Mapping[bytes, Location],
     findings: Findings,
 ) -> None:
     home, new_home = (
@@ -185,7 +185,9 @@ def _check_piece(
         findings.add("contents", f"of {pair.shown} differ from the original")
 
 
-def _same_target(pair: _Pair, old: Reference, new: Reference, known: Mapping[bytes, Place]) -> bool:
+def _same_target(
+    pair: _Pair, old: Reference, new: Reference, known: Mapping[bytes, Location]
+) -> bool:
     """Whether a reference means what it did, as far as names tell.
 
     Literals that are equal became one, and differences are not looked at.
@@ -193,10 +195,10 @@ def _same_target(pair: _Pair, old: Reference, new: Reference, known: Mapping[byt
     if old.symbol < 0 or new.symbol < 0 or old.minus >= 0:
         return (old.minus >= 0) == (new.minus >= 0)
     before, after = pair.before.symbols[old.symbol], pair.after.symbols[new.symbol]
-    place = known.get(_plain(before.name))
+    location = known.get(_plain(before.name))
     if not after.placed:
         return after.name == before.name and old.addend == new.addend
-    return place is None or after.value + new.addend == place.address + old.addend
+    return location is None or after.value + new.addend == location.address + old.addend
 
 
 def _functions(o: Object, unwound: Records) -> dict[int, tuple[bool, bytes]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.expectation import Findings
-from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.read import Object
 from cargo_strip_hook.verify.macho.sections import COMMON, Borders
 
@@ -54,9 +54,9 @@ class Made:
         """A reference takes `name` to be at `address`."""
         self.found.setdefault(name, set()).add(address)
 
-    def check(self, where: Places, after: Object, findings: Findings) -> None:
-        for name, places in self.found.items():
-            if len(places) > 1:
+    def check(self, where: Locations, after: Object, findings: Findings) -> None:
+        for name, locations in self.found.items():
+            if len(locations) > 1:
                 shown = name.decode("utf-8", "replace")
                 findings.add("relocation", f"references to {shown} do not agree")
         if not self.commons.keys().isdisjoint(self.found):
@@ -64,7 +64,7 @@ class Made:
         if not self.ends.isdisjoint(self.found):
             self._check_sets(_pieces(where), findings)
 
-    def _check_commons(self, where: Places, after: Object, findings: Findings) -> None:
+    def _check_commons(self, where: Locations, after: Object, findings: Findings) -> None:
         """Zeros of the right size, for nothing else. One that stays a common has no place."""
         taken: list[tuple[int, int]] = []
         outside = {name for name, _ in after.undefined}
@@ -123,7 +123,7 @@ class Made:
                 )
 
 
-def _pieces(where: Places) -> list[tuple[int, int, bytes]]:
+def _pieces(where: Locations) -> list[tuple[int, int, bytes]]:
     """Address, size and `segment$section` of origin of each piece."""
     homes = [s.segment + b"$" + s.name for s in where.members.sections]
     return [

@@ -9,7 +9,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
-from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, Object
 
 RESOLVER, _NO_DEAD_STRIP = 0x0100, 0x0020
@@ -17,7 +17,7 @@ _KEPT_SECTION = 0x10000000  # S_ATTR_NO_DEAD_STRIP
 _INITIALISERS = np.array([0x9, 0xA, 0x15, 0x16], np.uint32)  # which no linker drops
 
 
-def check_marks(before: Object, after: Object, where: Places, findings: Findings) -> Array:
+def check_marks(before: Object, after: Object, where: Locations, findings: Findings) -> Array:
     """Resolvers are resolvers, and what is never dropped still is not; the resolvers' addresses."""
     wanted = _addresses(before, where, RESOLVER)
     found = unique(after.entries["value"][_marked(after, RESOLVER)])
@@ -33,7 +33,7 @@ def _marked(o: Object, bit: int) -> Array:
     return np.flatnonzero(o.placed & (o.entries["desc"] & bit != 0))
 
 
-def _addresses(before: Object, where: Places, bit: int) -> Array:
+def _addresses(before: Object, where: Locations, bit: int) -> Array:
     """Where the definitions with a mark went."""
     at = where.of_symbols(_marked(before, bit))
     return unique(at[at >= 0])
@@ -58,17 +58,17 @@ def _check_kept(after: Object, addresses: Array, findings: Findings) -> None:
 def check_bound(
     wanted: Array,
     target: Array,
-    place: Array,
+    location: Array,
     symbol: Array,
     after: Object,
     findings: Findings,
 ) -> None:
     """References to `wanted` resolvers are by a symbol that is one.
 
-    Of each reference: `target`, the address that it is to; `place`, where it is; and `symbol`, the
-    number of its symbol in the result, -1 where it was settled or is by address.
+    Of each reference: `target`, the address that it is to; `location`, where it is; and `symbol`,
+    the number of its symbol in the result, -1 where it was settled or is by address.
     """
     mine = is_among(target, wanted)
     marked = np.append(after.entries["desc"] & RESOLVER != 0, False)
-    for at in place[mine & ~marked[symbol]].tolist():
+    for at in location[mine & ~marked[symbol]].tolist():
         findings.add("relocation", f"at {at:#x} is to a resolver, and not to what it returns")

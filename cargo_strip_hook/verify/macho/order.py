@@ -55,8 +55,8 @@ class Choice:
     def first(self, files: Sequence[int]) -> int:
         """The position among weak definitions, in `files`, of the one that is loaded first."""
         rank = self.loading.rank
-        places = [rank.get(self.used[f], len(rank)) for f in files]
-        return places.index(min(places))
+        locations = [rank.get(self.used[f], len(rank)) for f in files]
+        return locations.index(min(locations))
 
     def check(
         self, names: Iterable[bytes], there: Mapping[bytes, set[int]], findings: Findings

@@ -363,12 +363,12 @@ class Object:
             found.append(rows[known])
         return np.concatenate(found)
 
-    def stored(self, places: Array, width: Array) -> Array:
+    def stored(self, locations: Array, width: Array) -> Array:
         """What is stored at places of `octets`, with a sign. Raises `IndexError`."""
-        found = np.zeros(len(places), np.int64)
+        found = np.zeros(len(locations), np.int64)
         for size in (1, 2, 4, 8):
             mine = np.flatnonzero(width == size)
-            found[mine] = gather(self.octets, places[mine], np.dtype(f"<i{size}"))
+            found[mine] = gather(self.octets, locations[mine], np.dtype(f"<i{size}"))
         return found
 
 
@@ -399,8 +399,8 @@ def _together(parts: Sequence[memoryview]) -> tuple[Array, Array]:
     if len(parts) > 1 and all(p.obj is parts[0].obj for p in parts):
         whole = np.frombuffer(memoryview(parts[0].obj), np.uint8)
         begin = whole.__array_interface__["data"][0]
-        places = [np.frombuffer(p, np.uint8).__array_interface__["data"][0] for p in parts]
-        return whole, np.array(places, np.int64) - begin
+        locations = [np.frombuffer(p, np.uint8).__array_interface__["data"][0] for p in parts]
+        return whole, np.array(locations, np.int64) - begin
     octets = np.frombuffer(parts[0] if len(parts) == 1 else b"".join(parts), np.uint8)
     return octets, np.cumsum([0, *(len(p) for p in parts)])[:-1]
 

@@ -14,9 +14,9 @@ from cargo_strip_hook.archive import Archive
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.objc import always_listed
 from cargo_strip_hook.verify.macho.order import Choice
-from cargo_strip_hook.verify.macho.places import Places
 from cargo_strip_hook.verify.macho.read import Object
 from cargo_strip_hook.verify.macho.sections import INITIALISERS
 
@@ -26,7 +26,7 @@ _OTHERS = bytes(n for n in range(256) if n not in INITIALISERS)
 _MAGIC = b"\xcf\xfa\xed\xfe"
 
 
-def living(before: Object, where: Places) -> tuple[Array, Array]:
+def living(before: Object, where: Locations) -> tuple[Array, Array]:
     """(bool for each piece: whether no linker drops its section; the symbols that none drops)."""
     table, e = before.table, before.entries
     kind = table["flags"] & 0xFF
@@ -40,7 +40,9 @@ def living(before: Object, where: Places) -> tuple[Array, Array]:
     return root[where.section - 1], np.flatnonzero(mine)
 
 
-def check_roots(before: Object, where: Places, titles: Sequence[str], findings: Findings) -> None:
+def check_roots(
+    before: Object, where: Locations, titles: Sequence[str], findings: Findings
+) -> None:
     """Of each member that is used, all that no linker drops is in the result."""
     table = before.table
     placed = np.bincount(where.section, where.size, len(table) + 1)[1:].astype(np.int64)
@@ -63,7 +65,7 @@ def check_roots(before: Object, where: Places, titles: Sequence[str], findings: 
 
 
 def check_order(
-    before: Object, after: Object, where: Places, choice: Choice, findings: Findings
+    before: Object, after: Object, where: Locations, choice: Choice, findings: Findings
 ) -> None:
     """Initialisers run in the order in which a linker loads their members."""
     mine = np.flatnonzero(is_among(after.table["flags"][where.home - 1] & 0xFF, INITIALISERS))

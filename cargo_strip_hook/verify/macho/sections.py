@@ -10,7 +10,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
-from cargo_strip_hook.verify.macho.places import NOWHERE, Places, Ranges
+from cargo_strip_hook.verify.macho.locations import NOWHERE, Locations, Ranges
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, STEP, Object
 
 _SETS = (b"section$start$", b"section$end$")
@@ -38,7 +38,7 @@ _MADE = {
 def check_sections(
     before: Object,
     after: Object,
-    where: Places,
+    where: Locations,
     debug: bool,
     findings: Findings,
     apart: Ranges = NOWHERE,
@@ -70,7 +70,7 @@ def _sets(before: Object) -> list[tuple[bytes, bytes]]:
     return [(words[2], words[3]) for words in names if len(words) == 4]
 
 
-def _check_names(before: Object, after: Object, where: Places, findings: Findings) -> None:
+def _check_names(before: Object, after: Object, where: Locations, findings: Findings) -> None:
     old, new = where.section - 1, where.home - 1
     both = unique(old << 16 | new)
     old, new = both >> 16, both & 0xFFFF
@@ -80,11 +80,11 @@ def _check_names(before: Object, after: Object, where: Places, findings: Finding
     segment, name = b["segment"].copy(), b["name"].copy()
     segment[pointers], name[pointers], kind[pointers] = b"__DATA", b"__data", 0
     same = (segment == a["segment"]) & (name == a["name"]) & (kind == a["flags"] & 0xFF)
-    for place in np.flatnonzero(~same).tolist():
-        plain = (bytes(b["segment"][place]), bytes(b["name"][place]))
+    for location in np.flatnonzero(~same).tolist():
+        plain = (bytes(b["segment"][location]), bytes(b["name"][location]))
         own = plain[0], plain[1][: 16 - len(_SET_SUFFIX)] + _SET_SUFFIX
-        there = (bytes(a["segment"][place]), bytes(a["name"][place]))
-        is_set = there == own and not int(a["flags"][place]) & 0xFF and plain in _sets(before)
+        there = (bytes(a["segment"][location]), bytes(a["name"][location]))
+        is_set = there == own and not int(a["flags"][location]) & 0xFF and plain in _sets(before)
         if not is_set:
             said = ",".join(w.decode("utf-8", "replace") for w in plain)
             findings.add("a piece is in a section of another name or type", f"it was in {said}")
@@ -100,7 +100,7 @@ def _is_set(after: Object) -> Array:
 
 
 def _check_attributes(
-    before: Object, after: Object, where: Places, apart: Ranges, findings: Findings
+    before: Object, after: Object, where: Locations, apart: Ranges, findings: Findings
 ) -> None:
     old, new = before.table["flags"][where.section - 1], where.home - 1
     some = np.zeros(len(after.table), np.uint32)
@@ -119,7 +119,7 @@ def _check_attributes(
 
 
 def _check_made(
-    after: Object, where: Places, apart: Ranges, debug: bool, findings: Findings
+    after: Object, where: Locations, apart: Ranges, debug: bool, findings: Findings
 ) -> None:
     """Sections that no piece is in."""
     empty = np.ones(len(after.table), np.bool_)
@@ -139,7 +139,7 @@ def _check_made(
             _tell(after, np.array([row]), "a section that no input explains", findings)
 
 
-def _check_whole(before: Object, where: Places, findings: Findings) -> None:
+def _check_whole(before: Object, where: Locations, findings: Findings) -> None:
     """A piece goes on to where something else begins: the next piece, a symbol, a literal."""
     rows = np.flatnonzero(where.size > 0)
     section = where.section[rows].astype(np.int64)
@@ -192,7 +192,7 @@ class Borders:
 def _check_alignment(
     before: Object,
     after: Object,
-    where: Places,
+    where: Locations,
     borders: Borders,
     tolerated: tuple[bool, Ranges],
     findings: Findings,
@@ -223,7 +223,7 @@ def _check_alignment(
     _tell(after, np.flatnonzero(over), "a section is more aligned than what is in it", findings)
 
 
-def _check_cuts(after: Object, where: Places, borders: Borders, findings: Findings) -> None:
+def _check_cuts(after: Object, where: Locations, borders: Borders, findings: Findings) -> None:
     """No subsection begins within a piece: linkers could take it apart."""
     kinds = after.table["flags"][borders.section - 1] & 0xFF
     value = borders.value[~is_among(kinds, _BY_ITSELF)]
@@ -234,12 +234,12 @@ def _check_cuts(after: Object, where: Places, borders: Borders, findings: Findin
     start, end = where.address[order], (where.address + where.size)[order]
     at = np.searchsorted(start, value, side="right") - 1
     near = np.maximum(at, 0)
-    for place in value[(at >= 0) & (start[near] < value) & (value < end[near])].tolist():
-        findings.add("a subsection begins within a piece", f"at {place:#x}")
+    for location in value[(at >= 0) & (start[near] < value) & (value < end[near])].tolist():
+        findings.add("a subsection begins within a piece", f"at {location:#x}")
 
 
 def _check_gaps(
-    after: Object, where: Places, apart: Ranges, debug: bool, findings: Findings
+    after: Object, where: Locations, apart: Ranges, debug: bool, findings: Findings
 ) -> None:
     """Between pieces is what aligns them, and nothing in lists that somebody walks over.
 

@@ -24,7 +24,7 @@ from cargo_strip_hook.verify.kit.surface import check_exports, check_index
 from cargo_strip_hook.verify.macho import check as single
 from cargo_strip_hook.verify.macho import constraints, objc
 from cargo_strip_hook.verify.macho.apart import only_others, without
-from cargo_strip_hook.verify.macho.places import Places, Ranges
+from cargo_strip_hook.verify.macho.locations import Locations, Ranges
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, STEP, Damaged, Object, read
 from cargo_strip_hook.verify.macho.symbols import unneeded
 from cargo_strip_hook.verify.macho.unwind import Records, records
@@ -109,12 +109,12 @@ def check(
     before = single.read_original(original, used)
     after, kept = _as_one(whole, findings)
     rows, copies = _with_copies(before, after, used, rows, findings)
-    where = single.places(rows, used, before, after, findings)
+    where = single.locations(rows, used, before, after, findings)
     if findings:
         return nothing
     ranges = only_others(after, rows, here.others)
     after, gone = without(after, ranges, findings)
-    after, foreign = _as_called(before, _at_one_place(after, copies), where)
+    after, foreign = _as_called(before, _at_one_location(after, copies), where)
     foreign += gone.tolist()
     asked = replace(expectation, link_map=rows)
     listed = objc.loaded_always(original)
@@ -306,14 +306,14 @@ def _with_copies(
     if (again & ~merged[order]).any():
         findings.add("placement", "a piece is placed twice")
     last = np.maximum(np.searchsorted(key[order], key[order], side="right") - 1, 0)
-    place = after.table["address"][rows["out_section"] - 1] + rows["out_offset"]
-    place, home = place[order], rows["out_section"][order].astype(np.int64)
-    columns = (place, rows["size"][order].astype(np.int64), place[last], home[last])
+    location = after.table["address"][rows["out_section"] - 1] + rows["out_offset"]
+    location, home = location[order], rows["out_section"][order].astype(np.int64)
+    columns = (location, rows["size"][order].astype(np.int64), location[last], home[last])
     copies = np.stack(columns, 1)[again]
     return rows_of(rows, order), copies[np.argsort(copies[:, 0], kind="stable")]
 
 
-def _at_one_place(after: Object, copies: Array) -> Object:
+def _at_one_location(after: Object, copies: Array) -> Object:
     """The result with symbols of copies moved to the one that counts."""
     if not len(copies):
         return after
@@ -328,7 +328,7 @@ def _at_one_place(after: Object, copies: Array) -> Object:
     return replace(after, entries=e)
 
 
-def _as_called(before: Object, after: Object, where: Places) -> tuple[Object, list[int]]:
+def _as_called(before: Object, after: Object, where: Locations) -> tuple[Object, list[int]]:
     """The result with local names of the common library as this library has them.
 
     They may be those of another library, for what is equal. Tells which symbols have a name that
@@ -342,8 +342,8 @@ def _as_called(before: Object, after: Object, where: Places) -> tuple[Object, li
     text = after.text + before.text
     nameless = after.text.rindex(b"l\0")
     foreign: list[int] = []
-    for row, name, place in zip(rows.tolist(), called, e["value"][rows].tolist(), strict=True):
-        mine = known.get(place, {})
+    for row, name, location in zip(rows.tolist(), called, e["value"][rows].tolist(), strict=True):
+        mine = known.get(location, {})
         plain = name.rpartition(b".")[0] if name.rpartition(b".")[2].isdigit() else name
         if name == b"l" or name in mine or plain in mine:
             continue
@@ -360,7 +360,7 @@ class _Left(NamedTuple):
     holes: list[int]
 
 
-def _left(before: Object, after: Object, where: Places, gone: Array, ranges: Ranges) -> _Left:
+def _left(before: Object, after: Object, where: Locations, gone: Array, ranges: Ranges) -> _Left:
     """Leave out the symbols that are `gone`, and begins of holes of the common library.
 
     Dead code of another library's member, whose code keeps its places, left these. Raises
@@ -381,17 +381,17 @@ def _left(before: Object, after: Object, where: Places, gone: Array, ranges: Ran
     return _Left(less, replace(unwound, rows=rows), holes.tolist())
 
 
-def _names_at(before: Object, where: Places) -> Mapping[int, Mapping[bytes, int]]:
+def _names_at(before: Object, where: Locations) -> Mapping[int, Mapping[bytes, int]]:
     """By place in the result the names that the members have for it, and where these stand."""
     numbers = np.flatnonzero(before.placed)
     at = where.of_symbols(numbers)
     numbers, at = numbers[at >= 1 << STEP], at[at >= 1 << STEP]
     found: dict[int, dict[bytes, int]] = {}
-    for place, name, offset in zip(
+    for location, name, offset in zip(
         at.tolist(), before.names(numbers), before.entries["name"][numbers].tolist(), strict=True
     ):
         if name[:1] not in (b"", b"L", b"l") and not name.startswith(b"ltmp"):
-            found.setdefault(place, {})[name] = offset
+            found.setdefault(location, {})[name] = offset
     return found
 
 

@@ -16,7 +16,7 @@ from cargo_strip_hook.verify.kit.sets import Compared
 from cargo_strip_hook.verify.kit.state import (
     SEAMS,
     Live,
-    Place,
+    Location,
     State,
     crates_of,
     is_mangled,
@@ -47,7 +47,7 @@ def live_state(original: Archive, compared: Compared) -> Live:
     crates = crates_of(seen.titles, file[pieces.pairs])
     names = _names(pieces)
     state = _is_state(table)
-    users: dict[int, set[Place]] = {}
+    users: dict[int, set[Location]] = {}
     for source, target in pieces.pairs[state[pieces.pairs[:, 1]]].tolist():
         users.setdefault(target, set()).add(pieces.key(source))
     states = []
@@ -87,7 +87,7 @@ class _Pieces:
         self.address = where.address[self.rows]
         self.pairs = self._references()
 
-    def key(self, row: int) -> Place:
+    def key(self, row: int) -> Location:
         """The object and the place of a piece: below 0 it is in the small library."""
         address = int(self.address[row])
         return self.objects[address >> STEP] or -1, address & ((1 << STEP) - 1)
@@ -136,7 +136,7 @@ def _is_state(table: Array) -> Array:
     return np.asarray(written | is_among(kind, _THREAD))
 
 
-def _walked(pieces: _Pieces, table: Array) -> frozenset[Place]:
+def _walked(pieces: _Pieces, table: Array) -> frozenset[Location]:
     """Pieces of the common library of which a program may look for all by their section's name."""
     kind = table["flags"] & 0xFF
     known = is_among(kind, _LITERALS) | is_among(kind, _THREAD) | is_among(kind, INITIALISERS)
@@ -144,8 +144,8 @@ def _walked(pieces: _Pieces, table: Array) -> frozenset[Place]:
     known |= is_among(table["name"], np.array(_TEXT)) & (table["flags"] & _CODE != 0)
     known |= table["name"] == b"__gcc_except_tab"
     odd = ~known | _begins(table, (b"__objc_", b"__swift"))
-    places = map(pieces.key, np.flatnonzero(odd).tolist())
-    return frozenset(place for place in places if place[0] >= 0)
+    locations = map(pieces.key, np.flatnonzero(odd).tolist())
+    return frozenset(location for location in locations if location[0] >= 0)
 
 
 def _names(pieces: _Pieces) -> dict[int, set[bytes]]:
@@ -164,7 +164,7 @@ def _names(pieces: _Pieces) -> dict[int, set[bytes]]:
     return found
 
 
-def _seams(pieces: _Pieces) -> dict[bytes, Place]:
+def _seams(pieces: _Pieces) -> dict[bytes, Location]:
     before = pieces.seen.before
     numbers = before.externals()
     numbers = numbers[before.placed[numbers]]
@@ -179,7 +179,7 @@ def _seams(pieces: _Pieces) -> dict[bytes, Place]:
     return found
 
 
-def _starts(pieces: _Pieces, table: Array, crates: Sequence[str]) -> frozenset[Place]:
+def _starts(pieces: _Pieces, table: Array, crates: Sequence[str]) -> frozenset[Location]:
     """What initialisers of the small library run, but for the toolchain's own."""
     initial = is_among(table["flags"] & 0xFF, INITIALISERS)
     found = set()

@@ -13,7 +13,7 @@ from cargo_strip_hook.core.requests import Strip
 from cargo_strip_hook.verify.arrays import Array, gather, is_among, unique
 from cargo_strip_hook.verify.expectation import Findings
 from cargo_strip_hook.verify.kit.names import shown
-from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.read import ALT_ENTRY, STEP, WEAK_DEF, Object
 from cargo_strip_hook.verify.macho.sections import Borders
 
@@ -128,7 +128,7 @@ class _Outside:
 def check_locals(
     before: Object,
     after: Object,
-    where: Places,
+    where: Locations,
     read_of_it: tuple[Mapping[bytes, Collection[int]], Array, tuple[Array, Array]],
     strip: Strip,
     findings: Findings,
@@ -150,17 +150,17 @@ def check_locals(
         findings.add("a local symbol changed", f"type or marks of {shown(name)}")
     _check_marks(before, after, where, findings)
     _check_kept(after, where, alive, findings)
-    there = {(at, name) for name, places in commons.items() for at in places}
+    there = {(at, name) for name, locations in commons.items() for at in locations}
     _check_names(before, after, where, numbers, there, findings)
-    _check_places(before, after, where, numbers, references, findings)
+    _check_locations(before, after, where, numbers, references, findings)
     if strip is not Strip.SYMBOLS:
         _check_kept_names(before, after, where, findings)
 
 
-def _check_places(
+def _check_locations(
     before: Object,
     after: Object,
-    where: Places,
+    where: Locations,
     numbers: Array,
     references: Array,
     findings: Findings,
@@ -172,7 +172,7 @@ def _check_places(
 
 
 def unneeded(
-    before: Object, after: Object, where: Places, numbers: Array, references: Array
+    before: Object, after: Object, where: Locations, numbers: Array, references: Array
 ) -> Array:
     """Of these symbols of the result those that are at no piece, and nobody refers to."""
     numbers = numbers[after.placed[numbers]]
@@ -189,7 +189,7 @@ def unneeded(
     return np.asarray(numbers[rest])
 
 
-def _in_holes(before: Object, where: Places, placed: Array) -> Array:
+def _in_holes(before: Object, where: Locations, placed: Array) -> Array:
     """Where symbols of dead code would be, in sections that kept their order.
 
     Of a set each object may have a part of a section.
@@ -206,7 +206,7 @@ def _in_holes(before: Object, where: Places, placed: Array) -> Array:
     return np.concatenate(found)
 
 
-def _check_kept_names(before: Object, after: Object, where: Places, findings: Findings) -> None:
+def _check_kept_names(before: Object, after: Object, where: Locations, findings: Findings) -> None:
     """Functions that had a local name have one, by which backtraces and debuggers know them."""
     text = np.frombuffer(before.text, np.uint8)
     e = before.entries
@@ -225,7 +225,7 @@ def _check_kept_names(before: Object, after: Object, where: Places, findings: Fi
         findings.add("a local name is lost", shown(name))
 
 
-def _check_marks(before: Object, after: Object, where: Places, findings: Findings) -> None:
+def _check_marks(before: Object, after: Object, where: Locations, findings: Findings) -> None:
     """Marks of definitions stay at their places, and only what is kept is said to be."""
     value, desc = after.entries["value"], after.entries["desc"]
     placed = np.flatnonzero(after.placed)
@@ -239,7 +239,7 @@ def _check_marks(before: Object, after: Object, where: Places, findings: Finding
 
 
 def _check_kept(
-    after: Object, where: Places, alive: tuple[Array, Array], findings: Findings
+    after: Object, where: Locations, alive: tuple[Array, Array], findings: Findings
 ) -> None:
     """A subsection that linkers must keep has something in it that they had to keep."""
     root, numbers = alive
@@ -253,14 +253,14 @@ def _check_kept(
     home = np.maximum(after.entries["section"][marked].astype(np.int64), 1)
     value = after.entries["value"][marked]
     good = is_among(borders.before(home, value), begins) | is_among(value, kept)
-    for place in value[~good].tolist():
-        findings.add("could be dropped before", f"what is at {place:#x}")
+    for location in value[~good].tolist():
+        findings.add("could be dropped before", f"what is at {location:#x}")
 
 
 def _check_names(
     before: Object,
     after: Object,
-    where: Places,
+    where: Locations,
     numbers: Array,
     there: set[tuple[int, bytes]],
     findings: Findings,
@@ -290,11 +290,13 @@ def _check_names(
     ]
     if not unequal:
         return
-    places = after.entries["value"][[n for n, _ in unequal]]
-    chosen = np.flatnonzero(is_among(at, places))
+    locations = after.entries["value"][[n for n, _ in unequal]]
+    chosen = np.flatnonzero(is_among(at, locations))
     there.update(zip(at[chosen].tolist(), before.names(old[chosen]), strict=True))
-    for (_, name), place in zip(unequal, places.tolist(), strict=True):
+    for (_, name), location in zip(unequal, locations.tolist(), strict=True):
         start, dot, count = name.rpartition(b".")
-        again = bool(dot) and count.isdigit() and (place, start) in there
-        if name[:1] == b"L" or not ((place, name) in there or again):
-            findings.add("a local name that the original has not", f"{shown(name)} at {place:#x}")
+        again = bool(dot) and count.isdigit() and (location, start) in there
+        if name[:1] == b"L" or not ((location, name) in there or again):
+            findings.add(
+                "a local name that the original has not", f"{shown(name)} at {location:#x}"
+            )

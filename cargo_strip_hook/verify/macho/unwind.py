@@ -11,7 +11,7 @@ import numpy as np
 
 from cargo_strip_hook.verify.arrays import Array, gather, rows_of, spread, unique
 from cargo_strip_hook.verify.kit.frames import BadFrames, common_entry, uleb, walk
-from cargo_strip_hook.verify.macho.places import Places
+from cargo_strip_hook.verify.macho.locations import Locations
 from cargo_strip_hook.verify.macho.read import ARM64, REFERENCE, STEP, Damaged, Object
 
 RECORD = np.dtype(
@@ -49,7 +49,7 @@ class Records:
         return len(self.rows)
 
 
-def records(o: Object, where: Places | None = None, *, strict: bool = False) -> Records:
+def records(o: Object, where: Locations | None = None, *, strict: bool = False) -> Records:
     """All records, or those of the functions that went somewhere. Raises `Damaged`.
 
     `strict`: nothing else may be in these sections, as is so in what we make.
@@ -69,22 +69,22 @@ class _Fields:
         order = np.argsort(keys, kind="stable")
         self._table, self._keys = rows_of(table, order), keys[order]
 
-    def at(self, places: Array) -> tuple[Array, Array]:
+    def at(self, locations: Array) -> tuple[Array, Array]:
         """(rows of the table, whether there is one) for each place."""
         if not len(self._table):
-            return np.zeros(len(places), REFERENCE), np.zeros(len(places), np.bool_)
-        row = np.minimum(np.searchsorted(self._keys, places), len(self._keys) - 1)
-        return rows_of(self._table, row), self._keys[row] == places
+            return np.zeros(len(locations), REFERENCE), np.zeros(len(locations), np.bool_)
+        row = np.minimum(np.searchsorted(self._keys, locations), len(self._keys) - 1)
+        return rows_of(self._table, row), self._keys[row] == locations
 
-    def check_all(self, places: Array, width: Array) -> None:
+    def check_all(self, locations: Array, width: Array) -> None:
         """There are no references but at places, each of its width (bytes). Raises `Damaged`."""
-        order = np.argsort(places, kind="stable")
-        places, width = places[order], np.broadcast_to(width, places.shape)[order]
-        at = np.searchsorted(places, self._keys)
-        near = np.minimum(at, max(len(places) - 1, 0))
+        order = np.argsort(locations, kind="stable")
+        locations, width = locations[order], np.broadcast_to(width, locations.shape)[order]
+        at = np.searchsorted(locations, self._keys)
+        near = np.minimum(at, max(len(locations) - 1, 0))
         good = np.zeros(len(self._keys), np.bool_)
-        if len(places):
-            good = (places[near] == self._keys) & (width[near] == self._table["width"])
+        if len(locations):
+            good = (locations[near] == self._keys) & (width[near] == self._table["width"])
         if not good.all():
             raise Damaged("unwind information has a relocation that nothing reads")
 
@@ -97,21 +97,21 @@ class _Fields:
         placed = (symbols >= 0) & o.placed[number]
         return np.where(placed, o.entries["value"][number], -1)
 
-    def targets(self, places: Array) -> Array:
+    def targets(self, locations: Array) -> Array:
         """The addresses that references without a subtrahend mean; -1 for none."""
-        row, there = self.at(places)
+        row, there = self.at(locations)
         value = self.values(row["symbol"])
         by_address = row["symbol"] < 0
         known = there & (by_address | (value >= 0))
         return np.where(known, np.where(by_address, 0, value) + row["addend"], -1)
 
-    def distances(self, places: Array, width: Array) -> Array:
+    def distances(self, locations: Array, width: Array) -> Array:
         """The addresses that pc-relative fields mean; -1 for none. Raises `Damaged`."""
         o = self.object
-        section, offset = places >> STEP, places & ((1 << STEP) - 1)
+        section, offset = locations >> STEP, locations & ((1 << STEP) - 1)
         distance = o.stored(o.table["offset"][section - 1] + offset, width)
         here = o.table["address"][section - 1] + offset
-        row, there = self.at(places)
+        row, there = self.at(locations)
         if not there.any():
             return np.where(distance != 0, here + distance, -1)
         if (there & ((row["minus"] < 0) | (row["symbol"] < 0))).any():
@@ -120,7 +120,7 @@ class _Fields:
         return np.where(there, here + pair, np.where(distance != 0, here + distance, -1))
 
 
-def _compact(o: Object, where: Places | None, strict: bool) -> Array:
+def _compact(o: Object, where: Locations | None, strict: bool) -> Array:
     numbers = o.named(b"__LD", b"__compact_unwind")
     if not len(numbers):
         return np.zeros(0, RECORD)
@@ -139,7 +139,7 @@ def _compact(o: Object, where: Places | None, strict: bool) -> Array:
     named = there & (row["symbol"] >= 0)
     found["personality"] = np.where(named, row["symbol"], -1)
     found["personality_address"] = np.where(there & ~named, row["addend"], -1)
-    place = o.table["offset"][(starts >> STEP) - 1] + (starts & ((1 << STEP) - 1))
+    location = o.table["offset"][(starts >> STEP) - 1] + (starts & ((1 << STEP) - 1))
     found["personality_addend"] = np.where(named, row["addend"], 0)
     found["personality_kind"] = np.where(named, row["kind"], 0)
     if strict:
@@ -148,15 +148,15 @@ def _compact(o: Object, where: Places | None, strict: bool) -> Array:
         if int(o.table["size"][numbers - 1].sum()) % 32:
             raise Damaged("__compact_unwind is no list of whole entries")
         for field in (16, 24):
-            bare = place[~fields.at(starts + field)[1]]
+            bare = location[~fields.at(starts + field)[1]]
             if gather(o.octets, bare + field, np.dtype("<u8")).any():
                 raise Damaged("a field of __compact_unwind has an address without a relocation")
-    found["size"] = gather(o.octets, place + 8, np.dtype("<u4"))
-    found["encoding"] = gather(o.octets, place + 12, np.dtype("<u4"))
+    found["size"] = gather(o.octets, location + 8, np.dtype("<u4"))
+    found["encoding"] = gather(o.octets, location + 12, np.dtype("<u4"))
     return found
 
 
-def _frames(o: Object, where: Places | None, strict: bool) -> tuple[Array, tuple[bytes, ...]]:
+def _frames(o: Object, where: Locations | None, strict: bool) -> tuple[Array, tuple[bytes, ...]]:
     numbers = o.named(b"__TEXT", b"__eh_frame")
     if not len(numbers):
         return np.zeros(0, RECORD), ()
@@ -186,25 +186,25 @@ def _walk(o: Object, number: int, strict: bool) -> Array:
 
 
 def _read_frames(
-    o: Object, numbers: Array, where: Places | None, strict: bool
+    o: Object, numbers: Array, where: Locations | None, strict: bool
 ) -> tuple[Array, tuple[bytes, ...]]:
     fields = _Fields(o, numbers)
-    places, sizes = np.concatenate([_walk(o, number, strict) for number in numbers.tolist()], 1)
-    in_file = o.table["offset"][(places >> STEP) - 1] + (places & ((1 << STEP) - 1))
-    pointers = _pointers(fields, places, in_file)
+    locations, sizes = np.concatenate([_walk(o, number, strict) for number in numbers.tolist()], 1)
+    in_file = o.table["offset"][(locations >> STEP) - 1] + (locations & ((1 << STEP) - 1))
+    pointers = _pointers(fields, locations, in_file)
     fde = np.flatnonzero(pointers)
-    wanted = places[fde] + 4 - pointers[fde]
-    cie = np.minimum(np.searchsorted(places, wanted), len(places) - 1)
-    if (places[cie] != wanted).any() or pointers[cie].any():
+    wanted = locations[fde] + 4 - pointers[fde]
+    cie = np.minimum(np.searchsorted(locations, wanted), len(locations) - 1)
+    if (locations[cie] != wanted).any() or pointers[cie].any():
         raise Damaged("__eh_frame has an FDE without a CIE")
-    cies = _Cies(o, fields, places, in_file, sizes)
-    forms = np.zeros((6, len(places)), np.int64)
+    cies = _Cies(o, fields, locations, in_file, sizes)
+    forms = np.zeros((6, len(locations)), np.int64)
     used = unique(cie)
     forms[:, used] = cies.read(used)
     width = forms[0][cie]
-    function = fields.distances(places[fde] + 8, width)
+    function = fields.distances(locations[fde] + 8, width)
     if strict:
-        _check_fields(fields, places, (fde, width, forms[1][cie]), cies)
+        _check_fields(fields, locations, (fde, width, forms[1][cie]), cies)
     if where is not None:
         kept = where.of_addresses(function) >= 0
         fde, cie, width, function = fde[kept], cie[kept], width[kept], function[kept]
@@ -229,14 +229,14 @@ def _read_frames(
     lsda = forms[1][cie]
     has = np.flatnonzero((lsda > 0) & (length >= lsda))
     rows["lsda"] = -1
-    rows["lsda"][has] = fields.distances((places[fde] + at)[has], lsda[has])
+    rows["lsda"][has] = fields.distances((locations[fde] + at)[has], lsda[has])
     rows["code"], rows["code_size"] = in_file[fde] + at + length, sizes[fde] - at - length
     return rows, tuple(cies.bodies)
 
 
 def _check_fields(
     fields: _Fields,
-    places: Array,
+    locations: Array,
     frames: tuple[Array, Array, Array],
     cies: _Cies,
 ) -> None:
@@ -245,17 +245,17 @@ def _check_fields(
     `frames`: the FDEs among the records, the bytes of an address in each, and of its LSDA.
     """
     fde, width, lsda = frames
-    routines = places[list(cies.routines)] + np.array(list(cies.routines.values()), np.int64)
-    behind = places[fde] + 9 + 2 * width  # of a length that has one byte, as that of a pointer
-    parts = (places[fde] + 4, places[fde] + 8, behind[lsda > 0], routines.astype(np.int64))
+    routines = locations[list(cies.routines)] + np.array(list(cies.routines.values()), np.int64)
+    behind = locations[fde] + 9 + 2 * width  # of a length that has one byte, as that of a pointer
+    parts = (locations[fde] + 4, locations[fde] + 8, behind[lsda > 0], routines.astype(np.int64))
     widths = (np.full(len(fde), 4), width, lsda[lsda > 0], np.full(len(routines), 4))
     fields.check_all(np.concatenate(parts), np.concatenate(widths))
 
 
-def _pointers(fields: _Fields, places: Array, in_file: Array) -> Array:
+def _pointers(fields: _Fields, locations: Array, in_file: Array) -> Array:
     """The CIE pointer of each record, 0 of a CIE."""
     found = gather(fields.object.octets, in_file + 4, np.dtype("<u4")).astype(np.int64)
-    row, there = fields.at(places + 4)
+    row, there = fields.at(locations + 4)
     if there.any():  # as ld64 -r writes it: the distance of two symbols
         row = row[there]
         minuend, subtrahend = fields.values(row["symbol"]), fields.values(row["minus"])
@@ -269,10 +269,10 @@ class _Cies:
     """The CIEs among records; most files have the same ones."""
 
     def __init__(
-        self, o: Object, fields: _Fields, places: Array, in_file: Array, sizes: Array
+        self, o: Object, fields: _Fields, locations: Array, in_file: Array, sizes: Array
     ) -> None:
         self.fields, self.data = fields, o.data
-        self.places, self.in_file, self.sizes = places, in_file, sizes
+        self.locations, self.in_file, self.sizes = locations, in_file, sizes
         self.routines: dict[int, int] = {}  # record -> where in it the personality is
         self.bodies: dict[bytes, int] = {}
 
@@ -292,7 +292,7 @@ class _Cies:
         has = np.flatnonzero(where >= 0)
         numbers, where = numbers[has], where[has]
         self.routines.update(zip(numbers.tolist(), where.tolist(), strict=True))
-        row, there = self.fields.at(self.places[numbers] + where)
+        row, there = self.fields.at(self.locations[numbers] + where)
         if not there.all():
             raise Damaged("__eh_frame has a CIE whose personality has no relocation")
         found[2, has], found[3, has], found[5, has] = row["symbol"], row["addend"], row["kind"]

@@ -10,7 +10,7 @@ from cargo_strip_hook.verify.arrays import Array
 from cargo_strip_hook.verify.macho.read import STEP, Object
 
 
-class Places:
+class Locations:
     """Where pieces of the members went: (section, offset) -> address in the result.
 
     `section` (from 1), `start`, `size`, `home` (the result's section) and `address` are arrays, by
@@ -57,7 +57,7 @@ class Places:
         at = self.pieces(section, offset, end)
         return np.where(at >= 0, self.address[at] + offset - self.start[at], -1)
 
-    def _symbol_places(self, numbers: Array) -> tuple[Array, Array, Array]:
+    def _symbol_locations(self, numbers: Array) -> tuple[Array, Array, Array]:
         """(section, offset, whether that is its end) of the members' symbols; section 0: none."""
         o = self.members
         section = o.entries["section"][numbers].astype(np.int64)
@@ -69,18 +69,18 @@ class Places:
 
     def of_symbols(self, numbers: Array) -> Array:
         """The addresses of the members' symbols in the result, -1 for those that are not there."""
-        places = self._symbol_places(numbers)
-        return np.where(places[0] > 0, self.find(*places), -1)
+        locations = self._symbol_locations(numbers)
+        return np.where(locations[0] > 0, self.find(*locations), -1)
 
     def pieces_of_symbols(self, numbers: Array) -> tuple[Array, Array]:
         """(piece, address in the result) of the members' symbols, -1 for those not there."""
-        section, offset, end = self._symbol_places(numbers)
+        section, offset, end = self._symbol_locations(numbers)
         piece = np.where(section > 0, self.pieces(section, offset, end), -1)
         if not len(self.section):
             return piece, piece
         return piece, np.where(piece >= 0, self.address[piece] + offset - self.start[piece], -1)
 
-    def _address_places(self, addresses: Array) -> tuple[Array, Array, Array]:
+    def _address_locations(self, addresses: Array) -> tuple[Array, Array, Array]:
         """(section, offset, False) of addresses in the members; section 0 for none."""
         section = self.members.sections_at(addresses)
         if not section.any():
@@ -90,13 +90,13 @@ class Places:
 
     def of_addresses(self, addresses: Array) -> Array:
         """As `of_symbols`, of addresses in the members; the shape is theirs."""
-        places = self._address_places(addresses)
-        return np.where(places[0] > 0, self.find(*places), -1)
+        locations = self._address_locations(addresses)
+        return np.where(locations[0] > 0, self.find(*locations), -1)
 
     def pieces_of_addresses(self, addresses: Array) -> Array:
         """As `pieces_of_symbols`, of addresses in the members; the shape is theirs."""
-        places = self._address_places(addresses)
-        return np.where(places[0] > 0, self.pieces(*places), -1)
+        locations = self._address_locations(addresses)
+        return np.where(locations[0] > 0, self.pieces(*locations), -1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from cargo_strip_hook.verify.loading import Loading
 
 # A place in the result is one number: section and offset, with room for negative distances.
 STEP = 40
-NOWHERE, PLACE, VALUE, NAME = range(4)
+NOWHERE, LOCATION, VALUE, NAME = range(4)
 
 
 @dataclass
@@ -65,7 +65,9 @@ class Pair:
         self.rows = rows_of(rows, order)
         self.position, self.section = position[order], section[order]
         self.key = (self.section.astype(np.int64) << STEP) + self.rows["offset"]
-        self.place = (self.rows["out_section"].astype(np.int64) << STEP) + self.rows["out_offset"]
+        self.location = (self.rows["out_section"].astype(np.int64) << STEP) + self.rows[
+            "out_offset"
+        ]
         self.before = [_External(o, self.names) for o in self.objects]
         self.result = _External(after, self.names)
         self.meant: dict[int, Meaning] = {}  # what `meanings` found, by member
@@ -81,13 +83,13 @@ class Pair:
         near = np.maximum(i, 0)
         inside = (i >= 0) & (wanted - self.key[near] <= self.rows["size"][near])
         inside &= self.section[near] == self.first[member] + sections
-        return np.where(inside, self.place[near] + wanted - self.key[near], -1)
+        return np.where(inside, self.location[near] + wanted - self.key[near], -1)
 
-    def where(self, place: int) -> str:
+    def where(self, location: int) -> str:
         """A place of the result, for a finding."""
-        section, offset = place >> STEP, place & ((1 << STEP) - 1)
+        section, offset = location >> STEP, location & ((1 << STEP) - 1)
         if not 0 < section < len(self.after.names):
-            return f"place {place:#x}"
+            return f"place {location:#x}"
         return f"{shown(self.after.names[section])}[{section}]+{offset:#x}"
 
 
@@ -131,9 +133,9 @@ def check_rows(pair: Pair) -> None:
     ends = rows["offset"] + rows["size"]
     if (same & (ends[:-1] > rows["offset"][1:])).any():
         findings.add("placement", "a piece of the original went to two places")
-    order = np.lexsort((rows["size"], pair.place))
+    order = np.lexsort((rows["size"], pair.location))
     order = order[rows["size"][order] > 0]
-    start, stop = pair.place[order], pair.place[order] + rows["size"][order]
+    start, stop = pair.location[order], pair.location[order] + rows["size"][order]
     # equal records of unwind information may be one: each of them is compared by itself, and the
     # longest, with its padding, is the last
     shared = np.concatenate([o.unwind_records for o in pair.objects])[pair.section[order]]
@@ -147,14 +149,14 @@ def check_rows(pair: Pair) -> None:
     # what is zero may become part of data
     changed |= np.where((mine & BSS) != 0, 0, (mine ^ theirs) & (DATA | BSS))
     for i in np.flatnonzero(changed)[:8].tolist():
-        findings.add("section", f"{pair.where(int(pair.place[i]))} has other characteristics")
+        findings.add("section", f"{pair.where(int(pair.location[i]))} has other characteristics")
     findings.more("section", int((changed != 0).sum()) - 8)
     align = alignment(mine)
     bad = (alignment(theirs) < align) | ((rows["out_offset"] - rows["offset"]) % align != 0)
     bad &= rows["size"] > 0
     bad &= (rows["offset"] == 0) | (align <= 4)  # entries of tables begin anywhere
     for i in np.flatnonzero(bad)[:8].tolist():
-        findings.add("section", f"{pair.where(int(pair.place[i]))} is not aligned as before")
+        findings.add("section", f"{pair.where(int(pair.location[i]))} is not aligned as before")
 
 
 def alignment(flags: Array) -> Array:
@@ -165,9 +167,9 @@ def alignment(flags: Array) -> Array:
 
 @dataclass
 class Definitions:
-    """What names stand for, by their number. `places` and `values`: -1 and None for none."""
+    """What names stand for, by their number. `locations` and `values`: -1 and None for none."""
 
-    place: Array
+    location: Array
     value: dict[int, int]
     common: dict[int, int]  # size
     fallback: dict[int, tuple[int, int]]  # member, symbol
@@ -190,9 +192,9 @@ def definitions(pair: Pair, alternates: dict[bytes, bytes], loading: Loading) ->
         at = pair.find(m, section[there], value[there])
         names = name[there]
         for n, a in zip(names[at >= 0].tolist(), at[at >= 0].tolist(), strict=True):
-            if out.place[n] >= 0 and out.place[n] != a:
+            if out.location[n] >= 0 and out.location[n] != a:
                 pair.findings.add("placement", f"{shown(pair.names.text[n])} is there twice")
-            out.place[n] = a
+            out.location[n] = a
         for n, v in zip(
             name[section == ABSOLUTE].tolist(), value[section == ABSOLUTE].tolist(), strict=True
         ):
@@ -211,18 +213,18 @@ def definitions(pair: Pair, alternates: dict[bytes, bytes], loading: Loading) ->
     stands = {pair.names.of(name): pair.names.of(other) for name, other in alternates.items()}
     # names that only directives name
     more = len(pair.names.text) - count
-    out.place = np.concatenate([out.place, np.full(more, -1, np.int64)])
+    out.location = np.concatenate([out.location, np.full(more, -1, np.int64)])
     for one in sorted({*out.fallback, *stands}):
-        if out.place[one] < 0 and one not in out.value and one not in out.common:
-            out.place[one] = _stands_for(pair, out, stands, one)
+        if out.location[one] < 0 and one not in out.value and one not in out.common:
+            out.location[one] = _stands_for(pair, out, stands, one)
     return out
 
 
 def _stands_for(pair: Pair, found: Definitions, stands: dict[int, int], name: int) -> int:
     """The place of what stands for a name that nobody defines; -1 for none."""
     for _ in range(64):
-        if found.place[name] >= 0:
-            return int(found.place[name])
+        if found.location[name] >= 0:
+            return int(found.location[name])
         if name in found.fallback:
             member, symbol = found.fallback[name]
             o = pair.objects[member]
@@ -230,13 +232,13 @@ def _stands_for(pair: Pair, found: Definitions, stands: dict[int, int], name: in
                 return -1
             section, value = int(o.symbols["section"][symbol]), int(o.symbols["value"][symbol])
             if section > 0:
-                place = int(pair.find(member, np.array([section]), np.array([value]))[0])
-                if place >= 0 or o.symbols["class"][symbol] != EXTERNAL:
-                    return place
+                location = int(pair.find(member, np.array([section]), np.array([value]))[0])
+                if location >= 0 or o.symbols["class"][symbol] != EXTERNAL:
+                    return location
             name = pair.names.number.get(o.name(symbol), -1)
         else:
             name = stands.get(name, -1)
-        if not 0 <= name < len(found.place):
+        if not 0 <= name < len(found.location):
             return -1
     return -1
 
@@ -255,11 +257,11 @@ def meanings(pair: Pair, found: Definitions, member: int) -> Meaning:
     base = np.zeros(len(section), np.int64)
     inside = np.flatnonzero((section > 0) & ~o.auxiliary)
     at = pair.find(member, section[inside], value[inside])
-    kind[inside], base[inside] = np.where(at >= 0, PLACE, NOWHERE), at
+    kind[inside], base[inside] = np.where(at >= 0, LOCATION, NOWHERE), at
     constant = np.flatnonzero((section == ABSOLUTE) & ~o.auxiliary)
     kind[constant], base[constant] = VALUE, value[constant]
-    where = found.place[ext.name]
-    kind[ext.index] = np.where(where >= 0, PLACE, NAME)
+    where = found.location[ext.name]
+    kind[ext.index] = np.where(where >= 0, LOCATION, NAME)
     base[ext.index] = np.where(where >= 0, where, ext.name)
     if found.value:
         for i, n in zip(ext.index.tolist(), ext.name.tolist(), strict=True):
@@ -281,10 +283,10 @@ def _replaced(pair: Pair, found: Definitions, member: int, out: Meaning, symbols
     good &= o.symbols["class"][leader] == EXTERNAL
     symbols, leader = symbols[good], leader[good]
     ext = pair.before[member]
-    at = found.place[ext.name[np.searchsorted(ext.index, leader)]]
+    at = found.location[ext.name[np.searchsorted(ext.index, leader)]]
     symbols, leader, at = symbols[at >= 0], leader[at >= 0], at[at >= 0]
     value = o.symbols["value"].astype(np.int64)
-    out.kind[symbols], out.base[symbols] = PLACE, at + value[symbols] - value[leader]
+    out.kind[symbols], out.base[symbols] = LOCATION, at + value[symbols] - value[leader]
 
 
 def fallback(pair: Pair, found: Definitions, name: int) -> tuple[int, int]:
@@ -298,8 +300,8 @@ def fallback(pair: Pair, found: Definitions, name: int) -> tuple[int, int]:
             out = meanings(pair, found, member)
             return int(out.kind[symbol]), int(out.base[symbol])
         name = pair.names.of(o.name(symbol))
-        if name < len(found.place) and found.place[name] >= 0:
-            return PLACE, int(found.place[name])
+        if name < len(found.location) and found.location[name] >= 0:
+            return LOCATION, int(found.location[name])
         if name in found.value:
             return VALUE, found.value[name]
         if name not in found.fallback:
