@@ -319,6 +319,11 @@ def std_key(toolchain: Toolchain) -> str:
     return f"std-{hashlib.sha256(_version(toolchain).encode()).hexdigest()[:12]}"
 
 
+def std_folder(target: str, toolchain: Toolchain) -> Path:
+    """Where the std is that libraries for a foreign target were built with."""
+    return CACHE / "target" / std_key(toolchain) / target / "release" / "deps"
+
+
 def _remove_libraries(folder: Path) -> None:
     for file in [*folder.glob("*.a"), *folder.glob("*.lib"), *folder.glob("*.so")]:
         file.unlink()

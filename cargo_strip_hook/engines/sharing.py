@@ -14,6 +14,7 @@ from cargo_strip_hook.archive import Archive, NewMember, object_name, open_archi
 from cargo_strip_hook.core.errors import InputError, LinkError
 from cargo_strip_hook.core.requests import Granularity, PrelinkRequest, Slice, Strip
 from cargo_strip_hook.core.target import Target
+from cargo_strip_hook.engines.imports import Imports, divide
 from cargo_strip_hook.formats import format_for, sharing_for
 from cargo_strip_hook.formats.members import load
 from cargo_strip_hook.link.layout import lay_out
@@ -27,7 +28,7 @@ from cargo_strip_hook.link.share.model import Library
 from cargo_strip_hook.link.share.placed import link_maps, maps_of_one
 from cargo_strip_hook.link.share.reduce import without_dead
 from cargo_strip_hook.link.share.report import SharedParts, report
-from cargo_strip_hook.link.share.split import Part, set_digest, split, without_tables
+from cargo_strip_hook.link.share.split import Part, Split, set_digest, split, without_tables
 from cargo_strip_hook.link.share.together import together
 from cargo_strip_hook.link.write import write
 
@@ -66,34 +67,47 @@ class ShareResult:
     """What is known of each library, in the order of the request.
 
     `link_maps` are arrays of SET_MAP, `warnings` those of the small libraries, `parts` what they
-    share. `markers` has that of the common library at its end.
+    share. `markers` has that of the common library at its end. `imports`: the members of its
+    original that follow a small library's object; `common_imports`: those that follow the common
+    library's, each with the number of the library that it is from.
     """
 
     link_maps: tuple[Array, ...]
     markers: tuple[bytes, ...]
     warnings: tuple[tuple[str, ...], ...]
     parts: tuple[SharedParts, ...]
+    imports: tuple[tuple[int, ...], ...]
+    common_imports: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What libraries have in common: `order` are their numbers in the request, in the set's."""
+
+    shared: Shared
+    order: tuple[int, ...]
+    format: Format
+    imports: tuple[Imports, ...]  # in the set's order
 
 
 @contextmanager
-def _found(request: ShareRequest) -> Iterator[tuple[Shared, tuple[int, ...], Format]]:
-    """What the libraries have in common, while their archives are open, and their order."""
+def _found(request: ShareRequest) -> Iterator[_Found]:
+    """What the libraries have in common, while their archives are open."""
     format = format_for(request.target.object_format)
     sharing = sharing_for(request.target.object_format)
     with ExitStack() as stack:
         archives = [stack.enter_context(open_archive(one.archive)) for one in request.libraries]
         order = sorted(range(len(archives)), key=lambda n: _rank(request.libraries[n], archives[n]))
-        libraries = [
-            _load(archives[n], request.libraries[n], request.target, format) for n in order
-        ]
-        yield find_shared(libraries, sharing), tuple(order), format
+        loaded = [_load(archives[n], request.libraries[n], request.target) for n in order]
+        shared = find_shared([one for one, _ in loaded], sharing)
+        yield _Found(shared, tuple(order), format, tuple(imports for _, imports in loaded))
 
 
 def survey(request: ShareRequest) -> list[SharedParts]:
     """What would be shared of each library, and what not; nothing is written."""
-    with _found(request) as (shared, order, _):
-        reports = report(shared)
-        return [reports[order.index(number)] for number in range(len(order))]
+    with _found(request) as found:
+        reports = report(found.shared)
+        return [reports[found.order.index(number)] for number in range(len(found.order))]
 
 
 def share(request: ShareRequest) -> ShareResult:
@@ -102,7 +116,8 @@ def share(request: ShareRequest) -> ShareResult:
     The result does not depend on the order of the libraries. Raises `LinkError` where they share
     nothing, and what the phases raise.
     """
-    with _found(request) as (shared, order, format):
+    with _found(request) as found:
+        shared, order, format = found.shared, found.order, found.format
         if not shared.classes and not request.may_be_empty:
             raise LinkError(
                 "the libraries have nothing in common that could be shared",
@@ -116,12 +131,16 @@ def share(request: ShareRequest) -> ShareResult:
         markers.append(request.marker((), digest))
         made = split(shared, sharing, format)
         images, small = {}, []
-        for number, part in zip(order, made.small, strict=True):
+        held: dict[int, NewMember] = {}
+        for number, imports, part in zip(order, found.imports, made.small, strict=True):
             one = request.libraries[number]
             asked = _request(request, one.output, markers[number], one.exports)
             images[number] = _image(part, format, asked)
-            name = object_name(one.name or one.archive)
-            _write(one.output, request.target, [_member(name, images[number])])
+            own = _member(object_name(one.name or one.archive), images[number])
+            if imports.members:  # which of them follow is known at the end
+                held[number] = replace(own, chunks=tuple(own.chunks))
+            else:
+                _write(one.output, request.target, [own])
             images[number] = replace(images[number], chunks=())
             small.append(without_tables(part))
         # one mark is enough for a library: in its first object
@@ -130,16 +149,22 @@ def share(request: ShareRequest) -> ShareResult:
         for part, mark in zip(made.common, marks, strict=True):
             common.append(_image(part, format, _request(request, request.common, mark, ())))
             parts.append(without_tables(part))
+        made = replace(made, small=small, common=parts)
+        beside = divide(found.imports, _undefined(made, [images[n] for n in order], common))
+        for number, imports, mine in zip(order, found.imports, beside.small, strict=True):
+            if number in held:
+                behind = [imports.copy(n) for n in mine]
+                _write(request.libraries[number].output, request.target, [held[number], *behind])
         stem = object_name(request.name or request.common).removesuffix(".o")
         members = [_member(f"{stem}.{n}.o", image) for n, image in enumerate(common)]
+        members += [found.imports[library].copy(n) for library, n in beside.common]
         _write(request.common, request.target, members)
-        made = replace(made, small=small, common=parts)
         maps = link_maps(
             shared,
             made,
             [images[n].link_map for n in order],
             [one.link_map for one in common],
-            sharing_for(request.target.object_format).first_section,
+            sharing.first_section,
         )
         reports = report(shared)
     location = [order.index(number) for number in range(len(order))]
@@ -148,6 +173,8 @@ def share(request: ShareRequest) -> ShareResult:
         tuple(markers),
         tuple(images[n].warnings for n in range(len(order))),
         tuple(reports[n] for n in location),
+        tuple(beside.small[n] for n in location),
+        tuple((order[library], n) for library, n in beside.common),
     )
 
 
@@ -155,9 +182,10 @@ def join(request: ShareRequest) -> ShareResult:
     """Write one library, with an object that is all of them, in place of the common one.
 
     There is one marker. What the libraries share is in it once; they need share nothing. For a
-    format whose `Sharing` says that it `joins`.
+    format whose `Sharing` says that it `joins`, and that has no import members.
     """
-    with _found(request) as (shared, order, format):
+    with _found(request) as found:
+        shared, order, format = found.shared, found.order, found.format
         exports = sorted(name for one in request.libraries for name in one.exports)
         marker = request.marker(tuple(exports), set_digest(shared).hex())
         made = together(shared, sharing_for(request.target.object_format), format)
@@ -168,10 +196,23 @@ def join(request: ShareRequest) -> ShareResult:
         _write(request.common, request.target, [_member(name, image)])
         maps, reports = maps_of_one(shared, made, image.link_map), report(shared)
     location = [order.index(number) for number in range(len(order))]
-    warnings = tuple(image.warnings if n == 0 else () for n in range(len(order)))
     return ShareResult(
-        tuple(maps[n] for n in location), (marker,), warnings, tuple(reports[n] for n in location)
+        tuple(maps[n] for n in location),
+        (marker,),
+        tuple(image.warnings if n == 0 else () for n in range(len(order))),
+        tuple(reports[n] for n in location),
+        ((),) * len(order),
+        (),
     )
+
+
+def _undefined(made: Split, small: Sequence[Image], common: Sequence[Image]) -> list[list[bytes]]:
+    """For each library the names that its object, and those that it shares, leave undefined."""
+    names = [list(image.undefined) for image in small]
+    for part, image in zip(made.common, common, strict=True):
+        for library in part.libraries:
+            names[library] += image.undefined
+    return names
 
 
 def _rank(library: SharedLibrary, archive: Archive) -> tuple[str, tuple[str, ...], bytes]:
@@ -182,8 +223,9 @@ def _rank(library: SharedLibrary, archive: Archive) -> tuple[str, tuple[str, ...
     return object_name(library.name or library.archive), library.exports, digest.digest()
 
 
-def _load(archive: Archive, library: SharedLibrary, target: Target, format: Format) -> Library:
-    """Resolve one library, and find out what its exports need."""
+def _load(archive: Archive, library: SharedLibrary, target: Target) -> tuple[Library, Imports]:
+    """Resolve one library, and find out what its exports need; with its import members."""
+    format, sharing = format_for(target.object_format), sharing_for(target.object_format)
     loadable = load(archive, target)
     if not loadable.members:
         raise InputError("the archive holds no object files", path=archive.path.name)
@@ -194,9 +236,11 @@ def _load(archive: Archive, library: SharedLibrary, target: Target, format: Form
     atoms = program.symbols["atom"][rows]
     roots = np.concatenate([atoms[atoms >= 0], always_live(program)])
     live = follow(program, mark(build_graph(program), roots, len(program.atoms)))
-    program, live = without_dead(program, live)
+    program, live = without_dead(program, live, sharing.speaking(program))
+    imports = Imports(archive, loadable.imports)
+    digests = imports.digests()
     archive.let_go()
-    return Library(archive.path.name, program, live, loadable.members)
+    return Library(archive.path.name, program, live, loadable.members, digests), imports
 
 
 def _request(

@@ -25,14 +25,11 @@ def format_for(name: str) -> Format:
         from cargo_strip_hook.formats.coff import FORMAT as COFF
 
         return COFF
-    raise UsageError(
-        f"libraries of the object format {name} are not supported",
-        help="supported are ELF (Linux, Android, BSD), Mach-O (Darwin) and COFF (Windows)",
-    )
+    raise _unknown(name)
 
 
 def sharing_for(name: str) -> Sharing:
-    """What a format's room offers for sharing between libraries. Raises `UsageError`."""
+    """What a format's room offers for sharing. Raises `UsageError` as `format_for` does."""
     if name == "elf":
         from cargo_strip_hook.formats.elf.sharing import ElfSharing
 
@@ -41,7 +38,15 @@ def sharing_for(name: str) -> Sharing:
         from cargo_strip_hook.formats.macho.sharing import MachoSharing
 
         return MachoSharing()
-    raise UsageError(
-        f"libraries of the object format {name} cannot share code yet",
-        help="strip each of them alone",
+    if name == "coff":
+        from cargo_strip_hook.formats.coff.sharing import CoffSharing
+
+        return CoffSharing()
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UsageError:
+    return UsageError(
+        f"libraries of the object format {name} are not supported",
+        help="supported are ELF (Linux, Android, BSD), Mach-O (Darwin) and COFF (Windows)",
     )

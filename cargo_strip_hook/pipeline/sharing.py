@@ -471,9 +471,13 @@ def _verified(
     markers = made.markers * len(request.libraries) if joined else made.markers[:-1]
     members = [
         SetMember(
-            one.archive, one.output, Expectation(job.target, one.exports, job.strip, rows, marker)
+            one.archive,
+            one.output,
+            Expectation(job.target, one.exports, job.strip, rows, marker, import_members=imports),
         )
-        for one, rows, marker in zip(request.libraries, made.link_maps, markers, strict=True)
+        for one, rows, marker, imports in zip(
+            request.libraries, made.link_maps, markers, made.imports, strict=True
+        )
     ]
     expected = Expectation(job.target, (), job.strip, None, made.markers[-1])
     return verify_set(

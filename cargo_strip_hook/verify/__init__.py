@@ -21,6 +21,7 @@ __all__ = [
     "Expectation",
     "Reading",
     "Verified",
+    "compare_companions",
     "prepare",
     "read_ahead",
     "verify",
@@ -136,17 +137,17 @@ def verify(
         else:
             findings.add("damaged", "its member is of a format that cannot be verified")
         if expectation.import_members:
-            _compare_companions(archive, listing, data, expectation, findings)
+            compare_companions(archive, listing, data, expectation, findings)
         if findings:
             _must_be_sound(archive, name or expectation.target.object_format, expectation)
             raise _error(original, findings.texts())
     return done
 
 
-def _compare_companions(
+def compare_companions(
     archive: Archive,
     listing: Listing,
-    data: mmap.mmap | memoryview,
+    data: mmap.mmap | memoryview | bytes,
     expectation: Expectation,
     findings: Findings,
 ) -> None:

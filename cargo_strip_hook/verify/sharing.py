@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 from cargo_strip_hook.archive import Archive, open_archive
 from cargo_strip_hook.core.errors import VerifyError
 from cargo_strip_hook.core.requests import Slice
+from cargo_strip_hook.verify import compare_companions
 from cargo_strip_hook.verify.expectation import Expectation, Findings, Verified
 from cargo_strip_hook.verify.index import Listing, read_listing
 from cargo_strip_hook.verify.kit.names import encoded
@@ -49,6 +50,11 @@ def _room(name: str) -> _Room:
         from cargo_strip_hook.verify.macho import state as of_macho
 
         return _Room(macho.read_common, macho.check, of_macho.live_state)
+    if name == "coff":
+        from cargo_strip_hook.verify.coff import sharing as coff
+        from cargo_strip_hook.verify.coff import state as of_coff
+
+        return _Room(coff.read_common, coff.check, of_coff.live_state)
     from cargo_strip_hook.verify.elf import sharing as elf
     from cargo_strip_hook.verify.elf import state as of_elf
 
@@ -97,13 +103,15 @@ def verify_set(
     def compare(number: int) -> _Left:
         member = members[number]
         small, listing = _read(member.candidate, findings)
-        if listing is None or len(listing.members) != 1:
-            findings.add("the archive", "has not one member")
+        count = 1 + len(member.expectation.import_members)
+        if listing is None or len(listing.members) != count:
+            findings.add("the archive", f"has not the {count} members that it should have")
             raise _error(member.original, findings)
         maps = [one.expectation.link_map for n, one in enumerate(members) if n != number]
         others = tuple(rows for rows in maps if rows is not None)
         asked = replace(member.expectation, covers_debug=False, others=others)
         with open_archive(member.original) as archive:
+            compare_companions(archive, listing, small, asked, findings)
             compared = room.check(archive, (small, listing), made, asked, findings)
             if findings or compared.seen is None:
                 raise _error(member.original, findings)
@@ -117,11 +125,15 @@ def verify_set(
         return _Left(compared.verified, state, foreign, promises)
 
     left = list(run(compare, range(len(members))))
+    needed = {number for one in left for number in one.promises}
+    for number in range(len(made.gives) if made is not None else 0):
+        if number not in needed:
+            findings.add("a member of the common library", f"nothing needs number {number}")
     for home in sorted({home for one in left for home in one.foreign}):
         unknown = [one.foreign[home] for one in left if home in one.foreign]
         if frozenset.intersection(*unknown):
             findings.add("a local symbol that no original has", f"in object {home}")
-    for number in sorted({number for one in left for number in one.promises}):
+    for number in sorted(needed):
         if all(one.promises.get(number, True) for one in left):
             text = f"object {number} promises more than any original"
             findings.add(".note.gnu.property", text)

@@ -12,7 +12,10 @@ from tests.campaigns.results.rows import README, TITLES, Row, fault, rows, witho
 
 ROWS = list(rows())
 # what several libraries share is no one format's: see `test_share_verify.py`
-_OF_SETS = ("elf/sharing.py", "elf/state.py", "verify/sharing.py")
+_OF_SETS = (
+    *(f"{room}/{name}.py" for room in ("elf", "macho", "coff") for name in ("sharing", "apart")),
+    *("elf/state.py", "coff/joined.py", "kit/sets.py", "kit/state.py", "verify/sharing.py"),
+)
 # kinds of findings that have no row yet
 WITHOUT_A_ROW = {
     ".": ("the members",),

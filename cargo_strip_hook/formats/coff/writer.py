@@ -28,6 +28,7 @@ from cargo_strip_hook.link.model import (
     Layout,
     Program,
     SpecialIndex,
+    Unit,
 )
 from cargo_strip_hook.link.output import Relocations, SymbolTable
 from cargo_strip_hook.link.symbols import symbol_names
@@ -53,7 +54,11 @@ def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest
     )
     filling = Filling(patches, padding=machine.padding)
     contents = make_contents(program, placed, layout.atoms, filling)
-    listed = _listed(program, live, placed, real, features, relocations, taken)
+    # what is shared asks for nothing by itself: the libraries' own objects do
+    asking = [unit for unit in program.units if unit.index >= 0 and request.exports]
+    asked = _asked(program, bool(asking))
+    used = unique(np.concatenate([relocations.named, asked]))
+    listed = _listed(program, live, placed, real, features, used, taken)
 
     filled, records = share(program, live, machine, Filled(placed, contents, relocations))
     link_map = link_map_rows(program, live & (filled.placed.section >= 0), filled.placed, 1)
@@ -71,7 +76,7 @@ def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest
         warnings += _left_out(debug.left_out)
     placed, relocations = filled.placed, filled.relocations
     comdats = _comdats(program, placed, relocations)
-    used = unique(np.concatenate([relocations.named, _asked(program)]))
+    used = unique(np.concatenate([relocations.named, asked]))
     exact = relocations.location[relocations.exact]
     locations = unique(np.concatenate([exact, *(p for _, p, _ in listed.values())]))
     guards = [p for name, (_, p, _) in listed.items() if name == kinds.GUARDED_FUNCTIONS]
@@ -90,24 +95,24 @@ def output(program: Program, live: Bool, layout: Layout, request: PrelinkRequest
         warnings=warnings,
         machine=machine,
         comdats=comdats,
-        extra=_extra(program, machine, table, listed, request.marker),
+        extra=_extra(asking, machine, table, listed, request.marker),
     )
 
 
 def _extra(
-    program: Program,
+    asking: list[Unit],
     machine: Machine,
     table: SymbolTable,
     listed: dict[bytes, tuple[int, Int64, Int64]],
     marker: bytes,
 ) -> list[Extra]:
-    """Tables of symbol numbers, what linkers are asked for, and the marker."""
+    """Tables of symbol numbers, what files ask linkers for, and the marker."""
     extra = [
         Extra(name, flags, _numbers(table, where, symbols))
         for name, (flags, where, symbols) in listed.items()
     ]
     asked = directives.merge(
-        [coff_unit(u).directives for u in program.units if u.index >= 0],
+        [coff_unit(u).directives for u in asking],
         frozenset(table.defined),
         frozenset(table.undefined),
         b"_" if machine.number == coff.I386 else b"",
@@ -116,16 +121,22 @@ def _extra(
     return extra + [Extra(name, _NOT_LOADED, text) for name, text in named if text]
 
 
-def _asked(program: Program) -> Int64:
-    """What files name without a relocation, or by `/INCLUDE`, and nobody here defines."""
+def _asked(program: Program, by_files: bool) -> Int64:
+    """What the object needs though no relocation names it, and nobody here defines.
+
+    That are names that cross, and those which files name without a relocation or by `/INCLUDE`.
+    """
+    crossing = np.array(sorted(program.crossing), np.int64)
+    if not by_files:
+        return crossing
     rows = program.relocations
     chosen = rows[(program.atoms["flags"][rows["atom"]] & AtomFlag.ROOT != 0) & (rows["type"] == 0)]
     named = [chosen["symbol"].astype(np.int64)]
     for base, unit in zip(program.symbol_base.tolist(), program.units, strict=False):
         named.append(base + coff_unit(unit).asked)
     asked = program.definition[np.concatenate(named)].astype(np.int64)
-    missing: Int64 = asked[program.symbols["atom"][asked] == SpecialIndex.UNDEFINED]
-    return missing
+    missing = asked[program.symbols["atom"][asked] == SpecialIndex.UNDEFINED]
+    return np.concatenate([missing, crossing])
 
 
 def _features(every: list[int]) -> int:
@@ -144,10 +155,12 @@ def _listed(
     placed: Placed,
     units: list[int],
     features: int,
-    relocations: Relocations,
+    needed_symbols: Int64,
     taken: Taken,
 ) -> dict[bytes, tuple[int, Int64, Int64]]:
     """For each table of symbol numbers: flags, locations and program symbols of what lives.
+
+    `needed_symbols` are those that the object refers to, whether or not it defines them.
 
     Of files without tables of control flow guard, linkers take every function for a target whose
     address is taken: these are listed, too.
@@ -160,8 +173,7 @@ def _listed(
         b".gehcont$y": coff.FEAT_GUARD_EHCONT,
     }
     used = np.zeros(len(program.symbols), np.bool_)
-    used[relocations.named] = True
-    used[_asked(program)] = True
+    used[needed_symbols] = True
     tables: dict[bytes, tuple[int, Int64, Int64]] = {}
     for name in kinds.SYMBOL_TABLES:
         if needed[name] and not features & needed[name]:

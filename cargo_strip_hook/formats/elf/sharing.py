@@ -16,7 +16,16 @@ from cargo_strip_hook.formats.elf.section_keys import (
 )
 from cargo_strip_hook.link.arrays import isin, runs
 from cargo_strip_hook.link.contents import read_input
-from cargo_strip_hook.link.model import EDGE, Array, AtomFlag, Bool, Int32, Program, SpecialIndex
+from cargo_strip_hook.link.model import (
+    EDGE,
+    Array,
+    AtomFlag,
+    Bool,
+    Int32,
+    Int64,
+    Program,
+    SpecialIndex,
+)
 from cargo_strip_hook.link.pages import release
 from cargo_strip_hook.link.share.equality import hashed, word
 from cargo_strip_hook.link.share.model import Costs, Described, Sort
@@ -42,6 +51,7 @@ class ElfSharing:
 
     label = elf.STT_NOTYPE
     joins = True
+    suffix = b""
     first_section = 0  # of a file: its header table has one that is none
     costs = Costs(39, 24, 1500)
 
@@ -82,6 +92,9 @@ class ElfSharing:
         opcode, modrm = read_input(program, mine["atom"], mine["offset"] - 2, 2).T
         found[through] = (opcode == 0xFF) & ((modrm == 0x15) | (modrm == 0x25))
         return found
+
+    def speaking(self, program: Program) -> Int64:  # noqa: ARG002 - nothing but what lives does
+        return np.zeros(0, np.int64)
 
     def kinds(self, program: Program, symbols: Array) -> Array:
         rows = program.symbols[symbols]

@@ -51,6 +51,7 @@ class MachoSharing:
 
     label = 0
     joins = False
+    suffix = b""
     first_section = 1
     costs = Costs(48, 8, 1500)
 
@@ -77,6 +78,9 @@ class MachoSharing:
         # X86_64_RELOC_BRANCH and ARM64_RELOC_BRANCH26
         branches: Bool = program.relocations["type"][relocations] & 0xF == _BRANCH
         return branches
+
+    def speaking(self, program: Program) -> Int64:  # noqa: ARG002 - nothing but what lives does
+        return np.zeros(0, np.int64)
 
     def kinds(self, program: Program, symbols: Array) -> Array:
         kinds: Array = program.symbols["kind"][symbols].copy()

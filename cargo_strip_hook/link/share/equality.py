@@ -140,6 +140,8 @@ def _outside(
                 name = b"\0absolute %d" % value
             elif none and not name:
                 name = b"\0"
+            elif name in one.imports:  # two libraries may take it from different places
+                name += b"\0" + one.imports[name]
             of_row[at] = known.setdefault(name, len(known) + 1)
     number[~inside] = of_row[np.searchsorted(rows, definition[~inside])]
     return number, tuple(known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
@@ -26,13 +26,15 @@ class Library:
     """One library of a set: resolved, and reached from its own exports.
 
     `program.exported` are its public symbols. `live`: bool for each atom. `members` are all that
-    its archive offers, loaded or not.
+    its archive offers, loaded or not. `imports`: what comes with each name that an import member
+    of it defines.
     """
 
     name: str
     program: Program
     live: Bool
     members: Mapping[int, Input]
+    imports: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,12 +74,13 @@ class Sharing(Protocol):
     """What a format's room offers for sharing.
 
     `label`: the kind of a symbol that is a place. `joins`: objects of several libraries can be
-    one, and be verified. `first_section`: what is added to `ATOM.section` for the number that a
-    link map has.
+    one, and be verified. `suffix`: what names that cross end with. `first_section`: what is added
+    to `ATOM.section` for the number that a link map has.
     """
 
     label: int
     joins: bool
+    suffix: bytes
     first_section: int
     costs: Costs
 
@@ -91,6 +94,10 @@ class Sharing(Protocol):
 
     def calls(self, program: Program, relocations: Array) -> Bool:
         """For some of the program's relocations, by number, whether each is surely of a call."""
+        ...
+
+    def speaking(self, program: Program) -> Int64:
+        """The units that say something of the library even where nothing of them lives."""
         ...
 
     def kinds(self, program: Program, symbols: Array) -> Array:

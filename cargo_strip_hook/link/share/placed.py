@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cargo_strip_hook.link.arrays import unique
+from cargo_strip_hook.link.arrays import ramps, unique
 from cargo_strip_hook.link.model import LINK_MAP, Array, AtomFlag, Bool, Int64
 from cargo_strip_hook.link.share.find import Shared
 from cargo_strip_hook.link.share.model import Sort
@@ -36,62 +36,85 @@ def link_maps(
         found.append([rows])
     copying = _copying(shared)
     for location, (part, rows) in enumerate(zip(split.common, common, strict=True), 1):
-        table = _table(shared, part, rows)
+        atoms, rows = _held(shared, part, rows, first_section)
         for library in part.libraries:
             pairs = _copies(shared, part, library, copying)
-            moved = _rows(shared, split, part, library, table, pairs)
-            moved["section"] += first_section
+            mine = _pairs(shared, split, part, library, pairs)
+            moved = _translated(shared, part, library, mine, (atoms, rows))
             moved["object"] = location
             found[library].append(moved)
     return [np.concatenate(parts) for parts in found]
 
 
-def _table(shared: Shared, part: Part, rows: Array) -> tuple[Int64, Int64]:
-    """(output section, offset) by atom of the part's library; -1 for what is not in it."""
-    atoms = part.program.atoms
-    kind = atoms["flags"] & (AtomFlag.SEPARATE | AtomFlag.ORDERED)
-    pieces = part.live & (kind != AtomFlag.SEPARATE) & (atoms["section"] >= 0)
-    chosen = part.atoms[pieces]
-    count = int(np.diff(shared.joined.atom_base)[part.library])
-    section, offset = np.full(count, -1, np.int64), np.zeros(count, np.int64)
-    section[chosen] = rows["out_section"][: len(chosen)]
-    offset[chosen] = rows["out_offset"][: len(chosen)]
-    return section, offset
+def _held(shared: Shared, part: Part, rows: Array, first_section: int) -> tuple[Int64, Array]:
+    """(atom of the part's library, its LINK_MAP row) for those `rows` that are of atoms, by atom.
+
+    An atom has several rows where its parts went to different places.
+    """
+    table = part.program.atoms
+    kind = table["flags"] & (AtomFlag.SEPARATE | AtomFlag.ORDERED)
+    chosen = np.flatnonzero(part.live & (kind != AtomFlag.SEPARATE) & (table["section"] >= 0))
+    if not len(chosen):
+        return np.zeros(0, np.int64), rows[:0]
+    program = shared.joined.libraries[part.library].program
+    members = np.array([unit.index for unit in program.units], np.int64)
+    section = rows["section"].astype(np.int64) - first_section
+    most = int(max(table["section"].max(), section.max())) + 1
+    home = members[program.unit_of(part.atoms[chosen])] * most + table["section"][chosen]
+    order = np.lexsort((table["size"][chosen], table["offset"][chosen], home))
+    home, chosen = home[order], chosen[order]
+    offset = table["offset"][chosen]
+    # the last atom of the section that begins where the row does or before
+    step = int(offset.max()) + 2
+    wanted = rows["member"].astype(np.int64) * most + section
+    key = wanted * step + np.minimum(rows["offset"], step - 1)
+    near = np.maximum(np.searchsorted(home * step + offset, key, side="right") - 1, 0)
+    inside = (home[near] == wanted) & (rows["offset"] >= offset[near])
+    inside &= rows["offset"] + rows["size"] <= offset[near] + table["size"][chosen[near]]
+    atoms = part.atoms[chosen[near[inside]]]
+    by_atom = np.argsort(atoms, kind="stable")
+    return atoms[by_atom], rows[inside][by_atom]
 
 
-def _rows(
-    shared: Shared,
-    split: Split,
-    part: Part,
-    library: int,
-    table: tuple[Int64, Int64],
-    pairs: tuple[Int64, Int64],
+def _translated(
+    shared: Shared, part: Part, library: int, pairs: tuple[Int64, Int64], held: tuple[Int64, Array]
 ) -> Array:
-    """Where what a library shares went, in one object of the common library."""
+    """SET_MAP of atoms of a library, for each of which one of the part's library stands."""
+    (mine, there), (atoms, rows) = pairs, held
+    first = np.searchsorted(atoms, there)
+    counts = np.searchsorted(atoms, there, "right") - first
+    of = np.repeat(np.arange(len(mine)), counts)
+    chosen = rows[ramps(first, counts, 1)]
+    program = shared.joined.libraries[library].program
+    other = shared.joined.libraries[part.library].program
+    members = np.array([unit.index for unit in program.units], np.int32)
+    to, of_home = program.atoms[mine[of]], other.atoms[there[of]]
+    out = np.zeros(len(of), SET_MAP)
+    for name in LINK_MAP.names or ():
+        out[name] = chosen[name]
+    out["member"] = members[program.unit_of(mine[of])]
+    # what comes before a file's first section counts in both
+    out["section"] += to["section"] - of_home["section"]
+    out["offset"] += to["offset"] - of_home["offset"]
+    return out[to["section"] >= 0]
+
+
+def _pairs(
+    shared: Shared, split: Split, part: Part, library: int, copies: tuple[Int64, Int64]
+) -> tuple[Int64, Int64]:
+    """(atom of a library, the one of the part's that stands for it) of what it shares there."""
     joined = shared.joined
-    section, offset = table
-    home = int(joined.atom_base[part.library])
+    home, after = joined.atom_base[part.library : part.library + 2].tolist()
     first, end = joined.atom_base[library : library + 2].tolist()
     number = shared.number[first:end]
     mine = np.flatnonzero(number >= 0)
-    there = split.homes[number[mine]] - home
-    inside = (there >= 0) & (there < len(section))
-    mine, there = mine[inside], there[inside]
-    held = section[there] >= 0
-    mine, there = mine[held], there[held]
-    copy, original = pairs
-    held = section[original] >= 0
-    mine = np.concatenate([mine, copy[held]])
-    there = np.concatenate([there, original[held]])
-    program = joined.libraries[library].program
-    members = np.array([unit.index for unit in program.units], np.int32)
-    out = np.zeros(len(mine), SET_MAP)
-    out["member"] = members[program.unit_of(mine)]
-    out["section"] = program.atoms["section"][mine]
-    out["offset"] = program.atoms["offset"][mine]
-    out["size"] = program.atoms["size"][mine]
-    out["out_section"], out["out_offset"] = section[there], offset[there]
-    return out[out["section"] >= 0]
+    there = split.homes[number[mine]]
+    inside = (there >= home) & (there < after)
+    copy, original = copies
+    return (
+        np.concatenate([mine[inside], copy]),
+        np.concatenate([there[inside] - home, original]),
+    )
 
 
 def _copying(shared: Shared) -> Int64:

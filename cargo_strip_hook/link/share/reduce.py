@@ -22,11 +22,11 @@ class Reduced:
     relocations: Int64
 
 
-def without_dead(program: Program, live: Bool) -> tuple[Program, Bool]:
+def without_dead(program: Program, live: Bool, kept: Int64) -> tuple[Program, Bool]:
     """The program without the units that nothing needs any more, and which of its atoms live.
 
-    What dead code and its names take is most of the memory. Linker sets, exports, and what is said
-    of undefined names stay.
+    What dead code and its names take is most of the memory. Linker sets, exports, what is said of
+    undefined names, and `kept` units stay.
     """
     symbols = program.symbols
     rows = np.flatnonzero(live[program.relocations["atom"]])
@@ -38,7 +38,7 @@ def without_dead(program: Program, live: Bool) -> tuple[Program, Bool]:
     ends = [np.array([s.start_atom, s.stop_atom, *s.elements.tolist()]) for s in program.sets]
     atoms = np.concatenate([np.zeros(0, np.int64), *ends])
     homes = np.searchsorted(program.symbol_base, np.flatnonzero(said), side="right") - 1
-    units = [_units(program, live, rows), homes, program.unit_of(atoms[atoms >= 0])]
+    units = [kept, _units(program, live, rows), homes, program.unit_of(atoms[atoms >= 0])]
     cut = _cut(program, rows, unique(np.concatenate(units)))
     made, new_atom, new_symbol = cut.program, cut.new_atom, cut.new_symbol
     sets = tuple(

@@ -134,7 +134,7 @@ def split(shared: Shared, sharing: Sharing, format: Format) -> Split:
     planned = [_waking(shared, sharing, homes, group, plan, planned) for plan in planned]
     locations = np.concatenate([plan.locations for plan in planned])
     locations = np.unique(locations) if len(locations) else locations
-    names = _names(shared, locations)
+    names = _names(shared, sharing, locations)
     gives = group[locations["number"]]
 
     def make(number: int) -> Part:
@@ -298,13 +298,14 @@ def set_digest(shared: Shared) -> bytes:
     return digest.digest()
 
 
-def _names(shared: Shared, locations: Array) -> list[bytes]:
+def _names(shared: Shared, sharing: Sharing, locations: Array) -> list[bytes]:
     """A name for each place, by what it is and by all that the set shares."""
     colour, key = shared.colour, set_digest(shared)
     names = []
     for number, value, kind, native in locations.tolist():
         what = b"%d %d %d %d" % (int(colour[number]), value, kind, native)
-        names.append(PREFIX + _text(blake2b(what, digest_size=16, key=key).digest()))
+        digest = blake2b(what, digest_size=16, key=key).digest()
+        names.append(PREFIX + _text(digest) + sharing.suffix)
     if len(set(names)) < len(names):
         raise LinkError("two names of the common library are the same by chance")
     return names

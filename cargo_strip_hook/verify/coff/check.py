@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,6 +66,24 @@ def check(
         return nothing
     if findings:  # what follows relies on a sound object
         return nothing
+    return compare_with(original, listing, after, expectation, findings, ahead=ahead)[0]
+
+
+def compare_with(
+    original: Archive,
+    listing: Listing,
+    after: Object,
+    expectation: Expectation,
+    findings: Findings,
+    *,
+    beside: Set[bytes] = frozenset(),
+    ahead: Reading | None = None,
+) -> tuple[Verified, Pair | None]:
+    """Compare an object that is sound with what it was made of; None where that cannot be done.
+
+    `beside`: names that other members define which a linker would read.
+    """
+    nothing = Verified((), ()), None
     if expectation.link_map is None:
         findings.add("placement", "is needed to compare a COFF object")
         return nothing
@@ -84,19 +102,14 @@ def check(
         check_rows(pair)
         if findings:
             return nothing
-        return _compare(original, listing, pair, import_members, covers_debug)
+        constraints.check_index(listing, pair.expectation, import_members, findings)
+        known = {name for names in import_members for name in names} | beside
+        return _compare(original, pair, known, covers_debug), pair
     except Damaged as e:
         raise ObjectError(str(e), path=str(original.path)) from e
 
 
-def _compare(
-    original: Archive,
-    listing: Listing,
-    pair: Pair,
-    import_members: list[tuple[bytes, ...]],
-    covers_debug: Array,
-) -> Verified:
-    findings = pair.findings
+def _compare(original: Archive, pair: Pair, beside: Set[bytes], covers_debug: Array) -> Verified:
     rest = constraints.Rest(original, pair.indices)
     order = loading(
         original,
@@ -104,13 +117,11 @@ def _compare(
         lambda: contents(original, dict(zip(pair.indices, pair.objects, strict=True))),
     )
     found = definitions(pair, constraints.alternates(pair), order)
-    beside = {name for names in import_members for name in names}
     exported = constraints.check_exports(pair, found)
     undefined = constraints.check_undefined(pair, found, original.symbols() or {}, beside, rest)
     constraints.check_directives(pair, rest)
     groups.check_groups(pair)
     guard.check_guard(pair, found)
-    constraints.check_index(listing, pair.expectation, import_members, findings)
     compare.check_weak(pair, found)
     made, (compared, relocations, applied) = compare.compare(pair, found)
     facts.check_sections(pair, made)
@@ -119,7 +130,7 @@ def _compare(
     facts.check_frames(pair)
     facts.check_order(pair, order)
     functions = compare.check_unwinding(pair)
-    if not findings:
+    if not pair.findings:
         classes.check(pair, found, made, rest)
     if compares_debug(pair.expectation):
         debug.check(pair, found, made, covers_debug)

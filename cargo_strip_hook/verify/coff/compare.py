@@ -388,6 +388,8 @@ def _check_tables(pair: Pair, size: int) -> int:
     order = np.argsort(location, kind="stable")
     location, target, kind = location[order], target[order], kind[order]
     entries = int(after.sections["size"][tables].sum()) // size
+    if after.apart is not None:
+        entries -= int(after.apart[1][np.isin(after.apart[0] >> STEP, tables)].sum()) // size
     if entries != len(location) or (kind != LOCATION).any():
         pair.findings.add("unwind", "an entry of .pdata is for no function of the library")
         return entries

@@ -6,8 +6,9 @@ Library Format"; LLVM's `COFFImportFile.cpp`.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property
 
 import numpy as np
@@ -107,7 +108,7 @@ def _check_replaceable(pair: Pair, exports: set[bytes]) -> None:
 
 
 def check_undefined(
-    pair: Pair, found: Definitions, index: dict[bytes, int], import_members: set[bytes], rest: Rest
+    pair: Pair, found: Definitions, index: dict[bytes, int], import_members: Set[bytes], rest: Rest
 ) -> set[bytes]:
     """The names that the consumer supplies: only what the members left undefined as well."""
     result = pair.result
@@ -205,6 +206,22 @@ def companion_names(original: Archive, expectation: Expectation) -> list[tuple[b
 
 def _is_short(data: memoryview) -> bool:
     return bytes(data[:6]) == b"\0\0\xff\xff\0\0"
+
+
+def is_import(data: memoryview) -> bool:
+    """Whether a member is an import, in the short form or of an import library."""
+    return _is_short(data) or b".idata$" in bytes(data[:1024])
+
+
+def import_names(data: memoryview) -> tuple[frozenset[bytes], frozenset[bytes]]:
+    """What an import defines, and what it needs. Raises `Damaged`."""
+    if not _is_short(data):
+        needs = {name for name in _undefined(read(data)) if name}
+        return frozenset(_long(data)), frozenset(needs)
+    library = bytes(data[20:]).split(b"\0", 2)[1]
+    parts = (library, library.rpartition(b"/")[2], re.split(rb"[/\\]", library)[-1])
+    stems = {part.rpartition(b".")[0] or part for part in parts}
+    return frozenset(_short(bytes(data))), frozenset(b"__IMPORT_DESCRIPTOR_" + s for s in stems)
 
 
 def _short(data: bytes) -> tuple[bytes, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cargo_strip_hook.verify.arrays import is_among, positions, unique
+from cargo_strip_hook.verify.coff.apart import inside
 from cargo_strip_hook.verify.coff.compare import Made
 from cargo_strip_hook.verify.coff.locations import STEP, Definitions, Pair, alignment
 from cargo_strip_hook.verify.coff.read import (
@@ -65,10 +66,14 @@ def check_sections(pair: Pair, made: Made) -> None:
             if flags[number] & ~_OF_FILE != kind:
                 pair.findings.add("a section has other characteristics", shown(o.names[number]))
     given = alignment(flags)
-    for number in np.flatnonzero((room > 0) & (given != room)).tolist():
+    others = np.zeros(len(flags), np.bool_)  # what other libraries have there may be aligned more
+    if o.apart is not None:
+        others[o.apart[0] >> STEP] = True
+    wrong = (room > 0) & (given != room) & ~(others & (given > room))
+    for number in np.flatnonzero(wrong).tolist():
         text = f"{shown(o.names[number])}[{number}] is aligned to {int(given[number])} bytes"
         pair.findings.add("another alignment", f"{text} instead of {int(room[number])}")
-    for number in np.flatnonzero(room == 0).tolist():
+    for number in np.flatnonzero((room == 0) & ~others).tolist():
         if number:
             _check_told(pair, number, int(flags[number]))
     _check_whole(pair)
@@ -146,6 +151,10 @@ def _check_gaps(pair: Pair, made: Made) -> None:
     locations = [*made.common.values(), *made.pointer.values()]
     location = np.concatenate([pair.location, np.array(locations, np.int64)])
     size = np.concatenate([rows["size"], np.array(sizes, np.int64)])
+    if o.apart is not None:
+        location, size = (
+            np.concatenate(both) for both in zip((location, size), o.apart, strict=True)
+        )
     order = np.argsort(location, kind="stable")
     location, end = location[order], (location + size)[order]
     home = location >> STEP
@@ -184,11 +193,14 @@ def check_order(pair: Pair, loading: Loading) -> None:
     lists = np.array([name.startswith(LISTS) for name in names], np.bool_)
     mine = np.flatnonzero(lists[pair.section] & (pair.rows["size"] > 0))
     mine = mine[np.argsort(pair.location[mine], kind="stable")]
-    members: dict[bytes, list[int]] = {}
+    members: dict[tuple[bytes, int], list[int]] = {}
+    homes = pair.after.home
     for i in mine.tolist():
         home = pair.indices[int(pair.position[i])]
-        members.setdefault(names[int(pair.section[i])], []).append(home)
-    for name, found in members.items():
+        # a linker has those of one object behind those of another
+        number = 0 if homes is None else int(homes[pair.rows["out_section"][i]])
+        members.setdefault((names[int(pair.section[i])], number), []).append(home)
+    for (name, _), found in members.items():
         if len(set(found)) < 2:
             continue
         rank = [loading.rank.get(member, len(loading.rank)) for member in found]
@@ -276,6 +288,9 @@ def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
         pair.findings.add("a symbol's type", f"{shown(o.name(i))} has one")
     placed = placed[~heads]
     locations = (o.symbols["section"][placed].astype(np.int64) << STEP) + o.symbols["value"][placed]
+    theirs = inside(o.apart, locations)
+    pair.foreign.update(placed[theirs].tolist())
+    placed, locations = placed[~theirs], locations[~theirs]
     said = _Said(pair, locations)
     exact = {location for table in (made.common, made.pointer) for location in table.values()}
     weak = [location for location, _, is_one in _weak(pair, found) if is_one]
@@ -293,6 +308,9 @@ def check_symbols(pair: Pair, found: Definitions, made: Made) -> None:
         static = storage == STATIC
         known = names_at.get(location, set())
         if static and name not in known and not _is_made(name, known, location in exact, pair):
+            if o.home is not None and o.home[location >> STEP]:
+                pair.foreign.add(i)  # of another library, which has the same code
+                continue
             pair.findings.add(
                 "a local name that the original has not", f"{shown(name)} at {pair.where(location)}"
             )
@@ -375,7 +393,7 @@ def _check_placeless(pair: Pair, numbers: Array) -> None:
     for i in numbers.tolist():
         row, name = o.symbols[i], o.name(i)
         if int(row["class"]) != STATIC:
-            if name in told:
+            if name in told and o.home is None:  # several objects may need one name
                 pair.findings.add("defined twice", shown(name))
             told.add(name)
         section, kind = int(row["section"]), int(row["type"])

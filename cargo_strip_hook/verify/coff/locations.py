@@ -41,7 +41,9 @@ class Meaning:
 class Pair:
     """The used members, the result, and the placement sorted by where pieces come from.
 
-    Sections of all members have one numbering: `first[m]` + the number in member `m`.
+    Sections of all members have one numbering: `first[m]` + the number in member `m`. `foreign`:
+    static symbols of what a library shares with others, whose names it does not know. `numbers`:
+    what the objects of the result are called that are read as one, -1 for a library's own.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Pair:
         self.meant: dict[int, Meaning] = {}  # what `meanings` found, by member
         # what `groups` found, by member: sections whose suffix says nothing, and those that live
         self.kept: dict[int, tuple[set[int], list[int]]] = {}
+        self.foreign: set[int] = set()
+        self.numbers: tuple[int, ...] = (-1,)
 
     def find(self, member: int, sections: Array, offsets: Array) -> Array:
         """The places of (section, offset) of a member; -1 for what is not in the result."""

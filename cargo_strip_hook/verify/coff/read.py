@@ -61,6 +61,9 @@ class Object:
 
     `raw`: the file with some zeros behind its end. `auxiliary`: which records are such.
     `relocations`: `RELOCATION` of all sections in their order; `field`: the eight bytes at each.
+    `home`: of several objects that are read as one, the number of each section's; else None.
+    `guarded`: whether that one has tables of control flow guard. `apart`: places and sizes of what
+    is other libraries' only, see `apart.py`.
     """
 
     raw: Array
@@ -72,6 +75,9 @@ class Object:
     table: int  # where the symbols are in the file
     strings: bytes
     relocations: Array
+    home: Array | None = None
+    guarded: Array | None = None
+    apart: tuple[Array, Array] | None = None
 
     @property
     def record(self) -> int:
