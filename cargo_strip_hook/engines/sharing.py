@@ -106,7 +106,10 @@ def _found(request: ShareRequest) -> Iterator[_Found]:
 def survey(request: ShareRequest) -> list[SharedParts]:
     """What would be shared of each library, and what not; nothing is written."""
     with _found(request) as found:
-        reports = report(found.shared)
+        shared = found.shared
+        if request.lean:
+            shared = lean(shared, sharing_for(request.target.object_format))
+        reports = report(shared)
         return [reports[found.order.index(number)] for number in range(len(found.order))]
 
 

@@ -296,10 +296,13 @@ def _remembered(job: SetJob, markers: Sequence[bytes | None]) -> list[tuple[str,
         return []
 
 
-def _surveyed(job: SetJob, exports: Sequence[Public], begin: float) -> SetOutcome:
+def _surveyed(
+    job: SetJob, exports: Sequence[Public], begin: float, *, lean: bool = True
+) -> SetOutcome:
     """What would be shared; nothing is written."""
     outputs = [one.library for one in job.jobs]
-    surveyed = survey(_request(job, [Slice(one.library) for one in job.jobs], outputs, exports))
+    asked = _request(job, [Slice(one.library) for one in job.jobs], outputs, exports)
+    surveyed = survey(replace(asked, lean=lean))
     parts = [
         SetPart(
             one,
@@ -384,7 +387,8 @@ def join_libraries(job: SetJob, *, dry: bool = False, processes: int = 1) -> Set
         exports = decide_all(job.jobs)
         _must_differ(job, exports)
         if dry:
-            return _surveyed(job, exports, begin)
+            several = not sharing_for(job.target.object_format).joins
+            return _surveyed(job, exports, begin, lean=several)
         staged = stack.enter_context(staging(job.jobs[0].library, output=job.common))
         folder = stack.enter_context(staged.working_folder())
         if sharing_for(job.target.object_format).joins:
