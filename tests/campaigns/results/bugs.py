@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from cargo_strip_hook.core.requests import Compression, PrelinkRequest, Strip
-from cargo_strip_hook.formats import format_for
+from cargo_strip_hook.link import prelink
 from cargo_strip_hook.link.model import (
     Array,
     AtomFlag,
     Binding,
     Bool,
+    Format,
     Image,
     Layout,
     OutputSection,
@@ -639,29 +640,30 @@ def _sound(old: Given, new: Given) -> bool:
 
 
 @contextmanager
-def with_bug(format: str, bug: Bug | After, chance: random.Random) -> Iterator[list[Strike]]:
+def with_bug(bug: Bug | After, chance: random.Random) -> Iterator[list[Strike]]:
     """The engine has this bug meanwhile; what is yielded tells afterwards where it struck."""
-    room = format_for(format)
-    right = room.write
+    right = prelink.write
     struck: list[Strike] = []
 
-    def write(program: Program, live: Bool, layout: Layout, request: PrelinkRequest) -> Image:
+    def write(
+        program: Program, live: Bool, layout: Layout, room: Format, request: PrelinkRequest
+    ) -> Image:
         given = Given(program, live, layout, request)
         if bug in AFTERS:
-            image = right(program, live, layout, request)
+            image = right(program, live, layout, room, request)
             wrong = bug(chance, image)  # type: ignore[arg-type]
             struck.append(Strike(wrong is not None))
             return wrong or image  # type: ignore[return-value]
         changed = bug(chance, given)  # type: ignore[arg-type]
         struck.append(Strike(changed is not None, changed is not None and _sound(given, changed)))
         used = changed or given
-        return right(used.program, used.live, used.layout, used.request)  # type: ignore[attr-defined]
+        return right(used.program, used.live, used.layout, room, used.request)  # type: ignore[attr-defined]
 
-    object.__setattr__(room, "write", write)  # it is frozen
+    prelink.write = write  # type: ignore[attr-defined]
     try:
         yield struck
     finally:
-        object.__setattr__(room, "write", right)
+        prelink.write = right  # type: ignore[attr-defined]
 
 
 __all__ = ["AFTERS", "BUGS", "After", "Bug", "with_bug"]

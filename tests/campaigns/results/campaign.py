@@ -97,7 +97,7 @@ def strike(case: Case, judge: Callable[[], Judge], bug: Bug | After, number: int
     chance = random.Random(f"{case.name} {bug.__name__} {number}")
     output = case.folder / "bug.a"
     try:
-        with with_bug(case.format, bug, chance) as struck:
+        with with_bug(bug, chance) as struck:
             made = case.made(output)
     except StripHookError as e:
         return Struck(case.name, bug.__name__, number, f"the engine: {e}")

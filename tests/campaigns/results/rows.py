@@ -67,7 +67,7 @@ def findings(cases: Sequence[Case], wrong: str) -> str:
         case = cases[int(number)]
         bug = next(b for b in (*BUGS, *AFTERS) if b.__name__ == name)
         output = case.folder / "row.a"
-        with with_bug(case.format, bug, random.Random(f"{case.name} {name} {choice}")):
+        with with_bug(bug, random.Random(f"{case.name} {name} {choice}")):
             made = case.made(output)
         return case.findings(output.read_bytes(), case.expectation(made))
     if (found := _OWN.fullmatch(wrong)) and cases:
