@@ -69,17 +69,6 @@ def test_relocations_without_addends(tmp_path: Path) -> None:
         kit.link(tmp_path / "p.o", [*main, stripped], "bfd", "-m32", "-r", "-nostdlib")
 
 
-def test_relocations_in_the_crel_form(tmp_path: Path) -> None:
-    """A form of relocations that is not read must not be passed over."""
-    library = mixed(tmp_path, "-Wa,--crel,--allow-experimental-crel", compiler="clang-22")
-    objects = kit.build(
-        tmp_path, ONE, "-Wa,--crel,--allow-experimental-crel", compiler="clang-22"
-    ) + kit.build(tmp_path, TWO)
-    kit.archive(library, objects)
-    with pytest.raises(InputError, match=r"one\.o.*(CREL|relocation)"):
-        kit.strip(library, ("api",))
-
-
 def test_frames_in_the_64_bit_form(tmp_path: Path) -> None:
     source = """
  .section .text.api,"ax",@progbits
