@@ -97,9 +97,10 @@ def _check_apart(pair: Pair, room: list[tuple[int, int, bytes]]) -> None:
     for location, size, _ in room:
         number = location >> STEP
         end[number] = max(end[number], (location & ((1 << STEP) - 1)) + size)
-    zeros = (after["type"] == SHT_NOBITS) & (after["flags"] & SHF_ALLOC != 0)
-    more = np.flatnonzero(zeros & (after["size"] > end))
-    pair.findings.each("zeros that no input explains", more << STEP, pair.where_after)
+    if pair.expectation.covers_debug:  # a platform's linker gives room to dead ones, too
+        zeros = (after["type"] == SHT_NOBITS) & (after["flags"] & SHF_ALLOC != 0)
+        more = np.flatnonzero(zeros & (after["size"] > end))
+        pair.findings.each("zeros that no input explains", more << STEP, pair.where_after)
     starts, ends = pair.location, pair.location + pair.link_map["size"]
     room.sort()
     for (location, size, _), (following, _, name) in pairwise(room):
