@@ -274,15 +274,20 @@ def _check_names(
     numbers, names = numbers[named], [name for name in names if name != b"l"]
     values = after.entries["value"][numbers]
     old = np.flatnonzero(before.placed & (before.entries["type"] & 0xE0 == 0))
-    at = where.of_symbols(old)
-    old, at = old[at >= 0], at[at >= 0]
+    piece, at = where.pieces_of_symbols(old)
+    old, piece, at = old[at >= 0], piece[at >= 0], at[at >= 0]
     order = np.argsort(at, kind="stable")
-    old, at = old[order], at[order]
+    old, home, at = old[order], where.home[piece[order]], at[order]
     # most places have one name, and it is the same
     likely, here = [b""] * len(names), [False] * len(names)
     if len(at):
         first = np.minimum(np.searchsorted(at, values), len(at) - 1)
         likely, here = before.names(old[first]), (at[first] == values).tolist()
+        section = after.entries["section"][numbers]
+        # where one section ends and another begins, an address does not say which is meant
+        for row in np.flatnonzero((at[first] == values) & (home[first] != section)).tolist():
+            if section[row] not in home[at == values[row]]:
+                findings.add("a local symbol changed", f"section of {shown(names[row])}")
     unequal = [
         (n, name)
         for n, name, one, there_too in zip(numbers.tolist(), names, likely, here, strict=True)
