@@ -45,7 +45,7 @@ def check(before: Objects, after: Objects, kind: int, findings: Findings) -> Non
             findings.add("build attributes", "differ from those that all members have")
         return
     try:
-        vendor, tags = _read(found, after.layouts.order)
+        vendor, tags = _read(found, after.layouts.order, once=True)
         members = [_read(one, before.layouts.order) for one in contents]
     except (IndexError, ValueError):
         findings.add("build attributes", "cannot be read")
@@ -82,8 +82,12 @@ def _extensions(text: bytes) -> set[bytes]:
     return {text[:4], *re.sub(rb"^rv\d\d", b"", text).split(b"_")}
 
 
-def _read(data: bytes, order: str) -> tuple[bytes, dict[int, int | bytes]]:
-    """The first vendor, and what is said of the whole file. Raises `IndexError`, `ValueError`."""
+def _read(data: bytes, order: str, *, once: bool = False) -> tuple[bytes, dict[int, int | bytes]]:
+    """The first vendor, and what is said of the whole file.
+
+    Raises `IndexError`, `ValueError`, with `once` also for what is said twice: readers differ in
+    what they take then.
+    """
     little = "little" if order == "<" else "big"
     length = int.from_bytes(data[1:5], little)  # type: ignore[arg-type]
     if data[:1] != b"A" or length + 1 != len(data):
@@ -96,7 +100,10 @@ def _read(data: bytes, order: str) -> tuple[bytes, dict[int, int | bytes]]:
         if size < 5 or at + size > len(data):
             raise ValueError("a part does not fit")
         if data[at] == _FILE:
-            tags.update(_tags(data[at + 5 : at + size], vendor))
+            for tag, value in _tags(data[at + 5 : at + size], vendor):
+                if once and tag in tags:
+                    raise ValueError("it is said twice")
+                tags[tag] = value
         at += size
     return vendor, tags
 
