@@ -170,13 +170,13 @@ def share(request: ShareRequest) -> ShareResult:
             sharing.first_section,
         )
         reports = report(shared)
-    location = [order.index(number) for number in range(len(order))]
+    position = [order.index(number) for number in range(len(order))]
     return ShareResult(
-        tuple(maps[n] for n in location),
+        tuple(maps[n] for n in position),
         tuple(markers),
         tuple(images[n].warnings for n in range(len(order))),
-        tuple(reports[n] for n in location),
-        tuple(beside.small[n] for n in location),
+        tuple(reports[n] for n in position),
+        tuple(beside.small[n] for n in position),
         tuple((order[library], n) for library, n in beside.common),
     )
 
@@ -198,12 +198,12 @@ def join(request: ShareRequest) -> ShareResult:
         name = object_name(request.name or request.common)
         _write(request.common, request.target, [_member(name, image)])
         maps, reports = maps_of_one(shared, made, image.link_map), report(shared)
-    location = [order.index(number) for number in range(len(order))]
+    position = [order.index(number) for number in range(len(order))]
     return ShareResult(
-        tuple(maps[n] for n in location),
+        tuple(maps[n] for n in position),
         (marker,),
         tuple(image.warnings if n == 0 else () for n in range(len(order))),
-        tuple(reports[n] for n in location),
+        tuple(reports[n] for n in position),
         ((),) * len(order),
         (),
     )

@@ -83,7 +83,7 @@ def test_the_same_records_are_known_on_both_sides() -> None:
     for kind in range(0x2000):
         record = struct.pack("<HHI", 58, kind, 0) + bytes(52)
         places: list[object] = []
-        for read in (cvtypes.indices, cvrecords._type_locations):
+        for read in (cvtypes.indices, cvrecords._type_offsets):
             try:
                 places.append(list(read(record)))
             except (cvtypes.UnknownError, cvrecords.UnreadableError):

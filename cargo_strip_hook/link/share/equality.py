@@ -181,15 +181,15 @@ class Colours:
 
     def __init__(self, may: Bool, refers: References, first: list[Array]) -> None:
         self.atoms = np.flatnonzero(may)
-        location = np.full(len(may), -1, np.int64)
-        location[self.atoms] = np.arange(len(self.atoms))
-        self.location = location
+        row_of = np.full(len(may), -1, np.int64)
+        row_of[self.atoms] = np.arange(len(self.atoms))
+        self.row_of = row_of
         self.refers = refers
         self.rows = np.flatnonzero(may[refers.source])
-        self.source = location[refers.source[self.rows]]
+        self.source = row_of[refers.source[self.rows]]
         self.edge = refers.edge[self.rows]
         inside = refers.target[self.rows] >= 0
-        self.target = location[np.maximum(refers.target[self.rows], 0)]
+        self.target = row_of[np.maximum(refers.target[self.rows], 0)]
         assert (self.target[inside] >= 0).all()
         self.inside = inside
         begins = np.flatnonzero(np.r_[True, self.source[1:] != self.source[:-1]])

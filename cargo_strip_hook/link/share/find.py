@@ -134,7 +134,7 @@ def _greatest(ruled: Ruled, colours: Colours, state: State, private: Private) ->
     rank[np.argsort(first)] = np.arange(len(first))
     number[chosen] = rank[inverse]
     colour = np.zeros(len(first), np.uint64)
-    colour[rank] = colours.colour[colours.location[chosen[first]]]
+    colour[rank] = colours.colour[colours.row_of[chosen[first]]]
     copied = joined.live & described.copied & (reason == 0)
     return Shared(joined, ruled.identities, ruled.refers, number, colour, copied, reason)
 

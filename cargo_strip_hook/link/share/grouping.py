@@ -82,20 +82,20 @@ def grouped(
         return group, list(groups), first
     members = _members(shared, group, groups, homes_of(shared, group, first))
     known = _needs_of_libraries(shared, members[0].needs.shape[1])
-    location = list(range(len(groups)))
-    for number in sorted(location, key=lambda n: (members[n].size, n)):
+    member_of = list(range(len(groups)))
+    for number in sorted(member_of, key=lambda n: (members[n].size, n)):
         guest = members[number]
         if guest.size >= SMALL or guest.runs:
             continue
-        host = _host(members, location, number, known)
+        host = _host(members, member_of, number, known)
         if host is not None:
             _join(members[host], guest)
-            location[number] = host
-            for n, one in enumerate(location):
+            member_of[number] = host
+            for n, one in enumerate(member_of):
                 if one == number:
-                    location[n] = host
-    left = sorted(set(location))
-    new = np.searchsorted(left, np.array(location))
+                    member_of[n] = host
+    left = sorted(set(member_of))
+    new = np.searchsorted(left, np.array(member_of))
     sets = [tuple(np.flatnonzero(members[n].libraries).tolist()) for n in left]
     made_of = np.array([int(np.argmax(members[n].common)) for n in left], np.int64)
     return np.asarray(new[group], np.int64), sets, made_of
@@ -110,12 +110,12 @@ def _join(host: _Member, guest: _Member) -> None:
 
 
 def _host(
-    members: Sequence[_Member], location: Sequence[int], number: int, known: Bool
+    members: Sequence[_Member], member_of: Sequence[int], number: int, known: Bool
 ) -> int | None:
     """The member that a small group joins, with the least that a library does not need."""
     guest = members[number]
     choices = []
-    for other in sorted(set(location) - {number}):
+    for other in sorted(set(member_of) - {number}):
         host = members[other]
         if not (host.common & guest.common).any():
             continue
@@ -130,7 +130,7 @@ def _host(
             continue
         if ((host.needs | guest.needs) & ~known[both]).any():
             continue
-        reached = {location[n] for n in host.refers | guest.refers} - {number, other}
+        reached = {member_of[n] for n in host.refers | guest.refers} - {number, other}
         if all((members[n].libraries >= both).all() for n in reached):
             return other
     return None

@@ -123,14 +123,14 @@ def identify(joined: Joined, sharing: Sharing) -> Identities:
         unit = int(unit_of[atom])
         if not given or not any(crate_of(g.split(b" ", 1)[1].decode("latin-1")) for g in given):
             # C's static names say nothing: its member and, without a name, the place in it
-            location = b"" if given else _location(joined, atom)
-            text += b"\0%s\0%s" % (joined.program.units[unit].name.encode(), location)
+            where = b"" if given else _in_member(joined, atom)
+            text += b"\0%s\0%s" % (joined.program.units[unit].name.encode(), where)
         name[atom] = _digest(text)
     release_all(one.data for one in joined.program.units)  # names were read of them all
     return Identities(name, called, crate, tuple(numbers), ours[unit_of] & live, guard & live)
 
 
-def _location(joined: Joined, atom: int) -> bytes:
+def _in_member(joined: Joined, atom: int) -> bytes:
     """Where an atom is in its member."""
     row = joined.program.atoms[atom]
     return b"%d %d" % (row["section"], row["offset"])

@@ -102,8 +102,8 @@ def _slots(libraries: list[int], called: list[bytes], member: list[int]) -> list
         counts: dict[tuple[int, Hashable], int] = {}
         for at, key in enumerate(keys):
             if found[at] is None and key is not None and len(homes[key]) > 1:
-                location = counts[libraries[at], key] = counts.get((libraries[at], key), 0) + 1
-                found[at] = word(f"{key!r} {location}".encode())
+                ordinal = counts[libraries[at], key] = counts.get((libraries[at], key), 0) + 1
+                found[at] = word(f"{key!r} {ordinal}".encode())
     left: dict[int, int] = {}
     for at, library in enumerate(libraries):
         if found[at] is None:

@@ -35,13 +35,13 @@ def link_maps(
             rows[name] = own[name]
         found.append([rows])
     copying = _copying(shared)
-    for location, (part, rows) in enumerate(zip(split.common, common, strict=True), 1):
+    for position, (part, rows) in enumerate(zip(split.common, common, strict=True), 1):
         atoms, rows = _held(shared, part, rows, first_section)
         for library in part.libraries:
             pairs = _copies(shared, part, library, copying)
             mine = _pairs(shared, split, part, library, pairs)
             moved = _translated(shared, part, library, mine, (atoms, rows))
-            moved["object"] = location
+            moved["object"] = position
             found[library].append(moved)
     return [np.concatenate(parts) for parts in found]
 

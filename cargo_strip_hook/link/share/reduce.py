@@ -123,8 +123,8 @@ def _cut(program: Program, rows: Int64, units: Int64) -> _Cut:
 
 def _units(program: Program, live: Bool, rows: Int64) -> Int64:
     needed = program.definition[program.relocations["symbol"][rows]]
-    location = program.symbols["atom"][needed]
-    values = needed[(location < 0) & (location != SpecialIndex.UNDEFINED)]
+    home = program.symbols["atom"][needed]
+    values = needed[(home < 0) & (home != SpecialIndex.UNDEFINED)]
     homes = np.searchsorted(program.symbol_base, values, side="right") - 1
     found: Int64 = unique(np.concatenate([np.array(program.live_units(live), np.int64), homes]))
     return found

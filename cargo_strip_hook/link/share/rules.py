@@ -164,19 +164,19 @@ class State:
         What two allocators serve is not one, whosever it is. A crate's state is used alike in two
         libraries where equal state lives in both, and equal atoms refer to it.
         """
-        location, colour = self.colours.location, self.colours.colour
+        row_of, colour = self.colours.row_of, self.colours.colour
         cohort = self.cohorts()
         if cohort != self.last:
             self.last = cohort
             number = np.array(cohort, np.uint64)
-            rows = np.flatnonzero(self.state & (location >= 0))
-            self.colours.add(location[rows], number[self.ruled.joined.library[rows]])
+            rows = np.flatnonzero(self.state & (row_of >= 0))
+            self.colours.add(row_of[rows], number[self.ruled.joined.library[rows]])
         atoms = np.concatenate([self.other, self.user])
         home = self.home[np.concatenate([self.other, self.used])]
         if not len(atoms) or not len(colour):
             return
-        known = location[atoms] >= 0
-        colour_of = np.where(known, colour[np.maximum(location[atoms], 0)], hashed([atoms]))
+        known = row_of[atoms] >= 0
+        colour_of = np.where(known, colour[np.maximum(row_of[atoms], 0)], hashed([atoms]))
         order = np.lexsort((colour_of, home))
         home, colour_of = home[order], colour_of[order]
         new = np.r_[True, (home[1:] != home[:-1]) | (colour_of[1:] != colour_of[:-1])]
@@ -185,8 +185,8 @@ class State:
         total = np.add.reduceat(hashed([colour_of]), begins)
         signature = np.zeros(int(self.home.max()) + 1, np.uint64)
         signature[home[begins]] = total
-        rows = self.other[location[self.other] >= 0]
-        self.colours.add(location[rows], signature[self.home[rows]])
+        rows = self.other[row_of[self.other] >= 0]
+        self.colours.add(row_of[rows], signature[self.home[rows]])
 
     def cohorts(self) -> tuple[int, ...]:
         """For each library the number of those that have one toolchain, allocator, panic runtime.
@@ -195,12 +195,12 @@ class State:
         """
         found: list[tuple[bytes, dict[bytes, int]]] = []
         out = []
-        location, colour = self.colours.location, self.colours.colour
+        row_of, colour = self.colours.row_of, self.colours.colour
         called = self.ruled.identities.called
         for library in range(self.count):
             mine = self.guards[self.ruled.joined.library[self.guards] == library]
             held = {
-                called[a]: int(colour[location[a]]) if location[a] >= 0 else -1 - a
+                called[a]: int(colour[row_of[a]]) if row_of[a] >= 0 else -1 - a
                 for a in mine.tolist()
             }
             if not self.digests[library]:

@@ -107,7 +107,7 @@ class Planned:
     """An object before names are given: `live` by atom of its library.
 
     `rows` are the relocations (of the library's program) that lead out of it; they need
-    `locations`.
+    `targets`.
     """
 
     library: int
@@ -115,11 +115,11 @@ class Planned:
     group: int
     live: Bool
     rows: Int64
-    locations: Array
+    targets: Array
 
 
 # What a name that crosses stands for: a place in a class, and what a symbol there is.
-_LOCATION = np.dtype([("number", "<i8"), ("value", "<i8"), ("kind", "<u1"), ("native", "<u1")])
+_TARGET = np.dtype([("number", "<i8"), ("value", "<i8"), ("kind", "<u1"), ("native", "<u1")])
 
 
 def split(shared: Shared, sharing: Sharing, format: Format) -> Split:
@@ -132,14 +132,14 @@ def split(shared: Shared, sharing: Sharing, format: Format) -> Split:
         shared, sharing, homes, group, list(zip(made_of.tolist(), groups, strict=True))
     )
     planned = [_waking(shared, sharing, homes, group, plan, planned) for plan in planned]
-    locations = np.concatenate([plan.locations for plan in planned])
-    locations = np.unique(locations) if len(locations) else locations
-    names = _names(shared, sharing, locations)
-    gives = group[locations["number"]]
+    targets = np.concatenate([plan.targets for plan in planned])
+    targets = np.unique(targets) if len(targets) else targets
+    names = _names(shared, sharing, targets)
+    gives = group[targets["number"]]
 
     def make(number: int) -> Part:
         plan = planned[number]
-        table = locations, names, np.flatnonzero(gives == plan.group)
+        table = targets, names, np.flatnonzero(gives == plan.group)
         return _part(shared, format, homes, plan, table, numbers)
 
     count = len(shared.joined.libraries)
@@ -178,8 +178,8 @@ def _small(shared: Shared, sharing: Sharing, number: int) -> Planned:
     roots = np.concatenate([atoms[atoms >= 0], always_live(program)])
     live = mark(build_graph(program), roots, end - first, np.flatnonzero(shares))
     live = follow(program, live)
-    out, locations = _crossing(shared, sharing, number, live)
-    return Planned(number, (number,), -1, live, out, locations)
+    out, targets = _crossing(shared, sharing, number, live)
+    return Planned(number, (number,), -1, live, out, targets)
 
 
 def _common(
@@ -213,8 +213,8 @@ def _common(
         if not len(new):
             break
         live[new] = True
-    rows, locations = _crossing(shared, sharing, library, live)
-    return Planned(library, libraries, number, live, rows, locations)
+    rows, targets = _crossing(shared, sharing, library, live)
+    return Planned(library, libraries, number, live, rows, targets)
 
 
 def _crossing(shared: Shared, sharing: Sharing, number: int, live: Bool) -> tuple[Int64, Array]:
@@ -231,20 +231,20 @@ def _crossing(shared: Shared, sharing: Sharing, number: int, live: Bool) -> tupl
     loaded = joined.live[first:end][program.relocations["atom"][rows]]
     out = (atom >= 0) & (mine[inside] >= 0) & ~live[inside] & loaded
     rows, symbol = rows[out], symbol[out]
-    return rows, _locations(shared, sharing, number, symbol)
+    return rows, _meant(shared, sharing, number, symbol)
 
 
-def _locations(shared: Shared, sharing: Sharing, number: int, symbols: Array) -> Array:
+def _meant(shared: Shared, sharing: Sharing, number: int, symbols: Array) -> Array:
     """_PLACE of symbols of a library that are in shared atoms."""
     joined = shared.joined
     program = joined.libraries[number].program
     meant = program.symbols[symbols]
-    locations = np.zeros(len(symbols), _LOCATION)
-    locations["number"] = shared.number[int(joined.atom_base[number]) + meant["atom"]]
-    locations["value"] = meant["value"]
-    locations["kind"] = sharing.kinds(program, symbols)
-    locations["native"] = meant["native"] & 0xFC
-    return locations
+    targets = np.zeros(len(symbols), _TARGET)
+    targets["number"] = shared.number[int(joined.atom_base[number]) + meant["atom"]]
+    targets["value"] = meant["value"]
+    targets["kind"] = sharing.kinds(program, symbols)
+    targets["native"] = meant["native"] & 0xFC
+    return targets
 
 
 def _waking(
@@ -264,17 +264,17 @@ def _waking(
     sort = shared.joined.described.sort
     starts = sort[homes] == Sort.INITIALISER
     wanted = set(unique(group[starts]).tolist())
-    wanted -= set(unique(group[plan.locations["number"]]).tolist())
+    wanted -= set(unique(group[plan.targets["number"]]).tolist())
     extra = []
     for other in planned:
         if other.group in wanted and plan.library in other.libraries:
-            location = np.zeros(1, _LOCATION)
-            location["number"] = np.flatnonzero(starts & (group == other.group))[:1]
-            location["kind"] = sharing.label
-            extra.append(location)
+            target = np.zeros(1, _TARGET)
+            target["number"] = np.flatnonzero(starts & (group == other.group))[:1]
+            target["kind"] = sharing.label
+            extra.append(target)
     if not extra:
         return plan
-    return replace(plan, locations=np.concatenate([plan.locations, *extra]))
+    return replace(plan, targets=np.concatenate([plan.targets, *extra]))
 
 
 def without_tables(part: Part) -> Part:
@@ -298,11 +298,11 @@ def set_digest(shared: Shared) -> bytes:
     return digest.digest()
 
 
-def _names(shared: Shared, sharing: Sharing, locations: Array) -> list[bytes]:
+def _names(shared: Shared, sharing: Sharing, targets: Array) -> list[bytes]:
     """A name for each place, by what it is and by all that the set shares."""
     colour, key = shared.colour, set_digest(shared)
     names = []
-    for number, value, kind, native in locations.tolist():
+    for number, value, kind, native in targets.tolist():
         what = b"%d %d %d %d" % (int(colour[number]), value, kind, native)
         digest = blake2b(what, digest_size=16, key=key).digest()
         names.append(PREFIX + _text(digest) + sharing.suffix)
@@ -329,11 +329,11 @@ def _part(
     numbers: Int32,
 ) -> Part:
     """Give a program the names that cross. `table`: all places, their names, which it gives."""
-    locations, names, gives = table
+    targets, names, gives = table
     joined = shared.joined
     home = joined.libraries[plan.library].program
     first, end = joined.atom_base[plan.library : plan.library + 2].tolist()
-    takes, of_row = np.unique(np.searchsorted(locations, plan.locations), return_inverse=True)
+    takes, of_row = np.unique(np.searchsorted(targets, plan.targets), return_inverse=True)
     assert not set(takes.tolist()) & set(gives.tolist())
     every = np.concatenate([gives, takes]).astype(np.int64)
     called = [names[n] for n in every.tolist()]
@@ -351,7 +351,7 @@ def _part(
     nothing = np.zeros(0, RELOCATION), np.zeros(0, EDGE)
     plain = Unit(-1, "", memoryview(b""), np.zeros(0, ATOM), symbols, 1, called, *nothing, (), None)
     unit = format.synthetic(home.units[0], plain, np.zeros(0, EDGE))
-    chosen = locations[every]
+    chosen = targets[every]
     given = homes[chosen["number"][: len(gives)]] - first
     symbols["atom"][1 : 1 + len(gives)] = np.searchsorted(atoms, given)
     symbols["binding"][1:] = Binding.GLOBAL

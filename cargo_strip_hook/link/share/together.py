@@ -61,8 +61,8 @@ def together(shared: Shared, sharing: Sharing, format: Format) -> Together:
         base = int(joined.atom_base[plan.library])
         live[base : base + len(plan.live)] |= plan.live
     rows = np.concatenate([plan.rows + first[plan.library] for plan in planned])
-    locations = np.concatenate([plan.locations for plan in planned])
-    named, which = np.unique(locations, return_inverse=True)
+    targets = np.concatenate([plan.targets for plan in planned])
+    named, which = np.unique(targets, return_inverse=True)
     program = _bound(joined, sharing)
     symbols, more, unit = _targets(joined, sharing, format, homes, named)
     relocations = program.relocations.copy()
@@ -109,7 +109,7 @@ def _bound(joined: Joined, sharing: Sharing) -> Program:
 
 
 def _targets(
-    joined: Joined, sharing: Sharing, format: Format, homes: Int64, locations: Array
+    joined: Joined, sharing: Sharing, format: Format, homes: Int64, targets: Array
 ) -> tuple[Int64, Array, Unit]:
     """(a symbol for each place in a class, those that no member has (SYMBOL), a unit for them).
 
@@ -118,7 +118,7 @@ def _targets(
     there: dict[tuple[int, int, int], int] = {}
     program = joined.program
     inside = np.zeros(len(joined.live), np.bool_)
-    inside[homes[unique(locations["number"])]] = True
+    inside[homes[unique(targets["number"])]] = True
     for one, base in zip(joined.libraries, joined.symbol_base.tolist(), strict=False):
         mine = program.symbols[base : base + len(one.program.symbols)]
         rows = np.flatnonzero((mine["atom"] >= 0) & inside[np.maximum(mine["atom"], 0)])
@@ -130,9 +130,9 @@ def _targets(
             there.setdefault((key[0], key[1], key[2]), row)
             there.setdefault((key[0], key[1], _ANY), row)
     keys = zip(
-        homes[locations["number"]].tolist(),
-        locations["value"].tolist(),
-        locations["kind"].tolist(),
+        homes[targets["number"]].tolist(),
+        targets["value"].tolist(),
+        targets["kind"].tolist(),
         strict=True,
     )
     found = np.array(
@@ -141,7 +141,7 @@ def _targets(
     lone = np.flatnonzero(found < 0)
     symbols = np.zeros(1 + len(lone), SYMBOL)
     symbols["atom"] = SpecialIndex.UNDEFINED
-    chosen = locations[lone]
+    chosen = targets[lone]
     symbols["atom"][1:] = homes[chosen["number"]]
     for field in ("value", "kind", "native"):
         symbols[field][1:] = chosen[field]

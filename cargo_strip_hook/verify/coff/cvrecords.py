@@ -168,17 +168,17 @@ def types(data: bytes, numbers: Numbers) -> list[int]:
     known: list[int] = []
     for _, start, end in records(data, 4, len(data)):
         record = data[start:end]
-        locations = _type_locations(record)
-        if locations:
-            record = _renumbered(record, locations, known)
+        offsets = _type_offsets(record)
+        if offsets:
+            record = _renumbered(record, offsets, known)
         known.append(numbers.types.setdefault(record, len(numbers.types)))
     return known
 
 
-def _renumbered(record: bytes, locations: list[int] | tuple[int, ...], known: list[int]) -> bytes:
+def _renumbered(record: bytes, offsets: list[int] | tuple[int, ...], known: list[int]) -> bytes:
     """With the numbers that types have everywhere. Raises `UnreadableError`."""
     changed = bytearray(record)
-    for position in locations:
+    for position in offsets:
         old = word(record, position)
         if old >= FIRST:
             if old - FIRST >= len(known):
@@ -187,7 +187,7 @@ def _renumbered(record: bytes, locations: list[int] | tuple[int, ...], known: li
     return bytes(changed)
 
 
-def _type_locations(record: bytes) -> list[int] | tuple[int, ...]:
+def _type_offsets(record: bytes) -> list[int] | tuple[int, ...]:
     """Where a type has the numbers of others. Raises `UnreadableError`."""
     kind = int.from_bytes(record[2:4], "little")
     plain = _OF_TYPE.get(kind)
@@ -200,13 +200,13 @@ def _type_locations(record: bytes) -> list[int] | tuple[int, ...]:
     if kind == _POINTER:  # CV_ptrmode_e: those to members name a class, too
         return (4, 12) if word(record, 8) >> 5 & 7 in (2, 3) else (4,)
     if kind == _FIELDLIST:
-        return _member_locations(record)
+        return _member_offsets(record)
     if kind == _METHODLIST:
-        locations, position = [], 4
+        offsets, position = [], 4
         while position < len(record):
-            locations.append(position + 4)
+            offsets.append(position + 4)
             position += 12 if _has_slot(record, position) else 8
-        return locations
+        return offsets
     raise UnreadableError(f"a type of the kind {kind:#x}")
 
 
@@ -221,8 +221,8 @@ def _has_slot(record: bytes, position: int) -> bool:
     return record[position] >> 2 & 7 in (4, 6) if position < len(record) else False
 
 
-def _member_locations(record: bytes) -> list[int]:
-    locations: list[int] = []
+def _member_offsets(record: bytes) -> list[int]:
+    offsets: list[int] = []
     position = 4
     while position < len(record):
         if record[position] >= 0xF0:  # LF_PAD1 and so on: so far to the next one
@@ -232,7 +232,7 @@ def _member_locations(record: bytes) -> list[int]:
         if kind not in _OF_MEMBER:
             raise UnreadableError(f"a member of the kind {kind:#x}")
         of_types, size, behind = _OF_MEMBER[kind]
-        locations += [position + n for n in of_types]
+        offsets += [position + n for n in of_types]
         attributes = position + 2
         position += size
         for part in behind.split():
@@ -247,7 +247,7 @@ def _member_locations(record: bytes) -> list[int]:
                 position += _size_of_number(record, position)
     if position > len(record):
         raise UnreadableError("a member is cut short")
-    return locations
+    return offsets
 
 
 def _size_of_number(record: bytes, position: int) -> int:
@@ -278,24 +278,24 @@ class Tables:
         """The files of a table of checksums. Raises `UnreadableError`."""
         position = 0
         while position + 6 <= len(data):
-            location, end = word(data, position), position + 6 + data[position + 4]
-            stop = self.strings.find(b"\0", location)
-            if location >= len(self.strings) or stop < 0 or end > len(data):
+            offset, end = word(data, position), position + 6 + data[position + 4]
+            stop = self.strings.find(b"\0", offset)
+            if offset >= len(self.strings) or stop < 0 or end > len(data):
                 raise UnreadableError("a file has no name")
-            one = self.strings[location:stop], data[position + 4 : end]
+            one = self.strings[offset:stop], data[position + 4 : end]
             self.files[position] = self.numbers.files.setdefault(one, len(self.numbers.files))
             position = end + -end % 4
 
-    def file(self, location: int) -> bytes:
+    def file(self, offset: int) -> bytes:
         """The number of a file, by its checksum's offset. Raises `UnreadableError`."""
-        if location not in self.files:
+        if offset not in self.files:
             raise UnreadableError("a file that is not there")
-        return self.files[location].to_bytes(4, "little")
+        return self.files[offset].to_bytes(4, "little")
 
-    def string(self, location: int) -> bytes:
+    def string(self, offset: int) -> bytes:
         """The number of a string, by its offset; beyond the table it is empty."""
-        end = self.strings.find(b"\0", location)
-        text = self.strings[location:end] if location < len(self.strings) else b""
+        end = self.strings.find(b"\0", offset)
+        text = self.strings[offset:end] if offset < len(self.strings) else b""
         strings = self.numbers.strings
         return strings.setdefault(text, len(strings)).to_bytes(4, "little")
 
@@ -304,15 +304,13 @@ class Tables:
         if kind in _OF_SYMBOL:
             record = _renumbered(record, _OF_SYMBOL[kind], self.types)
         elif kind in _COUNTED:
-            locations = _counted(8, word(record, 4), len(record))
-            record = _renumbered(record, locations, self.types)
+            offsets = _counted(8, word(record, 4), len(record))
+            record = _renumbered(record, offsets, self.types)
         elif kind not in _PLAIN:
             raise UnreadableError(f"a symbol of the kind {kind:#x}")
         if kind in _NAMED:
-            location = _NAMED[kind]
-            record = (
-                record[:location] + self.string(word(record, location)) + record[location + 4 :]
-            )
+            offset = _NAMED[kind]
+            record = record[:offset] + self.string(word(record, offset)) + record[offset + 4 :]
         if kind in ANNOTATED:
             first = ANNOTATED[kind]
             # its length follows from the annotations, which are longer for other files
@@ -334,8 +332,8 @@ class Tables:
     def frames(self, data: bytes) -> bytes:
         """The frames of a function (FRAMEDATA) with numbers of strings."""
         changed = bytearray(data)
-        for location in range(24, len(data) - 11, 32):
-            changed[location : location + 4] = self.string(word(data, location))
+        for offset in range(24, len(data) - 11, 32):
+            changed[offset : offset + 4] = self.string(word(data, offset))
         return bytes(changed)
 
     def inlinees(self, data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -74,23 +74,23 @@ def fields(sections: Mapping[bytes, memoryview]) -> dict[tuple[bytes, bytes], Ar
         for begin, end in _lengths(read[_ARANGES]):
             _note(found, _ARANGES, _INFO, begin + 2, end)
         for begin, end in _lengths(read[_STR_OFFSETS]):
-            locations = np.arange(begin + 4, end - 3, 4)
-            found.setdefault((_STR_OFFSETS, _STR), []).append(locations)
+            offsets = np.arange(begin + 4, end - 3, 4)
+            found.setdefault((_STR_OFFSETS, _STR), []).append(offsets)
         for begin, end in _lengths(read[_LINE]):
             _line_header(read[_LINE], begin, end, found)
     except (IndexError, ValueError, KeyError, OverflowError) as e:
         raise Unknown(f"it is damaged: {e}") from e
-    joined = {key: np.concatenate(locations) for key, locations in found.items() if locations}
-    for (holder, to), locations in joined.items():
-        if len(locations) and (to not in sections or locations.max() + 4 > len(sections[holder])):
+    joined = {key: np.concatenate(offsets) for key, offsets in found.items() if offsets}
+    for (holder, to), offsets in joined.items():
+        if len(offsets) and (to not in sections or offsets.max() + 4 > len(sections[holder])):
             raise Unknown(f"{to.decode()} is missing")
-    return {key: locations for key, locations in joined.items() if len(locations)}
+    return {key: offsets for key, offsets in joined.items() if len(offsets)}
 
 
-def _note(found: Fields, holder: bytes, to: bytes, location: int, end: int) -> None:
-    if location + 4 > end:
+def _note(found: Fields, holder: bytes, to: bytes, offset: int, end: int) -> None:
+    if offset + 4 > end:
         raise Unknown("a header is cut short")
-    found.setdefault((holder, to), []).append(np.array([location]))
+    found.setdefault((holder, to), []).append(np.array([offset]))
 
 
 def _word(data: bytes, at: int, size: int) -> int:
@@ -220,9 +220,9 @@ def _units(info: bytes, abbrev: bytes, found: Fields) -> None:
             raise Unknown(f"a unit of version {version} and type {info[begin + 2]}")
         if info[begin + (3 if five else 6)] != 8:
             raise Unknown("addresses are not of 8 bytes")
-        location = begin + (4 if five else 2)
-        _note(found, _INFO, _ABBREV, location, end)
-        table = _word(info, location, 4)
+        offset = begin + (4 if five else 2)
+        _note(found, _INFO, _ABBREV, offset, end)
+        table = _word(info, offset, 4)
         if (table, version) not in known:
             known[table, version] = _abbreviations(abbrev, table, version, every)
         _walk(info, begin + (8 if five else 7), end, known[table, version])
@@ -254,8 +254,8 @@ def _abbreviations(
         noted = [array("q") for _ in spans]
         every += zip(spans, noted, strict=True)
         plans[code] = tuple(
-            (locations.append, span.size, span.step)
-            for span, locations in zip(spans, noted, strict=True)
+            (offsets.append, span.size, span.step)
+            for span, offsets in zip(spans, noted, strict=True)
         )
 
 
