@@ -16,6 +16,7 @@ from cargo_strip_hook.formats.coff import kinds
 from cargo_strip_hook.formats.coff import layouts as coff
 from cargo_strip_hook.formats.coff.kinds import SectionKind
 from cargo_strip_hook.formats.coff.reader import KIND_DATA, CoffUnit, coff_unit
+from cargo_strip_hook.link.arrays import runs
 from cargo_strip_hook.link.model import (
     EDGE,
     Array,
@@ -27,7 +28,7 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
 )
 from cargo_strip_hook.link.pages import release
-from cargo_strip_hook.link.share.model import Costs, Described, Sort
+from cargo_strip_hook.link.share.model import Costs, Described, Sharing, Sort
 from cargo_strip_hook.link.symbols import symbol_names
 
 _CODE = coff.SCN_CNT_CODE | coff.SCN_MEM_EXECUTE
@@ -42,11 +43,10 @@ _BRANCH26 = 3  # IMAGE_REL_ARM64_BRANCH26
 _UNWIND = (kinds.PDATA, kinds.XDATA, kinds.EH_FRAME, b".gcc_except_table")
 
 
-class CoffSharing:
+class CoffSharing(Sharing):
     """`Sharing` for COFF."""
 
     label = KIND_DATA
-    joins = False
     suffix = b"_iname"
     first_section = 1
     costs = Costs(39, 10, 1000)
@@ -77,10 +77,6 @@ class CoffSharing:
         units = [coff_unit(unit) for unit in program.units]
         return np.flatnonzero([_speaks(native) for native in units])
 
-    def kinds(self, program: Program, symbols: Array) -> Array:
-        kinds: Array = program.symbols["kind"][symbols].copy()
-        return kinds
-
 
 def _speaks(native: CoffUnit) -> bool:
     """Whether a file has directives, names without a relocation, or stand-ins for names."""
@@ -93,8 +89,7 @@ def _contents(program: Program, atoms: Int32) -> tuple[Array, Array]:
     digests = np.zeros(len(program.atoms), "S16")
     sort = np.full(len(program.atoms), Sort.OTHER, np.uint8)
     units = program.unit_of(atoms)
-    borders = np.flatnonzero(np.r_[True, units[1:] != units[:-1]]).tolist() if len(atoms) else []
-    for first, end in zip(borders, [*borders[1:], len(atoms)], strict=True):
+    for first, end in runs(units):
         number = int(units[first])
         unit = program.units[number]
         native = coff_unit(unit)

@@ -22,13 +22,12 @@ from cargo_strip_hook.link.model import (
     AtomFlag,
     Bool,
     Int32,
-    Int64,
     Program,
     SpecialIndex,
 )
 from cargo_strip_hook.link.pages import release
 from cargo_strip_hook.link.share.equality import hashed, word
-from cargo_strip_hook.link.share.model import Costs, Described, Sort
+from cargo_strip_hook.link.share.model import Costs, Described, Sharing, Sort
 from cargo_strip_hook.link.symbols import symbol_names
 from cargo_strip_hook.link.unwind import is_cie
 
@@ -46,12 +45,11 @@ _BRANCHES = {62: (4,), 183: (282, 283)}  # by e_machine
 _LEFT_OUT = elf.SHF_GROUP | elf.SHF_INFO_LINK
 
 
-class ElfSharing:
+class ElfSharing(Sharing):
     """`Sharing` for ELF."""
 
     label = elf.STT_NOTYPE
     joins = True
-    suffix = b""
     first_section = 0  # of a file: its header table has one that is none
     costs = Costs(39, 24, 1500)
 
@@ -92,9 +90,6 @@ class ElfSharing:
         opcode, modrm = read_input(program, mine["atom"], mine["offset"] - 2, 2).T
         found[through] = (opcode == 0xFF) & ((modrm == 0x15) | (modrm == 0x25))
         return found
-
-    def speaking(self, program: Program) -> Int64:  # noqa: ARG002 - nothing but what lives does
-        return np.zeros(0, np.int64)
 
     def kinds(self, program: Program, symbols: Array) -> Array:
         rows = program.symbols[symbols]

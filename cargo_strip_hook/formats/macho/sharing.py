@@ -27,7 +27,7 @@ from cargo_strip_hook.link.model import (
     SpecialIndex,
 )
 from cargo_strip_hook.link.pages import release
-from cargo_strip_hook.link.share.model import Costs, Described, Sort
+from cargo_strip_hook.link.share.model import Costs, Described, Sharing, Sort
 from cargo_strip_hook.link.symbols import symbol_names
 
 # Sections that nobody walks over, as compilers call them. Of any other name a program may ask for
@@ -46,12 +46,10 @@ _BRANCH = 2  # r_type of both architectures
 _LABELS = (b"L", b"l")  # what stands for no name: those of C and Rust begin with an underscore
 
 
-class MachoSharing:
+class MachoSharing(Sharing):
     """`Sharing` for Mach-O."""
 
     label = 0
-    joins = False
-    suffix = b""
     first_section = 1
     costs = Costs(48, 8, 1500)
 
@@ -78,13 +76,6 @@ class MachoSharing:
         # X86_64_RELOC_BRANCH and ARM64_RELOC_BRANCH26
         branches: Bool = program.relocations["type"][relocations] & 0xF == _BRANCH
         return branches
-
-    def speaking(self, program: Program) -> Int64:  # noqa: ARG002 - nothing but what lives does
-        return np.zeros(0, np.int64)
-
-    def kinds(self, program: Program, symbols: Array) -> Array:
-        kinds: Array = program.symbols["kind"][symbols].copy()
-        return kinds
 
 
 def _frames(program: Program) -> Array:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+import numpy as np
+
 from cargo_strip_hook.link.model import Array, Bool, Input, Int32, Int64, Program
 
 
@@ -79,8 +81,8 @@ class Sharing(Protocol):
     """
 
     label: int
-    joins: bool
-    suffix: bytes
+    joins: bool = False
+    suffix: bytes = b""
     first_section: int
     costs: Costs
 
@@ -96,13 +98,14 @@ class Sharing(Protocol):
         """For some of the program's relocations, by number, whether each is surely of a call."""
         ...
 
-    def speaking(self, program: Program) -> Int64:
+    def speaking(self, program: Program) -> Int64:  # noqa: ARG002 - by default none does
         """The units that say something of the library even where nothing of them lives."""
-        ...
+        return np.zeros(0, np.int64)
 
     def kinds(self, program: Program, symbols: Array) -> Array:
         """The kind (as `SYMBOL.kind`) that a global symbol at the place of each symbol has."""
-        ...
+        kinds: Array = program.symbols["kind"][symbols].copy()
+        return kinds
 
 
 @dataclass(frozen=True, slots=True, eq=False)

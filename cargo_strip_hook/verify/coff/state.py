@@ -17,11 +17,11 @@ from cargo_strip_hook.verify.kit.state import (
     SEAMS,
     Live,
     Location,
-    State,
+    Told,
     crates_of,
-    is_mangled,
     is_own,
     member_digests,
+    states_of,
 )
 from cargo_strip_hook.verify.loading import loading
 
@@ -42,23 +42,15 @@ def live_state(original: Archive, compared: Compared) -> Live:
     names, constant = _names(pair)
     state = _is_state(pair)
     state[sorted(constant)] = False
-    users: dict[int, set[Location]] = {}
-    for source, target in locations.pairs[state[locations.pairs[:, 1]]].tolist():
-        users.setdefault(target, set()).add(locations.key(source))
-    states = []
-    for row in np.flatnonzero(state).tolist():
+
+    def told(row: int) -> Told:
         member = int(owner[row])
-        called = b"\0".join(sorted(names.get(row, ())))
-        if not is_mangled(names.get(row, ())):
-            called += b"\0" + pair.titles[member].encode()
-            if row not in names:
-                called += b"\0%d" % int(pair.rows["section"][row])
-        states.append(
-            State(locations.key(row), called, crates[member], frozenset(users.get(row, ())))
-        )
+        inside = b"%d" % int(pair.rows["section"][row])
+        return Told(names.get(row, ()), pair.titles[member], inside, crates[member])
+
     return Live(
         original.slice.name,
-        tuple(states),
+        states_of(state, locations.pairs, locations.key, told),
         member_digests(original),
         _seams(pair, locations),
         _starts(pair, locations, crates),

@@ -27,11 +27,11 @@ from cargo_strip_hook.verify.kit.state import (
     SEAMS,
     Live,
     Location,
-    State,
+    Told,
     crates_of,
-    is_mangled,
     is_own,
     member_digests,
+    states_of,
 )
 
 _NO_STATE = (b".data.rel.ro", b".bss.rel.ro", b".data.DW.ref.")
@@ -48,24 +48,16 @@ def live_state(original: Archive, compared: Compared) -> Live:
     before = pair.before
     state = _is_state(pair)
     names = _names(pair, pair.section[state])
-    states = []
-    users: dict[int, set[Location]] = {}
-    for source, target in locations.pairs[state[locations.pairs[:, 1]]].tolist():
-        users.setdefault(target, set()).add(locations.key(source))
-    for row in np.flatnonzero(state).tolist():
+
+    def told(row: int) -> Told:
         section = int(pair.section[row])
         member = int(before.sections["object"][section])
-        called = b"\0".join(sorted(names.get(section, ())))
-        if not is_mangled(names.get(section, ())):
-            called += b"\0" + pair.members[member].encode()
-            if section not in names:
-                called += b"\0%d" % (section - int(before.section_base[member]))
-        states.append(
-            State(locations.key(row), called, crates[member], frozenset(users.get(row, ())))
-        )
+        inside = b"%d" % (section - int(before.section_base[member]))
+        return Told(names.get(section, ()), pair.members[member], inside, crates[member])
+
     return Live(
         original.slice.name,
-        tuple(states),
+        states_of(state, locations.pairs, locations.key, told),
         member_digests(original),
         _seams(pair, locations),
         _starts(pair, locations, crates),

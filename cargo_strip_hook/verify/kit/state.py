@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,6 +70,38 @@ class Live:
 def is_mangled(names: Iterable[bytes]) -> bool:
     """Whether one of the names, each behind a place and a space, is one of Rust's."""
     return any(re.match(rb"\d+ _?_(R[A-Z]|ZN)", name) for name in names)
+
+
+class Told(NamedTuple):
+    """What there is to say of a piece of state: its names, and where it is in which member."""
+
+    names: Collection[bytes]
+    member: str
+    inside: bytes
+    crate: str
+
+
+def states_of(
+    state: Array, pairs: Array, key: Callable[[int], Location], told: Callable[[int], Told]
+) -> tuple[State, ...]:
+    """The pieces that are `state` (bool by row), each with what refers to it.
+
+    `pairs` are rows (source, target) of references. A name of Rust's is enough to know state by;
+    others say something in their member only.
+    """
+    users: dict[int, set[Location]] = {}
+    for source, target in pairs[state[pairs[:, 1]]].tolist():
+        users.setdefault(target, set()).add(key(source))
+    states = []
+    for row in np.flatnonzero(state).tolist():
+        names, member, inside, crate = told(row)
+        called = b"\0".join(sorted(names))
+        if not is_mangled(names):
+            called += b"\0" + member.encode()
+            if not names:
+                called += b"\0" + inside
+        states.append(State(key(row), called, crate, frozenset(users.get(row, ()))))
+    return tuple(states)
 
 
 def _crate(member: str) -> str:
@@ -195,9 +228,11 @@ __all__ = [
     "Live",
     "Location",
     "State",
+    "Told",
     "check_state",
     "crates_of",
     "is_mangled",
     "is_own",
     "member_digests",
+    "states_of",
 ]

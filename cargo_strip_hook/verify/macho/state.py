@@ -17,11 +17,11 @@ from cargo_strip_hook.verify.kit.state import (
     SEAMS,
     Live,
     Location,
-    State,
+    Told,
     crates_of,
-    is_mangled,
     is_own,
     member_digests,
+    states_of,
 )
 from cargo_strip_hook.verify.macho.read import STEP
 from cargo_strip_hook.verify.macho.sections import INITIALISERS
@@ -46,24 +46,17 @@ def live_state(original: Archive, compared: Compared) -> Live:
     file = table["file"].astype(np.int64)
     crates = crates_of(seen.titles, file[pieces.pairs])
     names = _names(pieces)
-    state = _is_state(table)
-    users: dict[int, set[Location]] = {}
-    for source, target in pieces.pairs[state[pieces.pairs[:, 1]]].tolist():
-        users.setdefault(target, set()).add(pieces.key(source))
-    states = []
-    for row in np.flatnonzero(state & (pieces.size > 0)).tolist():
-        mine = names.get(row, set())
-        called = b"\0".join(sorted(mine))
-        if not is_mangled(mine):
-            called += b"\0" + seen.titles[int(file[row])].encode()
-            if not mine:
-                section = int(pieces.section[row]) - int(seen.before.section_first[file[row]])
-                called += b"\0%d %d" % (section, int(pieces.start[row]))
-        users_of = frozenset(users.get(row, ()))
-        states.append(State(pieces.key(row), called, crates[int(file[row])], users_of))
+    state = _is_state(table) & (pieces.size > 0)
+
+    def told(row: int) -> Told:
+        home = int(file[row])
+        section = int(pieces.section[row]) - int(seen.before.section_first[home])
+        inside = b"%d %d" % (section, int(pieces.start[row]))
+        return Told(names.get(row, ()), seen.titles[home], inside, crates[home])
+
     return Live(
         original.slice.name,
-        tuple(states),
+        states_of(state, pieces.pairs, pieces.key, told),
         member_digests(original),
         _seams(pieces),
         _starts(pieces, table, crates),
